@@ -1,0 +1,101 @@
+//! Unpacked images: one directory per image, shared read-only by its instances.
+//!
+//! The directory is cached under a key of manifest digest and format version,
+//! so a change in how we unpack never meets a directory made the old way. It is
+//! built aside and renamed; one task builds, others wait for it. The caller
+//! mounts it read-only or puts a writable layer above; nothing here runs it.
+
+use std::fs::File;
+use std::path::PathBuf;
+
+use crate::blob::{Temporary, sync_directory};
+use crate::config::{ConfigDocument, ImageConfig};
+use crate::digest::Digest;
+use crate::error::ImageError;
+use crate::manifest::Manifest;
+use crate::store::{Store, mismatch};
+use crate::unpack::{Budget, Unpacker};
+use crate::Result;
+
+/// Part of the cache key; raise it when unpacking gives different results.
+const FORMAT_VERSION: &str = "1";
+
+/// An unpacked image.
+#[derive(Debug, Clone)]
+pub struct RootFs {
+    /// The root directory. Do not write to it.
+    pub path: PathBuf,
+    /// How the image wants to be run.
+    pub config: ImageConfig,
+}
+
+/// Unpacks the image, or finds it unpacked already.
+pub async fn rootfs(store: &Store, manifest_digest: &Digest) -> Result<RootFs> {
+    let key = key(manifest_digest);
+    let (store, digest) = (store.clone(), *manifest_digest);
+    let guard = store.lock(format!("rootfs {key}")).await;
+    tokio::task::spawn_blocking(move || {
+        // Moved in: a caller who stops waiting must not let a second builder
+        // start beside this one.
+        let _guard = guard;
+        let manifest = store.manifest(&digest)?;
+        let document = store.config(&manifest)?;
+        let directory = store.rootfs_directory().join(&key);
+        if !directory.is_dir() {
+            build(&store, &manifest, &document, &directory)?;
+        }
+        Ok(RootFs { path: directory.join("root"), config: document.config })
+    })
+    .await?
+}
+
+/// Name of the cache entry for an image.
+pub(crate) fn key(manifest_digest: &Digest) -> String {
+    Digest::of(format!("{manifest_digest} {FORMAT_VERSION}").as_bytes()).hex()
+}
+
+fn build(
+    store: &Store,
+    manifest: &Manifest,
+    document: &ConfigDocument,
+    directory: &std::path::Path,
+) -> Result<()> {
+    manifest.check_limits()?;
+    let diff_ids = &document.rootfs.diff_ids;
+    if diff_ids.len() != manifest.layers.len() {
+        return Err(ImageError::ManifestInvalid {
+            digest: manifest.config.digest,
+            reason: format!(
+                "it describes {} layers, the manifest has {}",
+                diff_ids.len(),
+                manifest.layers.len()
+            ),
+            source: None,
+        });
+    }
+    let temporary = Temporary::directory(store)?;
+    let root = temporary.path.join("root");
+    std::fs::create_dir(&root).map_err(ImageError::storage("create", &root))?;
+    let mut budget = Budget::default();
+    let unpacker = Unpacker::new(&root).map_err(ImageError::storage("open", &root))?;
+    for (layer, diff_id) in manifest.layers.iter().zip(diff_ids) {
+        let blob = store.open_blob(&layer.digest)?;
+        let actual = unpacker
+            .layer(blob, &mut budget)
+            .map_err(|error| error.for_layer(layer.digest))?;
+        if actual != *diff_id {
+            return Err(mismatch("an unpacked layer", diff_id, &actual));
+        }
+    }
+    flush(&temporary.path)?;
+    temporary.rename(directory)?;
+    sync_directory(&store.rootfs_directory())
+}
+
+/// One flush of the file system instead of one per file: images have tens of
+/// thousands.
+fn flush(path: &std::path::Path) -> Result<()> {
+    let directory = File::open(path).map_err(ImageError::storage("open", path))?;
+    nix::unistd::syncfs(&directory)
+        .map_err(|errno| ImageError::storage("flush", path)(errno.into()))
+}

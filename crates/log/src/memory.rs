@@ -1,0 +1,162 @@
+//! The log in memory, for tests and the simulator: same contract, no disk.
+//!
+//! Start at [`MemoryLog`]. It must not grow behaviour that [`crate::SqliteLog`]
+//! lacks; the conformance tests hold both to the same text.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use async_trait::async_trait;
+
+use crate::batch::{Batch, NewReceipt, StoredReceipt};
+use crate::chain::{Chain, Verification};
+use crate::entry::{Entry, Head, Position};
+use crate::error::LogError;
+use crate::event_log::{EventLog, READ_MAX_BYTES, READ_MAX_ENTRIES, Snapshot};
+
+/// An [`EventLog`] that is gone when dropped.
+#[derive(Debug, Default)]
+pub struct MemoryLog {
+    contents: Mutex<Contents>,
+}
+
+#[derive(Debug, Default)]
+struct Contents {
+    entries: Vec<Entry>,
+    receipts: HashMap<String, StoredReceipt>,
+    snapshot: Option<Snapshot>,
+}
+
+impl MemoryLog {
+    /// An empty log.
+    #[must_use]
+    pub fn new() -> MemoryLog {
+        MemoryLog::default()
+    }
+
+    /// A panic elsewhere cannot leave the contents half changed: every change
+    /// is made after the last step that can fail.
+    fn contents(&self) -> MutexGuard<'_, Contents> {
+        self.contents.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[async_trait]
+impl EventLog for MemoryLog {
+    async fn head(&self) -> Result<Head, LogError> {
+        Ok(self.contents().head())
+    }
+
+    async fn append(&self, batch: Batch) -> Result<Vec<Entry>, LogError> {
+        batch.check_limits()?;
+        let mut contents = self.contents();
+        let head = contents.head();
+        if batch.expected != head.position {
+            return Err(LogError::Stale {
+                expected: batch.expected,
+                actual: head.position,
+            });
+        }
+        contents.check_receipt_keys(&batch.receipts)?;
+
+        let mut chain = Chain::after(head);
+        let entries: Vec<Entry> = batch
+            .entries
+            .into_iter()
+            .map(|it| chain.extend(it))
+            .collect();
+        contents.entries.extend(entries.iter().cloned());
+        for receipt in batch.receipts {
+            let stored = StoredReceipt::from_new(receipt, chain.head().position);
+            contents.receipts.insert(stored.key.clone(), stored);
+        }
+        Ok(entries)
+    }
+
+    async fn read(&self, after: Position, limit: usize) -> Result<Vec<Entry>, LogError> {
+        let contents = self.contents();
+        let start = usize::try_from(after.0).unwrap_or(usize::MAX);
+        let mut page = Vec::new();
+        let mut bytes = 0;
+        for entry in contents
+            .entries
+            .iter()
+            .skip(start)
+            .take(limit.min(READ_MAX_ENTRIES))
+        {
+            bytes += entry.payload.len();
+            page.push(entry.clone());
+            if bytes >= READ_MAX_BYTES {
+                break;
+            }
+        }
+        Ok(page)
+    }
+
+    async fn verify(&self) -> Result<Verification, LogError> {
+        let contents = self.contents();
+        let mut chain = Chain::after(Head::EMPTY);
+        for entry in &contents.entries {
+            if let Err(broken) = chain.accept(entry.into()) {
+                return Ok(Verification::Broken(broken));
+            }
+        }
+        Ok(Verification::Intact(chain.head()))
+    }
+
+    async fn save_snapshot(&self, snapshot: Snapshot) -> Result<(), LogError> {
+        let mut contents = self.contents();
+        let head = contents.head().position;
+        if snapshot.position > head {
+            return Err(LogError::SnapshotAhead {
+                position: snapshot.position,
+                head,
+            });
+        }
+        if contents
+            .snapshot
+            .as_ref()
+            .is_none_or(|kept| kept.position <= snapshot.position)
+        {
+            contents.snapshot = Some(snapshot);
+        }
+        Ok(())
+    }
+
+    async fn load_snapshot(&self, format: u32) -> Result<Option<Snapshot>, LogError> {
+        Ok(self
+            .contents()
+            .snapshot
+            .clone()
+            .filter(|it| it.format == format))
+    }
+
+    async fn receipt(&self, key: &str) -> Result<Option<StoredReceipt>, LogError> {
+        Ok(self.contents().receipts.get(key).cloned())
+    }
+
+    async fn prune_receipts(&self, before_ms: i64) -> Result<u64, LogError> {
+        let mut contents = self.contents();
+        let count_before = contents.receipts.len();
+        contents.receipts.retain(|_, it| it.at_ms >= before_ms);
+        Ok((count_before - contents.receipts.len()) as u64)
+    }
+}
+
+impl Contents {
+    fn head(&self) -> Head {
+        self.entries.last().map_or(Head::EMPTY, Entry::head)
+    }
+
+    fn check_receipt_keys(&self, receipts: &[NewReceipt]) -> Result<(), LogError> {
+        let mut seen = HashSet::new();
+        for receipt in receipts {
+            if self.receipts.contains_key(&receipt.key) || !seen.insert(&receipt.key) {
+                return Err(LogError::DuplicateReceipt {
+                    key: receipt.key.clone(),
+                });
+            }
+        }
+        Ok(())
+    }
+}

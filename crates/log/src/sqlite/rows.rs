@@ -1,0 +1,248 @@
+//! The statements: each function is one of them, with its rows turned into the
+//! crate's nouns.
+//!
+//! Start anywhere; nothing here decides, [`super`] does. Errors are SQLite's
+//! own, the caller knows what was attempted.
+
+use std::path::Path;
+
+use bytes::Bytes;
+use futures::TryStreamExt;
+use sqlx::sqlite::{Sqlite, SqliteConnection, SqlitePool};
+use sqlx::{QueryBuilder, Row};
+
+use super::failure::corrupt;
+use crate::batch::{NewReceipt, StoredReceipt};
+use crate::chain::Link;
+use crate::entry::{Entry, Hash, Head, Position};
+use crate::error::LogError;
+use crate::event_log::{READ_MAX_BYTES, READ_MAX_ENTRIES, Snapshot};
+
+/// Rows of one INSERT. Fewer trips to SQLite's thread than one by one, and few
+/// enough different statements for the statement cache to hold them all.
+const ROWS_PER_INSERT: usize = 64;
+
+/// An event as stored, its hash not yet known to be one.
+pub(super) struct EventRow {
+    pub(super) position: Position,
+    pub(super) at_ms: i64,
+    pub(super) payload: Vec<u8>,
+    pub(super) hash: Vec<u8>,
+}
+
+impl EventRow {
+    pub(super) fn link(&self) -> Link<'_> {
+        Link {
+            position: self.position,
+            at_ms: self.at_ms,
+            payload: &self.payload,
+            hash: &self.hash,
+        }
+    }
+
+    pub(super) fn into_entry(self, database: &Path) -> Result<Entry, LogError> {
+        let hash = self.hash(database)?;
+        let (position, at_ms) = (self.position, self.at_ms);
+        Ok(Entry {
+            position,
+            at_ms,
+            payload: Bytes::from(self.payload),
+            hash,
+        })
+    }
+
+    fn hash(&self, database: &Path) -> Result<Hash, LogError> {
+        self.hash.as_slice().try_into().map_err(|_| {
+            corrupt(
+                database,
+                format!("entry {} has no proper hash", self.position),
+            )
+        })
+    }
+}
+
+pub(super) fn to_integer(position: Position) -> i64 {
+    i64::try_from(position.0).unwrap_or(i64::MAX)
+}
+
+/// A negative position, which the schema forbids, becomes one that cannot
+/// follow any other.
+pub(super) fn to_position(integer: i64) -> Position {
+    Position(u64::try_from(integer).unwrap_or(u64::MAX))
+}
+
+/// `None` for an empty log.
+pub(super) async fn last_event(
+    connection: &mut SqliteConnection,
+) -> Result<Option<EventRow>, sqlx::Error> {
+    let row: Option<(i64, i64, Vec<u8>, Vec<u8>)> = sqlx::query_as(
+        "SELECT position, at_ms, payload, hash FROM events ORDER BY position DESC LIMIT 1",
+    )
+    .fetch_optional(connection)
+    .await?;
+    Ok(row.map(|(position, at_ms, payload, hash)| EventRow {
+        position: to_position(position),
+        at_ms,
+        payload,
+        hash,
+    }))
+}
+
+pub(super) async fn events_after(
+    readers: &SqlitePool,
+    after: Position,
+    limit: usize,
+) -> Result<Vec<EventRow>, sqlx::Error> {
+    let limit = i64::try_from(limit.min(READ_MAX_ENTRIES)).unwrap_or(0);
+    let mut rows = sqlx::query(
+        "SELECT position, at_ms, payload, hash FROM events WHERE position > ? ORDER BY position LIMIT ?",
+    )
+    .bind(to_integer(after))
+    .bind(limit)
+    .fetch(readers);
+
+    let mut page = Vec::new();
+    let mut bytes = 0;
+    while let Some(row) = rows.try_next().await? {
+        let event = EventRow {
+            position: to_position(row.try_get(0)?),
+            at_ms: row.try_get(1)?,
+            payload: row.try_get(2)?,
+            hash: row.try_get(3)?,
+        };
+        bytes += event.payload.len();
+        page.push(event);
+        if bytes >= READ_MAX_BYTES {
+            break;
+        }
+    }
+    Ok(page)
+}
+
+pub(super) async fn insert_events(
+    connection: &mut SqliteConnection,
+    entries: &[Entry],
+) -> Result<(), sqlx::Error> {
+    for rows in entries.chunks(ROWS_PER_INSERT) {
+        let mut insert: QueryBuilder<'_, Sqlite> =
+            QueryBuilder::new("INSERT INTO events (position, at_ms, payload, hash) ");
+        insert.push_values(rows, |mut row, entry| {
+            row.push_bind(to_integer(entry.position))
+                .push_bind(entry.at_ms)
+                .push_bind(&entry.payload[..])
+                .push_bind(&entry.hash[..]);
+        });
+        insert.build().execute(&mut *connection).await?;
+    }
+    Ok(())
+}
+
+/// The first of `receipts` whose key is taken, by a stored one or by another in
+/// this batch; `None` when all were inserted.
+pub(super) async fn insert_receipts<'a>(
+    connection: &mut SqliteConnection,
+    receipts: &'a [NewReceipt],
+    position: Position,
+) -> Result<Option<&'a NewReceipt>, sqlx::Error> {
+    for receipt in receipts {
+        let inserted = sqlx::query(
+            "INSERT INTO receipts (key, request_hash, body, at_ms, position) VALUES (?, ?, ?, ?, ?)
+             ON CONFLICT (key) DO NOTHING",
+        )
+        .bind(&receipt.key)
+        .bind(&receipt.request_hash[..])
+        .bind(&receipt.body)
+        .bind(receipt.at_ms)
+        .bind(to_integer(position))
+        .execute(&mut *connection)
+        .await?;
+        if inserted.rows_affected() == 0 {
+            return Ok(Some(receipt));
+        }
+    }
+    Ok(None)
+}
+
+pub(super) async fn receipt(
+    readers: &SqlitePool,
+    key: &str,
+) -> Result<Option<StoredReceipt>, sqlx::Error> {
+    let row = sqlx::query("SELECT request_hash, body, at_ms, position FROM receipts WHERE key = ?")
+        .bind(key)
+        .fetch_optional(readers)
+        .await?;
+    let Some(row) = row else { return Ok(None) };
+    let request_hash: &[u8] = row.try_get(0)?;
+    Ok(Some(StoredReceipt {
+        key: key.to_owned(),
+        request_hash: request_hash
+            .try_into()
+            .map_err(|it| sqlx::Error::Decode(Box::new(it)))?,
+        body: row.try_get(1)?,
+        at_ms: row.try_get(2)?,
+        position: to_position(row.try_get(3)?),
+    }))
+}
+
+pub(super) async fn delete_receipts_before(
+    connection: &mut SqliteConnection,
+    before_ms: i64,
+) -> Result<u64, sqlx::Error> {
+    let deleted = sqlx::query("DELETE FROM receipts WHERE at_ms < ?")
+        .bind(before_ms)
+        .execute(connection);
+    Ok(deleted.await?.rows_affected())
+}
+
+/// Keeps the stored snapshot when it is of a later position.
+pub(super) async fn replace_snapshot(
+    connection: &mut SqliteConnection,
+    snapshot: &Snapshot,
+    digest: &[u8],
+) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "INSERT INTO snapshot (id, position, format, digest, bytes) VALUES (1, ?, ?, ?, ?)
+         ON CONFLICT (id) DO UPDATE SET position = excluded.position, format = excluded.format,
+             digest = excluded.digest, bytes = excluded.bytes
+         WHERE excluded.position >= snapshot.position",
+    )
+    .bind(to_integer(snapshot.position))
+    .bind(i64::from(snapshot.format))
+    .bind(digest)
+    .bind(&snapshot.bytes)
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// The snapshot of this format and the digest stored beside it.
+pub(super) async fn snapshot(
+    readers: &SqlitePool,
+    format: u32,
+) -> Result<Option<(Snapshot, Vec<u8>)>, sqlx::Error> {
+    let row: Option<(i64, Vec<u8>, Vec<u8>)> =
+        sqlx::query_as("SELECT position, digest, bytes FROM snapshot WHERE format = ?")
+            .bind(i64::from(format))
+            .fetch_optional(readers)
+            .await?;
+    Ok(row.map(|(position, digest, bytes)| {
+        (
+            Snapshot {
+                position: to_position(position),
+                format,
+                bytes,
+            },
+            digest,
+        )
+    }))
+}
+
+/// What [`last_event`] means for the chain.
+pub(super) fn head_of(last: Option<&EventRow>, database: &Path) -> Result<Head, LogError> {
+    last.map_or(Ok(Head::EMPTY), |it| {
+        Ok(Head {
+            position: it.position,
+            hash: it.hash(database)?,
+        })
+    })
+}

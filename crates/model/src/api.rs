@@ -1,0 +1,190 @@
+//! The bodies of the HTTP API, shared by server and client.
+//!
+//! Every field is a contract. Streams are NDJSON; each line has a `type` and a
+//! `ts`.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::receipt::Affected;
+use crate::view::ResourceView;
+use crate::{Actor, Name, Timestamp};
+
+/// The repository host that stands for the platform's own registry. Images that
+/// were built from a folder live there; nodes and clients know which address it
+/// has today, so releases need not.
+pub const OWN_REGISTRY: &str = "helix.internal";
+
+/// The header every response carries: the log position it reflects.
+pub const POSITION_HEADER: &str = "helix-position";
+
+/// The header of a request that wants to read at least this log position.
+pub const WAIT_POSITION_HEADER: &str = "helix-wait-position";
+
+/// `POST /v1/deploys`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DeployRequest {
+    pub org: Name,
+    pub project: Name,
+    pub app: Name,
+    pub env: Name,
+    /// The manifest as TOML; defaults (one `web` process) when absent.
+    #[serde(default)]
+    pub manifest: Option<String>,
+    /// With no manifest: the port the app listens on.
+    #[serde(default)]
+    pub port: Option<u16>,
+    /// An image reference; the manifest's `image.ref` when absent.
+    #[serde(default)]
+    pub image: Option<String>,
+    /// Where the image came from, for people.
+    #[serde(default)]
+    pub source: Option<String>,
+}
+
+/// `POST /v1/rollbacks`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RollbackRequest {
+    pub env: String,
+    /// A release; the last one that served before the current one when absent.
+    #[serde(default)]
+    pub to: Option<String>,
+}
+
+/// `POST /v1/envs/{env}/scale`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ScaleRequest {
+    pub processes: BTreeMap<Name, u32>,
+}
+
+/// One page of a list.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Page {
+    pub items: Vec<ResourceView>,
+    /// Pass as `cursor` for the next page; `None` on the last.
+    pub next_cursor: Option<String>,
+    /// The log position the page reflects.
+    pub position: u64,
+}
+
+/// One event, as a line of a stream or an item of a page.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct EventLine {
+    /// The event's type, e.g. `deploy.finished`.
+    #[serde(rename = "type")]
+    pub kind: String,
+    pub ts: Timestamp,
+    pub position: u64,
+    pub actor: Actor,
+    pub request_id: String,
+    pub subject: Option<Affected>,
+    pub data: Value,
+}
+
+/// One page of events.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct EventPage {
+    pub items: Vec<EventLine>,
+    /// Pass as `after` to go on from here.
+    pub next_after: u64,
+    pub position: u64,
+}
+
+/// One line of a program's output.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct LogLine {
+    /// Always `log`.
+    #[serde(rename = "type")]
+    pub kind: String,
+    pub ts: Timestamp,
+    /// The instance's name and id.
+    pub instance: String,
+    pub instance_id: String,
+    pub process: String,
+    /// `stdout` or `stderr`.
+    pub stream: String,
+    pub line: String,
+    /// The line was longer than 16 KiB and was cut here.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub truncated: bool,
+}
+
+/// `GET /v1/wait`: how it stands with what was waited for.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct WaitResult {
+    pub outcome: WaitOutcome,
+    pub resource: ResourceView,
+    pub position: u64,
+}
+
+/// How a wait ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum WaitOutcome {
+    /// It is ready, or finished well.
+    Satisfied,
+    /// It failed and will not become ready by waiting.
+    Failed,
+    /// The time is up; it may still happen.
+    TimedOut,
+}
+
+/// `GET /v1/version`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Version {
+    pub version: String,
+    pub api: String,
+}
+
+/// What `exec` asks for, the first (text) message on its WebSocket.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ExecRequest {
+    pub command: Vec<String>,
+    #[serde(default)]
+    pub tty: bool,
+    #[serde(default)]
+    pub cols: u16,
+    #[serde(default)]
+    pub rows: u16,
+    #[serde(default)]
+    pub env: BTreeMap<String, String>,
+}
+
+/// First byte of each binary WebSocket message of `exec`; the rest is payload.
+pub mod exec_frame {
+    /// Client to program. Empty payload closes the program's standard input.
+    pub const STDIN: u8 = 0x01;
+    /// Program to client.
+    pub const STDOUT: u8 = 0x02;
+    /// Program to client.
+    pub const STDERR: u8 = 0x03;
+    /// JSON [`Control`](super::ExecControl), client to program.
+    pub const CONTROL: u8 = 0x10;
+    /// JSON [`End`](super::ExecEnd), the last message.
+    pub const EXIT: u8 = 0x11;
+}
+
+/// What a client may tell a running `exec`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum ExecControl {
+    Resize { cols: u16, rows: u16 },
+    Signal { name: String },
+}
+
+/// How an `exec` ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExecEnd {
+    /// The program's exit code, 128 + signal when killed; `None` when it never
+    /// started.
+    pub exit_code: Option<i32>,
+    /// `exited`, `not_started`, `instance_gone`.
+    pub reason: String,
+    #[serde(default)]
+    pub message: String,
+}

@@ -1,0 +1,60 @@
+//! Commands: everything that may be asked of the control plane.
+//!
+//! People, reconcilers, nodes and edges all speak through this one enum; what
+//! comes of a command is decided in `control`, nowhere else.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{AnyId, Id, Instance};
+use crate::{app, deploy, endpoint, env, instance, node, org, project};
+
+/// A wish.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "operation", content = "arguments", rename_all = "snake_case")]
+pub enum Command {
+    CreateInstallation,
+    CreateOrg(org::Create),
+    CreateProject(project::Create),
+    CreateApp(app::Create),
+    CreateEnv(env::Create),
+    Deploy(Box<deploy::Request>),
+    Rollback(deploy::Rollback),
+    Scale(env::Scale),
+    FinishDeploy(deploy::Finish),
+    AllocateInstance(instance::Allocate),
+    SetInstanceDesired(instance::SetDesired),
+    ObserveInstance(instance::Observe),
+    MarkDrained(instance::MarkDrained),
+    ForgetInstance(Id<Instance>),
+    ObserveEndpoint(endpoint::Observe),
+    ConnectNode(node::Connect),
+    DisconnectNode(node::Disconnect),
+}
+
+impl Command {
+    /// The operation's name, as receipts show it.
+    pub fn operation(&self) -> &'static str {
+        match self {
+            Command::CreateInstallation => "create_installation",
+            Command::CreateOrg(_) => "create_org",
+            Command::CreateProject(_) => "create_project",
+            Command::CreateApp(_) => "create_app",
+            Command::CreateEnv(_) => "create_env",
+            Command::Deploy(_) => "deploy",
+            Command::Rollback(_) => "rollback",
+            Command::Scale(_) => "scale",
+            Command::FinishDeploy(_) => "finish_deploy",
+            Command::AllocateInstance(_) => "allocate_instance",
+            Command::SetInstanceDesired(_) => "set_instance_desired",
+            Command::ObserveInstance(_) => "observe_instance",
+            Command::MarkDrained(_) => "mark_drained",
+            Command::ForgetInstance(_) => "forget_instance",
+            Command::ObserveEndpoint(_) => "observe_endpoint",
+            Command::ConnectNode(_) => "connect_node",
+            Command::DisconnectNode(_) => "disconnect_node",
+        }
+    }
+}
+
+/// What a command is chiefly about once decided, for its receipt.
+pub type Subject = Option<AnyId>;

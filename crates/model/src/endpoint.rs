@@ -1,0 +1,137 @@
+//! Endpoints: what makes a process reachable, always explicit.
+
+use std::net::Ipv6Addr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::event::Apply;
+use crate::state::{Change, State};
+use crate::{Env, Id, Kind, Name, Noun, Org};
+
+/// What is desired of an endpoint.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Endpoint {
+    pub org: Id<Org>,
+    pub env: Id<Env>,
+    /// The process it leads to.
+    pub process: Name,
+    /// The name of that process's port.
+    pub port: Name,
+    pub exposure: Exposure,
+}
+
+/// How it is reached.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "protocol", rename_all = "snake_case")]
+pub enum Exposure {
+    /// By host name on the shared HTTP listener.
+    Http { host: String },
+    /// By port on the env's own IPv6 address.
+    Tcp { address: Ipv6Addr, listen_port: u16 },
+}
+
+/// What is known of an endpoint.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Status {
+    /// Where it can be reached, as a person would type it.
+    pub reachable: Vec<String>,
+    /// Why it cannot be, or less than asked.
+    pub problem: Option<String>,
+}
+
+impl Noun for Endpoint {
+    const KIND: Kind = Kind::Endpoint;
+    type Status = Status;
+}
+
+/// Command: what an edge says of an endpoint.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Observe {
+    pub endpoint: Id<Endpoint>,
+    pub status: Status,
+}
+
+/// Event: an endpoint was made.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Created {
+    pub id: Id<Endpoint>,
+    pub name: Name,
+    pub spec: Endpoint,
+}
+
+/// Event: an endpoint leads elsewhere now.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Updated {
+    pub id: Id<Endpoint>,
+    pub spec: Endpoint,
+}
+
+/// Event: an endpoint is gone.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Deleted {
+    pub id: Id<Endpoint>,
+}
+
+/// Event: where an endpoint can be reached changed.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StatusChanged {
+    pub id: Id<Endpoint>,
+    #[serde(flatten)]
+    pub status: Status,
+}
+
+impl Apply for Created {
+    fn apply(&self, state: &mut State, change: Change) {
+        if let Exposure::Http { host } = &self.spec.exposure {
+            state.hosts.insert(host.clone(), self.id);
+        }
+        let parent = Some(self.spec.env.any());
+        let endpoint = change.create(self.id, self.name.clone(), parent, self.spec.clone());
+        state.endpoints.insert(endpoint);
+    }
+}
+
+impl Apply for Updated {
+    fn apply(&self, state: &mut State, change: Change) {
+        let Some(before) = state.endpoints.get(self.id) else {
+            return;
+        };
+        if let Exposure::Http { host } = &before.spec.exposure {
+            let host = host.clone();
+            state.hosts.remove(&host);
+        }
+        if let Exposure::Http { host } = &self.spec.exposure {
+            state.hosts.insert(host.clone(), self.id);
+        }
+        state.endpoints.update(self.id, |endpoint| {
+            endpoint.spec = self.spec.clone();
+            change.touch(endpoint);
+        });
+    }
+}
+
+impl Apply for Deleted {
+    fn apply(&self, state: &mut State, _change: Change) {
+        let host =
+            state
+                .endpoints
+                .get(self.id)
+                .and_then(|endpoint| match &endpoint.spec.exposure {
+                    Exposure::Http { host } => Some(host.clone()),
+                    Exposure::Tcp { .. } => None,
+                });
+        if let Some(host) = host {
+            state.hosts.remove(&host);
+        }
+        state.endpoints.remove(self.id);
+    }
+}
+
+impl Apply for StatusChanged {
+    fn apply(&self, state: &mut State, change: Change) {
+        state.endpoints.update(self.id, |endpoint| {
+            endpoint.status = self.status.clone();
+            change.touch(endpoint);
+        });
+    }
+}

@@ -1,0 +1,254 @@
+//! Instances: one sandbox running one process of one release on one node.
+//!
+//! ```text
+//! desired:  running ──► draining ──► stopped (removed once the node says so)
+//! current:  pending ► pulling ► starting ► ready ⇄ unready
+//!                └────────┴─────────┴──────────┴──► failed (with a reason)
+//! ```
+//! A crashed program is started again on the spot by the node, so `failed` is
+//! not the end of an instance; `restarts` counts.
+
+use std::collections::BTreeMap;
+use std::net::{Ipv6Addr, SocketAddr};
+
+use serde::{Deserialize, Serialize};
+
+use crate::event::Apply;
+use crate::state::{Change, State};
+use crate::{Deploy, Env, Id, Kind, Name, Node, Noun, Org, Reason, Release, Timestamp};
+
+/// What is desired of an instance.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Instance {
+    pub org: Id<Org>,
+    pub env: Id<Env>,
+    pub release: Id<Release>,
+    /// The deploy that called for it; `None` when scaling did.
+    pub deploy: Option<Id<Deploy>>,
+    pub process: Name,
+    pub node: Id<Node>,
+    pub address: Ipv6Addr,
+    /// What the node sets aside for it, bytes.
+    pub memory_bytes: u64,
+    pub desired: Desired,
+}
+
+/// Where an instance is meant to be in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Desired {
+    Running,
+    /// Takes no new work; stopped once what is open has ended, or at the end
+    /// of its grace.
+    Draining,
+    Stopped,
+}
+
+/// What is known of an instance.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Status {
+    #[serde(flatten)]
+    pub observed: Observed,
+    /// When it first became ready.
+    pub ready_at: Option<Timestamp>,
+    /// When it began to drain.
+    pub draining_since: Option<Timestamp>,
+    /// No connection or request is left at the edge.
+    pub drained: bool,
+}
+
+/// What a node sees of an instance.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Observed {
+    pub phase: Phase,
+    /// Why it is not ready.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<Reason>,
+    /// The same for a person, with the particulars.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+    /// Where each port answered, by port name; only while ready.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub ports: BTreeMap<Name, SocketAddr>,
+    /// How often the program has been started again.
+    #[serde(default)]
+    pub restarts: u32,
+    /// How the program last ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exit: Option<Exit>,
+    /// What it runs under, e.g. `container`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub isolation: Option<String>,
+}
+
+/// Where an instance is in its life.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Phase {
+    /// The node has not begun.
+    #[default]
+    Pending,
+    /// The image is being fetched and unpacked.
+    Pulling,
+    /// The program runs and has not passed its first health check.
+    Starting,
+    /// It serves.
+    Ready,
+    /// It runs but fails its health check.
+    Unready,
+    /// It does not run; the reason says why and whether it will be retried.
+    Failed,
+    /// It was stopped as asked.
+    Stopped,
+}
+
+/// How a program ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Exit {
+    /// The exit status, when it exited by itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub code: Option<i32>,
+    /// The signal that killed it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signal: Option<i32>,
+    #[serde(default)]
+    pub oom_killed: bool,
+}
+
+impl Noun for Instance {
+    const KIND: Kind = Kind::Instance;
+    type Status = Status;
+}
+
+/// Command: call for an instance (a reconciler's).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Allocate {
+    pub env: Id<Env>,
+    pub release: Id<Release>,
+    pub deploy: Option<Id<Deploy>>,
+    pub process: Name,
+    pub node: Id<Node>,
+}
+
+/// Command: change what is desired of an instance (a reconciler's).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SetDesired {
+    pub instance: Id<Instance>,
+    pub desired: Desired,
+}
+
+/// Command: what a node sees of an instance.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Observe {
+    pub instance: Id<Instance>,
+    pub observed: Observed,
+}
+
+/// Command: an edge has no work left for a draining instance.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct MarkDrained {
+    pub instance: Id<Instance>,
+}
+
+/// Event: an instance was called for and placed.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Allocated {
+    pub id: Id<Instance>,
+    pub name: Name,
+    pub spec: Instance,
+}
+
+/// Event: what is desired of an instance changed.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct DesiredChanged {
+    pub id: Id<Instance>,
+    pub desired: Desired,
+}
+
+/// Event: what is known of an instance changed.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StatusChanged {
+    pub id: Id<Instance>,
+    #[serde(flatten)]
+    pub observed: Observed,
+}
+
+/// Event: nothing is open to a draining instance any more.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Drained {
+    pub id: Id<Instance>,
+}
+
+/// Event: a stopped instance was forgotten.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Removed {
+    pub id: Id<Instance>,
+}
+
+impl Apply for Allocated {
+    fn apply(&self, state: &mut State, change: Change) {
+        state.instances_allocated += 1;
+        state.envs.update(self.spec.env, |env| {
+            *env.status
+                .instances
+                .entry(self.spec.process.clone())
+                .or_default() += 1;
+            change.touch(env);
+        });
+        let parent = Some(self.spec.env.any());
+        let instance = change.create(self.id, self.name.clone(), parent, self.spec.clone());
+        state.instances.insert(instance);
+    }
+}
+
+impl Apply for DesiredChanged {
+    fn apply(&self, state: &mut State, change: Change) {
+        state.instances.update(self.id, |instance| {
+            instance.spec.desired = self.desired;
+            if self.desired == Desired::Draining {
+                instance.status.draining_since = Some(change.at);
+            }
+            change.touch(instance);
+        });
+    }
+}
+
+impl Apply for StatusChanged {
+    fn apply(&self, state: &mut State, change: Change) {
+        let Some(instance) = state.instances.get(self.id) else {
+            return;
+        };
+        let replaced =
+            self.observed.phase == Phase::Failed && instance.status.observed.phase != Phase::Failed;
+        let (deploy, process) = (instance.spec.deploy, instance.spec.process.clone());
+        state.instances.update(self.id, |instance| {
+            instance.status.observed = self.observed.clone();
+            if self.observed.phase == Phase::Ready && instance.status.ready_at.is_none() {
+                instance.status.ready_at = Some(change.at);
+            }
+            change.touch(instance);
+        });
+        if let Some(deploy) = deploy.filter(|_| replaced) {
+            state.deploys.update(deploy, |deploy| {
+                if !deploy.status.phase.is_final() {
+                    *deploy.status.replacements.entry(process).or_default() += 1;
+                }
+            });
+        }
+    }
+}
+
+impl Apply for Drained {
+    fn apply(&self, state: &mut State, change: Change) {
+        state.instances.update(self.id, |instance| {
+            instance.status.drained = true;
+            change.touch(instance);
+        });
+    }
+}
+
+impl Apply for Removed {
+    fn apply(&self, state: &mut State, _change: Change) {
+        state.instances.remove(self.id);
+    }
+}

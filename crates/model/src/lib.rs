@@ -1,0 +1,62 @@
+//! The nouns of the platform: ids, manifest, resources, commands, events and
+//! the state they fold into.
+//!
+//! Start from [`State`], the fold over every [`Event`]; then [`Command`], what
+//! may be asked of it; then [`plan`], what nodes and edges are told. Each noun
+//! has one file (`app.rs`, `deploy.rs`, …) that holds its spec, its commands'
+//! payloads, its events and how they apply.
+//!
+//! This crate knows nothing else: no I/O, no clock, no randomness, no async.
+//! Time and fresh ids arrive as parameters inside events.
+
+pub mod api;
+pub mod app;
+pub mod command;
+pub mod condition;
+pub mod deploy;
+pub mod endpoint;
+pub mod env;
+pub mod event;
+pub mod explain;
+pub mod id;
+pub mod instance;
+pub mod kind;
+pub mod manifest;
+pub mod name;
+pub mod network;
+pub mod node;
+pub mod org;
+pub mod plan;
+pub mod problem;
+pub mod project;
+pub mod reason;
+pub mod receipt;
+pub mod reference;
+pub mod release;
+pub mod resource;
+pub mod state;
+pub mod timestamp;
+pub mod view;
+
+pub use app::App;
+pub use command::Command;
+pub use condition::Condition;
+pub use deploy::Deploy;
+pub use endpoint::Endpoint;
+pub use env::Env;
+pub use event::{Actor, Event, Recorded};
+pub use id::{AnyId, Id};
+pub use instance::Instance;
+pub use kind::{Kind, Noun};
+pub use manifest::Manifest;
+pub use name::Name;
+pub use node::Node;
+pub use org::Org;
+pub use problem::{Code, Problem};
+pub use project::Project;
+pub use reason::Reason;
+pub use receipt::Receipt;
+pub use release::Release;
+pub use resource::{Resource, Table};
+pub use state::State;
+pub use timestamp::Timestamp;

@@ -1,0 +1,206 @@
+//! The manifest, `helix.toml`: what an app is, in one strict file.
+//!
+//! [`parse`] is the one validator; the command line and the server both call
+//! it, so their verdicts cannot differ. [`Manifest`] is what comes out:
+//! defaults applied, env settings merged into each process, nothing left to
+//! interpret. [`source`] holds the TOML dialect, [`check`] the rules.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::Name;
+
+mod check;
+mod locate;
+mod quantity;
+mod source;
+
+pub use check::{parse, parse_with_defaults};
+pub use quantity::format_bytes;
+
+/// A manifest longer than this is refused unread; real ones are a few KiB.
+pub const MANIFEST_BYTES_MAX: usize = 256 * 1024;
+
+/// A validated manifest with every default in place.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Manifest {
+    /// `app.name`, when given: the app to deploy to unless told otherwise.
+    pub name: Option<Name>,
+    /// `image.ref`, when the app is deployed from an image.
+    pub image: Option<String>,
+    pub build: Build,
+    pub processes: BTreeMap<Name, Process>,
+    pub endpoints: Vec<Endpoint>,
+}
+
+/// `[build]`: how a folder becomes an image.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Build {
+    /// Which pack; detected from the folder when absent.
+    pub pack: Option<Pack>,
+    /// `static`: the folder to serve, relative to the manifest.
+    pub root: Option<String>,
+    /// `binary`: the executable, relative to the manifest.
+    pub binary: Option<String>,
+    /// `dockerfile`: the file, relative to the manifest.
+    pub dockerfile: Option<String>,
+}
+
+/// A way to turn a folder into an image.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Pack {
+    /// Files, served by the file server `helix` carries.
+    Static,
+    /// One static executable.
+    Binary,
+    /// A `Dockerfile`, built by docker, buildah or podman.
+    Dockerfile,
+}
+
+/// `[processes.NAME]`: one kind of instance of the app.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Process {
+    /// Replaces the image's entrypoint and command.
+    pub command: Option<Vec<String>>,
+    pub workdir: Option<String>,
+    pub user: Option<String>,
+    pub vars: BTreeMap<String, String>,
+    pub resources: Resources,
+    pub scaling: Scaling,
+    pub restart: Restart,
+    pub ports: Vec<Port>,
+    pub health: Option<Health>,
+    /// How long the program may take to end after TERM, and open work to end
+    /// before it, seconds.
+    pub stop_grace_seconds: u64,
+}
+
+/// What one instance may use.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Resources {
+    /// Hard limit, bytes.
+    pub memory_bytes: u64,
+    /// Share of processors, as a weight: 1.0 is one core's worth.
+    pub cpu: f64,
+    /// Scratch space, bytes.
+    pub disk_bytes: u64,
+}
+
+/// How many instances.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Scaling {
+    pub min: u32,
+    pub max: u32,
+}
+
+/// What to do when the program ends by itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Restart {
+    pub policy: RestartPolicy,
+    /// Only with `on-failure`.
+    pub max_retries: u32,
+    /// The first pause; it doubles with each further crash.
+    pub backoff_seconds: u64,
+}
+
+/// When to start an ended program again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RestartPolicy {
+    Always,
+    OnFailure,
+    Never,
+}
+
+/// A port the program listens on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Port {
+    pub name: Name,
+    pub internal: u16,
+}
+
+/// How to tell that an instance can serve.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Health {
+    pub check: Check,
+    /// The name of the port to ask.
+    pub port: Name,
+    pub interval_seconds: u64,
+    pub timeout_seconds: u64,
+    /// Failures do not count until this long after the start.
+    pub grace_seconds: u64,
+    /// Passes in a row to become ready.
+    pub success_threshold: u32,
+    /// Failures in a row to stop being ready.
+    pub failure_threshold: u32,
+}
+
+/// What is asked of a port.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum Check {
+    /// It accepts a connection.
+    Tcp,
+    /// It answers GET with a status from 200 to 399.
+    Http { path: String },
+}
+
+/// `[[endpoints]]`: what makes a port reachable.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Endpoint {
+    pub name: Name,
+    pub process: Name,
+    /// The name of the port.
+    pub port: Name,
+    pub exposure: Exposure,
+}
+
+/// How an endpoint is reached.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "protocol", rename_all = "snake_case")]
+pub enum Exposure {
+    /// By host name on the shared HTTP listener; a default is derived from the
+    /// names of app and env when absent.
+    Http { host: Option<String> },
+    /// By port on the env's own address.
+    Tcp { listen_port: u16 },
+}
+
+/// One thing wrong with a manifest.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Flaw {
+    /// The field, dotted, e.g. `processes.web.ports[0].internal`.
+    pub field: String,
+    pub message: String,
+    /// 1-based; where in the file the field (or its nearest parent) is.
+    pub line: usize,
+    /// 1-based, in characters.
+    pub column: usize,
+    /// The field is right but what it asks for does not exist yet; the message
+    /// says what to do instead.
+    #[serde(default)]
+    pub deferred: bool,
+}
+
+/// Everything wrong with a manifest; never empty.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the manifest has {} problem(s), first: line {}: {}", .flaws.len(), .flaws[0].line, .flaws[0].message)]
+pub struct ManifestError {
+    pub flaws: Vec<Flaw>,
+}
+
+impl Manifest {
+    /// Lower-case hex sha256 of the canonical JSON form.
+    pub fn hash(&self) -> String {
+        use sha2::{Digest, Sha256};
+        // Serialising plain data with string keys has no way to fail; an empty
+        // document would only make two manifests look alike.
+        let canonical = serde_json::to_vec(self).unwrap_or_default();
+        Sha256::digest(&canonical)
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect()
+    }
+}

@@ -1,0 +1,113 @@
+//! Names: labels that people choose, unique inside their parent.
+//!
+//! Owns the one rule for them. A name is never identity: authorization and
+//! events use ids.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Deserializer, Serialize, de};
+
+/// Names become DNS labels and file names; 32 leaves room for a suffix within
+/// the 63 characters a DNS label may have.
+pub const NAME_LENGTH_MAX: usize = 32;
+
+/// `[a-z][a-z0-9-]{0,31}`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(transparent)]
+pub struct Name(String);
+
+/// Why a text is not a [`Name`].
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("`{given}` is not a valid name: use 1 to 32 of a-z, 0-9 and `-`, starting with a letter")]
+pub struct NameError {
+    /// The text as given, cut to a readable length.
+    pub given: String,
+}
+
+impl Name {
+    /// The text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The nearest valid name to any text, for deriving one from a folder.
+    /// `None` when nothing usable is left.
+    pub fn derive(text: &str) -> Option<Name> {
+        let mut derived = String::new();
+        for character in text.chars() {
+            let character = character.to_ascii_lowercase();
+            match character {
+                'a'..='z' => derived.push(character),
+                '0'..='9' if !derived.is_empty() => derived.push(character),
+                _ if !derived.is_empty() && !derived.ends_with('-') => derived.push('-'),
+                _ => {}
+            }
+        }
+        derived.truncate(NAME_LENGTH_MAX);
+        derived.trim_end_matches('-').parse().ok()
+    }
+}
+
+impl FromStr for Name {
+    type Err = NameError;
+
+    fn from_str(text: &str) -> Result<Self, NameError> {
+        let mut bytes = text.bytes();
+        let starts = bytes.next().is_some_and(|first| first.is_ascii_lowercase());
+        let continues =
+            bytes.all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-');
+        if starts && continues && text.len() <= NAME_LENGTH_MAX {
+            Ok(Name(text.to_owned()))
+        } else {
+            Err(NameError {
+                given: text.chars().take(64).collect(),
+            })
+        }
+    }
+}
+
+impl fmt::Display for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl<'de> Deserialize<'de> for Name {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        text.parse().map_err(de::Error::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn accepts_labels_and_refuses_the_rest() {
+        for good in ["a", "web", "web-1", "a23456789012345678901234567890ab"] {
+            assert!(good.parse::<Name>().is_ok(), "{good}");
+        }
+        for bad in [
+            "",
+            "1a",
+            "-a",
+            "A",
+            "a_b",
+            "ä",
+            "a23456789012345678901234567890abc",
+            "a/b",
+        ] {
+            assert!(bad.parse::<Name>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn derives_a_name_from_a_folder() {
+        let derive = |text| Name::derive(text).map(|name| name.to_string());
+        assert_eq!(derive("My App (2)").as_deref(), Some("my-app-2"));
+        assert_eq!(derive("2024_site").as_deref(), Some("site"));
+        assert_eq!(derive("..."), None);
+    }
+}

@@ -1,0 +1,37 @@
+//! Orgs: the one tenant boundary.
+
+use serde::{Deserialize, Serialize};
+
+use crate::event::Apply;
+use crate::state::{Change, State};
+use crate::{Id, Kind, Name, Noun};
+
+/// An org owns everything a tenant has.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Org {}
+
+impl Noun for Org {
+    const KIND: Kind = Kind::Org;
+    type Status = ();
+}
+
+/// Command: make an org.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Create {
+    pub name: Name,
+}
+
+/// Event: an org was made.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Created {
+    pub id: Id<Org>,
+    pub name: Name,
+}
+
+impl Apply for Created {
+    fn apply(&self, state: &mut State, change: Change) {
+        state
+            .orgs
+            .insert(change.create(self.id, self.name.clone(), None, Org {}));
+    }
+}

@@ -1,0 +1,137 @@
+//! Plans: the whole of what one node or one edge should be doing.
+//!
+//! A plan is complete and versioned by the log position it was computed from;
+//! the latest wins and what is absent is stopped. These types are a wire
+//! contract between control plane and shells and are kept on disk by both
+//! shells, so fields are only ever added.
+
+use std::collections::BTreeMap;
+use std::net::{Ipv6Addr, SocketAddr};
+
+use serde::{Deserialize, Serialize};
+
+use crate::manifest::{Health, Resources, Restart};
+use crate::{Endpoint, Env, Id, Instance, Name, Node, Org, Release};
+
+/// What one node should be running.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct NodePlan {
+    /// The log position this plan reflects.
+    pub version: u64,
+    /// Whom it is for.
+    pub node: Id<Node>,
+    /// The installation's address block, from which the node derives what is
+    /// private to it (IPv4 addresses of instances).
+    pub network: Ipv6Addr,
+    /// Every instance that should exist on the node.
+    pub instances: Vec<InstancePlan>,
+}
+
+/// One instance on a node.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct InstancePlan {
+    pub id: Id<Instance>,
+    /// The instance's name, unique in its env; also its host name.
+    pub name: Name,
+    pub org: Id<Org>,
+    pub env: Id<Env>,
+    pub release: Id<Release>,
+    /// The process of the release it runs.
+    pub process: Name,
+    /// Whether it serves or is being emptied.
+    pub desired: Running,
+    /// Where the image came from, with its digest: `host/repository@sha256:…`.
+    pub image: String,
+    /// Overrides the image's entrypoint and command when present.
+    pub command: Option<Vec<String>>,
+    pub workdir: Option<String>,
+    pub user: Option<String>,
+    pub vars: BTreeMap<String, String>,
+    pub resources: Resources,
+    pub ports: Vec<PortPlan>,
+    pub health: Option<Health>,
+    pub restart: Restart,
+    /// The instance's own address, from the operator's block.
+    pub address: Ipv6Addr,
+    /// How long after TERM the workload may take to end, milliseconds.
+    pub stop_grace_ms: u64,
+}
+
+/// Whether an instance serves or is being emptied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Running {
+    /// Serve.
+    Running,
+    /// Keep serving what is open; new work goes elsewhere.
+    Draining,
+}
+
+/// A port the workload listens on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PortPlan {
+    pub name: Name,
+    /// The port inside the instance.
+    pub internal: u16,
+}
+
+/// What one edge should be serving.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct EdgePlan {
+    /// The log position this plan reflects.
+    pub version: u64,
+    /// Every endpoint.
+    pub endpoints: Vec<EndpointPlan>,
+    /// Instances that get no new work and whose end of work is to be reported
+    /// (see [`EdgeReport::drained`]).
+    pub draining: Vec<Id<Instance>>,
+}
+
+/// One endpoint on an edge.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct EndpointPlan {
+    pub id: Id<Endpoint>,
+    pub route: Route,
+    /// Ready instances only; empty means "fail fast".
+    pub backends: Vec<Backend>,
+}
+
+/// How traffic finds an endpoint.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "protocol", rename_all = "snake_case")]
+pub enum Route {
+    /// Requests on the shared HTTP listener whose host is one of these, lower
+    /// case and without a port.
+    Http { hosts: Vec<String> },
+    /// Connections to this address and port.
+    Tcp { address: Ipv6Addr, port: u16 },
+}
+
+/// One ready instance behind an endpoint.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Backend {
+    pub instance: Id<Instance>,
+    /// Where the instance answered its last health check.
+    pub address: SocketAddr,
+}
+
+/// What an edge tells the control plane.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct EdgeReport {
+    /// The plan version now in force.
+    pub version: u64,
+    /// Draining instances that have no open connection or request left here.
+    pub drained: Vec<Id<Instance>>,
+    /// Per endpoint, where it can be reached or why it cannot.
+    pub endpoints: Vec<EndpointReport>,
+}
+
+/// Where one endpoint can be reached.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EndpointReport {
+    pub id: Id<Endpoint>,
+    /// As a person would type them: `http://hello.localhost:8080`, `[fd00::1]:80`.
+    pub reachable: Vec<String>,
+    /// Why it is not, or less than asked; `None` when all is well.
+    pub problem: Option<String>,
+}

@@ -1,0 +1,211 @@
+//! Problems: what can go wrong, as a contract.
+//!
+//! [`Code`] is the closed table of codes with everything that follows from one:
+//! HTTP status, exit code, whether a retry may help, and the page `helix
+//! explain` shows. [`Problem`] is one occurrence, sent as
+//! `application/problem+json` (RFC 9457).
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+macro_rules! codes {
+    ($($variant:ident = $code:literal, $status:literal, $exit:literal, $retryable:literal,
+       $title:literal, $hint:literal;)*) => {
+        /// A stable problem code.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+        pub enum Code {
+            $(#[doc = $title] #[serde(rename = $code)] $variant,)*
+        }
+
+        impl Code {
+            /// Every code, for `helix explain` and the tests of the contract.
+            pub const ALL: &'static [Code] = &[$(Code::$variant,)*];
+
+            /// The code as scripts see it.
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Code::$variant => $code,)* }
+            }
+
+            /// The HTTP status it is sent with.
+            pub const fn status(self) -> u16 {
+                match self { $(Code::$variant => $status,)* }
+            }
+
+            /// The exit code of a command that ends with it.
+            pub const fn exit_code(self) -> u8 {
+                match self { $(Code::$variant => $exit,)* }
+            }
+
+            /// Whether the same request may succeed later.
+            pub const fn retryable(self) -> bool {
+                match self { $(Code::$variant => $retryable,)* }
+            }
+
+            /// What it means, in a few words.
+            pub const fn title(self) -> &'static str {
+                match self { $(Code::$variant => $title,)* }
+            }
+
+            /// What to do about it in general.
+            pub const fn hint(self) -> &'static str {
+                match self { $(Code::$variant => $hint,)* }
+            }
+        }
+    };
+}
+
+codes! {
+    InvalidArgument = "invalid_argument", 400, 2, false,
+        "The request has a value that cannot be used", "see the details, correct it and try again";
+    ManifestInvalid = "manifest_invalid", 400, 2, false,
+        "The manifest has mistakes", "fix the lines named and run `helix deploy` again";
+    NotSupportedYet = "not_supported_yet", 501, 2, false,
+        "This does not exist yet", "do what the message proposes instead";
+    Unauthorized = "unauthorized", 401, 3, false,
+        "No valid token was sent", "start `helix up` here, or set HELIX_URL and HELIX_TOKEN";
+    Forbidden = "forbidden", 403, 3, false,
+        "The token does not allow this", "use a token whose scopes allow it";
+    NotFound = "not_found", 404, 4, false,
+        "There is no such thing", "list what there is, for example with `helix apps list`";
+    Conflict = "conflict", 409, 5, false,
+        "It contradicts what there is", "look at the resource named and decide again";
+    NameTaken = "name_taken", 409, 5, false,
+        "The name is in use", "choose another name";
+    HostTaken = "host_taken", 409, 5, false,
+        "The host name belongs to another endpoint", "choose another host in [[endpoints]]";
+    IdempotencyKeyReuse = "idempotency_key_reuse", 409, 5, false,
+        "The idempotency key was used for another request", "use a fresh key for a new request";
+    PreconditionFailed = "precondition_failed", 412, 5, false,
+        "It is not in the state this needs", "see the message for the state it is in";
+    PayloadTooLarge = "payload_too_large", 413, 2, false,
+        "The request is larger than allowed", "send less at once";
+    RateLimited = "rate_limited", 429, 6, true,
+        "Too many requests", "wait as long as `retry_after_seconds` says";
+    Unavailable = "unavailable", 503, 6, true,
+        "It cannot be reached right now", "try again; `helix doctor` says what is missing";
+    TimedOut = "timed_out", 504, 6, true,
+        "It did not happen in the time given", "it goes on by itself: `helix status` shows how far it is";
+    WorkloadFailed = "workload_failed", 422, 1, false,
+        "The workload failed", "`helix describe` and `helix logs` of what is named say why";
+    ImageNotFound = "image_not_found", 422, 1, false,
+        "The registry has no such image", "check the reference and that it was pushed";
+    ImageUnusable = "image_unusable", 422, 1, false,
+        "The image cannot be used", "see the message for what is wrong with it";
+    RegistryUnavailable = "registry_unavailable", 503, 6, true,
+        "The registry cannot be reached", "check the address and try again";
+    BuildFailed = "build_failed", 422, 1, false,
+        "The folder could not be built", "fix what the output names and run it again";
+    Internal = "internal", 500, 7, true,
+        "Something is broken on our side", "try again; if it stays, report it with the request id";
+}
+
+impl fmt::Display for Code {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// One occurrence of something going wrong.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[error("{detail}")]
+pub struct Problem {
+    pub code: Code,
+    pub title: String,
+    pub status: u16,
+    /// What failed and why, for this occurrence.
+    pub detail: String,
+    /// What to do next.
+    pub hint: String,
+    pub retryable: bool,
+    /// Set by the server on the way out.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub request_id: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry_after_seconds: Option<u64>,
+    /// The fields at fault.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub details: Vec<FieldProblem>,
+}
+
+/// What is wrong with one field.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FieldProblem {
+    pub field: String,
+    pub message: String,
+}
+
+impl Problem {
+    /// An occurrence with the code's general hint.
+    pub fn new(code: Code, detail: impl Into<String>) -> Problem {
+        Problem {
+            code,
+            title: code.title().to_owned(),
+            status: code.status(),
+            detail: detail.into(),
+            hint: code.hint().to_owned(),
+            retryable: code.retryable(),
+            request_id: String::new(),
+            retry_after_seconds: None,
+            details: Vec::new(),
+        }
+    }
+
+    /// The same with a hint that fits this occurrence better.
+    #[must_use]
+    pub fn hint(mut self, hint: impl Into<String>) -> Problem {
+        self.hint = hint.into();
+        self
+    }
+
+    /// The same naming a field at fault.
+    #[must_use]
+    pub fn field(mut self, field: impl Into<String>, message: impl Into<String>) -> Problem {
+        self.details.push(FieldProblem {
+            field: field.into(),
+            message: message.into(),
+        });
+        self
+    }
+
+    /// Nothing of this kind goes by this reference.
+    pub fn not_found(kind: crate::Kind, reference: &str) -> Problem {
+        Problem::new(Code::NotFound, format!("there is no {kind} `{reference}`")).hint(format!(
+            "`helix {} list` shows what there is",
+            kind.plural()
+        ))
+    }
+}
+
+impl From<crate::manifest::ManifestError> for Problem {
+    fn from(error: crate::manifest::ManifestError) -> Problem {
+        let all_deferred = error.flaws.iter().all(|flaw| flaw.deferred);
+        let code = if all_deferred {
+            Code::NotSupportedYet
+        } else {
+            Code::ManifestInvalid
+        };
+        let mut problem = Problem::new(code, error.to_string());
+        for flaw in &error.flaws {
+            let at = format!(
+                "line {}, column {}: {}",
+                flaw.line, flaw.column, flaw.message
+            );
+            problem = problem.field(flaw.field.clone(), at);
+        }
+        problem
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_exit_code_is_one_of_the_contract() {
+        for code in Code::ALL {
+            assert!((1..=7).contains(&code.exit_code()), "{code}");
+            assert!((400..=599).contains(&code.status()), "{code}");
+        }
+    }
+}

@@ -1,0 +1,75 @@
+//! Why something is the way it is: stable codes for conditions and failures.
+//!
+//! A reason is a contract: scripts match on it, `helix explain` has a page for
+//! each. Text for people goes beside it, never instead of it.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+macro_rules! reasons {
+    ($($variant:ident = $code:literal, $meaning:literal;)*) => {
+        /// A stable reason code.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        pub enum Reason {
+            $(#[doc = $meaning] #[serde(rename = $code)] $variant,)*
+        }
+
+        impl Reason {
+            /// Every reason, for `helix explain` and its test.
+            pub const ALL: &'static [Reason] = &[$(Reason::$variant,)*];
+
+            /// The code as scripts see it.
+            pub const fn code(self) -> &'static str {
+                match self { $(Reason::$variant => $code,)* }
+            }
+
+            /// One sentence for a person.
+            pub const fn meaning(self) -> &'static str {
+                match self { $(Reason::$variant => $meaning,)* }
+            }
+        }
+    };
+}
+
+reasons! {
+    ImageNotFound = "image_not_found", "The registry has no such image or tag.";
+    ImagePullFailed = "image_pull_failed", "The image could not be fetched from its registry.";
+    ImagePullTimeout = "image_pull_timeout", "Fetching the image took longer than the limit allows.";
+    ImageTooLarge = "image_too_large", "The image is larger than the limit allows.";
+    ImageLayerInvalid = "image_layer_invalid", "A layer of the image is damaged or unsafe to unpack.";
+    ImageDigestMismatch = "image_digest_mismatch", "What the registry sent is not what the digest names.";
+    ImagePlatformMissing = "image_platform_missing", "The image has no variant for this machine's platform.";
+    RegistryUnauthorized = "registry_unauthorized", "The registry refused the credentials, or wants some.";
+    RootfsBuildFailed = "rootfs_build_failed", "The instance's root filesystem could not be prepared.";
+    NetworkSetupFailed = "network_setup_failed", "The instance's network could not be prepared.";
+    IsolationUnavailable = "isolation_unavailable", "This machine cannot isolate this image with the privileges at hand.";
+    WorkloadStartFailed = "workload_start_failed", "The program could not be started.";
+    WorkloadExited = "workload_exited", "The program ended although it should keep running.";
+    CrashLoopBackoff = "crash_loop_backoff", "The program keeps ending; it is started again after a growing pause.";
+    OomKilled = "oom_killed", "The program needed more memory than its limit and was killed.";
+    HealthcheckFailed = "healthcheck_failed", "The program runs but does not pass its health check.";
+    StartupTimeout = "startup_timeout", "The program did not become ready in time.";
+    NodeLost = "node_lost", "The node stopped reporting.";
+    NoNodesActive = "no_nodes_active", "No node is connected.";
+    NoCapacityMemory = "no_capacity_memory", "No node has enough free memory.";
+    DeployTimeout = "deploy_timeout", "The deploy did not finish in time.";
+    DeploySuperseded = "deploy_superseded", "A newer deploy of the same env took over.";
+    ReleaseImageMissing = "release_image_missing", "The release's image is gone from where it was.";
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.code())
+    }
+}
+
+impl Reason {
+    /// The reason a code names.
+    pub fn from_code(code: &str) -> Option<Reason> {
+        Reason::ALL
+            .iter()
+            .copied()
+            .find(|reason| reason.code() == code)
+    }
+}

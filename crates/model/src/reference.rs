@@ -1,0 +1,131 @@
+//! References: how people and scripts name a resource.
+//!
+//! An id always works. A path goes from the root: `acme`, `acme/shop`,
+//! `acme/shop/web`, `acme/shop/web@prod`, `acme/shop/web:v3` (a release),
+//! `acme/shop/web@prod/web-1` (what lives in an env). Leading parts may be left
+//! out when a [`Scope`] supplies them.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{AnyId, App, Env, Id, Kind, Name, Noun, Org, Problem, Project, Resource, State, Table};
+
+/// Names to fill in what a reference leaves out.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Scope {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub org: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub project: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub app: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub env: Option<String>,
+}
+
+/// The id of what a reference of this kind names.
+pub fn resolve(state: &State, kind: Kind, text: &str, scope: &Scope) -> Result<AnyId, Problem> {
+    if let Ok(id) = text.parse::<AnyId>() {
+        let found = id.kind() == kind && exists(state, id);
+        return if found {
+            Ok(id)
+        } else {
+            Err(Problem::not_found(kind, text))
+        };
+    }
+    let missing = || Problem::not_found(kind, text);
+    let found = match kind {
+        Kind::Org => org(state, text).map(|org| org.id.any()),
+        Kind::Node => named(&state.nodes, None, text).map(|node| node.id.any()),
+        Kind::Project => project(state, text, scope).map(|project| project.id.any()),
+        Kind::App => app(state, text, scope).map(|app| app.id.any()),
+        Kind::Env => env(state, text, scope).map(|env| env.id.any()),
+        Kind::Release => {
+            let (app, name) = match text.rsplit_once(':') {
+                Some((path, name)) => (app(state, path, scope), name),
+                None => (scoped_app(state, scope), text),
+            };
+            app.and_then(|app| named(&state.releases, Some(app.id.any()), name))
+                .map(|release| release.id.any())
+        }
+        Kind::Deploy => in_env(state, &state.deploys, text, scope),
+        Kind::Instance => in_env(state, &state.instances, text, scope),
+        Kind::Endpoint => in_env(state, &state.endpoints, text, scope),
+    };
+    found.ok_or_else(missing)
+}
+
+/// The env a scope names in full.
+pub fn scoped_env<'s>(state: &'s State, scope: &Scope) -> Option<&'s Resource<Env>> {
+    env(state, scope.env.as_deref()?, scope)
+}
+
+/// The app a scope names in full.
+pub fn scoped_app<'s>(state: &'s State, scope: &Scope) -> Option<&'s Resource<App>> {
+    app(state, scope.app.as_deref()?, scope)
+}
+
+/// Whether there is such a resource.
+pub fn exists(state: &State, id: AnyId) -> bool {
+    crate::view::view(state, id).is_some()
+}
+
+/// The canonical path of a resource, or its id when it is gone.
+pub fn path(state: &State, id: AnyId) -> String {
+    let Some((name, parent)) = crate::view::name_and_parent(state, id) else {
+        return id.to_string();
+    };
+    let Some(parent) = parent else {
+        return name.to_string();
+    };
+    let separator = match id.kind() {
+        Kind::Env => '@',
+        Kind::Release => ':',
+        _ => '/',
+    };
+    format!("{}{separator}{name}", path(state, parent))
+}
+
+fn named<'s, N: Noun>(
+    table: &'s Table<N>,
+    parent: Option<AnyId>,
+    name: &str,
+) -> Option<&'s Resource<N>> {
+    table.named(parent, &name.parse::<Name>().ok()?)
+}
+
+fn org<'s>(state: &'s State, name: &str) -> Option<&'s Resource<Org>> {
+    named(&state.orgs, None, name)
+}
+
+fn project<'s>(state: &'s State, text: &str, scope: &Scope) -> Option<&'s Resource<Project>> {
+    let (org_name, name) = match text.rsplit_once('/') {
+        Some((org_name, name)) => (org_name, name),
+        None => (scope.org.as_deref()?, text),
+    };
+    named(&state.projects, Some(org(state, org_name)?.id.any()), name)
+}
+
+fn app<'s>(state: &'s State, text: &str, scope: &Scope) -> Option<&'s Resource<App>> {
+    let (project_path, name) = match text.rsplit_once('/') {
+        Some((path, name)) => (path, name),
+        None => (scope.project.as_deref()?, text),
+    };
+    let project: Id<Project> = project(state, project_path, scope)?.id;
+    named(&state.apps, Some(project.any()), name)
+}
+
+fn env<'s>(state: &'s State, text: &str, scope: &Scope) -> Option<&'s Resource<Env>> {
+    let (app, name) = match text.split_once('@') {
+        Some((path, name)) => (app(state, path, scope)?, name),
+        None => (scoped_app(state, scope)?, text),
+    };
+    named(&state.envs, Some(app.id.any()), name)
+}
+
+fn in_env<N: Noun>(state: &State, table: &Table<N>, text: &str, scope: &Scope) -> Option<AnyId> {
+    let (env, name) = match text.rsplit_once('/') {
+        Some((path, name)) => (env(state, path, scope)?, name),
+        None => (scoped_env(state, scope)?, text),
+    };
+    named(table, Some(env.id.any()), name).map(|resource| resource.id.any())
+}

@@ -1,0 +1,66 @@
+//! Releases: an image and a manifest, fixed for ever.
+
+use serde::{Deserialize, Serialize};
+
+use crate::event::Apply;
+use crate::state::{Change, State};
+use crate::{App, Id, Kind, Manifest, Name, Noun, Org};
+
+/// An immutable release of an app.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Release {
+    pub org: Id<Org>,
+    pub app: Id<App>,
+    /// Counts up from 1 in the app; `v3` is its name.
+    pub number: u64,
+    pub image: Image,
+    pub manifest: Manifest,
+    /// Lower-case hex sha256 of the manifest's canonical JSON.
+    pub manifest_hash: String,
+    /// Where it came from, for people: a folder's name or an image reference.
+    pub source: String,
+}
+
+/// An image, fixed by digest.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Image {
+    /// Where to pull it from: `host/repository`, without tag or digest.
+    pub repository: String,
+    /// The tag it was asked by, if any; only ever shown.
+    pub tag: Option<String>,
+    /// `sha256:…` of the manifest that runs.
+    pub digest: String,
+}
+
+impl Image {
+    /// `host/repository@sha256:…`, the only form a node pulls by.
+    pub fn pinned(&self) -> String {
+        format!("{}@{}", self.repository, self.digest)
+    }
+}
+
+impl Noun for Release {
+    const KIND: Kind = Kind::Release;
+    type Status = ();
+}
+
+/// Event: a release was made.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Created {
+    pub id: Id<Release>,
+    pub name: Name,
+    pub spec: Release,
+}
+
+impl Apply for Created {
+    fn apply(&self, state: &mut State, change: Change) {
+        let parent = Some(self.spec.app.any());
+        state.apps.update(self.spec.app, |app| {
+            app.status.releases = self.spec.number;
+            change.touch(app);
+        });
+        state
+            .releases
+            .insert(change.create(self.id, self.name.clone(), parent, self.spec.clone()));
+    }
+}

@@ -1,0 +1,102 @@
+//! The generic resource: what every kind has in common, and the table that
+//! holds one kind.
+//!
+//! Desired (`spec`) and current (`status`) are kept apart on purpose: a command
+//! writes the one, an observation the other.
+
+use std::sync::Arc;
+
+use imbl::OrdMap;
+use serde::{Deserialize, Serialize};
+
+use crate::{AnyId, Id, Name, Noun, Timestamp};
+
+/// One resource of noun `N`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(bound = "")]
+pub struct Resource<N: Noun> {
+    pub id: Id<N>,
+    pub name: Name,
+    /// Whom the name is unique in; `None` for what belongs to the installation.
+    pub parent: Option<AnyId>,
+    pub created_at: Timestamp,
+    pub updated_at: Timestamp,
+    /// The log position of the last change; what `expected_version` compares.
+    pub version: u64,
+    /// What is desired.
+    pub spec: N,
+    /// What is current.
+    pub status: N::Status,
+}
+
+/// Every resource of one kind, by id and by name in its parent.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Table<N: Noun> {
+    by_id: OrdMap<Id<N>, Arc<Resource<N>>>,
+    by_parent: OrdMap<Option<AnyId>, OrdMap<Name, Id<N>>>,
+}
+
+impl<N: Noun> Default for Table<N> {
+    fn default() -> Self {
+        Table {
+            by_id: OrdMap::new(),
+            by_parent: OrdMap::new(),
+        }
+    }
+}
+
+impl<N: Noun> Table<N> {
+    /// The resource with this id.
+    pub fn get(&self, id: Id<N>) -> Option<&Resource<N>> {
+        self.by_id.get(&id).map(Arc::as_ref)
+    }
+
+    /// The resource with this name in this parent.
+    pub fn named(&self, parent: Option<AnyId>, name: &Name) -> Option<&Resource<N>> {
+        let id = self.by_parent.get(&parent)?.get(name)?;
+        self.get(*id)
+    }
+
+    /// All, oldest id first.
+    pub fn iter(&self) -> impl DoubleEndedIterator<Item = &Resource<N>> {
+        self.by_id.values().map(Arc::as_ref)
+    }
+
+    /// Those under one parent, by name.
+    pub fn children(&self, parent: AnyId) -> impl Iterator<Item = &Resource<N>> {
+        let names = self.by_parent.get(&Some(parent));
+        names
+            .into_iter()
+            .flat_map(OrdMap::values)
+            .filter_map(|id| self.get(*id))
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.by_id.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.by_id.is_empty()
+    }
+
+    pub(crate) fn insert(&mut self, resource: Resource<N>) {
+        let names = self.by_parent.entry(resource.parent).or_default();
+        names.insert(resource.name.clone(), resource.id);
+        self.by_id.insert(resource.id, Arc::new(resource));
+    }
+
+    pub(crate) fn update(&mut self, id: Id<N>, change: impl FnOnce(&mut Resource<N>)) {
+        if let Some(resource) = self.by_id.get_mut(&id) {
+            change(Arc::make_mut(resource));
+        }
+    }
+
+    pub(crate) fn remove(&mut self, id: Id<N>) {
+        let Some(resource) = self.by_id.remove(&id) else { return };
+        if let Some(names) = self.by_parent.get_mut(&resource.parent) {
+            names.remove(&resource.name);
+        }
+    }
+}

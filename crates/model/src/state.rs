@@ -1,0 +1,109 @@
+//! The state: a pure fold over the log.
+//!
+//! Cloning is cheap (shared structure), so readers get a whole snapshot and the
+//! writer goes on. Two states folded from the same entries are equal.
+
+use std::net::Ipv6Addr;
+
+use imbl::OrdMap;
+
+use crate::event::Recorded;
+use crate::{
+    AnyId, App, Deploy, Endpoint, Env, Id, Instance, Name, Node, Noun, Org, Project, Release,
+    Resource, Table, Timestamp,
+};
+
+/// Everything there is, as of one log position.
+#[derive(Clone, Debug, PartialEq)]
+pub struct State {
+    /// The last entry folded in; 0 before the first.
+    pub position: u64,
+    /// The installation's /48.
+    pub network: Ipv6Addr,
+    pub orgs: Table<Org>,
+    pub projects: Table<Project>,
+    pub apps: Table<App>,
+    pub envs: Table<Env>,
+    pub releases: Table<Release>,
+    pub deploys: Table<Deploy>,
+    pub instances: Table<Instance>,
+    pub endpoints: Table<Endpoint>,
+    pub nodes: Table<Node>,
+    /// Who owns a host name, over all tenants.
+    pub hosts: OrdMap<String, Id<Endpoint>>,
+    /// How many envs were ever made: addresses are not used twice.
+    pub envs_created: u64,
+    /// How many instances were ever made: addresses are not used twice.
+    pub instances_allocated: u64,
+}
+
+impl Default for State {
+    fn default() -> Self {
+        State {
+            position: 0,
+            network: Ipv6Addr::UNSPECIFIED,
+            orgs: Table::default(),
+            projects: Table::default(),
+            apps: Table::default(),
+            envs: Table::default(),
+            releases: Table::default(),
+            deploys: Table::default(),
+            instances: Table::default(),
+            endpoints: Table::default(),
+            nodes: Table::default(),
+            hosts: OrdMap::new(),
+            envs_created: 0,
+            instances_allocated: 0,
+        }
+    }
+}
+
+impl State {
+    /// Folds in the entry at `position`, which must be the next one.
+    pub fn apply(&mut self, position: u64, recorded: &Recorded) {
+        debug_assert_eq!(position, self.position + 1, "the log has no gaps");
+        self.position = position;
+        recorded.event.apply(
+            self,
+            Change {
+                at: recorded.at,
+                position,
+            },
+        );
+    }
+}
+
+/// When and where in the log a change happened.
+#[derive(Clone, Copy, Debug)]
+pub struct Change {
+    pub at: Timestamp,
+    pub position: u64,
+}
+
+impl Change {
+    /// A resource made by this change.
+    pub fn create<N: Noun>(
+        self,
+        id: Id<N>,
+        name: Name,
+        parent: Option<AnyId>,
+        spec: N,
+    ) -> Resource<N> {
+        Resource {
+            id,
+            name,
+            parent,
+            created_at: self.at,
+            updated_at: self.at,
+            version: self.position,
+            spec,
+            status: N::Status::default(),
+        }
+    }
+
+    /// Marks a resource as changed here.
+    pub fn touch<N: Noun>(self, resource: &mut Resource<N>) {
+        resource.updated_at = self.at;
+        resource.version = self.position;
+    }
+}

@@ -1,0 +1,238 @@
+//! The writable root of one instance: an overlay on the image's shared tree, a
+//! plain copy where the kernel refuses overlays to plain users. Start at
+//! [`prepare`] and [`mount`].
+//!
+//! The overlay is mounted in the launcher's private mount namespace, so it
+//! disappears with the instance and leaves nothing to unmount. It must not know
+//! how the image came to be unpacked.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::io;
+use std::net::IpAddr;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
+use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
+use nix::mount::{MntFlags, MsFlags, umount2};
+
+use crate::failure::{Failure, Reason};
+use crate::spec::{InstanceSpec, NetworkSpec};
+
+/// The directories of one instance's root.
+pub(crate) struct Layout {
+    /// Writable layer.
+    upper: PathBuf,
+    /// Scratch of the overlay driver.
+    work: PathBuf,
+    /// Where the root is assembled.
+    pub(crate) merged: PathBuf,
+    /// Generated files mounted over the image's.
+    pub(crate) etc: PathBuf,
+}
+
+impl Layout {
+    pub(crate) fn of(dir: &Path) -> Self {
+        Self {
+            upper: dir.join("upper"),
+            work: dir.join("work"),
+            merged: dir.join("merged"),
+            etc: dir.join("etc"),
+        }
+    }
+
+    fn all(&self) -> [&Path; 4] {
+        [&self.upper, &self.work, &self.merged, &self.etc]
+    }
+}
+
+/// Makes the directories anew, so every start begins from the image, and writes
+/// the generated files.
+pub(crate) fn prepare(layout: &Layout, spec: &InstanceSpec) -> Result<(), Failure> {
+    remove(layout).map_err(Failure::because(Reason::RootfsBuildFailed, "remove the old root"))?;
+    for path in layout.all() {
+        fs::create_dir_all(path)
+            .map_err(|error| Failure::io(Reason::RootfsBuildFailed, "create", path, &error))?;
+    }
+    // The workload may run as any user and has to enter its own root directory.
+    let mode = fs::metadata(&spec.rootfs).map(|meta| meta.permissions()).map_err(|error| {
+        Failure::io(Reason::RootfsBuildFailed, "read the image at", &spec.rootfs, &error)
+    })?;
+    for path in [&layout.upper, &layout.merged] {
+        fs::set_permissions(path, mode.clone())
+            .map_err(|error| Failure::io(Reason::RootfsBuildFailed, "chmod", path, &error))?;
+    }
+    for (name, text) in generated_files(spec) {
+        let path = layout.etc.join(name);
+        fs::write(&path, text)
+            .map_err(|error| Failure::io(Reason::RootfsBuildFailed, "write", &path, &error))?;
+    }
+    Ok(())
+}
+
+/// The files of `/etc` that depend on the instance, by name.
+fn generated_files(spec: &InstanceSpec) -> Vec<(&'static str, String)> {
+    let host = &spec.hostname;
+    let mut hosts = String::from("127.0.0.1 localhost\n::1 localhost ip6-localhost\n");
+    let mut files = Vec::new();
+    match &spec.network {
+        NetworkSpec::Veth(veth) => {
+            let addresses = [Some(IpAddr::from(veth.ipv6)), veth.ipv4.map(IpAddr::from)];
+            for address in addresses.into_iter().flatten() {
+                // Writing to a String cannot fail.
+                let _ = writeln!(hosts, "{address} {host}");
+            }
+            if !veth.dns.is_empty() {
+                let lines = veth.dns.iter().map(|server| format!("nameserver {server}\n"));
+                files.push(("resolv.conf", lines.collect()));
+            }
+        }
+        NetworkSpec::Loopback { .. } | NetworkSpec::Host {} => {
+            let _ = writeln!(hosts, "127.0.1.1 {host}");
+        }
+    }
+    files.push(("hosts", hosts));
+    files.push(("hostname", format!("{host}\n")));
+    files
+}
+
+/// Assembles the root at `layout.merged`. Runs in a private mount namespace.
+/// Returns a note when the weaker copy was used.
+pub(crate) fn mount(
+    layout: &Layout,
+    rootfs: &Path,
+    rootless: bool,
+) -> Result<Option<String>, Failure> {
+    match mount_overlay(layout, rootfs, rootless) {
+        Ok(()) => Ok(None),
+        Err(errno) if rootless => {
+            copy_tree(rootfs, &layout.merged).map_err(|error| {
+                Failure::new(
+                    Reason::RootfsBuildFailed,
+                    format!("copy {} (overlay refused: {errno}): {error}", rootfs.display()),
+                )
+            })?;
+            Ok(Some(format!("root is a full copy of the image: overlay refused ({errno})")))
+        }
+        Err(errno) => Err(Failure::io(Reason::RootfsBuildFailed, "mount overlay of", rootfs, &errno)),
+    }
+}
+
+fn mount_overlay(layout: &Layout, rootfs: &Path, rootless: bool) -> nix::Result<()> {
+    let base = format!(
+        "lowerdir={},upperdir={},workdir={}",
+        escaped(rootfs),
+        escaped(&layout.upper),
+        escaped(&layout.work)
+    );
+    let user = if rootless { ",userxattr" } else { "" };
+    let mount = |options: &str| {
+        let (kind, flags) = (Some("overlay"), MsFlags::empty());
+        nix::mount::mount(kind, &layout.merged, kind, flags, Some(options))
+    };
+    // `volatile` skips syncing a layer that does not outlive the instance; older
+    // kernels do not know it.
+    match mount(&format!("{base}{user},volatile")) {
+        Err(Errno::EINVAL) => mount(&format!("{base}{user}")),
+        result => result,
+    }
+}
+
+/// Overlay options separate by comma and lower layers by colon.
+fn escaped(path: &Path) -> String {
+    let mut out = String::new();
+    for character in path.to_string_lossy().chars() {
+        if matches!(character, '\\' | ',' | ':') {
+            out.push('\\');
+        }
+        out.push(character);
+    }
+    out
+}
+
+/// Copies a tree with modes and links; owners are the caller's, who may own no
+/// others. Device nodes and sockets, which a plain user cannot make, are left out.
+fn copy_tree(from: &Path, to: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(from)? {
+        let entry = entry?;
+        let (source, target) = (entry.path(), to.join(entry.file_name()));
+        let meta = entry.metadata()?;
+        if meta.is_symlink() {
+            symlink(fs::read_link(&source)?, &target)?;
+        } else if meta.is_dir() {
+            fs::create_dir(&target)?;
+            copy_tree(&source, &target)?;
+            fs::set_permissions(&target, meta.permissions())?;
+        } else if meta.is_file() {
+            fs::copy(&source, &target)?;
+        }
+    }
+    Ok(())
+}
+
+/// Gives a pipe end to the workload's user, who may reopen it as `/dev/stdout`.
+pub(crate) fn give_to(path: &Path, uid: u32, gid: u32) -> io::Result<()> {
+    if fs::metadata(path)?.uid() == uid {
+        return Ok(());
+    }
+    chown(path, Some(uid), Some(gid))
+}
+
+/// Removes an instance's root and generated files. Absent ones are fine.
+pub(crate) fn remove(layout: &Layout) -> io::Result<()> {
+    // Mounted only if a mount escaped its namespace; then it must not be walked.
+    let _ = umount2(&layout.merged, MntFlags::MNT_DETACH);
+    // The overlay driver leaves a directory without any permission in `work`.
+    let scratch = layout.work.join("work");
+    if scratch.is_dir() {
+        fs::set_permissions(scratch, fs::Permissions::from_mode(0o700))?;
+    }
+    layout.all().into_iter().try_for_each(remove_tree)
+}
+
+/// `remove_dir_all` that also removes directories their owner made unreadable.
+pub(crate) fn remove_tree(path: &Path) -> io::Result<()> {
+    match fs::remove_dir_all(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+            open_directories(path)?;
+            fs::remove_dir_all(path)
+        }
+        result => result,
+    }
+}
+
+fn open_directories(path: &Path) -> io::Result<()> {
+    fs::set_permissions(path, fs::Permissions::from_mode(0o700))?;
+    for entry in fs::read_dir(path)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            open_directories(&entry.path())?;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn option_separators_are_escaped() {
+        assert_eq!(escaped(Path::new("/a,b:c\\d")), "/a\\,b\\:c\\\\d");
+    }
+
+    #[test]
+    fn a_copy_keeps_links_and_modes() {
+        let dir = tempfile::tempdir().unwrap();
+        let (from, to) = (dir.path().join("from"), dir.path().join("to"));
+        fs::create_dir_all(from.join("bin")).unwrap();
+        fs::create_dir(&to).unwrap();
+        fs::write(from.join("bin/app"), "x").unwrap();
+        fs::set_permissions(from.join("bin/app"), fs::Permissions::from_mode(0o751)).unwrap();
+        symlink("bin/app", from.join("link")).unwrap();
+        copy_tree(&from, &to).unwrap();
+        assert_eq!(fs::metadata(to.join("bin/app")).unwrap().mode() & 0o777, 0o751);
+        assert_eq!(fs::read_link(to.join("link")).unwrap(), Path::new("bin/app"));
+    }
+}

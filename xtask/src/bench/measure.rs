@@ -1,0 +1,67 @@
+//! Repeating a step and summing up how long it took.
+
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+
+/// How long each repetition of a step took.
+#[derive(Debug, Clone, Default)]
+pub struct Samples {
+    sorted: Vec<Duration>,
+}
+
+impl Samples {
+    /// Runs `step` `times` times; after each, unmeasured, `reset`.
+    ///
+    /// # Errors
+    /// The first failure of either.
+    pub fn take<T>(
+        times: usize,
+        context: &mut T,
+        step: impl Fn(&mut T) -> Result<()>,
+        reset: impl Fn(&mut T) -> Result<()>,
+    ) -> Result<Self> {
+        let mut sorted = Vec::with_capacity(times);
+        for _ in 0..times {
+            let started = Instant::now();
+            step(context)?;
+            sorted.push(started.elapsed());
+            reset(context)?;
+        }
+        sorted.sort();
+        Ok(Self { sorted })
+    }
+
+    /// The sample that `percent` of all do not exceed (nearest rank).
+    pub fn percentile(&self, percent: usize) -> Duration {
+        let rank = (self.sorted.len() * percent).div_ceil(100).max(1);
+        self.sorted.get(rank - 1).copied().unwrap_or_default()
+    }
+
+    /// How many samples there are.
+    pub fn count(&self) -> usize {
+        self.sorted.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn percentiles_are_samples_that_occurred() {
+        let sorted = (1..=10).map(Duration::from_millis).collect();
+        let samples = Samples { sorted };
+        assert_eq!(samples.percentile(50), Duration::from_millis(5));
+        assert_eq!(samples.percentile(99), Duration::from_millis(10));
+        assert_eq!(samples.percentile(1), Duration::from_millis(1));
+    }
+
+    #[test]
+    fn the_reset_runs_after_each_step_and_is_not_measured() {
+        let mut log = String::new();
+        let push = |letter| move |log: &mut String| { log.push(letter); Ok(()) };
+        let samples = Samples::take(3, &mut log, push('s'), push('r')).unwrap();
+        assert_eq!((log.as_str(), samples.count()), ("srsrsr", 3));
+    }
+}

@@ -1,0 +1,135 @@
+//! A bench's result as a table, and its section of `docs/benchmarks.md`.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+
+use crate::process;
+
+/// A finished bench.
+pub struct Report {
+    /// As typed after `cargo xtask bench`; also names the section.
+    pub name: &'static str,
+    pub title: &'static str,
+    /// What was done, and what is and is not counted.
+    pub method: String,
+    /// Heads of the value columns, with their units.
+    pub columns: Vec<&'static str>,
+    /// The first row is what the others are compared with.
+    pub rows: Vec<Row>,
+}
+
+/// One subject's figures, in the order of the columns.
+pub struct Row {
+    pub subject: String,
+    pub values: Vec<f64>,
+}
+
+impl Report {
+    /// The section as Markdown: when and where, method, and the table, each
+    /// value followed by its ratio to the first row.
+    ///
+    /// # Errors
+    /// When the machine cannot be described.
+    pub fn to_markdown(&self) -> Result<String> {
+        let mut text = format!("## {}\n\n{}\n\n{}\n\n", self.title, machine()?, self.method);
+        text.push_str(&self.table());
+        Ok(text)
+    }
+
+    fn table(&self) -> String {
+        let mut text = String::from("| subject |");
+        for column in &self.columns {
+            text.push_str(&format!(" {column} | ratio |"));
+        }
+        text.push_str("\n|---|");
+        text.push_str(&"--:|--:|".repeat(self.columns.len()));
+        for row in &self.rows {
+            text.push_str(&format!("\n| {} |", row.subject));
+            for (index, value) in row.values.iter().enumerate() {
+                let base = self.rows.first().and_then(|first| first.values.get(index));
+                let ratio = base.map_or(1.0, |base| value / base);
+                text.push_str(&format!(" {value:.1} | {ratio:.2}× |"));
+            }
+        }
+        text.push('\n');
+        text
+    }
+}
+
+fn machine() -> Result<String> {
+    let date = process::capture(Command::new("date").args(["-u", "+%Y-%m-%d"]))?;
+    let kernel = process::capture(Command::new("uname").arg("-sr"))?;
+    let cores = std::thread::available_parallelism().context("count the cores")?;
+    let meminfo = fs::read_to_string("/proc/meminfo").context("read /proc/meminfo")?;
+    let memory_kib: f64 = meminfo
+        .lines()
+        .find_map(|line| line.strip_prefix("MemTotal:")?.split_whitespace().next()?.parse().ok())
+        .unwrap_or_default();
+    let memory_gib = memory_kib / 1024.0 / 1024.0;
+    Ok(format!("Measured {date}: {cores} cores, {memory_gib:.0} GiB, {kernel}."))
+}
+
+/// Puts a section into a document between its markers, in place of an older
+/// one or else at the end.
+///
+/// # Errors
+/// When the document cannot be read or written, or has only one marker.
+pub fn replace_section(path: &Path, name: &str, section: &str) -> Result<()> {
+    let document = fs::read_to_string(path).unwrap_or_else(|_| "# Benchmarks\n".to_owned());
+    let replaced = with_section(&document, name, section)
+        .with_context(|| format!("update {}", path.display()))?;
+    if let Some(directory) = path.parent() {
+        fs::create_dir_all(directory).with_context(|| format!("create {}", directory.display()))?;
+    }
+    fs::write(path, replaced).with_context(|| format!("write {}", path.display()))
+}
+
+fn with_section(document: &str, name: &str, section: &str) -> Result<String> {
+    let begin = format!("<!-- bench:{name} -->");
+    let end = format!("<!-- /bench:{name} -->");
+    let block = format!("{begin}\n{}\n{end}", section.trim_end());
+    match (document.find(&begin), document.find(&end)) {
+        (Some(from), Some(to)) if from < to => {
+            let (before, after) = (&document[..from], &document[to + end.len()..]);
+            Ok(format!("{before}{block}{after}"))
+        }
+        (None, None) => Ok(format!("{}\n\n{block}\n", document.trim_end())),
+        _ => bail!("the markers of section {name} do not pair"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_section_is_appended_then_replaced_in_place() {
+        let once = with_section("# B\n", "start", "one\n").unwrap();
+        let both = with_section(&once, "memory", "two\n").unwrap();
+        let again = with_section(&both, "start", "three\n").unwrap();
+        let expected = "# B\n\n<!-- bench:start -->\nthree\n<!-- /bench:start -->\n\n\
+                        <!-- bench:memory -->\ntwo\n<!-- /bench:memory -->\n";
+        assert_eq!(again, expected);
+    }
+
+    #[test]
+    fn a_lone_marker_is_an_error() {
+        assert!(with_section("<!-- bench:start -->\n", "start", "x").is_err());
+    }
+
+    #[test]
+    fn every_row_is_compared_with_the_first() {
+        let row = |subject: &str, value| Row { subject: subject.to_owned(), values: vec![value] };
+        let report = Report {
+            name: "start",
+            title: "Start",
+            method: String::new(),
+            columns: vec!["p50 ms"],
+            rows: vec![row("a", 10.0), row("b", 25.0)],
+        };
+        assert!(report.table().ends_with("| a | 10.0 | 1.00× |\n| b | 25.0 | 2.50× |\n"));
+    }
+}

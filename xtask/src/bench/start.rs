@@ -1,0 +1,52 @@
+//! Bench: starting one instance, and twenty at once, image present.
+
+use anyhow::Result;
+
+use super::measure::Samples;
+use super::report::{Report, Row};
+use super::subject::{self, Subject};
+use crate::output::say;
+
+/// Enough for a p99 that is not simply the slowest.
+const ONE_TIMES: usize = 100;
+
+const MANY: usize = 20;
+const MANY_TIMES: usize = 10;
+
+/// Measures every subject, one after the other.
+///
+/// # Errors
+/// When a subject fails.
+pub fn run() -> Result<Report> {
+    let mut rows = Vec::new();
+    for prepare in subject::ALL {
+        let mut subject = prepare()?;
+        say(&format!("measuring {}", subject.name()));
+        rows.push(measure(subject.as_mut())?);
+    }
+    Ok(Report {
+        name: "start",
+        title: "Starting instances",
+        method: format!(
+            "From the command to its return, when the instance's process runs: one instance, \
+             {ONE_TIMES} times, and {MANY} at the same time, {MANY_TIMES} times. The image, one \
+             static busybox, is present. runc sets up no network and keeps no supervisor."
+        ),
+        columns: vec!["one, p50 ms", "one, p99 ms", "20 at once, p50 ms"],
+        rows,
+    })
+}
+
+fn measure(subject: &mut dyn Subject) -> Result<Row> {
+    // Once unmeasured: the first start reads everything from the disk.
+    subject.start(1)?;
+    subject.clear()?;
+    let mut subject = subject;
+    let one = Samples::take(ONE_TIMES, &mut subject, |it| it.start(1), |it| it.clear())?;
+    let many = Samples::take(MANY_TIMES, &mut subject, |it| it.start(MANY), |it| it.clear())?;
+    let ms = |duration: std::time::Duration| duration.as_secs_f64() * 1000.0;
+    Ok(Row {
+        subject: subject.name(),
+        values: vec![ms(one.percentile(50)), ms(one.percentile(99)), ms(many.percentile(50))],
+    })
+}

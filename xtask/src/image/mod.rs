@@ -1,0 +1,148 @@
+//! `cargo xtask image`: a container image that nobody here wrote, made from
+//! Debian packages and pushed to a registry, for the tests to pull.
+//!
+//! [`debian`] brings the packages' files, [`layout`] writes them as an OCI
+//! image and pushes it.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use clap::ValueEnum;
+
+use crate::output::{result, say};
+use crate::workspace;
+
+pub mod debian;
+pub mod layout;
+
+use layout::{Image, Layer};
+
+/// Which image to make, and where to push it.
+#[derive(Debug, clap::Args)]
+pub struct Options {
+    /// The image to build.
+    recipe: Recipe,
+    /// The registry to push to, spoken to over plain HTTP.
+    #[arg(long, value_name = "HOST:PORT")]
+    registry: String,
+    /// The tag to push.
+    #[arg(long, default_value = "latest")]
+    tag: String,
+    /// The text of the page it serves, to tell one tag from another.
+    #[arg(long, default_value = "nginx from Debian packages")]
+    message: String,
+}
+
+/// The images there are.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Recipe {
+    /// Debian's nginx on port 80, IPv4 and IPv6, with busybox for a shell.
+    Nginx,
+}
+
+/// In the name of the cached layer: raise it when what goes into it changes.
+const BASE_REVISION: u32 = 1;
+
+/// Builds and pushes what the options ask for and prints its reference.
+///
+/// # Errors
+/// When packages cannot be fetched or the registry refuses the image.
+pub fn run(options: &Options) -> Result<()> {
+    let Recipe::Nginx = options.recipe;
+    let digest = push_nginx(&options.registry, &options.tag, &options.message)?;
+    result(&format!("{}/nginx@{digest}", options.registry));
+    Ok(())
+}
+
+/// Pushes `nginx:TAG`, serving `message`, to a registry that speaks plain HTTP
+/// at `HOST:PORT`. Returns the manifest's digest, `sha256:…`.
+///
+/// The first call on a machine downloads the packages; later ones take the
+/// layer from the cache.
+///
+/// # Errors
+/// When packages cannot be fetched or the registry refuses the image.
+pub fn push_nginx(registry: &str, tag: &str, message: &str) -> Result<String> {
+    let image = Image {
+        layers: vec![nginx_base()?, nginx_site(message)?],
+        command: ["nginx", "-g", "daemon off;"].map(str::to_owned).to_vec(),
+        port: 80,
+    };
+    layout::push(&image, registry, "nginx", tag)
+}
+
+/// The packages' files, from the cache or made now.
+fn nginx_base() -> Result<Layer> {
+    let cache = workspace::cache_dir()?.join("images");
+    fs::create_dir_all(&cache).with_context(|| format!("create {}", cache.display()))?;
+    let cached = cache.join(format!("nginx-base-{BASE_REVISION}.tar.gz"));
+    if !cached.exists() {
+        say("building the nginx layer from Debian packages");
+        let root = tempfile::tempdir_in(&cache).context("make a directory for the files")?;
+        unpack_nginx(root.path())?;
+        // Made aside and renamed, so that two callers at once do no harm.
+        let made = Layer::of_directory(root.path())?;
+        let fresh = tempfile::NamedTempFile::new_in(&cache).context("make a temporary file")?;
+        fs::write(&fresh, &made.compressed).context("write the layer")?;
+        fresh.persist(&cached).context("keep the layer")?;
+    }
+    let compressed = fs::read(&cached).with_context(|| format!("read {}", cached.display()))?;
+    Layer::of_archive(compressed)
+}
+
+/// Unpacks Debian's nginx and the libraries it needs into `root`.
+///
+/// # Errors
+/// When packages cannot be fetched or unpacked.
+pub fn unpack_nginx(root: &Path) -> Result<()> {
+    debian::unpack_programs(&["nginx", "busybox-static"], root)?;
+    let busybox: PathBuf = ["bin/busybox", "usr/bin/busybox"]
+        .iter()
+        .map(|path| root.join(path))
+        .find(|path| path.exists())
+        .context("find busybox among the unpacked files")?;
+    for applet in ["sh", "cat", "ls", "ps", "kill", "sleep", "id", "ip", "wget", "touch", "dd"] {
+        // Where a package brought the real program, that one stays.
+        let link = root.join("usr/bin").join(applet);
+        if !link.exists() {
+            symlink(Path::new("/usr/bin").join(busybox.file_name().unwrap_or_default()), &link)
+                .with_context(|| format!("link {}", link.display()))?;
+        }
+    }
+    for directory in ["tmp", "run", "proc", "sys", "dev", "var/log/nginx", "var/lib/nginx"] {
+        fs::create_dir_all(root.join(directory)).with_context(|| format!("create {directory}"))?;
+    }
+    Ok(())
+}
+
+/// What makes it a site: settings, users and the page.
+fn nginx_site(message: &str) -> Result<Layer> {
+    let page = format!("<!doctype html><title>nginx</title><p>{message}</p>\n");
+    Layer::of_files(&[
+        ("etc/nginx/nginx.conf", NGINX_CONF),
+        ("etc/passwd", "root:x:0:0:root:/root:/bin/sh\nwww-data:x:33:33::/var/www:/bin/sh\n"),
+        ("etc/group", "root:x:0:\nwww-data:x:33:\n"),
+        ("var/www/html/index.html", &page),
+    ])
+}
+
+/// As small as it can be, and like the usual images: a root master, workers
+/// under the distribution's user, logs where the runtime collects them.
+const NGINX_CONF: &str = "\
+user www-data;
+worker_processes 1;
+pid /run/nginx.pid;
+error_log /dev/stderr notice;
+events { worker_connections 1024; }
+http {
+    include /etc/nginx/mime.types;
+    access_log /dev/stdout;
+    server {
+        listen 80;
+        listen [::]:80;
+        root /var/www/html;
+    }
+}
+";

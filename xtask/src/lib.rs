@@ -1,0 +1,15 @@
+//! The project's chores, behind `cargo xtask`.
+//!
+//! Start at [`suite`] for what `cargo xtask test` does, at [`tidy`] for the
+//! rules the source itself must keep, at [`bench`] for the figures in
+//! `docs/benchmarks.md`. Nothing here is part of the product: no room depends
+//! on this package, and it drives the product only through the built binary.
+
+pub mod bench;
+pub mod image;
+pub mod output;
+pub mod packages;
+pub mod process;
+pub mod suite;
+pub mod tidy;
+pub mod workspace;

@@ -1,0 +1,56 @@
+//! `cargo xtask`: reads the command line and hands over to the library.
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+use xtask::{bench, image, output, suite, tidy, workspace};
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about = "Chores of the HelixStack repository")]
+struct Arguments {
+    #[command(subcommand)]
+    chore: Chore,
+}
+
+#[derive(Subcommand)]
+enum Chore {
+    /// Install what the tests need, then check, build and test everything.
+    Test(suite::Options),
+    /// Check the rules the source must keep; the same checks as the tidy test.
+    Tidy,
+    /// Measure the product beside its peers.
+    Bench(bench::Options),
+    /// Build a container image from Debian packages and push it to a registry.
+    Image(image::Options),
+}
+
+fn main() -> ExitCode {
+    match run(Arguments::parse().chore) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            output::say(&format!("error: {error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// `Ok(false)` is a chore that ran and found something wrong, and has said what.
+fn run(chore: Chore) -> Result<bool> {
+    match chore {
+        Chore::Test(options) => suite::run(&options),
+        Chore::Tidy => run_tidy(),
+        Chore::Bench(options) => bench::run(&options).map(|()| true),
+        Chore::Image(options) => image::run(&options).map(|()| true),
+    }
+}
+
+fn run_tidy() -> Result<bool> {
+    let findings = tidy::run(&workspace::root())?;
+    for finding in &findings {
+        output::result(&finding.to_string());
+    }
+    output::say(&format!("tidy: {} findings", findings.len()));
+    Ok(findings.is_empty())
+}

@@ -1,0 +1,91 @@
+//! What this package knows about the workspace it serves: where it is, what
+//! `cargo metadata` says is in it, and how to build the binary users get.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result};
+use serde::Deserialize;
+
+use crate::process;
+
+/// The part of `cargo metadata --no-deps` that the chores read.
+#[derive(Debug, Deserialize)]
+pub struct Metadata {
+    /// The packages of the workspace, none from outside.
+    pub packages: Vec<Package>,
+    /// Where cargo puts what it builds.
+    pub target_directory: PathBuf,
+}
+
+/// One package of the workspace.
+#[derive(Debug, Deserialize)]
+pub struct Package {
+    pub name: String,
+    pub dependencies: Vec<Dependency>,
+    pub targets: Vec<Target>,
+}
+
+/// A dependency as the package's manifest declares it.
+#[derive(Debug, Deserialize)]
+pub struct Dependency {
+    pub name: String,
+    /// `None` for a normal dependency, else `dev` or `build`.
+    pub kind: Option<String>,
+}
+
+/// A library, binary or test of a package.
+#[derive(Debug, Deserialize)]
+pub struct Target {
+    pub name: String,
+    pub kind: Vec<String>,
+}
+
+/// The workspace's root directory.
+pub fn root() -> PathBuf {
+    // This package sits directly below it.
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().map(Path::to_owned).unwrap_or_default()
+}
+
+/// Asks cargo about the workspace at `root`.
+///
+/// # Errors
+/// When cargo fails, or answers in a form this does not know.
+pub fn metadata(root: &Path) -> Result<Metadata> {
+    let arguments = ["metadata", "--no-deps", "--format-version", "1", "--offline"];
+    let json = process::capture(cargo().args(arguments).current_dir(root))?;
+    serde_json::from_str(&json).context("read the answer of `cargo metadata`")
+}
+
+/// The cargo that runs this chore.
+pub fn cargo() -> Command {
+    Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+}
+
+/// Where the chores keep downloads and unpacked packages between runs.
+///
+/// # Errors
+/// When cargo cannot say where its target directory is.
+pub fn cache_dir() -> Result<PathBuf> {
+    Ok(metadata(&root())?.target_directory.join("xtask"))
+}
+
+/// Builds `helix` the way packages carry it and returns the binary's path.
+///
+/// # Errors
+/// When the build fails or produces no executable.
+pub fn build_dist_binary() -> Result<PathBuf> {
+    let mut command = cargo();
+    command
+        .args(["build", "--profile", "dist", "--package", "helix", "--bin", "helix", "--locked"])
+        .arg("--message-format=json-render-diagnostics")
+        .stderr(std::process::Stdio::inherit())
+        .current_dir(root());
+    let messages = process::capture(&mut command)?;
+    messages.lines().filter_map(executable).next_back().context("cargo built no `helix`")
+}
+
+fn executable(message: &str) -> Option<PathBuf> {
+    let message: serde_json::Value = serde_json::from_str(message).ok()?;
+    message.get("executable")?.as_str().map(PathBuf::from)
+}

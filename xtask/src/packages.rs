@@ -112,7 +112,10 @@ pub fn provide(packages: &[Package]) -> Result<()> {
     let mut missing = Vec::new();
     for package in packages {
         if find(package.program)?.is_none() {
-            say(&format!("{} is missing: {}", package.program, package.reason));
+            say(&format!(
+                "{} is missing: {}",
+                package.program, package.reason
+            ));
             missing.push(package);
         }
     }
@@ -121,7 +124,10 @@ pub fn provide(packages: &[Package]) -> Result<()> {
     }
     bring(&missing).with_context(|| {
         let names: Vec<_> = missing.iter().map(|package| package.name).collect();
-        format!("bring what is missing; by hand: apt-get install {}", names.join(" "))
+        format!(
+            "bring what is missing; by hand: apt-get install {}",
+            names.join(" ")
+        )
     })
 }
 
@@ -162,14 +168,22 @@ fn bring(missing: &[&Package]) -> Result<()> {
     for package in missing.iter().filter(|package| package.how == How::Unpack) {
         // One that was just installed may have brought this program too.
         if find(package.program)?.is_none() {
-            say(&format!("unpacking {} into {}", package.name, unpacked.display()));
+            say(&format!(
+                "unpacking {} into {}",
+                package.name,
+                unpacked.display()
+            ));
             let archives = download(&[package.name.to_owned()], &unpacked.join("archives"))?;
             unpack(&archives, &unpacked)?;
         }
     }
     for package in missing {
         if find(package.program)?.is_none() {
-            bail!("package {} did not bring the program {}", package.name, package.program);
+            bail!(
+                "package {} did not bring the program {}",
+                package.name,
+                package.program
+            );
         }
     }
     Ok(())
@@ -192,7 +206,13 @@ fn install(names: &[&str]) -> Result<()> {
     // Through `env` because `sudo` drops the variables of its caller.
     let mut command = process::as_root("env");
     command
-        .args(["DEBIAN_FRONTEND=noninteractive", "apt-get", "install", "-qq", "-y"])
+        .args([
+            "DEBIAN_FRONTEND=noninteractive",
+            "apt-get",
+            "install",
+            "-qq",
+            "-y",
+        ])
         .arg("--no-install-recommends")
         .args(names);
     process::output(&mut command).map(drop)
@@ -206,7 +226,12 @@ pub fn download(names: &[String], into: &Path) -> Result<Vec<PathBuf>> {
     fs::create_dir_all(into).with_context(|| format!("create {}", into.display()))?;
     // A directory of its own, so that what is in it afterwards is the answer.
     let fresh = tempfile::tempdir_in(into).context("make a download directory")?;
-    process::output(Command::new("apt-get").arg("download").args(names).current_dir(&fresh))?;
+    process::output(
+        Command::new("apt-get")
+            .arg("download")
+            .args(names)
+            .current_dir(&fresh),
+    )?;
     let mut archives = Vec::new();
     for entry in fs::read_dir(&fresh).context("list downloaded packages")? {
         let entry = entry.context("list downloaded packages")?;
@@ -228,12 +253,22 @@ pub fn unpack(archives: &[PathBuf], root: &Path) -> Result<()> {
     for archive in archives {
         let files = tempfile::NamedTempFile::new_in(root).context("make a temporary file")?;
         let stdout = files.reopen().context("open a temporary file")?;
-        process::run(Command::new("dpkg-deb").arg("--fsys-tarfile").arg(archive).stdout(stdout))?;
+        process::run(
+            Command::new("dpkg-deb")
+                .arg("--fsys-tarfile")
+                .arg(archive)
+                .stdout(stdout),
+        )?;
         let mut tar = Command::new("tar");
-        tar.args(["--extract", "--keep-directory-symlink", "--no-same-owner", "--file"])
-            .arg(files.path())
-            .arg("--directory")
-            .arg(root);
+        tar.args([
+            "--extract",
+            "--keep-directory-symlink",
+            "--no-same-owner",
+            "--file",
+        ])
+        .arg(files.path())
+        .arg("--directory")
+        .arg(root);
         process::run(&mut tar)?;
     }
     Ok(())

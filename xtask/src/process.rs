@@ -20,7 +20,9 @@ const ENDS_WITHIN: Duration = Duration::from_secs(10);
 /// # Errors
 /// When it cannot start or does not succeed.
 pub fn run(command: &mut Command) -> Result<()> {
-    let status = command.status().with_context(|| format!("start `{}`", words(command)))?;
+    let status = command
+        .status()
+        .with_context(|| format!("start `{}`", words(command)))?;
     if !status.success() {
         bail!("`{}` failed: {status}", words(command));
     }
@@ -151,7 +153,9 @@ mod tests {
 
     #[test]
     fn a_failed_command_names_itself_and_its_stderr() {
-        let error = capture(Command::new("ls").arg("/does/not/exist")).unwrap_err().to_string();
+        let error = capture(Command::new("ls").arg("/does/not/exist"))
+            .unwrap_err()
+            .to_string();
         assert!(error.contains("`ls /does/not/exist` failed"), "{error}");
         assert!(error.contains("No such file"), "{error}");
     }

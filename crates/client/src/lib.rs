@@ -1,1 +1,27 @@
-//! Placeholder.
+//! A typed client of the HTTP API: every route, its streams and `exec`.
+//!
+//! Start at [`Client::new`]. Reads are generic over the resource kinds
+//! ([`Client::list`], [`Client::get`], [`Client::wait`]); [`Seen`] turns a
+//! view into the noun's own types. [`EventStream`] survives broken connections.
+//!
+//! This crate knows the wire. It knows no command line, no terminal and no
+//! files, and it never decides what to do about a failure: [`ClientError`]
+//! says what happened and the caller chooses.
+
+mod client;
+mod error;
+mod events;
+mod exec;
+mod lines;
+mod logs;
+mod mutations;
+mod resources;
+mod seen;
+
+pub use client::Client;
+pub use error::{ClientError, Result};
+pub use events::{EventQuery, EventStream};
+pub use exec::{ExecInput, ExecOutput, ExecReceived, ExecTarget};
+pub use logs::{LogQuery, LogStream};
+pub use resources::ListQuery;
+pub use seen::Seen;

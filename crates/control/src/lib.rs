@@ -1,1 +1,14 @@
-//! Placeholder.
+//! The decisions: pure functions from the state to what should happen.
+//!
+//! Three doors. [`decide`] turns a command into events or a problem.
+//! [`reconcile`] looks at the whole state and proposes commands that bring
+//! current nearer to desired. [`plan`] says what one node and one edge should
+//! be doing. [`place`] picks nodes for the first two.
+//!
+//! Nothing here knows tokio, files, sockets, clocks or randomness: time and
+//! entropy are parameters, so a simulator can run the very same code.
+
+pub mod decide;
+pub mod place;
+pub mod plan;
+pub mod reconcile;

@@ -1,1 +1,34 @@
-//! Placeholder.
+//! User traffic: listeners, routing and proxying.
+//!
+//! Start from [`Edge`]: it takes an [`EdgePlan`](helix_model::plan::EdgePlan),
+//! the whole of what it should be serving, and answers with an
+//! [`EdgeReport`](helix_model::plan::EdgeReport), where each endpoint can be
+//! reached and which draining instances have no work left. Inside, one loop
+//! (`director`) owns listeners and turns plans into immutable routing tables;
+//! `http` and `tcp` only read the table in force. The last plan is kept on disk,
+//! so an edge serves with the control plane gone.
+//!
+//! This crate must not know how a route was decided: no users, orgs, releases
+//! or HTTP API. It never invents a route and never checks an instance's health.
+
+mod any_ip;
+mod config;
+mod director;
+mod edge;
+mod error;
+mod http;
+mod report;
+mod saved_plan;
+mod service;
+mod shared;
+mod sockets;
+mod stats;
+mod table;
+mod tcp;
+mod upstream;
+mod work;
+
+pub use config::{AnyIp, Config};
+pub use edge::Edge;
+pub use error::EdgeError;
+pub use stats::Stats;

@@ -9,6 +9,7 @@ use crate::digest::Digest;
 use crate::error::ImageError;
 use crate::limits::MANIFEST_BYTES_MAX;
 use crate::manifest::Document;
+use crate::registry::repository;
 use crate::store::Store;
 use crate::{Result, rootfs};
 
@@ -38,9 +39,12 @@ impl Store {
 
     fn remove_unused_blocking(&self, keep: Vec<Digest>, min_age: Duration) -> Result<Collected> {
         let mut roots = keep;
-        
+        roots.extend(repository::tagged(self)?);
+
         let reachable = self.reachable(roots)?;
-        let limit = SystemTime::now().checked_sub(min_age).unwrap_or(SystemTime::UNIX_EPOCH);
+        let limit = SystemTime::now()
+            .checked_sub(min_age)
+            .unwrap_or(SystemTime::UNIX_EPOCH);
         let mut collected = Collected::default();
 
         let names: HashSet<String> = reachable.iter().map(Digest::hex).collect();
@@ -54,6 +58,7 @@ impl Store {
             remove_tree(&path);
             collected.root_filesystems += 1;
         }
+        repository::forget_removed(self)?;
         Ok(collected)
     }
 
@@ -85,8 +90,13 @@ fn old_entries(
     let entries = std::fs::read_dir(directory).map_err(ImageError::storage("list", directory))?;
     let mut old = Vec::new();
     for entry in entries.flatten() {
-        let Ok(metadata) = entry.metadata() else { continue };
-        let kept = entry.file_name().to_str().is_none_or(|name| keep.contains(name));
+        let Ok(metadata) = entry.metadata() else {
+            continue;
+        };
+        let kept = entry
+            .file_name()
+            .to_str()
+            .is_none_or(|name| keep.contains(name));
         if !kept && metadata.modified().is_ok_and(|modified| modified <= limit) {
             old.push((entry.path(), metadata.len()));
         }

@@ -200,7 +200,11 @@ impl ImageError {
         action: &'static str,
         path: impl AsRef<Path>,
     ) -> impl FnOnce(std::io::Error) -> Self {
-        move |source| Self::Storage { action, path: path.as_ref().to_owned(), source }
+        move |source| Self::Storage {
+            action,
+            path: path.as_ref().to_owned(),
+            source,
+        }
     }
 
     pub(crate) fn manifest_invalid(digest: Digest, source: serde_json::Error) -> Self {

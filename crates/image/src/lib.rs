@@ -11,6 +11,7 @@
 //! plans, releases, organisations or who may do what: a caller decides that and
 //! says which images to keep.
 
+pub mod archive;
 pub mod auth;
 pub mod blob;
 mod collect;
@@ -21,8 +22,13 @@ pub mod error;
 pub mod limits;
 mod locks;
 pub mod manifest;
+pub mod pack;
 pub mod progress;
+pub mod pull;
+pub mod push;
 pub mod reference;
+pub mod registry;
+mod remote;
 pub mod rootfs;
 pub mod store;
 pub mod unpack;
@@ -33,6 +39,8 @@ pub use config::ImageConfig;
 pub use digest::Digest;
 pub use error::ImageError;
 pub use progress::{NoProgress, Progress};
+pub use pull::{PulledImage, Puller, Resolved};
+pub use push::push;
 pub use reference::Reference;
 pub use rootfs::{RootFs, rootfs};
 pub use store::Store;

@@ -8,6 +8,7 @@
 use std::fs::File;
 use std::path::PathBuf;
 
+use crate::Result;
 use crate::blob::{Temporary, sync_directory};
 use crate::config::{ConfigDocument, ImageConfig};
 use crate::digest::Digest;
@@ -15,7 +16,6 @@ use crate::error::ImageError;
 use crate::manifest::Manifest;
 use crate::store::{Store, mismatch};
 use crate::unpack::{Budget, Unpacker};
-use crate::Result;
 
 /// Part of the cache key; raise it when unpacking gives different results.
 const FORMAT_VERSION: &str = "1";
@@ -44,7 +44,10 @@ pub async fn rootfs(store: &Store, manifest_digest: &Digest) -> Result<RootFs> {
         if !directory.is_dir() {
             build(&store, &manifest, &document, &directory)?;
         }
-        Ok(RootFs { path: directory.join("root"), config: document.config })
+        Ok(RootFs {
+            path: directory.join("root"),
+            config: document.config,
+        })
     })
     .await?
 }

@@ -3,7 +3,7 @@
 //! ```text
 //! blobs/sha256/<hex>   content, named by its digest
 //! rootfs/<key>/root    unpacked images (see `rootfs`)
-//! tags/…               names given through the embedded registry
+//! repositories/…       what the embedded registry serves, and its tags
 //! uploads/…            unfinished uploads to it
 //! temporary/…          whatever is being written, locked by its writer
 //! ```
@@ -21,6 +21,7 @@ use std::time::SystemTime;
 use serde::de::DeserializeOwned;
 
 use crate::blob::{BlobWriter, Written};
+pub use crate::collect::Collected;
 use crate::config::ConfigDocument;
 use crate::digest::Digest;
 use crate::error::ImageError;
@@ -50,8 +51,13 @@ impl Store {
     /// Opens the store at `root`, creating it when missing, and removes what
     /// killed writers left behind.
     pub fn open(root: &Path) -> Result<Self> {
-        let inner = Inner { root: root.to_owned(), locks: KeyedLocks::default() };
-        let store = Self { inner: Arc::new(inner) };
+        let inner = Inner {
+            root: root.to_owned(),
+            locks: KeyedLocks::default(),
+        };
+        let store = Self {
+            inner: Arc::new(inner),
+        };
         for (directory, mode) in [
             (store.blobs(), 0o755),
             (store.temporary(), 0o700),
@@ -59,7 +65,7 @@ impl Store {
             // owner of the store may reach them.
             (store.rootfs_directory(), 0o700),
             (store.uploads(), 0o700),
-            (store.tags(), 0o755),
+            (store.repositories(), 0o755),
         ] {
             create_directory(&directory, mode)?;
         }
@@ -84,7 +90,9 @@ impl Store {
 
     /// The blob's size in bytes, if it is here.
     pub fn size(&self, digest: &Digest) -> Option<u64> {
-        std::fs::metadata(self.blob_path(digest)).ok().map(|metadata| metadata.len())
+        std::fs::metadata(self.blob_path(digest))
+            .ok()
+            .map(|metadata| metadata.len())
     }
 
     /// Opens a blob for reading.
@@ -148,7 +156,10 @@ impl Store {
     pub fn write(&self, bytes: &[u8]) -> Result<Written> {
         let digest = Digest::of(bytes);
         if self.refresh(&digest) {
-            return Ok(Written { digest, size: bytes.len() as u64 });
+            return Ok(Written {
+                digest,
+                size: bytes.len() as u64,
+            });
         }
         let mut writer = self.writer(bytes.len() as u64)?;
         writer.append(bytes)?;
@@ -187,8 +198,8 @@ impl Store {
         self.inner.root.join("uploads")
     }
 
-    pub(crate) fn tags(&self) -> PathBuf {
-        self.inner.root.join("tags")
+    pub(crate) fn repositories(&self) -> PathBuf {
+        self.inner.root.join("repositories")
     }
 
     /// Writers hold a file lock on what they write, so what can be locked has
@@ -231,7 +242,9 @@ fn missing_or(
     error: std::io::Error,
 ) -> ImageError {
     if error.kind() == std::io::ErrorKind::NotFound {
-        ImageError::NotFound { what: format!("blob {digest}") }
+        ImageError::NotFound {
+            what: format!("blob {digest}"),
+        }
     } else {
         ImageError::storage(action, path)(error)
     }
@@ -279,7 +292,10 @@ mod tests {
     fn more_than_the_limit_is_refused_while_writing() {
         let (_directory, store) = world();
         let mut writer = store.writer(3).unwrap();
-        assert_eq!(writer.append(b"four").unwrap_err().code(), "image_too_large");
+        assert_eq!(
+            writer.append(b"four").unwrap_err().code(),
+            "image_too_large"
+        );
     }
 
     #[test]
@@ -287,8 +303,14 @@ mod tests {
         let (_directory, store) = world();
         let digest = store.write(b"hello").unwrap().digest;
         std::fs::write(store.blob_path(&digest), b"hellO").unwrap();
-        assert_eq!(store.read(&digest, 100).unwrap_err().code(), "image_digest_mismatch");
-        assert_eq!(store.read(&digest, 4).unwrap_err().code(), "image_too_large");
+        assert_eq!(
+            store.read(&digest, 100).unwrap_err().code(),
+            "image_digest_mismatch"
+        );
+        assert_eq!(
+            store.read(&digest, 4).unwrap_err().code(),
+            "image_too_large"
+        );
     }
 
     #[test]

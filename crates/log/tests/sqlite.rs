@@ -159,7 +159,7 @@ async fn the_database_of_another_program_is_left_alone() {
 #[tokio::test]
 async fn a_file_that_is_no_database_is_named() {
     let directory = directory_with_events(1).await;
-    fs::write(database(&directory), "not a database, ".repeat(1000)).unwrap();
+    fs::write(database(&directory), "not a database, ".repeat(1024)).unwrap();
     check_refused(
         &directory,
         SqliteLog::open(directory.path()).await,

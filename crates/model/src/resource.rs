@@ -94,7 +94,9 @@ impl<N: Noun> Table<N> {
     }
 
     pub(crate) fn remove(&mut self, id: Id<N>) {
-        let Some(resource) = self.by_id.remove(&id) else { return };
+        let Some(resource) = self.by_id.remove(&id) else {
+            return;
+        };
         if let Some(names) = self.by_parent.get_mut(&resource.parent) {
             names.remove(&resource.name);
         }

@@ -7,7 +7,7 @@ use std::net::Ipv6Addr;
 
 use imbl::OrdMap;
 
-use crate::event::Recorded;
+use crate::event::Event;
 use crate::{
     AnyId, App, Deploy, Endpoint, Env, Id, Instance, Name, Node, Noun, Org, Project, Release,
     Resource, Table, Timestamp,
@@ -59,17 +59,11 @@ impl Default for State {
 }
 
 impl State {
-    /// Folds in the entry at `position`, which must be the next one.
-    pub fn apply(&mut self, position: u64, recorded: &Recorded) {
+    /// Folds in the event at `position`, which must be the next one.
+    pub fn apply(&mut self, position: u64, at: Timestamp, event: &Event) {
         debug_assert_eq!(position, self.position + 1, "the log has no gaps");
         self.position = position;
-        recorded.event.apply(
-            self,
-            Change {
-                at: recorded.at,
-                position,
-            },
-        );
+        event.apply(self, Change { at, position });
     }
 }
 

@@ -146,7 +146,8 @@ fn list_of<N: Described>(
         .collect()
 }
 
-fn is_within(state: &State, id: AnyId, ancestor: AnyId) -> bool {
+/// Whether a resource is another or somewhere under it.
+pub fn is_within(state: &State, id: AnyId, ancestor: AnyId) -> bool {
     if id == ancestor {
         return true;
     }

@@ -42,7 +42,7 @@ pub enum CgroupVersion {
 
 /// The version this machine mounts, if any.
 #[must_use]
-pub fn detect() -> Option<CgroupVersion> {
+pub(crate) fn detect() -> Option<CgroupVersion> {
     let kind = statfs(ROOT).ok()?.filesystem_type();
     if kind == CGROUP2_SUPER_MAGIC {
         return Some(CgroupVersion::V2);

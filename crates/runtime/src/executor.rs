@@ -43,13 +43,15 @@ impl Executor for Workload {
             Ok(never) => match never {},
             Err(message) => message,
         };
-        // The keeper reads this; libcontainer's own channel is closed by now.
-        let _ = nix::unistd::write(self.failure.as_fd(), message.as_bytes());
+        self.tell(&message);
         Err(ExecutorError::Other(message))
     }
 
     fn validate(&self, spec: &Spec) -> Result<(), ExecutorValidationError> {
-        find(spec).map(drop).map_err(ExecutorValidationError::ArgValidationError)
+        find(spec).map(drop).map_err(|message| {
+            self.tell(&message);
+            ExecutorValidationError::ArgValidationError(message)
+        })
     }
 
     /// The environment is handed to `execve` instead of changing this process.
@@ -59,6 +61,14 @@ impl Executor for Workload {
 }
 
 impl Workload {
+    /// Tells the keeper why this process will not become the workload. Said here
+    /// because libcontainer's own channel wraps the message in its own words, or
+    /// is closed already.
+    fn tell(&self, message: &str) {
+        // A keeper that has gone needs no answer.
+        let _ = nix::unistd::write(self.failure.as_fd(), message.as_bytes());
+    }
+
     fn become_workload(&self, spec: &Spec) -> Result<std::convert::Infallible, String> {
         let path = find(spec)?;
         for file in self.cgroup.iter() {

@@ -1,1 +1,43 @@
-//! Placeholder.
+//! One instance of a workload on this machine: the shim process that owns it and
+//! the isolation it runs under. Start at [`Shim::spawn`] from an agent, at
+//! [`shim_main`] from the binary, at [`probe()`] to learn what the machine allows.
+//!
+//! An instance is a directory: the caller writes `spec.json` ([`InstanceSpec`]),
+//! the shim writes `status.json` ([`Status`]), the log, and listens on
+//! `shim.sock`. Both sides may be restarted without the other.
+//!
+//! It must not know plans, other instances, users of the platform, HTTP, or how
+//! images are made. It depends on no other crate of the workspace.
+
+mod cgroup;
+mod cleanup;
+mod client;
+mod exec;
+mod executor;
+mod failure;
+pub mod logs;
+mod netlink;
+mod network;
+mod oci;
+mod probe;
+pub mod protocol;
+mod rootfs;
+mod seccomp;
+mod shim;
+mod spec;
+mod status;
+mod sys;
+mod user;
+
+pub use cgroup::{Cgroup, CgroupVersion};
+pub use cleanup::cleanup;
+pub use client::{Shim, ShimError, StartError};
+pub use exec::{ExecEvent, ExecInput, ExecOutput, ExecSession};
+pub use failure::{Failure, Reason};
+pub use probe::{Capabilities, Level, probe};
+pub use shim::shim_main;
+pub use spec::{
+    ExecSpec, Forward, InstanceSpec, Isolation, LogLimits, NetworkSpec, Resources, SPEC_VERSION,
+    VethSpec,
+};
+pub use status::{Exit, Limits, ProcessRef, State, Status};

@@ -10,7 +10,7 @@ use std::fmt::Write as _;
 use std::fs;
 use std::io;
 use std::net::IpAddr;
-use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
@@ -170,14 +170,6 @@ fn copy_tree(from: &Path, to: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Gives a pipe end to the workload's user, who may reopen it as `/dev/stdout`.
-pub(crate) fn give_to(path: &Path, uid: u32, gid: u32) -> io::Result<()> {
-    if fs::metadata(path)?.uid() == uid {
-        return Ok(());
-    }
-    chown(path, Some(uid), Some(gid))
-}
-
 /// Removes an instance's root and generated files. Absent ones are fine.
 pub(crate) fn remove(layout: &Layout) -> io::Result<()> {
     // Mounted only if a mount escaped its namespace; then it must not be walked.
@@ -215,6 +207,8 @@ fn open_directories(path: &Path) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::MetadataExt;
+
     use super::*;
 
     #[test]

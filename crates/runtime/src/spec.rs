@@ -17,7 +17,7 @@ pub const SPEC_VERSION: u32 = 1;
 
 /// Processes and threads an instance may have when its spec names no number:
 /// enough for thread-heavy servers, far below what exhausts a kernel's pids.
-pub const DEFAULT_PIDS: u64 = 4096;
+pub(crate) const DEFAULT_PIDS: u64 = 4096;
 
 /// How strongly an instance is kept apart from its machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -148,7 +148,7 @@ pub struct Resources {
     pub memory_bytes: Option<u64>,
     /// CPU share relative to other instances, 1.0 being one CPU's worth.
     pub cpu: Option<f64>,
-    /// Processes and threads, [`DEFAULT_PIDS`] when absent.
+    /// Processes and threads, 4096 when absent.
     pub pids: Option<u64>,
     /// Writable disk in bytes. Carried for drivers with their own disk; the
     /// container and process drivers do not enforce it and say so.

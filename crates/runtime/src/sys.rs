@@ -7,7 +7,7 @@
 
 use std::ffi::CString;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::path::Path;
 
 use nix::sched::CloneFlags;
@@ -41,6 +41,29 @@ pub(crate) fn reset_signals() -> nix::Result<()> {
     // SAFETY: installs the default action, no handler function is involved.
     unsafe { nix::sys::signal::signal(Signal::SIGPIPE, SigHandler::SigDfl) }?;
     sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None)
+}
+
+/// Makes a write to a closed pipe an error instead of a deadly signal, for
+/// helpers that write to commands.
+pub(crate) fn ignore_broken_pipes() -> nix::Result<()> {
+    // SAFETY: ignoring a signal involves no handler function.
+    unsafe { nix::sys::signal::signal(Signal::SIGPIPE, SigHandler::SigIgn) }.map(drop)
+}
+
+/// A descriptor that becomes readable when a process ends.
+pub(crate) fn open_pidfd(pid: Pid) -> nix::Result<OwnedFd> {
+    // SAFETY: `pidfd_open` takes a pid and no flags, and returns a new
+    // descriptor or -1.
+    let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid.as_raw(), 0) };
+    let fd = nix::errno::Errno::result(fd)?;
+    Ok(own_received_fd(i32::try_from(fd).map_err(|_| nix::errno::Errno::EBADF)?))
+}
+
+/// Takes ownership of a descriptor the kernel has just handed out.
+pub(crate) fn own_received_fd(fd: i32) -> OwnedFd {
+    // SAFETY: callers pass a number that a system call returned to them as a new
+    // descriptor and that nothing else owns.
+    unsafe { OwnedFd::from_raw_fd(fd) }
 }
 
 /// Enters the namespace behind a `/proc/PID/ns/NAME` file.
@@ -145,10 +168,8 @@ mod tests {
         let me = i32::try_from(std::process::id()).unwrap();
         assert!(process_start_ticks(me).is_some());
         assert!(process_session(me).is_some());
-        let mut child = std::process::Command::new("/proc/self/exe").arg("--list").stdout(
-            std::process::Stdio::null(),
-        );
-        let mut child = child.spawn().unwrap();
+        let mut command = std::process::Command::new("/proc/self/exe");
+        let mut child = command.arg("--list").stdout(std::process::Stdio::null()).spawn().unwrap();
         let pid = i32::try_from(child.id()).unwrap();
         let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
         while process_start_ticks(pid).is_some() {

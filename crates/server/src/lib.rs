@@ -1,1 +1,22 @@
-//! Placeholder.
+//! The shell round the core: one writer that decides and records, and
+//! everything that speaks to it.
+//!
+//! Start from [`Server::start`]: it replays the log, runs the [`engine`], the
+//! reconciler and the HTTP API. Nodes and edges are reached through the traits
+//! in [`links`]; what isolation is, or how user traffic flows, is not known
+//! here.
+
+pub mod engine;
+pub mod links;
+
+mod clock;
+mod entropy;
+mod http;
+mod observe;
+mod reconciler;
+mod server;
+mod token;
+
+pub use engine::{Engine, EngineError, Origin};
+pub use server::{Config, Server, ServerError};
+pub use token::{Token, TokenHash};

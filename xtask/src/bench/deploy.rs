@@ -42,10 +42,12 @@ pub fn run() -> Result<Report> {
         say(&format!("measuring {}", deployer.name()));
         deployer.deploy()?;
         deployer.tidy_up()?;
-        let samples =
-            Samples::take(TIMES, deployer, |it| it.deploy(), |it| it.tidy_up())?;
+        let samples = Samples::take(TIMES, deployer, |it| it.deploy(), |it| it.tidy_up())?;
         let ms = |percent| samples.percentile(percent).as_secs_f64() * 1000.0;
-        rows.push(Row { subject: deployer.name(), values: vec![ms(50), ms(99)] });
+        rows.push(Row {
+            subject: deployer.name(),
+            values: vec![ms(50), ms(99)],
+        });
     }
     Ok(Report {
         name: "deploy",
@@ -77,7 +79,12 @@ impl DockerAndProxy {
         }
         // Until the first deploy it points at nothing.
         let proxy = Proxy::start("127.0.0.1:9")?;
-        Ok(Self { docker, proxy, version: 0, old: None })
+        Ok(Self {
+            docker,
+            proxy,
+            version: 0,
+            old: None,
+        })
     }
 
     fn container(&self, version: usize) -> String {

@@ -14,8 +14,8 @@ use tempfile::TempDir;
 use super::processes;
 use super::rootfs;
 use super::subject::{Subject, at_once};
-use crate::process::{self, Owned};
 use crate::packages;
+use crate::process::{self, Owned};
 
 /// Longest wait for the engine's socket; a cold start takes a few seconds.
 const READY_WITHIN: Duration = Duration::from_secs(60);
@@ -39,7 +39,7 @@ pub struct Docker {
     started: usize,
     // Dropped in this order: first the engine, then what it used.
     engine: Owned,
-    _bridge: Bridge,
+    bridge: Bridge,
     directory: TempDir,
 }
 
@@ -50,17 +50,19 @@ impl Docker {
     /// When the engine does not become ready; the error carries its log.
     pub fn prepare(network: Network) -> Result<Self> {
         let server = packages::find("dockerd")?.context("find dockerd")?;
-        // The client that came with the engine, whatever else is on the PATH.
-        let client = server.with_file_name("docker").canonicalize();
-        let client = match client {
-            Ok(client) => client,
-            Err(_) => Path::new("/usr/bin/docker").to_owned(),
-        };
+        let client = client()?;
         let directory = tempfile::tempdir().context("make a directory for Docker")?;
         let bridge = Bridge::create()?;
         let engine = start_engine(&server, directory.path(), &bridge)?;
-        let mut docker =
-            Self { client, network, running: Vec::new(), started: 0, engine, _bridge: bridge, directory };
+        let mut docker = Self {
+            client,
+            network,
+            running: Vec::new(),
+            started: 0,
+            engine,
+            bridge,
+            directory,
+        };
         docker.wait_until_ready()?;
         docker.import("bench", &rootfs::IDLE_COMMAND, "docker\n")?;
         Ok(docker)
@@ -75,9 +77,15 @@ impl Docker {
         let archive = self.directory.path().join(format!("{image}.tar"));
         rootfs::write(&root, page)?;
         rootfs::archive(&root, &archive)?;
-        let change = format!("CMD {}", serde_json::to_string(command).context("write a command")?);
+        let change = format!(
+            "CMD {}",
+            serde_json::to_string(command).context("write a command")?
+        );
         let mut import = self.command();
-        import.args(["import", "--change", &change]).arg(&archive).arg(image);
+        import
+            .args(["import", "--change", &change])
+            .arg(&archive)
+            .arg(image);
         process::output(&mut import).map(drop)
     }
 
@@ -91,7 +99,15 @@ impl Docker {
             Network::Bridge => "bridge",
         };
         let mut run = self.command();
-        run.args(["run", "--detach", "--network", network, "--name", name, image]);
+        run.args([
+            "run",
+            "--detach",
+            "--network",
+            network,
+            "--name",
+            name,
+            image,
+        ]);
         process::output(&mut run).map(drop)
     }
 
@@ -119,7 +135,9 @@ impl Docker {
         let mut command = Command::new(&self.client);
         command.arg("--host").arg(socket(self.directory.path()));
         // A person's own settings may point at another engine.
-        command.env_remove("DOCKER_HOST").env_remove("DOCKER_CONTEXT");
+        command
+            .env_remove("DOCKER_HOST")
+            .env_remove("DOCKER_CONTEXT");
         command.env("DOCKER_CONFIG", self.directory.path());
         command
     }
@@ -141,6 +159,16 @@ impl Docker {
     }
 }
 
+/// The distribution's client, the engine's own kind, before another that may be
+/// earlier on the `PATH`.
+fn client() -> Result<PathBuf> {
+    let packaged = PathBuf::from("/usr/bin/docker");
+    if packaged.exists() {
+        return Ok(packaged);
+    }
+    packages::find("docker")?.context("find docker")
+}
+
 fn socket(directory: &Path) -> String {
     format!("unix://{}/docker.sock", directory.display())
 }
@@ -158,9 +186,16 @@ fn start_engine(server: &Path, directory: &Path, bridge: &Bridge) -> Result<Owne
         .arg("--pidfile")
         .arg(directory.join("dockerd.pid"))
         .args(["--bridge", &bridge.name])
+        // A name of the bench's own, so that it can be removed afterwards.
+        .args(["--cgroup-parent", &bridge.name])
         // The machine's packet filter and forwarding stay as they are. That
         // saves the engine work, so the comparison only favours it.
-        .args(["--iptables=false", "--ip6tables=false", "--ip-masq=false", "--ip-forward=false"])
+        .args([
+            "--iptables=false",
+            "--ip6tables=false",
+            "--ip-masq=false",
+            "--ip-forward=false",
+        ])
         .stdin(Stdio::null())
         .stderr(log.try_clone().context("share dockerd's log")?)
         .stdout(log);
@@ -176,8 +211,9 @@ impl Subject for Docker {
     }
 
     fn start(&mut self, count: usize) -> Result<()> {
-        let names: Vec<String> =
-            (self.started..self.started + count).map(|number| format!("bench-{number}")).collect();
+        let names: Vec<String> = (self.started..self.started + count)
+            .map(|number| format!("bench-{number}"))
+            .collect();
         self.started += count;
         self.running.extend(names.clone());
         at_once(&names, |name| self.run("bench", name))
@@ -213,6 +249,7 @@ impl Drop for Docker {
         for point in mounts_below(self.directory.path()) {
             let _ = process::output(Command::new("umount").arg("--lazy").arg(point));
         }
+        remove_cgroups(&self.bridge.name);
     }
 }
 
@@ -239,6 +276,20 @@ fn mounts_below(directory: &Path) -> Vec<PathBuf> {
     below
 }
 
+/// Removes the empty control groups of this name that the engine leaves, in
+/// the unified hierarchy or in each of the older ones.
+fn remove_cgroups(name: &str) {
+    let root = Path::new("/sys/fs/cgroup");
+    let hierarchies = fs::read_dir(root)
+        .into_iter()
+        .flatten()
+        .flatten()
+        .map(|entry| entry.path());
+    for hierarchy in hierarchies.chain([root.to_owned()]) {
+        let _ = fs::remove_dir(hierarchy.join(name));
+    }
+}
+
 /// The bench's own bridge, so that the engine makes no `docker0`.
 struct Bridge {
     name: String,
@@ -247,7 +298,9 @@ struct Bridge {
 impl Bridge {
     fn create() -> Result<Self> {
         // An interface's name has at most 15 characters.
-        let bridge = Self { name: format!("hxb{}", std::process::id()) };
+        let bridge = Self {
+            name: format!("hxb{}", std::process::id()),
+        };
         ip(&["link", "add", &bridge.name, "type", "bridge"])?;
         ip(&["addr", "add", BRIDGE_ADDRESS, "dev", &bridge.name])?;
         ip(&["link", "set", &bridge.name, "up"])?;

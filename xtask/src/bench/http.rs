@@ -32,7 +32,9 @@ pub fn wait_for_page(address: &str, host: &str, expected: &str, limit: Duration)
 
 fn get(address: &str, host: &str) -> Result<String> {
     let mut stream = TcpStream::connect(address).context("connect")?;
-    stream.set_read_timeout(Some(Duration::from_secs(5))).context("set a timeout")?;
+    stream
+        .set_read_timeout(Some(Duration::from_secs(5)))
+        .context("set a timeout")?;
     // HTTP/1.0, so that the server closes and the whole answer can be read.
     let request = format!("GET / HTTP/1.0\r\nHost: {host}\r\n\r\n");
     stream.write_all(request.as_bytes()).context("send")?;

@@ -60,7 +60,12 @@ mod tests {
     #[test]
     fn the_reset_runs_after_each_step_and_is_not_measured() {
         let mut log = String::new();
-        let push = |letter| move |log: &mut String| { log.push(letter); Ok(()) };
+        let push = |letter| {
+            move |log: &mut String| {
+                log.push(letter);
+                Ok(())
+            }
+        };
         let samples = Samples::take(3, &mut log, push('s'), push('r')).unwrap();
         assert_eq!((log.as_str(), samples.count()), ("srsrsr", 3));
     }

@@ -32,7 +32,12 @@ pub fn run() -> Result<Report> {
              inside instances left out: with no instance, and with {INSTANCES} that sleep. RSS \
              counts a shared page in every process that maps it, PSS only once."
         ),
-        columns: vec!["idle RSS MiB", "idle PSS MiB", "20 instances RSS MiB", "20 instances PSS MiB"],
+        columns: vec![
+            "idle RSS MiB",
+            "idle PSS MiB",
+            "20 instances RSS MiB",
+            "20 instances PSS MiB",
+        ],
         rows,
     })
 }

@@ -2,8 +2,8 @@
 //! machine, because absolute figures drift and only the ratio means something.
 //!
 //! A bench is a file that drives [`subject::Subject`]s and returns a
-//! [`report::Report`]. Whatever it starts is ended in `Drop`, so an interrupted
-//! or failed bench leaves nothing behind.
+//! [`report::Report`]. Whatever it starts is ended in `Drop`, so a bench that
+//! fails leaves nothing behind.
 
 use anyhow::{Result, bail};
 use clap::ValueEnum;

@@ -43,7 +43,12 @@ impl Proxy {
                 .args(["-e", "stderr"])
                 .stdin(Stdio::null()),
         )?;
-        Ok(Self { port, settings, server, _directory: directory })
+        Ok(Self {
+            port,
+            settings,
+            server,
+            _directory: directory,
+        })
     }
 
     /// Where it listens.
@@ -56,11 +61,18 @@ impl Proxy {
     /// # Errors
     /// When its settings cannot be written or it is gone.
     pub fn point_at(&self, upstream: &str) -> Result<()> {
-        let directory = self.settings.parent().context("find the settings' directory")?;
+        let directory = self
+            .settings
+            .parent()
+            .context("find the settings' directory")?;
         write_settings(&self.settings, directory, self.port, upstream)?;
         // What `nginx -s reload` does.
-        process::output(Command::new("kill").arg("-HUP").arg(self.server.id().to_string()))
-            .map(drop)
+        process::output(
+            Command::new("kill")
+                .arg("-HUP")
+                .arg(self.server.id().to_string()),
+        )
+        .map(drop)
     }
 }
 
@@ -75,7 +87,7 @@ impl Drop for Proxy {
 fn write_settings(path: &Path, directory: &Path, port: u16, upstream: &str) -> Result<()> {
     let directory = directory.display();
     let text = format!(
-        "daemon off;\npid {directory}/nginx.pid;\nerror_log stderr error;\nworker_processes 1;\n\
+        "daemon off;\npid {directory}/nginx.pid;\nerror_log stderr crit;\nworker_processes 1;\n\
          events {{ worker_connections 1024; }}\nhttp {{\n  access_log off;\n  \
          client_body_temp_path {directory}/body;\n  proxy_temp_path {directory}/proxy;\n  \
          fastcgi_temp_path {directory}/fastcgi;\n  uwsgi_temp_path {directory}/uwsgi;\n  \

@@ -66,10 +66,18 @@ fn machine() -> Result<String> {
     let meminfo = fs::read_to_string("/proc/meminfo").context("read /proc/meminfo")?;
     let memory_kib: f64 = meminfo
         .lines()
-        .find_map(|line| line.strip_prefix("MemTotal:")?.split_whitespace().next()?.parse().ok())
+        .find_map(|line| {
+            line.strip_prefix("MemTotal:")?
+                .split_whitespace()
+                .next()?
+                .parse()
+                .ok()
+        })
         .unwrap_or_default();
     let memory_gib = memory_kib / 1024.0 / 1024.0;
-    Ok(format!("Measured {date}: {cores} cores, {memory_gib:.0} GiB, {kernel}."))
+    Ok(format!(
+        "Measured {date}: {cores} cores, {memory_gib:.0} GiB, {kernel}."
+    ))
 }
 
 /// Puts a section into a document between its markers, in place of an older
@@ -122,7 +130,10 @@ mod tests {
 
     #[test]
     fn every_row_is_compared_with_the_first() {
-        let row = |subject: &str, value| Row { subject: subject.to_owned(), values: vec![value] };
+        let row = |subject: &str, value| Row {
+            subject: subject.to_owned(),
+            values: vec![value],
+        };
         let report = Report {
             name: "start",
             title: "Start",
@@ -130,6 +141,10 @@ mod tests {
             columns: vec!["p50 ms"],
             rows: vec![row("a", 10.0), row("b", 25.0)],
         };
-        assert!(report.table().ends_with("| a | 10.0 | 1.00× |\n| b | 25.0 | 2.50× |\n"));
+        assert!(
+            report
+                .table()
+                .ends_with("| a | 10.0 | 1.00× |\n| b | 25.0 | 2.50× |\n")
+        );
     }
 }

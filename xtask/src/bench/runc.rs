@@ -34,12 +34,19 @@ impl Runc {
         let config = serde_json::to_vec(&config()).context("write the bundle's config")?;
         fs::write(directory.path().join("bundle/config.json"), config)
             .context("write the bundle's config")?;
-        Ok(Self { program, directory, running: Vec::new(), started: 0 })
+        Ok(Self {
+            program,
+            directory,
+            running: Vec::new(),
+            started: 0,
+        })
     }
 
     fn command(&self) -> Command {
         let mut command = Command::new(&self.program);
-        command.arg("--root").arg(self.directory.path().join("state"));
+        command
+            .arg("--root")
+            .arg(self.directory.path().join("state"));
         command
     }
 
@@ -48,7 +55,10 @@ impl Runc {
         command.args(["run", "--detach", "--bundle"]);
         command.arg(self.directory.path().join("bundle")).arg(name);
         // Not captured: the container inherits these and would hold a pipe open.
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        command
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
         process::run(&mut command)
     }
 }
@@ -59,8 +69,9 @@ impl Subject for Runc {
     }
 
     fn start(&mut self, count: usize) -> Result<()> {
-        let names: Vec<String> =
-            (self.started..self.started + count).map(|number| format!("bench-{number}")).collect();
+        let names: Vec<String> = (self.started..self.started + count)
+            .map(|number| format!("bench-{number}"))
+            .collect();
         self.started += count;
         self.running.extend(names.clone());
         at_once(&names, |name| self.start_one(name))

@@ -43,10 +43,19 @@ fn measure(subject: &mut dyn Subject) -> Result<Row> {
     subject.clear()?;
     let mut subject = subject;
     let one = Samples::take(ONE_TIMES, &mut subject, |it| it.start(1), |it| it.clear())?;
-    let many = Samples::take(MANY_TIMES, &mut subject, |it| it.start(MANY), |it| it.clear())?;
+    let many = Samples::take(
+        MANY_TIMES,
+        &mut subject,
+        |it| it.start(MANY),
+        |it| it.clear(),
+    )?;
     let ms = |duration: std::time::Duration| duration.as_secs_f64() * 1000.0;
     Ok(Row {
         subject: subject.name(),
-        values: vec![ms(one.percentile(50)), ms(one.percentile(99)), ms(many.percentile(50))],
+        values: vec![
+            ms(one.percentile(50)),
+            ms(one.percentile(99)),
+            ms(many.percentile(50)),
+        ],
     })
 }

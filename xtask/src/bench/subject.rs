@@ -54,7 +54,10 @@ pub(crate) fn at_once(names: &[String], start: impl Fn(&str) -> Result<()> + Syn
         return start(only);
     }
     thread::scope(|scope| {
-        let starting: Vec<_> = names.iter().map(|name| scope.spawn(|| start(name))).collect();
+        let starting: Vec<_> = names
+            .iter()
+            .map(|name| scope.spawn(|| start(name)))
+            .collect();
         for thread in starting {
             thread.join().ok().context("a starting thread panicked")??;
         }

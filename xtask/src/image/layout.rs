@@ -44,7 +44,9 @@ impl Layer {
         let mut builder = tar::Builder::new(Vec::new());
         builder.follow_symlinks(false);
         builder.mode(tar::HeaderMode::Deterministic);
-        builder.append_dir_all(".", root).with_context(|| format!("archive {}", root.display()))?;
+        builder
+            .append_dir_all(".", root)
+            .with_context(|| format!("archive {}", root.display()))?;
         Self::of_tar(&builder.into_inner().context("finish an archive")?)
     }
 
@@ -74,14 +76,20 @@ impl Layer {
         GzDecoder::new(compressed.as_slice())
             .read_to_end(&mut archive)
             .context("decompress a layer")?;
-        Ok(Self { compressed, diff_id: digest_of(&archive) })
+        Ok(Self {
+            compressed,
+            diff_id: digest_of(&archive),
+        })
     }
 
     fn of_tar(archive: &[u8]) -> Result<Self> {
         let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
         encoder.write_all(archive).context("compress a layer")?;
         let compressed = encoder.finish().context("compress a layer")?;
-        Ok(Self { compressed, diff_id: digest_of(archive) })
+        Ok(Self {
+            compressed,
+            diff_id: digest_of(archive),
+        })
     }
 }
 
@@ -127,12 +135,19 @@ fn write(image: &Image, directory: &Path, tag: &str) -> Result<String> {
     entry["annotations"] = json!({ "org.opencontainers.image.ref.name": tag });
     let index = json!({ "schemaVersion": 2, "mediaType": INDEX_TYPE, "manifests": [entry] });
     write_file(&directory.join("index.json"), &to_json(&index)?)?;
-    write_file(&directory.join("oci-layout"), &to_json(&json!({ "imageLayoutVersion": "1.0.0" }))?)?;
+    write_file(
+        &directory.join("oci-layout"),
+        &to_json(&json!({ "imageLayoutVersion": "1.0.0" }))?,
+    )?;
     Ok(digest)
 }
 
 fn config(image: &Image) -> Result<Value> {
-    let diff_ids: Vec<&str> = image.layers.iter().map(|layer| layer.diff_id.as_str()).collect();
+    let diff_ids: Vec<&str> = image
+        .layers
+        .iter()
+        .map(|layer| layer.diff_id.as_str())
+        .collect();
     Ok(json!({
         "architecture": architecture()?,
         "os": "linux",
@@ -184,10 +199,19 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let layer = Layer::of_files(&[("etc/motd", "hello\n")]).unwrap();
         let diff_id = layer.diff_id.clone();
-        let image = Image { layers: vec![layer], command: vec!["sh".to_owned()], port: 80 };
+        let image = Image {
+            layers: vec![layer],
+            command: vec!["sh".to_owned()],
+            port: 80,
+        };
         let digest = write(&image, directory.path(), "v1").unwrap();
         let blob = |digest: &str| {
-            let content = fs::read(directory.path().join("blobs").join(digest.replace(':', "/")));
+            let content = fs::read(
+                directory
+                    .path()
+                    .join("blobs")
+                    .join(digest.replace(':', "/")),
+            );
             let content = content.unwrap();
             assert_eq!(digest_of(&content), digest);
             content
@@ -202,7 +226,11 @@ mod tests {
 
     #[test]
     fn the_same_files_make_the_same_layer() {
-        let make = || Layer::of_files(&[("a", "1"), ("b", "2")]).unwrap().compressed;
+        let make = || {
+            Layer::of_files(&[("a", "1"), ("b", "2")])
+                .unwrap()
+                .compressed
+        };
         assert_eq!(make(), make());
     }
 }

@@ -5,7 +5,7 @@
 //! image and pushes it.
 
 use std::fs;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
@@ -84,7 +84,10 @@ fn nginx_base() -> Result<Layer> {
         unpack_nginx(root.path())?;
         // Made aside and renamed, so that two callers at once do no harm.
         let made = Layer::of_directory(root.path())?;
-        let fresh = tempfile::NamedTempFile::new_in(&cache).context("make a temporary file")?;
+        let mut fresh = tempfile::Builder::new();
+        // Readable by a plain user's run when root's made it.
+        fresh.permissions(fs::Permissions::from_mode(0o644));
+        let fresh = fresh.tempfile_in(&cache).context("make a temporary file")?;
         fs::write(&fresh, &made.compressed).context("write the layer")?;
         fresh.persist(&cached).context("keep the layer")?;
     }
@@ -103,15 +106,28 @@ pub fn unpack_nginx(root: &Path) -> Result<()> {
         .map(|path| root.join(path))
         .find(|path| path.exists())
         .context("find busybox among the unpacked files")?;
-    for applet in ["sh", "cat", "ls", "ps", "kill", "sleep", "id", "ip", "wget", "touch", "dd"] {
+    for applet in [
+        "sh", "cat", "ls", "ps", "kill", "sleep", "id", "ip", "wget", "touch", "dd",
+    ] {
         // Where a package brought the real program, that one stays.
         let link = root.join("usr/bin").join(applet);
         if !link.exists() {
-            symlink(Path::new("/usr/bin").join(busybox.file_name().unwrap_or_default()), &link)
-                .with_context(|| format!("link {}", link.display()))?;
+            symlink(
+                Path::new("/usr/bin").join(busybox.file_name().unwrap_or_default()),
+                &link,
+            )
+            .with_context(|| format!("link {}", link.display()))?;
         }
     }
-    for directory in ["tmp", "run", "proc", "sys", "dev", "var/log/nginx", "var/lib/nginx"] {
+    for directory in [
+        "tmp",
+        "run",
+        "proc",
+        "sys",
+        "dev",
+        "var/log/nginx",
+        "var/lib/nginx",
+    ] {
         fs::create_dir_all(root.join(directory)).with_context(|| format!("create {directory}"))?;
     }
     Ok(())
@@ -122,7 +138,10 @@ fn nginx_site(message: &str) -> Result<Layer> {
     let page = format!("<!doctype html><title>nginx</title><p>{message}</p>\n");
     Layer::of_files(&[
         ("etc/nginx/nginx.conf", NGINX_CONF),
-        ("etc/passwd", "root:x:0:0:root:/root:/bin/sh\nwww-data:x:33:33::/var/www:/bin/sh\n"),
+        (
+            "etc/passwd",
+            "root:x:0:0:root:/root:/bin/sh\nwww-data:x:33:33::/var/www:/bin/sh\n",
+        ),
         ("etc/group", "root:x:0:\nwww-data:x:33:\n"),
         ("var/www/html/index.html", &page),
     ])

@@ -18,7 +18,11 @@ pub struct Function {
 
 /// Every function of a file that is not only compiled for tests.
 pub fn measure(source: &Source) -> Vec<Function> {
-    let mut collector = Collector { source, owner: None, found: Vec::new() };
+    let mut collector = Collector {
+        source,
+        owner: None,
+        found: Vec::new(),
+    };
     collector.visit_file(&source.syntax);
     collector.found
 }
@@ -39,7 +43,11 @@ impl Collector<'_> {
             Some(owner) => format!("{owner}::{}", signature.ident),
             None => signature.ident.to_string(),
         };
-        self.found.push(Function { name, line, lines: end.end().line + 1 - line });
+        self.found.push(Function {
+            name,
+            line,
+            lines: end.end().line + 1 - line,
+        });
     }
 
     fn within(&mut self, owner: String, look: impl FnOnce(&mut Self)) {
@@ -72,11 +80,15 @@ impl<'ast> Visit<'ast> for Collector<'_> {
             syn::Type::Path(path) => path.path.segments.last().map(|last| last.ident.to_string()),
             _ => None,
         };
-        self.within(owner.unwrap_or_default(), |inner| visit::visit_item_impl(inner, item));
+        self.within(owner.unwrap_or_default(), |inner| {
+            visit::visit_item_impl(inner, item);
+        });
     }
 
     fn visit_item_trait(&mut self, item: &'ast syn::ItemTrait) {
-        self.within(item.ident.to_string(), |inner| visit::visit_item_trait(inner, item));
+        self.within(item.ident.to_string(), |inner| {
+            visit::visit_item_trait(inner, item);
+        });
     }
 }
 
@@ -89,8 +101,11 @@ mod tests {
         let text = "struct A;\nimpl A {\n    /// Doc.\n    fn b(\n        &self,\n    ) {\n    }\n}\n\
                     fn c() {}\n#[cfg(test)]\nmod tests {\n    fn d() {}\n}\n";
         let source = Source::parse("crates/a/src/lib.rs", text.to_owned()).unwrap();
-        let expected = [("A::b", 4, 4), ("c", 9, 1)]
-            .map(|(name, line, lines)| Function { name: name.to_owned(), line, lines });
+        let expected = [("A::b", 4, 4), ("c", 9, 1)].map(|(name, line, lines)| Function {
+            name: name.to_owned(),
+            line,
+            lines,
+        });
         assert_eq!(measure(&source), expected);
     }
 }

@@ -8,10 +8,10 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use serde::Deserialize;
 
+use super::Finding;
 use super::functions;
 use super::sizes::{FILE_LINES, FILE_LINES_AT_MOST, FUNCTION_LINES};
 use super::source::Source;
-use super::Finding;
 
 /// Where the ratchet is kept, below the workspace root.
 pub const PATH: &str = "xtask/tidy-ratchet.toml";
@@ -47,7 +47,11 @@ impl Ratchet {
         for source in sources {
             let lines = source.product_lines();
             file_sizes.insert(source.path.clone(), lines);
-            findings.extend(check_file(&source.path, lines, self.files.get(&source.path)));
+            findings.extend(check_file(
+                &source.path,
+                lines,
+                self.files.get(&source.path),
+            ));
             for function in functions::measure(source) {
                 let key = format!("{}::{}", source.path, function.name);
                 let allowed = self.functions.get(&key).copied().unwrap_or(FUNCTION_LINES);
@@ -55,7 +59,10 @@ impl Ratchet {
                     findings.push(Finding::at(
                         &source.path,
                         function.line,
-                        format!("`{}` has {} lines, at most {allowed}", function.name, function.lines),
+                        format!(
+                            "`{}` has {} lines, at most {allowed}",
+                            function.name, function.lines
+                        ),
                     ));
                 }
                 // Two functions of one name in a file (two `impl` blocks for
@@ -89,9 +96,13 @@ fn slack(
     for (key, &allowed) in entries {
         let message = match sizes.get(key) {
             None => format!("`{key}` is gone: remove its entry"),
-            Some(&lines) if lines <= limit => format!("`{key}` is within the limit: remove its entry"),
+            Some(&lines) if lines <= limit => {
+                format!("`{key}` is within the limit: remove its entry")
+            }
             Some(&lines) if lines < allowed => {
-                format!("`{key}` has {lines} lines: lower its entry from {allowed} (it may only go down)")
+                format!(
+                    "`{key}` has {lines} lines: lower its entry from {allowed} (it may only go down)"
+                )
             }
             Some(_) => continue,
         };
@@ -109,40 +120,68 @@ mod tests {
     }
 
     fn function_of(lines: usize) -> Source {
-        let text = format!("//! One function.\nfn long() {{\n{}}}\n", "    f();\n".repeat(lines - 2));
+        let text = format!(
+            "//! One function.\nfn long() {{\n{}}}\n",
+            "    f();\n".repeat(lines - 2)
+        );
         Source::parse("crates/a/src/b.rs", text).unwrap()
     }
 
     fn messages(ratchet: &str, source: Source) -> Vec<String> {
         let ratchet: Ratchet = toml::from_str(ratchet).unwrap();
-        ratchet.check(&[source]).iter().map(ToString::to_string).collect()
+        ratchet
+            .check(&[source])
+            .iter()
+            .map(ToString::to_string)
+            .collect()
     }
 
     #[test]
     fn a_large_file_is_found_unless_listed() {
         assert_eq!(messages("", file_of(600)), [""; 0]);
         assert_eq!(messages("", file_of(601)).len(), 1);
-        assert_eq!(messages("files = { 'crates/a/src/b.rs' = 700 }", file_of(700)), [""; 0]);
-        assert_eq!(messages("files = { 'crates/a/src/b.rs' = 700 }", file_of(701)).len(), 1);
+        assert_eq!(
+            messages("files = { 'crates/a/src/b.rs' = 700 }", file_of(700)),
+            [""; 0]
+        );
+        assert_eq!(
+            messages("files = { 'crates/a/src/b.rs' = 700 }", file_of(701)).len(),
+            1
+        );
     }
 
     #[test]
     fn no_entry_allows_more_than_a_thousand_lines() {
-        assert_eq!(messages("files = { 'crates/a/src/b.rs' = 1001 }", file_of(1001)).len(), 1);
+        assert_eq!(
+            messages("files = { 'crates/a/src/b.rs' = 1001 }", file_of(1001)).len(),
+            1
+        );
     }
 
     #[test]
     fn a_long_function_is_found_unless_listed() {
         assert_eq!(messages("", function_of(70)), [""; 0]);
         assert_eq!(messages("", function_of(71)).len(), 1);
-        assert_eq!(messages("functions = { 'crates/a/src/b.rs::long' = 71 }", function_of(71)), [""; 0]);
+        assert_eq!(
+            messages(
+                "functions = { 'crates/a/src/b.rs::long' = 71 }",
+                function_of(71)
+            ),
+            [""; 0]
+        );
     }
 
     #[test]
     fn an_entry_may_only_go_down() {
         let lowered = messages("files = { 'crates/a/src/b.rs' = 800 }", file_of(700));
-        assert!(lowered[0].contains("lower its entry from 800"), "{lowered:?}");
-        let done = messages("functions = { 'crates/a/src/b.rs::long' = 90 }", function_of(20));
+        assert!(
+            lowered[0].contains("lower its entry from 800"),
+            "{lowered:?}"
+        );
+        let done = messages(
+            "functions = { 'crates/a/src/b.rs::long' = 90 }",
+            function_of(20),
+        );
         assert!(done[0].contains("remove its entry"), "{done:?}");
         let gone = messages("files = { 'crates/a/src/c.rs' = 800 }", file_of(10));
         assert!(gone[0].contains("is gone"), "{gone:?}");

@@ -12,12 +12,12 @@ use std::path::PathBuf;
 
 pub use folder::{Folder, FolderFile};
 
+use crate::Result;
 use crate::config::{ConfigDocument, ImageConfig, LayerDigests};
 use crate::digest::Digest;
 use crate::error::ImageError;
 use crate::manifest::{Descriptor, Manifest, OCI_CONFIG, OCI_LAYER, OCI_MANIFEST, Platform};
 use crate::store::Store;
-use crate::Result;
 
 /// One layer to be.
 #[derive(Debug, Clone)]
@@ -66,11 +66,7 @@ pub async fn compose(
     tokio::task::spawn_blocking(move || compose_blocking(&store, &layers, config)).await?
 }
 
-fn compose_blocking(
-    store: &Store,
-    layers: &[ComposeLayer],
-    config: ImageConfig,
-) -> Result<Digest> {
+fn compose_blocking(store: &Store, layers: &[ComposeLayer], config: ImageConfig) -> Result<Digest> {
     let layers = layers
         .iter()
         .map(|source| {

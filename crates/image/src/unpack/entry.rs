@@ -50,8 +50,14 @@ impl Made {
         self.hashes.contains(&self.key.hash_one(place))
     }
 
-    fn insert(&mut self, place: &Path) {
-        self.hashes.insert(self.key.hash_one(place));
+    /// Directories on the way count as made: they hold something of this layer.
+    fn insert(&mut self, place: &Path, root: &Path) {
+        let on_the_way = place.ancestors().take_while(|&above| above != root);
+        for above in on_the_way {
+            if !self.hashes.insert(self.key.hash_one(above)) {
+                break;
+            }
+        }
     }
 }
 
@@ -86,7 +92,11 @@ impl<'a> LayerWriter<'a> {
         let is_directory = kind.is_dir() || (kind.is_file() && raw.ends_with(b"/"));
         let attributes = Attributes::of(entry.header(), &names)?;
         let Some((name, parents)) = names.split_last() else {
-            return if is_directory { self.root(&attributes) } else { Ok(()) };
+            return if is_directory {
+                self.root(&attributes)
+            } else {
+                Ok(())
+            };
         };
         if kind == EntryType::XGlobalHeader {
             return Ok(());
@@ -101,7 +111,7 @@ impl<'a> LayerWriter<'a> {
         } else {
             self.other(entry, &place, &attributes, &names)?;
         }
-        self.made.insert(&place);
+        self.made.insert(&place, self.inside.root());
         Ok(())
     }
 
@@ -211,8 +221,11 @@ impl<'a> LayerWriter<'a> {
             if count == 0 {
                 break;
             }
-            self.meter.count_written(count).map_err(UnpackError::Archive)?;
-            file.write_all(&self.buffer[..count]).map_err(failed("write", shown(names)))?;
+            self.meter
+                .count_written(count)
+                .map_err(UnpackError::Archive)?;
+            file.write_all(&self.buffer[..count])
+                .map_err(failed("write", shown(names)))?;
         }
         self.dress(&file, attributes, 0, names)?;
         if let Some(modified) = attributes.modified {
@@ -255,7 +268,9 @@ impl<'a> LayerWriter<'a> {
 
     /// Removes what is at the place of a new entry.
     pub(super) fn clear(&mut self, place: &Path, names: &[OsString]) -> Result<(), UnpackError> {
-        let Ok(metadata) = std::fs::symlink_metadata(place) else { return Ok(()) };
+        let Ok(metadata) = std::fs::symlink_metadata(place) else {
+            return Ok(());
+        };
         let removed = if metadata.is_dir() {
             self.inside.forget();
             std::fs::remove_dir_all(place)
@@ -312,16 +327,21 @@ impl Attributes {
     fn of(header: &tar::Header, names: &[OsString]) -> Result<Self, UnpackError> {
         let number = |value: std::io::Result<u64>| value.map_err(UnpackError::Archive);
         let id = |value: u64| {
-            u32::try_from(value).ok().filter(|&id| id != u32::MAX).ok_or_else(|| {
-                UnpackError::Path { path: shown(names), reason: "has an impossible owner" }
-            })
+            u32::try_from(value)
+                .ok()
+                .filter(|&id| id != u32::MAX)
+                .ok_or_else(|| UnpackError::Path {
+                    path: shown(names),
+                    reason: "has an impossible owner",
+                })
         };
-        let seconds = number(header.mtime())?;
+        // Times are not worth failing for: some tools leave them blank, some
+        // write what no file system can hold.
+        let seconds = header.mtime().unwrap_or(0);
         Ok(Self {
             uid: id(number(header.uid())?)?,
             gid: id(number(header.gid())?)?,
             mode: header.mode().map_err(UnpackError::Archive)?,
-            // A time no file system can hold is not worth failing for.
             modified: i32::try_from(seconds)
                 .ok()
                 .and_then(|_| SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(seconds))),
@@ -340,18 +360,21 @@ fn accept_unmapped(outcome: std::io::Result<()>) -> std::io::Result<bool> {
     }
 }
 
-fn target<R: Read>(
-    entry: &tar::Entry<'_, R>,
-    names: &[OsString],
-) -> Result<PathBuf, UnpackError> {
+fn target<R: Read>(entry: &tar::Entry<'_, R>, names: &[OsString]) -> Result<PathBuf, UnpackError> {
     match entry.link_name_bytes() {
         Some(target) if !target.is_empty() => {
             Ok(PathBuf::from(std::ffi::OsStr::from_bytes(&target)))
         }
-        _ => Err(UnpackError::Path { path: shown(names), reason: "is a link to nothing" }),
+        _ => Err(UnpackError::Path {
+            path: shown(names),
+            reason: "is a link to nothing",
+        }),
     }
 }
 
 fn open_directory(place: &Path) -> std::io::Result<File> {
-    OpenOptions::new().read(true).custom_flags(O_NOFOLLOW | O_DIRECTORY).open(place)
+    OpenOptions::new()
+        .read(true)
+        .custom_flags(O_NOFOLLOW | O_DIRECTORY)
+        .open(place)
 }

@@ -30,7 +30,10 @@ pub(super) enum Missing {
 
 impl Inside {
     pub(super) fn new(root: &Path) -> Self {
-        Self { root: root.to_owned(), last: None }
+        Self {
+            root: root.to_owned(),
+            last: None,
+        }
     }
 
     pub(super) fn root(&self) -> &Path {
@@ -76,7 +79,8 @@ impl Inside {
                     if error.kind() == std::io::ErrorKind::NotFound
                         && missing == Missing::Create =>
                 {
-                    std::fs::create_dir(&place).map_err(failed("create a directory for", whole()))?;
+                    std::fs::create_dir(&place)
+                        .map_err(failed("create a directory for", whole()))?;
                     continue;
                 }
                 Err(error) => return Err(failed("find the directory of", whole())(error)),
@@ -113,10 +117,16 @@ impl Inside {
 pub(super) fn names(path: &[u8]) -> Result<Vec<OsString>, UnpackError> {
     let names: Vec<OsString> = components(path).map(OsStr::to_owned).collect();
     if names.iter().any(|name| name == "..") {
-        return Err(UnpackError::Path { path: shown(&names), reason: "climbs with `..`" });
+        return Err(UnpackError::Path {
+            path: shown(&names),
+            reason: "climbs with `..`",
+        });
     }
     if names.iter().any(|name| name.as_bytes().contains(&0)) {
-        return Err(UnpackError::Path { path: shown(&names), reason: "contains a zero byte" });
+        return Err(UnpackError::Path {
+            path: shown(&names),
+            reason: "contains a zero byte",
+        });
     }
     Ok(names)
 }
@@ -125,14 +135,22 @@ pub(super) fn names(path: &[u8]) -> Result<Vec<OsString>, UnpackError> {
 pub(super) fn shown(names: &[OsString]) -> String {
     const CHARACTERS_MAX: usize = 200;
     let joined = names.join(OsStr::new("/"));
-    joined.to_string_lossy().chars().take(CHARACTERS_MAX).collect()
+    joined
+        .to_string_lossy()
+        .chars()
+        .take(CHARACTERS_MAX)
+        .collect()
 }
 
 pub(super) fn failed(
     action: &'static str,
     path: String,
 ) -> impl FnOnce(std::io::Error) -> UnpackError {
-    move |source| UnpackError::Entry { action, path, source }
+    move |source| UnpackError::Entry {
+        action,
+        path,
+        source,
+    }
 }
 
 fn components(path: &[u8]) -> impl DoubleEndedIterator<Item = &OsStr> {

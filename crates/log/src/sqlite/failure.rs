@@ -53,7 +53,9 @@ pub(super) fn storage_error(path: &Path, action: &'static str, error: sqlx::Erro
 
 /// The extended result code, 0 when the error is not from SQLite.
 fn result_code(error: &sqlx::Error) -> i32 {
-    let code = error.as_database_error().and_then(|it| it.code());
+    let code = error
+        .as_database_error()
+        .and_then(sqlx::error::DatabaseError::code);
     code.and_then(|it| it.parse().ok()).unwrap_or(0)
 }
 

@@ -20,6 +20,9 @@ const DATABASE_FILE: &str = "log.db";
 const DRAFT_FILE: &str = "log.db.new";
 const LOCK_FILE: &str = "log.lock";
 
+/// Fixed at creation; SQLite's default, said aloud because we reckon with it.
+const PAGE_BYTES: u64 = 4096;
+
 /// Events name users, machines and addresses: for the owner's eyes.
 const DIRECTORY_MODE: u32 = 0o700;
 const FILE_MODE: u32 = 0o600;
@@ -53,15 +56,11 @@ impl DataDir {
             .map_err(|source| file_error("create", directory, source))?;
         let lock = lock(&directory.join(LOCK_FILE))?;
         let database = directory.join(DATABASE_FILE);
-        if !exists(&database)? {
+        if exists(&database)? {
+            refuse_stub(&database)?;
+        } else {
             refuse_orphaned_wal(&database)?;
             create_database(directory, &database).await?;
-        } else if fs::metadata(&database)
-            .map_err(|it| file_error("read", &database, it))?
-            .len()
-            == 0
-        {
-            return Err(corrupt(&database, "it is empty".to_owned()));
         }
         Ok(DataDir {
             database,
@@ -86,6 +85,7 @@ fn connect_options(database: &Path) -> SqliteConnectOptions {
     SqliteConnectOptions::new()
         .filename(database)
         .create_if_missing(false)
+        .page_size(PAGE_BYTES as u32)
         .journal_mode(SqliteJournalMode::Wal)
         .synchronous(SqliteSynchronous::Full)
         .foreign_keys(true)
@@ -159,6 +159,27 @@ async fn create_database(directory: &Path, database: &Path) -> Result<(), LogErr
     fs::rename(&draft, database).map_err(|it| file_error("create", database, it))?;
     let synced = std::fs::File::open(directory).and_then(|it| it.sync_all());
     synced.map_err(|source| file_error("sync", directory, source))
+}
+
+/// What SQLite itself lets pass: it takes a file shorter than a page for a new
+/// database, and rounds a cut-off last page up. Ours had its first page before
+/// it had its name, and grows by whole pages; only a crash may leave half of
+/// one, and then the write-ahead log that repairs it is there.
+fn refuse_stub(database: &Path) -> Result<(), LogError> {
+    let length = length(database)?;
+    let wal = with_suffix(database, "-wal");
+    let is_repairable = exists(&wal)? && self::length(&wal)? > 0;
+    if length < PAGE_BYTES || (length % PAGE_BYTES != 0 && !is_repairable) {
+        let detail = format!("it is cut off at {length} bytes");
+        return Err(corrupt(database, detail));
+    }
+    Ok(())
+}
+
+fn length(path: &Path) -> Result<u64, LogError> {
+    Ok(fs::metadata(path)
+        .map_err(|it| file_error("read", path, it))?
+        .len())
 }
 
 /// A write-ahead log without its database is what remains when somebody deletes

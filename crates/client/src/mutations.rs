@@ -1,0 +1,30 @@
+//! Changes: each is sent under a fresh idempotency key and answers a receipt.
+
+use helix_model::Receipt;
+use helix_model::api::{DeployRequest, RollbackRequest, ScaleRequest};
+use helix_model::reference::Scope;
+
+use crate::{Client, Result};
+
+impl Client {
+    /// Releases an image and moves an env to it. What is missing on the way is
+    /// made. The receipt's subject is the deploy.
+    pub async fn deploy(&self, request: &DeployRequest) -> Result<Receipt> {
+        self.change(&["v1", "deploys"], &Scope::default(), request).await
+    }
+
+    /// Moves an env back to a release it has had.
+    pub async fn rollback(&self, request: &RollbackRequest, scope: &Scope) -> Result<Receipt> {
+        self.change(&["v1", "rollbacks"], scope, request).await
+    }
+
+    /// Sets how many instances processes of an env should have.
+    pub async fn scale(
+        &self,
+        env: &str,
+        request: &ScaleRequest,
+        scope: &Scope,
+    ) -> Result<Receipt> {
+        self.change(&["v1", "envs", env, "scale"], scope, request).await
+    }
+}

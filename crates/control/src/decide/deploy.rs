@@ -1,0 +1,215 @@
+//! Deciding on deploys: what a new release of an app changes, and what the end
+//! of a deploy means for its env.
+
+use helix_model::deploy::{self, Intent, Outcome};
+use helix_model::{
+    AnyId, Code, Deploy, Env, Event, Id, Kind, Name, Problem, Reason, Release, Resource, app, env,
+    release,
+};
+
+use super::endpoint::{self, Extent};
+use super::{Draft, app as decide_app, env as decide_env};
+
+/// Releases an image and moves an env to it, making app and env when missing.
+pub(super) fn request(
+    draft: &mut Draft<'_, '_>,
+    command: &deploy::Request,
+) -> Result<Option<AnyId>, Problem> {
+    let env = find_or_create_env(draft, command)?;
+    let release = create_release(draft, env, command)?;
+    endpoint::align(draft, env, &command.manifest, Extent::Add)?;
+    start(draft, env, release, Intent::Deploy)
+}
+
+/// Moves an env back to an older release. Nothing is rebuilt.
+pub(super) fn rollback(
+    draft: &mut Draft<'_, '_>,
+    command: &deploy::Rollback,
+) -> Result<Option<AnyId>, Problem> {
+    let Some(env) = draft.state.envs.get(command.env) else {
+        return Err(Problem::not_found(Kind::Env, &command.env.to_string()));
+    };
+    let target = match command.to {
+        Some(to) => draft.state.releases.get(to),
+        None => previous(draft, env).and_then(|release| draft.state.releases.get(release)),
+    };
+    let Some(target) = target else {
+        let detail = format!("`{}` has no earlier release that served", env.name);
+        return Err(Problem::new(Code::PreconditionFailed, detail)
+            .hint("`helix releases list` shows what there is"));
+    };
+    if target.spec.app != env.spec.app {
+        let detail = format!("release `{}` is of another app", target.name);
+        return Err(Problem::new(Code::InvalidArgument, detail));
+    }
+    let (env, release) = (env.id, target.id);
+    let manifest = target.spec.manifest.clone();
+    endpoint::align(draft, env, &manifest, Extent::Add)?;
+    start(draft, env, release, Intent::Rollback)
+}
+
+/// Notes the end of a deploy and settles the env's endpoints accordingly.
+pub(super) fn finish(
+    draft: &mut Draft<'_, '_>,
+    command: &deploy::Finish,
+) -> Result<Option<AnyId>, Problem> {
+    let Some(deploy) = draft.state.deploys.get(command.deploy) else {
+        return Err(Problem::not_found(
+            Kind::Deploy,
+            &command.deploy.to_string(),
+        ));
+    };
+    if deploy.status.phase.is_final() {
+        return Ok(Some(command.deploy.any()));
+    }
+    let (env, release, previous) = (deploy.spec.env, deploy.spec.release, deploy.spec.previous);
+    let outcome = command.outcome.clone();
+    let settled = if outcome == Outcome::Succeeded {
+        Some(release)
+    } else {
+        previous
+    };
+    draft.emit(Event::DeployFinished(deploy::Finished {
+        id: command.deploy,
+        outcome,
+    }));
+    let manifest = settled
+        .and_then(|release| draft.state.releases.get(release))
+        .map(|release| release.spec.manifest.clone());
+    if let Some(manifest) = manifest {
+        endpoint::align(draft, env, &manifest, Extent::Exact)?;
+    }
+    Ok(Some(command.deploy.any()))
+}
+
+fn find_or_create_env(
+    draft: &mut Draft<'_, '_>,
+    command: &deploy::Request,
+) -> Result<Id<Env>, Problem> {
+    let state = &draft.state;
+    let Some(org) = state.orgs.named(None, &command.org) else {
+        return Err(Problem::not_found(Kind::Org, command.org.as_str()));
+    };
+    let Some(project) = state.projects.named(Some(org.id.any()), &command.project) else {
+        return Err(Problem::not_found(Kind::Project, command.project.as_str()));
+    };
+    let project = project.id;
+    let found = state
+        .apps
+        .named(Some(project.any()), &command.app)
+        .map(|app| app.id);
+    let app = match found {
+        Some(app) => app,
+        None => decide_app::create(
+            draft,
+            &app::Create {
+                project,
+                name: command.app.clone(),
+            },
+        )?,
+    };
+    let found = draft
+        .state
+        .envs
+        .named(Some(app.any()), &command.env)
+        .map(|env| env.id);
+    match found {
+        Some(env) => Ok(env),
+        None => decide_env::create(
+            draft,
+            &env::Create {
+                app,
+                name: command.env.clone(),
+            },
+        ),
+    }
+}
+
+fn create_release(
+    draft: &mut Draft<'_, '_>,
+    env: Id<Env>,
+    command: &deploy::Request,
+) -> Result<Id<Release>, Problem> {
+    let app = draft
+        .state
+        .envs
+        .get(env)
+        .and_then(|env| draft.state.apps.get(env.spec.app));
+    let Some(app) = app else {
+        return Err(Problem::not_found(Kind::App, command.app.as_str()));
+    };
+    let number = app.status.releases + 1;
+    let spec = Release {
+        org: app.spec.org,
+        app: app.id,
+        number,
+        image: command.image.clone(),
+        manifest_hash: command.manifest.hash(),
+        manifest: command.manifest.clone(),
+        source: command.source.clone(),
+    };
+    let id = draft.fresh_id();
+    let name = numbered('v', number)?;
+    draft.emit(Event::ReleaseCreated(release::Created { id, name, spec }));
+    Ok(id)
+}
+
+/// Begins a deploy; one that is still rolling gives way.
+fn start(
+    draft: &mut Draft<'_, '_>,
+    env: Id<Env>,
+    release: Id<Release>,
+    intent: Intent,
+) -> Result<Option<AnyId>, Problem> {
+    let Some(resource) = draft.state.envs.get(env) else {
+        return Err(Problem::not_found(Kind::Env, &env.to_string()));
+    };
+    let number = resource.status.deploys + 1;
+    let previous = resource.status.release;
+    let org = resource.spec.org;
+    if let Some(rolling) = resource.spec.rolling {
+        let outcome = Outcome::Failed {
+            reason: Reason::DeploySuperseded,
+            message: format!("d{number} took over"),
+        };
+        draft.emit(Event::DeployFinished(deploy::Finished {
+            id: rolling,
+            outcome,
+        }));
+    }
+    let id: Id<Deploy> = draft.fresh_id();
+    let name = numbered('d', number)?;
+    let spec = Deploy {
+        org,
+        env,
+        release,
+        intent,
+        previous,
+    };
+    draft.emit(Event::DeployCreated(deploy::Created { id, name, spec }));
+    Ok(Some(id.any()))
+}
+
+/// Where a bare rollback goes. After a failed deploy that is what still serves;
+/// otherwise the last release that served before the present one.
+fn previous(draft: &Draft<'_, '_>, env: &Resource<Env>) -> Option<Id<Release>> {
+    if env.spec.release != env.status.release {
+        return env.status.release;
+    }
+    let current = env.status.release;
+    let mut deploys: Vec<_> = draft.state.deploys.children(env.id.any()).collect();
+    deploys.sort_by_key(|deploy| std::cmp::Reverse(deploy.id));
+    deploys
+        .into_iter()
+        .filter(|deploy| deploy.status.phase == deploy::Phase::Succeeded)
+        .map(|deploy| deploy.spec.release)
+        .find(|release| Some(*release) != current)
+}
+
+fn numbered(letter: char, number: u64) -> Result<Name, Problem> {
+    format!("{letter}{number}")
+        .parse()
+        .map_err(|error: helix_model::name::NameError| {
+            Problem::new(Code::Internal, error.to_string())
+        })
+}

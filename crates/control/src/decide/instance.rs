@@ -1,0 +1,132 @@
+//! Deciding on instances: reconcilers call for them, nodes report on them.
+//!
+//! What a shell reports late or twice is not an error; it is simply no news.
+
+use helix_model::instance::{self, Desired};
+use helix_model::{AnyId, Code, Event, Id, Instance, Kind, Problem, network};
+
+use super::Draft;
+use crate::place;
+
+/// Calls for an instance on a node that has room for it.
+pub(super) fn allocate(
+    draft: &mut Draft<'_, '_>,
+    command: &instance::Allocate,
+) -> Result<Option<AnyId>, Problem> {
+    let state = &draft.state;
+    let Some(env) = state.envs.get(command.env) else {
+        return Err(Problem::not_found(Kind::Env, &command.env.to_string()));
+    };
+    let process = state
+        .releases
+        .get(command.release)
+        .and_then(|release| release.spec.manifest.processes.get(&command.process));
+    let Some(process) = process else {
+        return Err(Problem::not_found(
+            Kind::Release,
+            &command.release.to_string(),
+        ));
+    };
+    let Some(node) = state.nodes.get(command.node) else {
+        return Err(Problem::not_found(Kind::Node, &command.node.to_string()));
+    };
+    let memory_bytes = process.resources.memory_bytes;
+    if !place::fits(state, node, memory_bytes) {
+        let detail = format!("node `{}` has no room for {memory_bytes} bytes", node.name);
+        return Err(Problem::new(Code::PreconditionFailed, detail));
+    }
+    let number = env
+        .status
+        .instances
+        .get(&command.process)
+        .copied()
+        .unwrap_or(0)
+        + 1;
+    // Process names may use all 32 characters; the number must still fit.
+    let stem: String = command.process.as_str().chars().take(20).collect();
+    let name =
+        format!("{stem}-{number}")
+            .parse()
+            .map_err(|error: helix_model::name::NameError| {
+                Problem::new(Code::Internal, error.to_string())
+            })?;
+    let spec = Instance {
+        org: env.spec.org,
+        env: command.env,
+        release: command.release,
+        deploy: command.deploy,
+        process: command.process.clone(),
+        node: command.node,
+        address: network::instance_address(
+            state.network,
+            node.spec.subnet,
+            state.instances_allocated + 1,
+        ),
+        memory_bytes,
+        desired: Desired::Running,
+    };
+    let id = draft.fresh_id();
+    draft.emit(Event::InstanceAllocated(instance::Allocated {
+        id,
+        name,
+        spec,
+    }));
+    Ok(Some(id.any()))
+}
+
+/// Moves an instance along its life, never back.
+pub(super) fn set_desired(
+    draft: &mut Draft<'_, '_>,
+    command: &instance::SetDesired,
+) -> Option<AnyId> {
+    let rank = |desired| match desired {
+        Desired::Running => 0,
+        Desired::Draining => 1,
+        Desired::Stopped => 2,
+    };
+    let known = draft.state.instances.get(command.instance)?;
+    if rank(command.desired) > rank(known.spec.desired) {
+        let (id, desired) = (command.instance, command.desired);
+        draft.emit(Event::InstanceDesiredChanged(instance::DesiredChanged {
+            id,
+            desired,
+        }));
+    }
+    Some(command.instance.any())
+}
+
+/// Notes what a node sees, when it is news.
+pub(super) fn observe(draft: &mut Draft<'_, '_>, command: &instance::Observe) -> Option<AnyId> {
+    let known = draft.state.instances.get(command.instance)?;
+    if known.status.observed != command.observed {
+        let (id, observed) = (command.instance, command.observed.clone());
+        draft.emit(Event::InstanceStatusChanged(instance::StatusChanged {
+            id,
+            observed,
+        }));
+    }
+    Some(command.instance.any())
+}
+
+/// Notes that nothing is open to a draining instance any more.
+pub(super) fn mark_drained(
+    draft: &mut Draft<'_, '_>,
+    command: &instance::MarkDrained,
+) -> Option<AnyId> {
+    let known = draft.state.instances.get(command.instance)?;
+    if known.spec.desired == Desired::Draining && !known.status.drained {
+        draft.emit(Event::InstanceDrained(instance::Drained {
+            id: command.instance,
+        }));
+    }
+    Some(command.instance.any())
+}
+
+/// Forgets an instance that was to stop and has.
+pub(super) fn forget(draft: &mut Draft<'_, '_>, id: Id<Instance>) -> Option<AnyId> {
+    let known = draft.state.instances.get(id)?;
+    if known.spec.desired == Desired::Stopped {
+        draft.emit(Event::InstanceRemoved(instance::Removed { id }));
+    }
+    None
+}

@@ -1,0 +1,99 @@
+//! From a command to events, or to the problem that stands in its way.
+//!
+//! [`decide`] is the only place where it is settled whether something may
+//! happen. It works on a [`Draft`], a cheap copy of the state that follows each
+//! event at once, so that a command of several steps sees its own effects.
+
+use helix_model::{AnyId, Command, Event, Id, Noun, Problem, State, Timestamp};
+
+mod app;
+mod deploy;
+mod endpoint;
+mod env;
+mod instance;
+mod node;
+mod org;
+mod project;
+
+/// What a decision may depend on besides the state.
+pub struct Context<'a> {
+    pub now: Timestamp,
+    /// Fresh randomness, for ids and the address block.
+    pub entropy: &'a mut dyn FnMut() -> u128,
+}
+
+/// What came of a command.
+#[derive(Debug)]
+pub struct Decision {
+    /// Empty when things are already as asked.
+    pub events: Vec<Event>,
+    /// What the command was chiefly about.
+    pub subject: Option<AnyId>,
+    /// The state with the events applied.
+    pub state: State,
+}
+
+/// Decides one command against the state.
+pub fn decide(
+    state: &State,
+    command: &Command,
+    context: &mut Context<'_>,
+) -> Result<Decision, Problem> {
+    let mut draft = Draft {
+        state: state.clone(),
+        events: Vec::new(),
+        context,
+    };
+    let subject = match command {
+        Command::CreateInstallation => draft.create_installation(),
+        Command::CreateOrg(it) => org::create(&mut draft, it)?,
+        Command::CreateProject(it) => project::create(&mut draft, it)?,
+        Command::CreateApp(it) => Some(app::create(&mut draft, it)?.any()),
+        Command::CreateEnv(it) => Some(env::create(&mut draft, it)?.any()),
+        Command::Deploy(it) => deploy::request(&mut draft, it)?,
+        Command::Rollback(it) => deploy::rollback(&mut draft, it)?,
+        Command::Scale(it) => env::scale(&mut draft, it)?,
+        Command::FinishDeploy(it) => deploy::finish(&mut draft, it)?,
+        Command::AllocateInstance(it) => instance::allocate(&mut draft, it)?,
+        Command::SetInstanceDesired(it) => instance::set_desired(&mut draft, it),
+        Command::ObserveInstance(it) => instance::observe(&mut draft, it),
+        Command::MarkDrained(it) => instance::mark_drained(&mut draft, it),
+        Command::ForgetInstance(it) => instance::forget(&mut draft, *it),
+        Command::ObserveEndpoint(it) => endpoint::observe(&mut draft, it),
+        Command::ConnectNode(it) => node::connect(&mut draft, it)?,
+        Command::DisconnectNode(it) => node::disconnect(&mut draft, it),
+    };
+    Ok(Decision {
+        events: draft.events,
+        subject,
+        state: draft.state,
+    })
+}
+
+/// The state as it will be, and the events that lead there.
+struct Draft<'c, 'e> {
+    state: State,
+    events: Vec<Event>,
+    context: &'c mut Context<'e>,
+}
+
+impl Draft<'_, '_> {
+    fn emit(&mut self, event: Event) {
+        self.state
+            .apply(self.state.position + 1, self.context.now, &event);
+        self.events.push(event);
+    }
+
+    fn fresh_id<N: Noun>(&mut self) -> Id<N> {
+        Id::new(self.context.now, (self.context.entropy)())
+    }
+
+    fn create_installation(&mut self) -> Option<AnyId> {
+        if self.state.position == 0 {
+            let entropy = (self.context.entropy)();
+            let created = helix_model::event::InstallationCreated::fresh(entropy);
+            self.emit(Event::InstallationCreated(created));
+        }
+        None
+    }
+}

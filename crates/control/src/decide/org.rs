@@ -1,0 +1,22 @@
+//! Deciding on orgs.
+
+use helix_model::{AnyId, Code, Event, Problem, org};
+
+use super::Draft;
+
+/// Makes an org; its name is unique in the installation.
+pub(super) fn create(
+    draft: &mut Draft<'_, '_>,
+    command: &org::Create,
+) -> Result<Option<AnyId>, Problem> {
+    if draft.state.orgs.named(None, &command.name).is_some() {
+        let detail = format!("there is already an org `{}`", command.name);
+        return Err(Problem::new(Code::NameTaken, detail));
+    }
+    let id = draft.fresh_id();
+    draft.emit(Event::OrgCreated(org::Created {
+        id,
+        name: command.name.clone(),
+    }));
+    Ok(Some(id.any()))
+}

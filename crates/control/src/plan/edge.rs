@@ -1,0 +1,63 @@
+//! What an edge should be serving.
+
+use helix_model::endpoint::{Endpoint, Exposure};
+use helix_model::instance::{Desired, Phase};
+use helix_model::plan::{Backend, EdgePlan, EndpointPlan, Route};
+use helix_model::{Resource, State};
+
+/// The whole plan of the edge: every endpoint with its ready backends.
+pub fn edge_plan(state: &State) -> EdgePlan {
+    let draining = state
+        .instances
+        .iter()
+        .filter(|instance| instance.spec.desired == Desired::Draining)
+        .map(|instance| instance.id)
+        .collect();
+    let endpoints = state
+        .endpoints
+        .iter()
+        .map(|endpoint| endpoint_plan(state, endpoint))
+        .collect();
+    EdgePlan {
+        version: state.position,
+        endpoints,
+        draining,
+    }
+}
+
+fn endpoint_plan(state: &State, endpoint: &Resource<Endpoint>) -> EndpointPlan {
+    let spec = &endpoint.spec;
+    let route = match &spec.exposure {
+        Exposure::Http { host } => Route::Http {
+            hosts: vec![host.clone()],
+        },
+        Exposure::Tcp {
+            address,
+            listen_port,
+        } => Route::Tcp {
+            address: *address,
+            port: *listen_port,
+        },
+    };
+    let backends = state
+        .instances
+        .children(spec.env.any())
+        .filter(|instance| {
+            instance.spec.process == spec.process
+                && instance.spec.desired == Desired::Running
+                && instance.status.observed.phase == Phase::Ready
+        })
+        .filter_map(|instance| {
+            let address = *instance.status.observed.ports.get(&spec.port)?;
+            Some(Backend {
+                instance: instance.id,
+                address,
+            })
+        })
+        .collect();
+    EndpointPlan {
+        id: endpoint.id,
+        route,
+        backends,
+    }
+}

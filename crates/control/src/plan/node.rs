@@ -1,0 +1,59 @@
+//! What one node should be running.
+
+use helix_model::instance::{Desired, Instance};
+use helix_model::plan::{InstancePlan, NodePlan, PortPlan, Running};
+use helix_model::{Id, Node, Resource, State};
+
+/// The whole plan of a node; what is absent from it is to be stopped.
+pub fn node_plan(state: &State, node: Id<Node>) -> NodePlan {
+    let instances = state
+        .instances
+        .iter()
+        .filter(|instance| instance.spec.node == node)
+        .filter_map(|instance| instance_plan(state, instance))
+        .collect();
+    NodePlan {
+        version: state.position,
+        node,
+        network: state.network,
+        instances,
+    }
+}
+
+fn instance_plan(state: &State, instance: &Resource<Instance>) -> Option<InstancePlan> {
+    let desired = match instance.spec.desired {
+        Desired::Running => Running::Running,
+        Desired::Draining => Running::Draining,
+        Desired::Stopped => return None,
+    };
+    let release = state.releases.get(instance.spec.release)?;
+    let process = release
+        .spec
+        .manifest
+        .processes
+        .get(&instance.spec.process)?;
+    let port = |port: &helix_model::manifest::Port| PortPlan {
+        name: port.name.clone(),
+        internal: port.internal,
+    };
+    Some(InstancePlan {
+        id: instance.id,
+        name: instance.name.clone(),
+        org: instance.spec.org,
+        env: instance.spec.env,
+        release: instance.spec.release,
+        process: instance.spec.process.clone(),
+        desired,
+        image: release.spec.image.pinned(),
+        command: process.command.clone(),
+        workdir: process.workdir.clone(),
+        user: process.user.clone(),
+        vars: process.vars.clone(),
+        resources: process.resources.clone(),
+        ports: process.ports.iter().map(port).collect(),
+        health: process.health.clone(),
+        restart: process.restart.clone(),
+        address: instance.spec.address,
+        stop_grace_ms: process.stop_grace_seconds.saturating_mul(1000),
+    })
+}

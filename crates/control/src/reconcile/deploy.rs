@@ -1,0 +1,134 @@
+//! Whether a rolling deploy has come to an end.
+//!
+//! It succeeds when every process has its full count of ready instances of the
+//! new release and none of another is running. It fails on the first failure
+//! that trying again will not mend, so that a bad release is told from a slow
+//! one in seconds rather than by a timeout.
+
+use std::time::Duration;
+
+use helix_model::deploy::{Finish, Outcome};
+use helix_model::instance::{Desired, Instance, Phase};
+use helix_model::manifest::RestartPolicy;
+use helix_model::{Command, Deploy, Env, Reason, Release, Resource, State, Timestamp, manifest};
+
+use super::env::{self, Group};
+use crate::place;
+
+/// A deploy that neither succeeds nor fails for this long has failed. The clock
+/// stands while an image is being fetched.
+const TIMEOUT: Duration = Duration::from_secs(600);
+
+/// How long a deploy waits for a node: one that restarts beside it is back
+/// within a second.
+const NODE_WAIT: Duration = Duration::from_secs(15);
+
+/// The end of the env's rolling deploy, if it has come.
+pub(super) fn verdict(state: &State, env: &Resource<Env>, now: Timestamp) -> Option<Command> {
+    let deploy = state.deploys.get(env.spec.rolling?)?;
+    let release = state.releases.get(deploy.spec.release)?;
+    let outcome = if let Some((reason, message)) = failure(state, env, deploy, release, now) {
+        Outcome::Failed { reason, message }
+    } else if is_complete(state, env, release) {
+        Outcome::Succeeded
+    } else {
+        return None;
+    };
+    Some(Command::FinishDeploy(Finish {
+        deploy: deploy.id,
+        outcome,
+    }))
+}
+
+fn is_complete(state: &State, env: &Resource<Env>, release: &Resource<Release>) -> bool {
+    env::groups(state, env, release).iter().all(|group| {
+        group.old.is_empty()
+            && group.new.len() == group.wanted
+            && group
+                .new
+                .iter()
+                .all(|instance| instance.status.observed.phase == Phase::Ready)
+    })
+}
+
+fn failure(
+    state: &State,
+    env: &Resource<Env>,
+    deploy: &Resource<Deploy>,
+    release: &Resource<Release>,
+    now: Timestamp,
+) -> Option<(Reason, String)> {
+    let of_release = || {
+        state.instances.children(env.id.any()).filter(|instance| {
+            instance.spec.release == release.id && instance.spec.desired == Desired::Running
+        })
+    };
+    for instance in of_release() {
+        let process = release.spec.manifest.processes.get(&instance.spec.process);
+        if let Some(reason) = process.and_then(|process| hopeless(instance, process)) {
+            let observed = &instance.status.observed;
+            let message = observed
+                .message
+                .clone()
+                .unwrap_or_else(|| reason.meaning().to_owned());
+            return Some((reason, format!("{}: {message}", instance.name)));
+        }
+    }
+    let waited = now.since(deploy.created_at);
+    if let Some(blocked) = blocked(state, env, release) {
+        if blocked.0 != Reason::NoNodesActive || waited >= NODE_WAIT {
+            return Some(blocked);
+        }
+    }
+    let pulling = of_release().any(|it| it.status.observed.phase == Phase::Pulling);
+    (waited >= TIMEOUT && !pulling).then(|| {
+        let seconds = TIMEOUT.as_secs();
+        (
+            Reason::DeployTimeout,
+            format!("not every instance was ready after {seconds} s"),
+        )
+    })
+}
+
+/// Why waiting for this instance is of no use. A program that ended gets one
+/// more try, since it may only have been early for something it depends on.
+fn hopeless(instance: &Resource<Instance>, process: &manifest::Process) -> Option<Reason> {
+    let observed = &instance.status.observed;
+    if observed.phase != Phase::Failed
+        || instance.status.ready_at.is_some() && !is_looping(instance)
+    {
+        return None;
+    }
+    let reason = observed.reason?;
+    let retried = observed.restarts >= 1 || process.restart.policy == RestartPolicy::Never;
+    match reason {
+        Reason::WorkloadExited | Reason::OomKilled => retried.then_some(reason),
+        _ => Some(reason),
+    }
+}
+
+fn is_looping(instance: &Resource<Instance>) -> bool {
+    instance.status.observed.reason == Some(Reason::CrashLoopBackoff)
+}
+
+/// Why the next instance that is missing cannot be placed.
+fn blocked(
+    state: &State,
+    env: &Resource<Env>,
+    release: &Resource<Release>,
+) -> Option<(Reason, String)> {
+    env::groups(state, env, release)
+        .iter()
+        .find_map(|group: &Group<'_>| {
+            if group.missing() == 0 {
+                return None;
+            }
+            let memory = group.memory_bytes;
+            let reason = place::place(state, memory).err()?;
+            let size = manifest::format_bytes(memory);
+            Some((
+                reason,
+                format!("{} needs {size}: {}", group.process, reason.meaning()),
+            ))
+        })
+}

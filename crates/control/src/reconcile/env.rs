@@ -1,0 +1,166 @@
+//! An env's instances: enough of the right release, and none of another.
+//!
+//! Surge 1, unavailable 0: at most one instance more than wanted exists, and no
+//! ready one goes before another took its place.
+
+use std::cmp::Reverse;
+use std::collections::BTreeSet;
+
+use helix_model::instance::{Allocate, Desired, Instance, Phase, SetDesired};
+use helix_model::{Command, Env, Name, Release, Resource, State};
+
+use crate::place;
+
+/// How many instances may exist beyond what is wanted while rolling.
+const SURGE: usize = 1;
+
+/// One process of an env, while it is being brought to a release.
+pub(super) struct Group<'s> {
+    pub process: Name,
+    /// How many there should be; 0 for a process the release does not have.
+    pub wanted: usize,
+    pub memory_bytes: u64,
+    /// Running ones of the release.
+    pub new: Vec<&'s Resource<Instance>>,
+    /// Running ones of any other.
+    pub old: Vec<&'s Resource<Instance>>,
+}
+
+/// The env's processes, those of the release and those still running.
+pub(super) fn groups<'s>(
+    state: &'s State,
+    env: &Resource<Env>,
+    release: &Resource<Release>,
+) -> Vec<Group<'s>> {
+    let running = || {
+        let all = state.instances.children(env.id.any());
+        all.filter(|instance| instance.spec.desired == Desired::Running)
+    };
+    let processes = &release.spec.manifest.processes;
+    let names: BTreeSet<&Name> = processes
+        .keys()
+        .chain(running().map(|instance| &instance.spec.process))
+        .collect();
+    let group = |name: &Name| {
+        let process = processes.get(name);
+        let wanted = process.map_or(0, |process| {
+            env.spec
+                .scale
+                .get(name)
+                .copied()
+                .unwrap_or(process.scaling.min) as usize
+        });
+        let (new, old) = running()
+            .filter(|instance| instance.spec.process == *name)
+            .partition(|instance| instance.spec.release == release.id);
+        let memory_bytes = process.map_or(0, |process| process.resources.memory_bytes);
+        Group {
+            process: name.clone(),
+            wanted,
+            memory_bytes,
+            new,
+            old,
+        }
+    };
+    names.into_iter().map(group).collect()
+}
+
+impl Group<'_> {
+    /// How many of the release may be added now.
+    pub(super) fn missing(&self) -> usize {
+        let room = if self.old.is_empty() {
+            self.wanted
+        } else {
+            (self.wanted + SURGE).saturating_sub(self.old.len())
+        };
+        room.min(self.wanted).saturating_sub(self.new.len())
+    }
+
+    /// Which running ones may go now.
+    fn surplus(&self) -> Vec<&Resource<Instance>> {
+        let mut candidates: Vec<_> = self.new.clone();
+        candidates.sort_by_key(|instance| (is_ready(instance), !is_failed(instance), instance.id));
+        let extra = self.new.len().saturating_sub(self.wanted);
+        let mut going: Vec<_> = candidates.into_iter().take(extra).collect();
+        let mut ready = self
+            .new
+            .iter()
+            .chain(&self.old)
+            .filter(|instance| is_ready(instance))
+            .count();
+        ready -= going.iter().filter(|instance| is_ready(instance)).count();
+        let mut old = self.old.clone();
+        old.sort_by_key(|instance| (is_ready(instance), Reverse(instance.id)));
+        for instance in old {
+            if !is_ready(instance) {
+                going.push(instance);
+            } else if ready > self.wanted || self.wanted == 0 {
+                ready -= 1;
+                going.push(instance);
+            }
+        }
+        going
+    }
+}
+
+/// The next steps towards what the env should be running.
+pub(super) fn step(state: &State, env: &Resource<Env>) -> Vec<Command> {
+    let rolling = env
+        .spec
+        .rolling
+        .and_then(|deploy| state.deploys.get(deploy));
+    let target = rolling
+        .map(|deploy| deploy.spec.release)
+        .or(env.status.release);
+    let Some(release) = target.and_then(|release| state.releases.get(release)) else {
+        // The first deploy failed: nothing is to be left of it.
+        return state
+            .instances
+            .children(env.id.any())
+            .filter(|instance| instance.spec.desired == Desired::Running)
+            .map(retire)
+            .collect();
+    };
+    let mut commands = Vec::new();
+    for group in groups(state, env, release) {
+        commands.extend(group.surplus().into_iter().map(retire));
+        if group.missing() > 0 {
+            // One at a time: the next pass sees the room this one takes.
+            if let Ok(node) = place::place(state, group.memory_bytes) {
+                commands.push(Command::AllocateInstance(Allocate {
+                    env: env.id,
+                    release: release.id,
+                    deploy: rolling.map(|deploy| deploy.id),
+                    process: group.process.clone(),
+                    node,
+                }));
+            }
+        }
+    }
+    commands
+}
+
+/// Sends an instance on its way: gently when it may be serving.
+fn retire(instance: &Resource<Instance>) -> Command {
+    let serving = matches!(
+        instance.status.observed.phase,
+        Phase::Ready | Phase::Unready
+    );
+    let desired = if serving {
+        Desired::Draining
+    } else {
+        Desired::Stopped
+    };
+    Command::SetInstanceDesired(SetDesired {
+        instance: instance.id,
+        desired,
+    })
+}
+
+fn is_ready(instance: &Resource<Instance>) -> bool {
+    instance.status.observed.phase == Phase::Ready
+}
+
+fn is_failed(instance: &Resource<Instance>) -> bool {
+    instance.status.observed.phase == Phase::Failed
+}

@@ -1,0 +1,326 @@
+//! The world of the rollout tests: real decisions, a clock and a node of ours.
+
+use std::time::Duration;
+
+use helix_control::decide::{Context, decide};
+use helix_control::reconcile::reconcile;
+use helix_model::instance::{self, Desired, Instance, Observed, Phase};
+use helix_model::manifest::parse_with_defaults;
+use helix_model::release::Image;
+use helix_model::{
+    AnyId, Command, Deploy, Id, Name, Problem, Reason, Resource, State, Timestamp, deploy, env,
+    node, org, project,
+};
+
+/// More passes than any change needs; beyond it the reconcilers go in circles.
+const PASSES_MAX: usize = 100;
+
+pub(crate) struct World {
+    pub state: State,
+    now: Timestamp,
+    entropy: u128,
+}
+
+pub(crate) fn name(text: &str) -> Name {
+    text.parse().unwrap()
+}
+
+impl World {
+    /// An org, a project, no node.
+    pub(crate) fn empty() -> World {
+        let mut world = World {
+            state: State::default(),
+            now: Timestamp(1_000_000),
+            entropy: 0,
+        };
+        world.command(Command::CreateInstallation).unwrap();
+        world
+            .command(Command::CreateOrg(org::Create { name: name("acme") }))
+            .unwrap();
+        let org = world.state.orgs.named(None, &name("acme")).unwrap().id;
+        let create = project::Create {
+            org,
+            name: name("main"),
+        };
+        world.command(Command::CreateProject(create)).unwrap();
+        world
+    }
+
+    pub(crate) fn with_node() -> World {
+        World::with_node_of(16 << 30)
+    }
+
+    pub(crate) fn with_node_of(memory_bytes: u64) -> World {
+        let mut world = World::empty();
+        let facts = node::Facts {
+            version: "0".to_owned(),
+            cpus: 2,
+            memory_bytes,
+            isolation: "container".to_owned(),
+            isolation_reason: "root".to_owned(),
+            isolation_advice: None,
+        };
+        world
+            .command(Command::ConnectNode(node::Connect {
+                name: name("one"),
+                facts,
+            }))
+            .unwrap();
+        world
+    }
+
+    /// One ready instance of a release.
+    pub(crate) fn serving(release: &str) -> World {
+        let mut world = World::with_node();
+        world.deploy(release);
+        world.report_all(Phase::Ready);
+        world
+    }
+
+    pub(crate) fn second_project(&mut self) {
+        let org = self.state.orgs.named(None, &name("acme")).unwrap().id;
+        let create = project::Create {
+            org,
+            name: name("other"),
+        };
+        self.command(Command::CreateProject(create)).unwrap();
+    }
+
+    fn command(&mut self, command: Command) -> Result<Option<AnyId>, Problem> {
+        self.now = self.now.plus(Duration::from_millis(1));
+        let entropy = &mut self.entropy;
+        let mut fresh = || {
+            *entropy += 1;
+            *entropy
+        };
+        let mut context = Context {
+            now: self.now,
+            entropy: &mut fresh,
+        };
+        let decision = decide(&self.state, &command, &mut context)?;
+        self.state = decision.state;
+        Ok(decision.subject)
+    }
+
+    /// Runs the reconcilers until they are content.
+    pub(crate) fn settle(&mut self) {
+        for _ in 0..PASSES_MAX {
+            let before = self.state.position;
+            for command in reconcile(&self.state, self.now) {
+                // Two proposals of one pass may compete; the loser is proposed
+                // again if it still makes sense.
+                let _ = self.command(command);
+            }
+            if self.state.position == before {
+                return;
+            }
+        }
+        panic!("the reconcilers do not come to rest");
+    }
+
+    pub(crate) fn pass(&mut self, time: Duration) {
+        self.now = self.now.plus(time);
+        self.settle();
+    }
+
+    pub(crate) fn deploy(&mut self, label: &str) -> Id<Deploy> {
+        self.deploy_in("main", label)
+    }
+
+    /// Deploys; the label must be the release number that comes next, which
+    /// keeps the tests readable.
+    pub(crate) fn deploy_in(&mut self, project: &str, label: &str) -> Id<Deploy> {
+        let request = deploy::Request {
+            org: name("acme"),
+            project: name(project),
+            app: name("shop"),
+            env: name("production"),
+            image: Image {
+                repository: "registry/shop".to_owned(),
+                tag: None,
+                digest: format!("sha256:{label}"),
+            },
+            manifest: parse_with_defaults(8080),
+            source: label.to_owned(),
+        };
+        let subject = self
+            .command(Command::Deploy(Box::new(request)))
+            .unwrap()
+            .unwrap();
+        self.settle();
+        let deploy: Id<Deploy> = subject.typed().unwrap();
+        let release = self.state.deploys.get(deploy).unwrap().spec.release;
+        assert_eq!(
+            self.state.releases.get(release).unwrap().name.as_str(),
+            label
+        );
+        deploy
+    }
+
+    pub(crate) fn rollback(&mut self) -> Result<(), Problem> {
+        let env = self.state.envs.iter().next().unwrap().id;
+        self.command(Command::Rollback(deploy::Rollback { env, to: None }))?;
+        self.settle();
+        Ok(())
+    }
+
+    pub(crate) fn scale(&mut self, count: u32) {
+        self.try_scale("web", count).unwrap();
+    }
+
+    pub(crate) fn try_scale(&mut self, process: &str, count: u32) -> Result<(), Problem> {
+        let env = self.state.envs.iter().next().unwrap().id;
+        let processes = [(name(process), count)].into();
+        self.command(Command::Scale(env::Scale { env, processes }))?;
+        self.settle();
+        Ok(())
+    }
+
+    pub(crate) fn observe(&mut self, id: Id<Instance>, observed: Observed) {
+        let command = Command::ObserveInstance(instance::Observe {
+            instance: id,
+            observed,
+        });
+        self.command(command).unwrap();
+        self.settle();
+    }
+
+    pub(crate) fn report(&mut self, instance: &str, phase: Phase) {
+        let id = self.instance(instance).unwrap().id;
+        self.observe(id, seen(phase));
+    }
+
+    pub(crate) fn fail(&mut self, instance: &str, reason: Reason, restarts: u32) {
+        let id = self.instance(instance).unwrap().id;
+        let observed = Observed {
+            reason: Some(reason),
+            restarts,
+            ..seen(Phase::Failed)
+        };
+        self.observe(id, observed);
+    }
+
+    /// Reports a phase for every running instance, until no new ones come.
+    pub(crate) fn report_all(&mut self, phase: Phase) {
+        while let Some(id) = self.unlike(phase) {
+            self.observe(id, seen(phase));
+        }
+    }
+
+    /// Reports a phase for the oldest running instance not in it yet.
+    pub(crate) fn report_next(&mut self, phase: Phase) -> bool {
+        let next = self.unlike(phase);
+        if let Some(id) = next {
+            self.observe(id, seen(phase));
+        }
+        next.is_some()
+    }
+
+    pub(crate) fn fail_next(&mut self, reason: Reason) {
+        let id = self.unlike(Phase::Ready).unwrap();
+        self.observe(
+            id,
+            Observed {
+                reason: Some(reason),
+                ..seen(Phase::Failed)
+            },
+        );
+    }
+
+    pub(crate) fn drained(&mut self, instance: &str) {
+        let id = self.instance(instance).unwrap().id;
+        self.mark_drained(id);
+    }
+
+    pub(crate) fn mark_drained(&mut self, id: Id<Instance>) {
+        let mark = instance::MarkDrained { instance: id };
+        self.command(Command::MarkDrained(mark)).unwrap();
+        self.settle();
+    }
+
+    fn unlike(&self, phase: Phase) -> Option<Id<Instance>> {
+        self.live()
+            .find(|it| it.status.observed.phase != phase)
+            .map(|it| it.id)
+    }
+
+    fn live(&self) -> impl Iterator<Item = &Resource<Instance>> {
+        self.state
+            .instances
+            .iter()
+            .filter(|it| it.spec.desired == Desired::Running)
+    }
+
+    fn instance(&self, name: &str) -> Option<&Resource<Instance>> {
+        self.state
+            .instances
+            .iter()
+            .find(|it| it.name.as_str() == name)
+    }
+
+    pub(crate) fn desired(&self, instance: &str) -> Option<Desired> {
+        self.instance(instance).map(|it| it.spec.desired)
+    }
+
+    fn release_of(&self, instance: &Resource<Instance>) -> String {
+        self.state
+            .releases
+            .get(instance.spec.release)
+            .unwrap()
+            .name
+            .to_string()
+    }
+
+    pub(crate) fn running(&self) -> Vec<String> {
+        let describe = |it: &Resource<Instance>| {
+            let phase = serde_json::to_value(it.status.observed.phase).unwrap();
+            format!(
+                "{} {} {}",
+                it.name,
+                self.release_of(it),
+                phase.as_str().unwrap()
+            )
+        };
+        self.live().map(describe).collect()
+    }
+
+    pub(crate) fn counts(&self) -> String {
+        let of = |release| {
+            self.live()
+                .filter(|it| self.release_of(it) == release)
+                .count()
+        };
+        format!("{} v1 + {} v2", of("v1"), of("v2"))
+    }
+
+    pub(crate) fn ready(&self) -> usize {
+        self.live()
+            .filter(|it| it.status.observed.phase == Phase::Ready)
+            .count()
+    }
+
+    pub(crate) fn hosts(&self) -> Vec<String> {
+        self.state.hosts.keys().cloned().collect()
+    }
+
+    pub(crate) fn phase(&self, deploy: Id<Deploy>) -> deploy::Phase {
+        self.state.deploys.get(deploy).unwrap().status.phase
+    }
+
+    pub(crate) fn reason(&self, deploy: Id<Deploy>) -> Option<Reason> {
+        self.state.deploys.get(deploy).unwrap().status.reason
+    }
+
+    pub(crate) fn serving_release(&self) -> String {
+        let env = self.state.envs.iter().next().unwrap();
+        let release = env.status.release.unwrap();
+        self.state.releases.get(release).unwrap().name.to_string()
+    }
+}
+
+pub(crate) fn seen(phase: Phase) -> Observed {
+    Observed {
+        phase,
+        ..Observed::default()
+    }
+}

@@ -1,0 +1,262 @@
+//! Making endpoint addresses local to this machine (AnyIP).
+//!
+//! Equivalent to `ip -6 route add local PREFIX/64 dev lo table main`: the kernel
+//! then takes packets for every address in the prefix as its own. The main table
+//! and not `local`, because `local` is consulted first and would hide more
+//! specific routes, such as those to instances. Routes carry our own protocol
+//! number, so that one left by a killed edge is known as ours and goes with the
+//! next orderly end.
+
+use std::collections::BTreeSet;
+use std::net::Ipv6Addr;
+
+use nix::errno::Errno;
+use nix::ifaddrs::getifaddrs;
+use rtnetlink::packet_route::route::{
+    RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType,
+};
+use rtnetlink::{Handle, RouteMessageBuilder};
+use tokio::task::JoinHandle;
+use tokio_stream::StreamExt;
+
+use crate::config::AnyIp;
+
+/// Marks routes as made by this program (a number nobody registered).
+const PROTOCOL: RouteProtocol = RouteProtocol::Other(0x48);
+
+/// The prefix an operator gives to endpoints.
+const PREFIX_BITS: u8 = 64;
+
+/// A route of ours: a prefix and its length.
+type Prefix = (Ipv6Addr, u8);
+
+/// The routes this edge has made.
+#[derive(Debug)]
+pub(crate) struct AnyIpRoutes {
+    mode: AnyIp,
+    netlink: Option<Netlink>,
+    owned: BTreeSet<Prefix>,
+}
+
+#[derive(Debug)]
+struct Netlink {
+    handle: Handle,
+    connection: JoinHandle<()>,
+}
+
+/// Why an address is not this machine's.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Refusal {
+    /// The system does not let us.
+    #[error("needs root for its own address {0}")]
+    Privilege(Ipv6Addr),
+    /// We were told not to.
+    #[error("has address {0}, which is not this machine's")]
+    Off(Ipv6Addr),
+    /// Anything else.
+    #[error("cannot route {address} to this machine ({reason})")]
+    Other { address: Ipv6Addr, reason: String },
+}
+
+impl AnyIpRoutes {
+    pub(crate) fn new(mode: AnyIp) -> AnyIpRoutes {
+        AnyIpRoutes {
+            mode,
+            netlink: Netlink::open(),
+            owned: BTreeSet::new(),
+        }
+    }
+
+    /// Sees to it that packets for `address` reach this machine.
+    pub(crate) async fn make_local(&mut self, address: Ipv6Addr) -> Result<(), Refusal> {
+        if self.owned.iter().any(|prefix| contains(*prefix, address)) {
+            return Ok(());
+        }
+        let Some(netlink) = &self.netlink else {
+            return if address.is_loopback() {
+                Ok(())
+            } else {
+                Err(Refusal::Privilege(address))
+            };
+        };
+        match netlink.is_local(address).await {
+            Some(Local::Elsewhere) => return Ok(()),
+            Some(Local::Ours) | None if self.mode == AnyIp::Off => {
+                return Err(Refusal::Off(address));
+            }
+            Some(Local::Ours) | None => {}
+        }
+        let prefix = prefix_for(address);
+        match netlink.add(prefix).await {
+            Ok(()) => {
+                self.owned.insert(prefix);
+                Ok(())
+            }
+            Err(Errno::EPERM | Errno::EACCES) => Err(Refusal::Privilege(address)),
+            Err(errno) => Err(Refusal::Other {
+                address,
+                reason: errno.desc().to_owned(),
+            }),
+        }
+    }
+
+    /// Removes the routes that none of these addresses needs.
+    pub(crate) async fn keep_only(&mut self, addresses: &[Ipv6Addr]) {
+        let Some(netlink) = &self.netlink else { return };
+        let needed = |prefix: &Prefix| addresses.iter().any(|it| contains(*prefix, *it));
+        let gone: Vec<Prefix> = self
+            .owned
+            .iter()
+            .copied()
+            .filter(|it| !needed(it))
+            .collect();
+        for prefix in gone {
+            if let Err(error) = netlink.remove(prefix).await {
+                tracing::warn!(prefix = %prefix.0, bits = prefix.1, %error, "cannot remove a route");
+            }
+            self.owned.remove(&prefix);
+        }
+    }
+}
+
+/// How an address already is this machine's.
+enum Local {
+    /// Through a route we or an earlier run of ours made.
+    Ours,
+    /// Through an interface that carries it or a route somebody else made.
+    Elsewhere,
+}
+
+impl Netlink {
+    fn open() -> Option<Netlink> {
+        let (connection, handle, _) = rtnetlink::new_connection()
+            .inspect_err(|error| tracing::warn!(%error, "cannot ask the kernel about routes"))
+            .ok()?;
+        Some(Netlink {
+            handle,
+            connection: tokio::spawn(connection),
+        })
+    }
+
+    async fn is_local(&self, address: Ipv6Addr) -> Option<Local> {
+        let query = RouteMessageBuilder::<Ipv6Addr>::new()
+            .destination_prefix(address, 128)
+            .table_id(u32::from(RouteHeader::RT_TABLE_UNSPEC))
+            .protocol(RouteProtocol::Unspec)
+            .kind(RouteType::Unspec)
+            .build();
+        let mut answers = Box::pin(self.handle.route().get(query).execute());
+        let route = answers.next().await?.ok()?;
+        match (route.header.kind, route.header.protocol) {
+            (RouteType::Local, PROTOCOL) => Some(Local::Ours),
+            (RouteType::Local, _) => Some(Local::Elsewhere),
+            _ => None,
+        }
+    }
+
+    async fn add(&self, prefix: Prefix) -> Result<(), Errno> {
+        match self
+            .handle
+            .route()
+            .add(local_route(prefix)?)
+            .execute()
+            .await
+        {
+            Err(error) if errno_of(&error) == Errno::EEXIST => Ok(()),
+            outcome => outcome.map_err(|error| errno_of(&error)),
+        }
+    }
+
+    async fn remove(&self, prefix: Prefix) -> Result<(), Errno> {
+        let outcome = self
+            .handle
+            .route()
+            .del(local_route(prefix)?)
+            .execute()
+            .await;
+        outcome.map_err(|error| errno_of(&error))
+    }
+}
+
+impl Drop for Netlink {
+    fn drop(&mut self) {
+        self.connection.abort();
+    }
+}
+
+fn local_route((address, bits): Prefix) -> Result<RouteMessage, Errno> {
+    Ok(RouteMessageBuilder::<Ipv6Addr>::new()
+        .destination_prefix(address, bits)
+        .output_interface(nix::net::if_::if_nametoindex("lo")?)
+        .table_id(u32::from(RouteHeader::RT_TABLE_MAIN))
+        .protocol(PROTOCOL)
+        .scope(RouteScope::Universe)
+        .kind(RouteType::Local)
+        .build())
+}
+
+fn errno_of(error: &rtnetlink::Error) -> Errno {
+    match error {
+        rtnetlink::Error::NetlinkError(message) => Errno::from_raw(message.raw_code().abs()),
+        _ => Errno::EIO,
+    }
+}
+
+/// The whole /64, unless an interface is on it: then its other addresses belong
+/// to neighbours and only this one is ours to take.
+fn prefix_for(address: Ipv6Addr) -> Prefix {
+    let prefix = (masked(address, PREFIX_BITS), PREFIX_BITS);
+    let on_link = getifaddrs().is_ok_and(|interfaces| {
+        interfaces
+            .filter_map(|it| it.address?.as_sockaddr_in6().map(|address| address.ip()))
+            .any(|it| contains(prefix, it))
+    });
+    if on_link { (address, 128) } else { prefix }
+}
+
+fn masked(address: Ipv6Addr, bits: u8) -> Ipv6Addr {
+    Ipv6Addr::from(u128::from(address) & (u128::MAX << (128 - u32::from(bits))))
+}
+
+fn contains((prefix, bits): Prefix, address: Ipv6Addr) -> bool {
+    if bits == 128 {
+        prefix == address
+    } else {
+        masked(address, bits) == prefix
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_prefix_holds_its_addresses_and_no_others() {
+        let prefix = (masked("fd12:3456:789a:1::5".parse().unwrap(), 64), 64);
+        assert!(contains(
+            prefix,
+            "fd12:3456:789a:1:ffff::1".parse().unwrap()
+        ));
+        assert!(!contains(prefix, "fd12:3456:789a:2::1".parse().unwrap()));
+        assert!(!contains(
+            ("fd12::1".parse().unwrap(), 128),
+            "fd12::2".parse().unwrap()
+        ));
+    }
+
+    #[test]
+    fn the_prefix_of_an_interface_is_not_taken_whole() {
+        assert_eq!(prefix_for(Ipv6Addr::LOCALHOST), (Ipv6Addr::LOCALHOST, 128));
+    }
+
+    #[tokio::test]
+    async fn loopback_is_local_and_a_strange_address_is_not_ours_to_take_when_off() {
+        let mut routes = AnyIpRoutes::new(AnyIp::Off);
+        assert!(routes.make_local(Ipv6Addr::LOCALHOST).await.is_ok());
+        let strange = "fd7a:9c01:55e3::1".parse().unwrap();
+        assert!(matches!(
+            routes.make_local(strange).await,
+            Err(Refusal::Off(_))
+        ));
+    }
+}

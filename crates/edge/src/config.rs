@@ -1,0 +1,39 @@
+//! What an edge is started with, and the limits it keeps.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// How long a backend may take to accept a connection. Backends are on the same
+/// machine or network, so a slower one is as good as gone.
+pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// How long a backend that refused a connection is passed over while others can
+/// serve. Short, because the plan will drop it as soon as its node has noticed.
+pub(crate) const EJECTION: Duration = Duration::from_secs(1);
+
+/// How often unbound endpoints are tried again and idle connections are swept.
+pub(crate) const TICK: Duration = Duration::from_secs(5);
+
+/// What an edge is started with.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Where the shared HTTP listener accepts. `[::]` accepts IPv4 too and falls
+    /// back to `0.0.0.0` where the machine has no IPv6. Port 0 takes a free one.
+    pub http_listen: Vec<SocketAddr>,
+    /// Where the last plan is kept, to serve from after a restart.
+    pub plan_file: Option<PathBuf>,
+    /// Whether endpoint addresses may be routed to this machine.
+    pub any_ip: AnyIp,
+}
+
+/// Whether the edge may route the prefixes of endpoint addresses to loopback, so
+/// that it can accept on addresses no interface carries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AnyIp {
+    /// Where privileges allow; otherwise endpoints listen on a loopback port.
+    Auto,
+    /// Never; endpoints whose address is not this machine's listen on a loopback
+    /// port.
+    Off,
+}

@@ -1,0 +1,167 @@
+//! The one loop that owns what plans change: listeners, routes of addresses,
+//! backends, and the report.
+//!
+//! Everything that happens to it is an [`Event`], taken one at a time, so
+//! nothing here is locked. Traffic never waits for it.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use helix_model::plan::{EdgePlan, EdgeReport, Route};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
+use tokio::time::{MissedTickBehavior, interval};
+
+use crate::config::{AnyIp, TICK};
+use crate::report;
+use crate::saved_plan::SavedPlan;
+use crate::shared::Shared;
+use crate::table::{Roster, TcpKey};
+use crate::tcp::Listeners;
+
+/// A request to the director.
+#[derive(Debug)]
+pub(crate) enum Request {
+    /// Serve this plan, unless a newer one is in force.
+    Apply {
+        plan: Arc<EdgePlan>,
+        reply: oneshot::Sender<EdgeReport>,
+    },
+    /// Close the listeners and undo every trace on the machine.
+    Stop,
+}
+
+#[derive(Debug)]
+enum Event {
+    Asked(Request),
+    /// A draining instance's last work ended.
+    Drained,
+    /// Time to try again what failed and to sweep what idled.
+    Tick,
+}
+
+/// The owner of all that plans change.
+#[derive(Debug)]
+pub(crate) struct Director {
+    shared: Arc<Shared>,
+    plan: Arc<EdgePlan>,
+    roster: Roster,
+    drained: Arc<Notify>,
+    listeners: Listeners,
+    http_addresses: Vec<SocketAddr>,
+    saved: Option<SavedPlan>,
+    reports: watch::Sender<EdgeReport>,
+}
+
+impl Director {
+    pub(crate) fn new(
+        shared: Arc<Shared>,
+        http_addresses: Vec<SocketAddr>,
+        any_ip: AnyIp,
+        saved: Option<SavedPlan>,
+        reports: watch::Sender<EdgeReport>,
+    ) -> Director {
+        let drained = Arc::new(Notify::new());
+        Director {
+            listeners: Listeners::new(Arc::clone(&shared), any_ip),
+            shared,
+            plan: Arc::default(),
+            roster: Roster::new(Arc::clone(&drained)),
+            drained,
+            http_addresses,
+            saved,
+            reports,
+        }
+    }
+
+    /// Handles events until asked to stop or nobody is left to ask.
+    pub(crate) async fn run(mut self, mut requests: mpsc::Receiver<Request>) {
+        let mut ticks = interval(TICK);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            let event = tokio::select! {
+                request = requests.recv() => Event::Asked(request.unwrap_or(Request::Stop)),
+                () = self.drained.notified() => Event::Drained,
+                _ = ticks.tick() => Event::Tick,
+            };
+            match event {
+                Event::Asked(Request::Apply { plan, reply }) => {
+                    self.apply(plan).await;
+                    // Whoever asked may have stopped waiting.
+                    let _ = reply.send(self.reports.borrow().clone());
+                }
+                Event::Asked(Request::Stop) => break,
+                Event::Drained => self.report(),
+                Event::Tick => self.tick().await,
+            }
+        }
+        self.stop().await;
+    }
+
+    async fn apply(&mut self, plan: Arc<EdgePlan>) {
+        if plan.version < self.plan.version {
+            tracing::debug!(
+                version = plan.version,
+                in_force = self.plan.version,
+                "older plan ignored"
+            );
+            return;
+        }
+        self.plan = plan;
+        let wanted = self.tcp_keys();
+        // New listeners hold their first clients until the table knows them;
+        // old ones close only after it has forgotten them.
+        self.listeners.bind_missing(&wanted).await;
+        self.shared
+            .table
+            .store(Arc::new(self.roster.table(&self.plan)));
+        self.roster.settle(&self.plan);
+        self.listeners.accept_on_all();
+        self.listeners.close_others(&wanted).await;
+        if let Some(saved) = &self.saved {
+            saved.keep(Arc::clone(&self.plan));
+        }
+        self.report();
+    }
+
+    async fn tick(&mut self) {
+        self.roster.sweep();
+        let wanted = self.tcp_keys();
+        self.listeners.bind_missing(&wanted).await;
+        self.listeners.accept_on_all();
+        self.report();
+    }
+
+    fn report(&self) {
+        let http = &self.http_addresses;
+        let endpoint = |plan| report::endpoint(plan, http, self.listeners.state(plan));
+        let fresh = EdgeReport {
+            version: self.plan.version,
+            drained: self.roster.idle(&self.plan.draining),
+            endpoints: self.plan.endpoints.iter().map(endpoint).collect(),
+        };
+        self.reports.send_if_modified(|report| {
+            let changed = *report != fresh;
+            *report = fresh;
+            changed
+        });
+    }
+
+    async fn stop(mut self) {
+        self.listeners.close_others(&[]).await;
+        if let Some(saved) = self.saved {
+            saved.finish().await;
+        }
+    }
+
+    fn tcp_keys(&self) -> Vec<TcpKey> {
+        let key = |route: &Route| match route {
+            Route::Tcp { address, port } => Some((*address, *port)),
+            Route::Http { .. } => None,
+        };
+        self.plan
+            .endpoints
+            .iter()
+            .filter_map(|endpoint| key(&endpoint.route))
+            .collect()
+    }
+}

@@ -1,0 +1,130 @@
+//! The handle on a running edge.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use helix_model::plan::{EdgePlan, EdgeReport};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinHandle;
+
+use crate::config::Config;
+use crate::director::{Director, Request};
+use crate::error::EdgeError;
+use crate::saved_plan::{self, SavedPlan};
+use crate::shared::Shared;
+use crate::stats::Stats;
+use crate::{http, sockets};
+
+/// Plans waiting to be applied. Only the latest matters, so a sender that is
+/// this far ahead may as well wait.
+const QUEUE: usize = 8;
+
+/// A running edge. Dropping it stops it at once; [`Edge::shutdown`] is the
+/// orderly way.
+#[derive(Debug)]
+pub struct Edge {
+    shared: Arc<Shared>,
+    http_addresses: Vec<SocketAddr>,
+    requests: mpsc::Sender<Request>,
+    reports: watch::Receiver<EdgeReport>,
+    director: JoinHandle<()>,
+}
+
+impl Edge {
+    /// Starts accepting HTTP and serves the last plan on disk, if there is one.
+    pub async fn start(config: Config) -> Result<Edge, EdgeError> {
+        let mut listeners = Vec::new();
+        for address in &config.http_listen {
+            let refuse = |source| EdgeError::Listen {
+                address: *address,
+                source,
+            };
+            let listener = sockets::listen_shared(*address).map_err(refuse)?;
+            listeners.push((listener.local_addr().map_err(refuse)?, listener));
+        }
+        let http_addresses: Vec<_> = listeners.iter().map(|(address, _)| *address).collect();
+        let last_plan = config.plan_file.as_deref().and_then(saved_plan::load);
+
+        let shared = Arc::new(Shared::default());
+        let (requests, queue) = mpsc::channel(QUEUE);
+        let (report_sender, reports) = watch::channel(EdgeReport::default());
+        let director = Director::new(
+            Arc::clone(&shared),
+            http_addresses.clone(),
+            config.any_ip,
+            config.plan_file.map(SavedPlan::start),
+            report_sender,
+        );
+        let director = tokio::spawn(director.run(queue));
+        let edge = Edge {
+            shared,
+            http_addresses,
+            requests,
+            reports,
+            director,
+        };
+        if let Some(plan) = last_plan {
+            edge.apply(Arc::new(plan)).await;
+        }
+        // Only now, so that the first request after a restart finds its route.
+        for (_, listener) in listeners {
+            edge.shared
+                .tasks
+                .spawn(http::accept(Arc::clone(&edge.shared), listener));
+        }
+        Ok(edge)
+    }
+
+    /// Where HTTP is accepted, with the ports that were bound.
+    pub fn http_addresses(&self) -> &[SocketAddr] {
+        &self.http_addresses
+    }
+
+    /// Serves a plan and reports; resolves when it is in force. A plan older
+    /// than the one in force is ignored.
+    pub fn apply(&self, plan: Arc<EdgePlan>) -> impl Future<Output = EdgeReport> + use<> {
+        let (reply, answer) = oneshot::channel();
+        let requests = self.requests.clone();
+        let reports = self.reports.clone();
+        async move {
+            // Both fail only when the edge is being shut down.
+            let _ = requests.send(Request::Apply { plan, reply }).await;
+            answer.await.unwrap_or_else(|_| reports.borrow().clone())
+        }
+    }
+
+    /// The report, whenever it changes: a plan was applied, a draining instance
+    /// lost its last work, an endpoint became reachable or ceased to be.
+    pub fn reports(&self) -> watch::Receiver<EdgeReport> {
+        self.reports.clone()
+    }
+
+    /// What passed through so far and what is open now.
+    pub fn stats(&self) -> Stats {
+        self.shared.counters.snapshot()
+    }
+
+    /// Stops accepting, gives open connections and requests `grace` to end, then
+    /// closes what is left and removes every trace from the machine.
+    pub async fn shutdown(mut self, grace: Duration) {
+        self.shared.draining.cancel();
+        let _ = self.requests.send(Request::Stop).await;
+        let _ = (&mut self.director).await;
+        self.shared.tasks.close();
+        if tokio::time::timeout(grace, self.shared.tasks.wait())
+            .await
+            .is_err()
+        {
+            self.shared.closing.cancel();
+            self.shared.tasks.wait().await;
+        }
+    }
+}
+
+impl Drop for Edge {
+    fn drop(&mut self) {
+        self.shared.draining.cancel();
+        self.shared.closing.cancel();
+    }
+}

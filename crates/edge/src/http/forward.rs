@@ -1,0 +1,200 @@
+//! One request: find its service, find a backend that takes it, stream both ways.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use http::header::TRANSFER_ENCODING;
+use http::{HeaderValue, Method, Request, Response, StatusCode};
+use hyper::body::{Body, Incoming};
+
+use super::exchange::{Exchange, Undelivered};
+use super::headers::{self, X_REQUEST_ID};
+use super::host;
+use super::reply::{Download, Refused, Reply};
+use super::turn::{Conversation, Turn};
+use super::upgrade::{self, Wish};
+use super::upload::Upload;
+use crate::service::Service;
+use crate::shared::Shared;
+use crate::stats::count;
+use crate::upstream::Upstream;
+use crate::work::OpenWork;
+
+/// How often a request may move on to the backends of a newer table because
+/// those of the one it started with have all gone.
+const TABLES: usize = 3;
+
+/// A backend's response head, and what its body needs.
+struct Answer {
+    response: Response<Incoming>,
+    exchange: Exchange,
+    upstream: Arc<Upstream>,
+    work: OpenWork,
+}
+
+/// What one backend made of a request.
+enum Outcome {
+    Answered(Box<(Response<Incoming>, Exchange)>),
+    /// Another backend may have it.
+    Again(Request<Upload>, Refused),
+    Failed(Refused),
+}
+
+/// Answers a client's request, from a backend if there is one.
+pub(crate) async fn forward(
+    shared: &Arc<Shared>,
+    client: SocketAddr,
+    conversation: &Arc<Conversation>,
+    request: Request<Incoming>,
+) -> Response<Reply> {
+    count(&shared.counters.http_requests);
+    let turn = conversation.begin(!request.body().is_end_stream());
+    match attempt(shared, client, conversation, request).await {
+        Ok((answer, wish, id)) => respond(shared, answer, wish, id, turn),
+        Err(refused) => {
+            count(&shared.counters.http_refused);
+            tracing::debug!(%client, %refused, "request refused");
+            refused.into_response(turn)
+        }
+    }
+}
+
+async fn attempt(
+    shared: &Arc<Shared>,
+    client: SocketAddr,
+    conversation: &Arc<Conversation>,
+    mut request: Request<Incoming>,
+) -> Result<(Answer, Option<Wish>, HeaderValue), Refused> {
+    check(&request)?;
+    let sent = host::as_sent(&request)?;
+    let host = host::name(&sent)?;
+    let protocol = headers::upgrade_of(request.headers());
+    let id = headers::prepare(&mut request, sent.clone(), client);
+    let wish = protocol.map(|protocol| {
+        headers::set_upgrade(request.headers_mut(), protocol.clone());
+        Wish {
+            protocol,
+            client: hyper::upgrade::on(&mut request),
+        }
+    });
+    tracing::debug!(%client, %host, method = %request.method(), path = request.uri().path(), request_id = ?id, "request");
+    let request = request.map(|body| Upload::new(body, conversation));
+    let answer = deliver(shared, &host, request).await?;
+    Ok((answer, wish, id))
+}
+
+fn check(request: &Request<Incoming>) -> Result<(), Refused> {
+    if request.method() == Method::CONNECT {
+        return Err(Refused::Connect);
+    }
+    // Any other coding would be lost with the header, and the body with it.
+    let is_chunked = |value: &HeaderValue| value.as_bytes().eq_ignore_ascii_case(b"chunked");
+    if request
+        .headers()
+        .get_all(TRANSFER_ENCODING)
+        .iter()
+        .all(is_chunked)
+    {
+        Ok(())
+    } else {
+        Err(Refused::Coding)
+    }
+}
+
+/// Offers the request to one backend after another until one answers.
+async fn deliver(
+    shared: &Shared,
+    host: &str,
+    mut request: Request<Upload>,
+) -> Result<Answer, Refused> {
+    let mut last: Option<Arc<Service>> = None;
+    let mut refused = Refused::NoBackend;
+    for _ in 0..TABLES {
+        let service = shared.table.load().http(host).cloned();
+        let service = service.ok_or_else(|| Refused::UnknownHost(host.to_owned()))?;
+        if last.is_some_and(|tried| Arc::ptr_eq(&tried, &service)) {
+            break;
+        }
+        let mut attempts = service.attempts();
+        while let Some((upstream, work)) = attempts.next() {
+            match offer(shared, &upstream, request).await {
+                Outcome::Answered(answered) => {
+                    let (response, exchange) = *answered;
+                    return Ok(Answer {
+                        response,
+                        exchange,
+                        upstream,
+                        work,
+                    });
+                }
+                Outcome::Again(again, reason) => (request, refused) = (again, reason),
+                Outcome::Failed(reason) => return Err(reason),
+            }
+            count(&shared.counters.http_retries);
+        }
+        last = Some(service);
+    }
+    Err(refused)
+}
+
+/// Offers the request to one backend: on an idle connection, and on a fresh one
+/// when there is none or the backend had just closed it.
+async fn offer(shared: &Shared, upstream: &Upstream, mut request: Request<Upload>) -> Outcome {
+    if let Some(exchange) = upstream.idle.take() {
+        match send(exchange, request).await {
+            Outcome::Again(again, _) => request = again,
+            outcome => return outcome,
+        }
+        count(&shared.counters.http_retries);
+    }
+    let Ok(stream) = upstream.connect().await else {
+        return Outcome::Again(request, Refused::Unreachable);
+    };
+    match Exchange::new(stream).await {
+        Ok(exchange) => send(exchange, request).await,
+        Err(_) => Outcome::Again(request, Refused::Unreachable),
+    }
+}
+
+async fn send(mut exchange: Exchange, request: Request<Upload>) -> Outcome {
+    match exchange.send(request).await {
+        Ok(response) => Outcome::Answered(Box::new((response, exchange))),
+        Err(Undelivered { request, error }) => {
+            tracing::debug!(%error, repeatable = request.is_some(), "no response from backend");
+            match request {
+                Some(request) => Outcome::Again(request, Refused::NoResponse),
+                None => Outcome::Failed(Refused::NoResponse),
+            }
+        }
+    }
+}
+
+fn respond(
+    shared: &Arc<Shared>,
+    answer: Answer,
+    wish: Option<Wish>,
+    id: HeaderValue,
+    turn: Turn,
+) -> Response<Reply> {
+    let Answer {
+        mut response,
+        exchange,
+        upstream,
+        work,
+    } = answer;
+    let switched = response.status() == StatusCode::SWITCHING_PROTOCOLS;
+    let backend = switched.then(|| hyper::upgrade::on(&mut response));
+    headers::strip_hop_by_hop(response.headers_mut());
+    response.headers_mut().entry(X_REQUEST_ID).or_insert(id);
+    match (backend, wish) {
+        (None, _) => response
+            .map(|body| Reply::download(Download::new(body, exchange, upstream, work), turn)),
+        (Some(backend), Some(wish)) => {
+            headers::set_upgrade(response.headers_mut(), wish.protocol);
+            upgrade::tunnel(shared, wish.client, backend, exchange, work);
+            response.map(|_| Reply::switching(turn))
+        }
+        // Changing protocol unasked is no answer to anything.
+        (Some(_), None) => Refused::NoResponse.into_response(turn),
+    }
+}

@@ -1,0 +1,204 @@
+//! What a proxy changes in headers (RFC 9110 §7.6, RFC 7239).
+
+use std::net::{IpAddr, SocketAddr};
+
+use http::header::{
+    CONNECTION, CONTENT_LENGTH, EXPECT, FORWARDED, HOST, HeaderMap, HeaderName, HeaderValue, TE,
+    TRANSFER_ENCODING, UPGRADE,
+};
+use http::uri::PathAndQuery;
+use http::{Request, Uri, Version};
+use ulid::Ulid;
+
+pub(crate) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+const X_FORWARDED_PORT: HeaderName = HeaderName::from_static("x-forwarded-port");
+const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
+const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
+
+/// Concern one connection only, whether `Connection` names them or not.
+const HOP_BY_HOP: [HeaderName; 6] = [
+    CONNECTION,
+    KEEP_ALIVE,
+    PROXY_CONNECTION,
+    TE,
+    TRANSFER_ENCODING,
+    UPGRADE,
+];
+
+/// A request id longer than this is not one anybody wants in a log line.
+const REQUEST_ID_LENGTH_MAX: usize = 128;
+
+/// Removes what concerns only the connection the message came on.
+pub(crate) fn strip_hop_by_hop(headers: &mut HeaderMap) {
+    let named: Vec<HeaderName> = headers
+        .get_all(CONNECTION)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .filter_map(|name| name.trim().parse().ok())
+        // A client must not be able to take away what the edge itself relies on.
+        .filter(|name| !matches!(*name, HOST | CONTENT_LENGTH))
+        .collect();
+    // With both, the length was for the connection's framing and is not true.
+    if headers.contains_key(TRANSFER_ENCODING) {
+        headers.remove(CONTENT_LENGTH);
+    }
+    for name in named.iter().chain(&HOP_BY_HOP) {
+        headers.remove(name);
+    }
+}
+
+/// The protocol a message asks to change to, if it asks properly.
+pub(crate) fn upgrade_of(headers: &HeaderMap) -> Option<HeaderValue> {
+    let asks = headers
+        .get_all(CONNECTION)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .any(|token| token.trim().eq_ignore_ascii_case("upgrade"));
+    asks.then(|| headers.get(UPGRADE).cloned()).flatten()
+}
+
+/// Asks for a change of protocol, or agrees to one, on this hop.
+pub(crate) fn set_upgrade(headers: &mut HeaderMap, protocol: HeaderValue) {
+    headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+    headers.insert(UPGRADE, protocol);
+}
+
+/// Rewrites a client's request into the one a backend gets; returns its id.
+///
+/// Whatever a client says about where the request came from is dropped: there is
+/// no proxy before this one whose word could be trusted.
+pub(crate) fn prepare<B>(
+    request: &mut Request<B>,
+    host: HeaderValue,
+    client: SocketAddr,
+) -> HeaderValue {
+    *request.version_mut() = Version::HTTP_11;
+    if request.uri().authority().is_some() {
+        let root = || PathAndQuery::from_static("/");
+        let path = request.uri().path_and_query().cloned().unwrap_or_else(root);
+        *request.uri_mut() = Uri::from(path);
+    }
+    let headers = request.headers_mut();
+    strip_hop_by_hop(headers);
+    // The edge itself answers expectations, by reading the body.
+    headers.remove(EXPECT);
+    headers.remove(X_FORWARDED_PORT);
+    let ip = client.ip().to_canonical();
+    if let Ok(value) = HeaderValue::from_str(&ip.to_string()) {
+        headers.insert(X_FORWARDED_FOR, value);
+    }
+    if let Ok(value) = HeaderValue::from_str(&forwarded(ip, &host)) {
+        headers.insert(FORWARDED, value);
+    }
+    headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static("http"));
+    headers.insert(X_FORWARDED_HOST, host.clone());
+    headers.insert(HOST, host);
+    request_id(headers)
+}
+
+/// RFC 7239 §4; an IPv6 address needs brackets and quotes (§6).
+fn forwarded(ip: IpAddr, host: &HeaderValue) -> String {
+    let host = host.to_str().unwrap_or_default();
+    match ip {
+        IpAddr::V4(ip) => format!("for={ip};host=\"{host}\";proto=http"),
+        IpAddr::V6(ip) => format!("for=\"[{ip}]\";host=\"{host}\";proto=http"),
+    }
+}
+
+fn request_id(headers: &mut HeaderMap) -> HeaderValue {
+    let mut sent = headers.get_all(X_REQUEST_ID).iter();
+    if let (Some(id), None) = (sent.next(), sent.next())
+        && is_request_id(id)
+    {
+        return id.clone();
+    }
+    let mut buffer = [0; ulid::ULID_LEN];
+    let fresh = HeaderValue::from_str(Ulid::new().array_to_str(&mut buffer))
+        .unwrap_or_else(|_| HeaderValue::from_static("none"));
+    headers.insert(X_REQUEST_ID, fresh.clone());
+    fresh
+}
+
+fn is_request_id(value: &HeaderValue) -> bool {
+    let is_plain =
+        |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b':');
+    (1..=REQUEST_ID_LENGTH_MAX).contains(&value.len()) && value.as_bytes().iter().all(is_plain)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn prepared(request: http::request::Builder) -> Request<()> {
+        let mut request = request.body(()).unwrap();
+        let host = HeaderValue::from_static("a.example:8080");
+        prepare(&mut request, host, "[2001:db8::7]:5000".parse().unwrap());
+        request
+    }
+
+    #[test]
+    fn what_concerns_one_connection_stays_on_it() {
+        let request = prepared(
+            Request::get("/")
+                .header("connection", "keep-alive, X-Secret, host")
+                .header("x-secret", "1")
+                .header("te", "trailers")
+                .header("keep-alive", "timeout=5")
+                .header("upgrade", "h2c")
+                .header("accept", "*/*"),
+        );
+        let mut names: Vec<_> = request.headers().keys().map(HeaderName::as_str).collect();
+        names.sort_unstable();
+        let expected = [
+            "accept",
+            "forwarded",
+            "host",
+            "x-forwarded-for",
+            "x-forwarded-host",
+            "x-forwarded-proto",
+            "x-request-id",
+        ];
+        assert_eq!(names, expected);
+    }
+
+    #[test]
+    fn claims_about_the_origin_of_a_request_are_replaced() {
+        let request = prepared(
+            Request::get("http://a.example:8080/x?y")
+                .header("x-forwarded-for", "10.0.0.1")
+                .header("forwarded", "for=10.0.0.1"),
+        );
+        assert_eq!(request.uri(), "/x?y");
+        assert_eq!(request.headers()["x-forwarded-for"], "2001:db8::7");
+        let forwarded = "for=\"[2001:db8::7]\";host=\"a.example:8080\";proto=http";
+        assert_eq!(request.headers()[FORWARDED], forwarded);
+        assert_eq!(request.headers()[HOST], "a.example:8080");
+    }
+
+    #[test]
+    fn a_request_id_is_kept_when_it_is_one() {
+        let kept = prepared(Request::get("/").header("x-request-id", "abc-1"));
+        assert_eq!(kept.headers()[X_REQUEST_ID], "abc-1");
+        let replaced = prepared(Request::get("/").header("x-request-id", "a b\"c"));
+        assert_eq!(replaced.headers()[X_REQUEST_ID].len(), 26);
+    }
+
+    #[test]
+    fn an_upgrade_needs_both_headers() {
+        let request = Request::get("/")
+            .header("upgrade", "websocket")
+            .body(())
+            .unwrap();
+        assert_eq!(upgrade_of(request.headers()), None);
+        let request = Request::get("/")
+            .header("connection", "keep-alive, Upgrade")
+            .header("upgrade", "websocket");
+        let request = request.body(()).unwrap();
+        assert_eq!(upgrade_of(request.headers()).unwrap(), "websocket");
+    }
+}

@@ -1,0 +1,21 @@
+//! The shared HTTP listener: requests find their backends by host name.
+//!
+//! In the order a request meets them: `server` accepts connections, `strict_head`
+//! refuses ambiguous framing before the parser sees it, `host` says which app is
+//! meant, `headers` are rewritten, `forward` finds a backend that takes the
+//! request over an `exchange`, `reply` streams the response, `upgrade` tunnels
+//! what stops being HTTP.
+
+mod exchange;
+mod forward;
+mod headers;
+mod host;
+mod reply;
+mod server;
+mod strict_head;
+mod turn;
+mod upgrade;
+mod upload;
+
+pub(crate) use exchange::IdleConnections;
+pub(crate) use server::accept;

@@ -1,0 +1,204 @@
+//! Responses: streamed from a backend, or the edge's own.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker, ready};
+
+use bytes::Bytes;
+use http::header::{CONTENT_TYPE, RETRY_AFTER};
+use http::{HeaderName, HeaderValue, Response, StatusCode};
+use hyper::body::{Body, Frame, Incoming, SizeHint};
+
+use super::exchange::Exchange;
+use super::host::HostError;
+use super::turn::Turn;
+use crate::upstream::Upstream;
+use crate::work::OpenWork;
+
+const X_HELIX_REASON: HeaderName = HeaderName::from_static("x-helix-reason");
+
+/// Seconds after which a client may try again: about how long a fresh instance
+/// takes to become ready.
+const RETRY_AFTER_SECONDS: HeaderValue = HeaderValue::from_static("1");
+
+/// A response's body. The request's turn ends with it.
+#[derive(Debug)]
+pub(crate) struct Reply {
+    content: Content,
+    _turn: Turn,
+}
+
+#[derive(Debug)]
+enum Content {
+    Download(Download),
+    Text(Option<Bytes>),
+}
+
+/// A backend's response body, and all that must last as long as it.
+#[derive(Debug)]
+pub(crate) struct Download {
+    body: Incoming,
+    exchange: Option<Exchange>,
+    upstream: Arc<Upstream>,
+    has_ended: bool,
+    _work: OpenWork,
+}
+
+/// Why the edge answers a request itself.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Refused {
+    #[error(transparent)]
+    Host(#[from] HostError),
+    #[error("this is not a forward proxy: CONNECT is not offered")]
+    Connect,
+    #[error("only the chunked transfer coding is understood")]
+    Coding,
+    #[error("no app here is called {0}\n\nTo see which are: helix endpoints list")]
+    UnknownHost(String),
+    #[error("no instance of this app is ready\n\nTo see why: helix status")]
+    NoBackend,
+    #[error("no instance of this app can be reached\n\nTo see why: helix status")]
+    Unreachable,
+    #[error("the app ended the connection without a response\n\nTo see why: helix logs")]
+    NoResponse,
+}
+
+impl Refused {
+    fn status(&self) -> StatusCode {
+        match self {
+            Refused::Host(_) => StatusCode::BAD_REQUEST,
+            Refused::Connect => StatusCode::METHOD_NOT_ALLOWED,
+            Refused::Coding => StatusCode::NOT_IMPLEMENTED,
+            Refused::UnknownHost(_) => StatusCode::NOT_FOUND,
+            Refused::NoBackend | Refused::Unreachable => StatusCode::SERVICE_UNAVAILABLE,
+            Refused::NoResponse => StatusCode::BAD_GATEWAY,
+        }
+    }
+
+    /// For programs: tells the edge's answers from an app's.
+    fn reason(&self) -> &'static str {
+        match self {
+            Refused::Host(_) => "bad_host",
+            Refused::Connect => "no_connect",
+            Refused::Coding => "unknown_coding",
+            Refused::UnknownHost(_) => "unknown_host",
+            Refused::NoBackend => "no_backend",
+            Refused::Unreachable => "backend_unreachable",
+            Refused::NoResponse => "backend_closed",
+        }
+    }
+
+    /// The answer a person reads in a browser or with curl.
+    pub(crate) fn into_response(self, turn: Turn) -> Response<Reply> {
+        let text = Bytes::from(format!("{self}\n"));
+        let mut response = Response::new(Reply {
+            content: Content::Text(Some(text)),
+            _turn: turn,
+        });
+        *response.status_mut() = self.status();
+        let headers = response.headers_mut();
+        headers.insert(
+            CONTENT_TYPE,
+            HeaderValue::from_static("text/plain; charset=utf-8"),
+        );
+        headers.insert(X_HELIX_REASON, HeaderValue::from_static(self.reason()));
+        if self.status() == StatusCode::SERVICE_UNAVAILABLE {
+            headers.insert(RETRY_AFTER, RETRY_AFTER_SECONDS);
+        }
+        response
+    }
+}
+
+impl Reply {
+    pub(crate) fn download(download: Download, turn: Turn) -> Reply {
+        Reply {
+            content: Content::Download(download),
+            _turn: turn,
+        }
+    }
+
+    /// No body: the connection changes protocol after this response.
+    pub(crate) fn switching(turn: Turn) -> Reply {
+        turn.becomes_tunnel();
+        Reply {
+            content: Content::Text(None),
+            _turn: turn,
+        }
+    }
+}
+
+impl Download {
+    pub(crate) fn new(
+        body: Incoming,
+        exchange: Exchange,
+        upstream: Arc<Upstream>,
+        work: OpenWork,
+    ) -> Download {
+        Download {
+            body,
+            exchange: Some(exchange),
+            upstream,
+            has_ended: false,
+            _work: work,
+        }
+    }
+
+    fn poll_next(
+        &mut self,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        // As in `Exchange::send`: only driving the exchange makes the body ready.
+        let mut quietly = Context::from_waker(Waker::noop());
+        let mut frame = Pin::new(&mut self.body).poll_frame(&mut quietly);
+        if let (true, Some(exchange)) = (frame.is_pending(), &mut self.exchange) {
+            exchange.drive(context);
+            frame = Pin::new(&mut self.body).poll_frame(&mut quietly);
+        }
+        let frame = ready!(frame);
+        self.has_ended = frame.is_none();
+        Poll::Ready(frame)
+    }
+}
+
+impl Drop for Download {
+    /// A connection whose response was read to its end waits for the next
+    /// request; any other is closed.
+    fn drop(&mut self) {
+        if let Some(exchange) = self.exchange.take()
+            && (self.has_ended || self.body.is_end_stream())
+        {
+            self.upstream.idle.put(exchange);
+        }
+    }
+}
+
+impl Body for Reply {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        match &mut self.content {
+            Content::Download(download) => download.poll_next(context),
+            Content::Text(text) => Poll::Ready(text.take().map(|text| Ok(Frame::data(text)))),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.content {
+            Content::Download(download) => download.body.is_end_stream(),
+            Content::Text(text) => text.is_none(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.content {
+            Content::Download(download) => download.body.size_hint(),
+            Content::Text(text) => {
+                SizeHint::with_exact(text.as_ref().map_or(0, |text| text.len() as u64))
+            }
+        }
+    }
+}

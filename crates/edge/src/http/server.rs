@@ -1,0 +1,67 @@
+//! Accepting HTTP connections and reading requests off them.
+
+use std::io;
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::sync::Arc;
+
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpListener;
+
+use super::forward::forward;
+use super::strict_head::StrictHead;
+use super::turn::Conversation;
+use crate::shared::Shared;
+use crate::sockets;
+use crate::stats::Gauge;
+
+/// The largest request head, and how much of a body is read ahead of a backend.
+const BUFFER_BYTES_MAX: usize = 64 * 1024;
+
+/// Accepts until the edge drains.
+pub(crate) async fn accept(shared: Arc<Shared>, listener: TcpListener) {
+    let draining = shared.draining.clone();
+    while let Some((stream, peer)) = draining
+        .run_until_cancelled(sockets::accept(&listener))
+        .await
+    {
+        shared.tasks.spawn(serve(Arc::clone(&shared), stream, peer));
+    }
+}
+
+async fn serve<S>(shared: Arc<Shared>, stream: S, peer: SocketAddr)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let _open = Gauge::open(&shared.counters.http_connections_open);
+    let conversation = Arc::new(Conversation::default());
+    let stream = TokioIo::new(StrictHead::new(stream, Arc::clone(&conversation)));
+    let service = service_fn(|request| {
+        let (shared, conversation) = (Arc::clone(&shared), Arc::clone(&conversation));
+        async move { Ok::<_, io::Error>(forward(&shared, peer, &conversation, request).await) }
+    });
+    let connection = http1::Builder::new()
+        .max_buf_size(BUFFER_BYTES_MAX)
+        // `StrictHead` keeps time instead: the parser's limit would also end
+        // connections that merely rest between requests.
+        .header_read_timeout(None)
+        .serve_connection(stream, service)
+        .with_upgrades();
+    let mut connection = pin!(connection);
+    let outcome = tokio::select! {
+        outcome = connection.as_mut() => outcome,
+        () = shared.draining.cancelled() => {
+            connection.as_mut().graceful_shutdown();
+            match shared.closing.run_until_cancelled(connection).await {
+                Some(outcome) => outcome,
+                None => return,
+            }
+        }
+    };
+    if let Err(error) = outcome {
+        tracing::debug!(%peer, %error, "client connection ended");
+    }
+}

@@ -1,0 +1,127 @@
+//! Socket options, and the accept loop both kinds of listener share.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
+use std::time::Duration;
+
+use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, TcpKeepalive, Type};
+use tokio::net::{TcpListener, TcpStream};
+
+/// Connections the kernel may hold for us until they are accepted: a burst of
+/// new clients should wait, not be refused. The kernel caps it at `somaxconn`.
+const BACKLOG: i32 = 4_096;
+
+/// A peer that vanished without a word is noticed after about two minutes:
+/// connections here have no idle timeout of their own.
+const KEEPALIVE_IDLE: Duration = Duration::from_secs(60);
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(15);
+const KEEPALIVE_PROBES: u32 = 4;
+
+/// Pause after the system refused to accept (typically: no descriptors left), so
+/// that the loop does not spin while connections end.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// Listens for HTTP. `[::]` takes IPv4 too; without IPv6 it becomes `0.0.0.0`.
+pub(crate) fn listen_shared(address: SocketAddr) -> io::Result<TcpListener> {
+    match listen_on(address) {
+        Err(error) if address.ip() == IpAddr::V6(Ipv6Addr::UNSPECIFIED) && has_no_ipv6(&error) => {
+            listen_on(SocketAddr::from((Ipv4Addr::UNSPECIFIED, address.port())))
+        }
+        outcome => outcome,
+    }
+}
+
+fn listen_on(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = Socket::new(
+        Domain::for_address(address),
+        Type::STREAM,
+        Some(Protocol::TCP),
+    )?;
+    if address.is_ipv6() {
+        socket.set_only_v6(address.ip() != IpAddr::V6(Ipv6Addr::UNSPECIFIED))?;
+    }
+    listen(socket, &address.into())
+}
+
+fn has_no_ipv6(error: &io::Error) -> bool {
+    matches!(
+        error.raw_os_error(),
+        Some(nix::libc::EAFNOSUPPORT | nix::libc::EADDRNOTAVAIL | nix::libc::EPROTONOSUPPORT)
+    )
+}
+
+/// Listens on an address of an endpoint, which no interface needs to carry.
+pub(crate) fn listen_any(address: SocketAddrV6) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::IPV6, Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_only_v6(true)?;
+    socket.set_freebind_v6(true)?;
+    listen(socket, &address.into())
+}
+
+fn listen(socket: Socket, address: &SockAddr) -> io::Result<TcpListener> {
+    // Restarting must not wait for connections of the last run in TIME_WAIT.
+    socket.set_reuse_address(true)?;
+    socket.set_nonblocking(true)?;
+    // Accepted streams inherit these, which saves five calls for each.
+    set_stream_options(&SockRef::from(&socket));
+    socket.bind(address)?;
+    socket.listen(BACKLOG)?;
+    TcpListener::from_std(socket.into())
+}
+
+/// The next connection. Never gives up: what can go wrong is either one
+/// client's affair or passes.
+pub(crate) async fn accept(listener: &TcpListener) -> (TcpStream, SocketAddr) {
+    loop {
+        match listener.accept().await {
+            Ok(accepted) => return accepted,
+            Err(error) if is_about_one_client(&error) => {}
+            Err(error) => {
+                tracing::warn!(%error, "cannot accept a connection");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+fn is_about_one_client(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::ConnectionRefused
+    )
+}
+
+/// Gives an outgoing stream the options every proxied stream has.
+pub(crate) fn prepare_stream(stream: &TcpStream) {
+    set_stream_options(&SockRef::from(stream));
+}
+
+/// Failing to set one only means that the other side has already gone, which
+/// the first read will tell.
+fn set_stream_options(socket: &SockRef<'_>) {
+    let keepalive = TcpKeepalive::new()
+        .with_time(KEEPALIVE_IDLE)
+        .with_interval(KEEPALIVE_INTERVAL)
+        .with_retries(KEEPALIVE_PROBES);
+    let _ = socket.set_tcp_nodelay(true);
+    let _ = socket.set_tcp_keepalive(&keepalive);
+}
+
+/// Closes a stream so that the peer sees a reset, not a clean end it could take
+/// for a complete answer.
+pub(crate) fn reset(stream: TcpStream) {
+    reset_on_close(&stream);
+    drop(stream);
+}
+
+/// Makes closing the stream, whenever that happens, a reset.
+pub(crate) fn reset_on_close(stream: &TcpStream) {
+    let _ = SockRef::from(stream).set_linger(Some(Duration::ZERO));
+}
+
+/// Tells the peer that nothing more will be sent.
+pub(crate) fn end_of_sending(stream: &TcpStream) -> io::Result<()> {
+    SockRef::from(stream).shutdown(std::net::Shutdown::Write)
+}

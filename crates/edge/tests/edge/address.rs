@@ -1,0 +1,133 @@
+//! Endpoints listen on their own address where the system lets them, and on a
+//! loopback port where it does not.
+
+use std::fs;
+use std::hash::{BuildHasher, RandomState};
+use std::net::{Ipv6Addr, SocketAddr};
+use std::process::Command;
+use std::time::Duration;
+
+use helix_edge::AnyIp;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use crate::app::App;
+use crate::world::{World, only_address, soon, tcp};
+
+const CAP_NET_ADMIN: u32 = 12;
+
+/// A fresh /64 nobody uses; its route is gone when this is dropped.
+struct Prefix(Ipv6Addr);
+
+impl Prefix {
+    fn fresh() -> Prefix {
+        let random = u128::from(RandomState::new().hash_one("prefix")) >> 8;
+        Prefix(Ipv6Addr::from(0xfd << 120 | random << 64))
+    }
+
+    fn address(&self) -> Ipv6Addr {
+        Ipv6Addr::from(u128::from(self.0) | 1)
+    }
+
+    fn is_routed(&self) -> bool {
+        let hex = format!("{:032x} 40 ", u128::from(self.0));
+        fs::read_to_string("/proc/net/ipv6_route")
+            .unwrap()
+            .contains(&hex)
+    }
+}
+
+impl Drop for Prefix {
+    fn drop(&mut self) {
+        if self.is_routed() {
+            let prefix = format!("{}/64", self.0);
+            let _ = Command::new("ip")
+                .args(["-6", "route", "del", "local", &prefix])
+                .status();
+        }
+    }
+}
+
+fn may_change_routes() -> bool {
+    let status = fs::read_to_string("/proc/self/status").unwrap();
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("CapEff:"))
+        .unwrap();
+    u64::from_str_radix(line.trim(), 16).unwrap() >> CAP_NET_ADMIN & 1 == 1
+}
+
+async fn echoes(edge: SocketAddr) {
+    let mut stream = soon(TcpStream::connect(edge)).await.unwrap();
+    stream.write_all(b"ping").await.unwrap();
+    soon(stream.read_exact(&mut [0; 4])).await.unwrap();
+}
+
+#[tokio::test]
+async fn with_privileges_an_endpoint_has_its_own_address_and_leaves_no_trace() {
+    if !may_change_routes() {
+        println!("skipped: needs CAP_NET_ADMIN");
+        return;
+    }
+    let prefix = Prefix::fresh();
+    let app = App::echo(1).await;
+    let world = World::with(AnyIp::Auto, None).await;
+    let report = world
+        .apply(vec![tcp(1, prefix.address(), 80, &[app.backend()])])
+        .await;
+    assert_eq!(report.endpoints[0].problem, None);
+    assert_eq!(
+        report.endpoints[0].reachable,
+        [format!("[{}]:80", prefix.address())]
+    );
+    echoes(only_address(&report)).await;
+    assert!(prefix.is_routed());
+    world.edge.shutdown(Duration::ZERO).await;
+    assert!(!prefix.is_routed());
+}
+
+#[tokio::test]
+async fn a_route_left_by_a_killed_edge_goes_with_the_next_orderly_end() {
+    if !may_change_routes() {
+        println!("skipped: needs CAP_NET_ADMIN");
+        return;
+    }
+    let prefix = Prefix::fresh();
+    let app = App::echo(1).await;
+    let endpoints = || vec![tcp(1, prefix.address(), 81, &[app.backend()])];
+    let killed = World::with(AnyIp::Auto, None).await;
+    killed.apply(endpoints()).await;
+    assert!(prefix.is_routed());
+    let world = World::with(AnyIp::Auto, None).await;
+    let report = world.apply(endpoints()).await;
+    let problem = report.endpoints[0].problem.clone().unwrap();
+    assert!(problem.contains("used by another program"), "{problem}");
+    world.edge.shutdown(Duration::ZERO).await;
+    assert!(!prefix.is_routed());
+    killed.edge.shutdown(Duration::ZERO).await;
+}
+
+#[tokio::test]
+async fn without_privileges_an_endpoint_gets_a_stable_loopback_port_and_says_so() {
+    let prefix = Prefix::fresh();
+    let app = App::echo(1).await;
+    let mut addresses = Vec::new();
+    for _ in 0..2 {
+        let world = World::with(AnyIp::Off, None).await;
+        let report = world
+            .apply(vec![tcp(1, prefix.address(), 5432, &[app.backend()])])
+            .await;
+        let edge = only_address(&report);
+        assert!(edge.ip().is_loopback());
+        let problem = report.endpoints[0].problem.clone().unwrap();
+        assert!(
+            problem.ends_with(&format!("listening on {edge} instead")),
+            "{problem}"
+        );
+        echoes(edge).await;
+        addresses.push(edge);
+        world.edge.shutdown(Duration::ZERO).await;
+    }
+    assert_eq!(addresses[0], addresses[1]);
+    assert!(!prefix.is_routed());
+}

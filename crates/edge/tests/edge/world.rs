@@ -1,0 +1,128 @@
+//! The helper every test enters through: an edge of its own, plans made from
+//! endpoints, and waiting on conditions with a deadline.
+
+use std::net::{Ipv6Addr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use helix_edge::{AnyIp, Config, Edge};
+use helix_model::plan::{Backend, EdgePlan, EdgeReport, EndpointPlan, Route};
+use helix_model::{Id, Instance, Timestamp};
+
+/// Longer than anything here takes, shorter than a person waits.
+pub const DEADLINE: Duration = Duration::from_secs(20);
+
+/// An edge and the version of its last plan.
+pub struct World {
+    pub edge: Edge,
+    version: AtomicU64,
+}
+
+impl World {
+    pub async fn new() -> World {
+        World::with(AnyIp::Off, None).await
+    }
+
+    pub async fn with(any_ip: AnyIp, plan_file: Option<PathBuf>) -> World {
+        let http_listen = vec![SocketAddr::from((Ipv6Addr::LOCALHOST, 0))];
+        let config = Config {
+            http_listen,
+            plan_file,
+            any_ip,
+        };
+        World {
+            edge: Edge::start(config).await.unwrap(),
+            version: AtomicU64::new(0),
+        }
+    }
+
+    pub fn http(&self) -> SocketAddr {
+        self.edge.http_addresses()[0]
+    }
+
+    pub async fn apply(&self, endpoints: Vec<EndpointPlan>) -> EdgeReport {
+        self.apply_draining(endpoints, &[]).await
+    }
+
+    /// Applies the next plan, in which these instances are draining.
+    pub async fn apply_draining(
+        &self,
+        endpoints: Vec<EndpointPlan>,
+        draining: &[u128],
+    ) -> EdgeReport {
+        let version = self.version.fetch_add(1, Ordering::Relaxed) + 1;
+        let draining = draining.iter().map(|number| instance(*number)).collect();
+        self.edge
+            .apply(Arc::new(EdgePlan {
+                version,
+                endpoints,
+                draining,
+            }))
+            .await
+    }
+
+    /// Waits for a report that fulfils the condition.
+    pub async fn report(&self, condition: impl FnMut(&EdgeReport) -> bool) -> EdgeReport {
+        let mut reports = self.edge.reports();
+        let report = tokio::time::timeout(DEADLINE, reports.wait_for(condition)).await;
+        report.expect("no such report in time").unwrap().clone()
+    }
+}
+
+pub fn instance(number: u128) -> Id<Instance> {
+    Id::new(Timestamp(1), number)
+}
+
+/// An HTTP endpoint of these instances.
+pub fn http(number: u128, host: &str, backends: &[(u128, SocketAddr)]) -> EndpointPlan {
+    endpoint(
+        number,
+        Route::Http {
+            hosts: vec![host.to_owned()],
+        },
+        backends,
+    )
+}
+
+/// A TCP endpoint of these instances.
+pub fn tcp(
+    number: u128,
+    address: Ipv6Addr,
+    port: u16,
+    backends: &[(u128, SocketAddr)],
+) -> EndpointPlan {
+    endpoint(number, Route::Tcp { address, port }, backends)
+}
+
+fn endpoint(number: u128, route: Route, backends: &[(u128, SocketAddr)]) -> EndpointPlan {
+    let backend = |(number, address): &(u128, SocketAddr)| Backend {
+        instance: instance(*number),
+        address: *address,
+    };
+    let backends = backends.iter().map(backend).collect();
+    EndpointPlan {
+        id: Id::new(Timestamp(1), number),
+        route,
+        backends,
+    }
+}
+
+/// The only address a report gives, as something to connect to.
+pub fn only_address(report: &EdgeReport) -> SocketAddr {
+    let [endpoint] = report.endpoints.as_slice() else {
+        panic!("not one endpoint: {report:?}")
+    };
+    let [address] = endpoint.reachable.as_slice() else {
+        panic!("not one address: {report:?}")
+    };
+    address.parse().unwrap()
+}
+
+/// Fails the test instead of hanging it.
+pub async fn soon<T>(future: impl Future<Output = T>) -> T {
+    tokio::time::timeout(DEADLINE, future)
+        .await
+        .expect("not in time")
+}

@@ -1,0 +1,44 @@
+//! The `static` pack: the `helix` binary serves a folder's files.
+//!
+//! Two layers, so that a changed page does not change the layer with the
+//! binary, which all static apps of one version share.
+
+use std::path::Path;
+
+use super::PackError;
+use super::ignored::Ignored;
+use crate::compose::{ComposeFile, ComposeLayer, FileSource, Folder, compose};
+use crate::config::ImageConfig;
+use crate::digest::Digest;
+use crate::store::Store;
+
+const BINARY: &str = "/helix";
+const ROOT: &str = "/srv";
+/// Nobody: serving files needs no rights at all.
+const USER: &str = "65534:65534";
+/// What the file server listens on when `PORT` is not set.
+const PORT: &str = "8080/tcp";
+
+/// Makes an image that serves the files below `root`.
+pub async fn build(store: &Store, root: &Path, helix_binary: &Path) -> Result<Digest, PackError> {
+    let ignored = Ignored::of(root)?;
+    let folder = Folder::list(root, &|name, directory| ignored.skips(name, directory))?;
+    let server = ComposeLayer::Files(vec![ComposeFile {
+        path: BINARY.to_owned(),
+        source: FileSource::Path(helix_binary.to_owned()),
+        mode: 0o755,
+    }]);
+    let files = ComposeLayer::Tree {
+        folder,
+        below: ROOT.to_owned(),
+    };
+    let config = ImageConfig {
+        entrypoint: [BINARY, "serve-files", "--root", ROOT]
+            .map(str::to_owned)
+            .to_vec(),
+        exposed_ports: [PORT.to_owned()].into(),
+        user: USER.to_owned(),
+        ..ImageConfig::default()
+    };
+    Ok(compose(store, vec![server, files], config).await?)
+}

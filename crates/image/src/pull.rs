@@ -1,0 +1,291 @@
+//! Bringing an image from a registry into a store. Start at [`Puller::pull`].
+//!
+//! What is here already is not asked for again: a reference with a digest whose
+//! content is complete needs no network at all. Everything is verified before
+//! it gets a name in the store; the manifest is stored last.
+
+use std::time::Duration;
+
+use futures::{StreamExt, TryStreamExt};
+
+use crate::Result;
+use crate::auth::Auth;
+use crate::blob::StreamError;
+use crate::config::ImageConfig;
+use crate::digest::Digest;
+use crate::error::ImageError;
+use crate::limits::{
+    ATTEMPTS_MAX, BACKOFF_FIRST, CONFIG_BYTES_MAX, LAYER_TIMEOUT, MANIFEST_BYTES_MAX,
+    PARALLEL_LAYERS, TRANSFER_TIMEOUT,
+};
+use crate::manifest::{Descriptor, Document, Manifest, Platform};
+use crate::progress::{Meter, Progress};
+use crate::reference::Reference;
+use crate::remote::{Clients, Direction, Remote, retried};
+use crate::store::{Store, mismatch};
+
+pub use crate::remote::Transport;
+
+/// Pulls images into one store. Cloning shares its connections.
+#[derive(Clone)]
+pub struct Puller {
+    store: Store,
+    clients: Clients,
+}
+
+/// An image that is wholly in the store.
+#[derive(Debug, Clone)]
+pub struct PulledImage {
+    /// Digest of the manifest for this machine; what to unpack and run.
+    pub manifest_digest: Digest,
+    /// Digest of the index it was chosen from, if there was one.
+    pub index_digest: Option<Digest>,
+    /// How the image wants to be run.
+    pub config: ImageConfig,
+}
+
+/// What a reference stands for now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Resolved {
+    /// Digest of the manifest for this machine.
+    pub manifest_digest: Digest,
+    /// Digest of the index it was chosen from, if there was one.
+    pub index_digest: Option<Digest>,
+}
+
+impl Puller {
+    /// Makes a puller. A TLS crypto provider must be installed for the process.
+    pub fn new(store: &Store, transport: &Transport) -> Result<Self> {
+        Ok(Self {
+            store: store.clone(),
+            clients: Clients::new(transport)?,
+        })
+    }
+
+    /// Asks the registry which digest a reference stands for, for this machine.
+    pub async fn resolve(&self, reference: &Reference, auth: &Auth) -> Result<Resolved> {
+        let remote = self.clients.remote(reference, auth, Direction::Pull)?;
+        let what = reference.to_string();
+        within(TRANSFER_TIMEOUT, &what, async {
+            let (resolved, _) = self.find(&remote, reference).await?;
+            Ok(resolved)
+        })
+        .await
+    }
+
+    /// Brings the image for this machine into the store.
+    pub async fn pull(
+        &self,
+        reference: &Reference,
+        auth: &Auth,
+        progress: &dyn Progress,
+    ) -> Result<PulledImage> {
+        let remote = self.clients.remote(reference, auth, Direction::Pull)?;
+        let what = reference.to_string();
+        within(
+            TRANSFER_TIMEOUT,
+            &what,
+            self.fetch(&remote, reference, progress),
+        )
+        .await
+    }
+
+    async fn fetch(
+        &self,
+        remote: &Remote,
+        reference: &Reference,
+        progress: &dyn Progress,
+    ) -> Result<PulledImage> {
+        let (resolved, known) = self.find(remote, reference).await?;
+        let (manifest, bytes) = match known {
+            Some(found) => found,
+            None => {
+                let (document, bytes) = self
+                    .document(remote, reference, Some(resolved.manifest_digest))
+                    .await?;
+                (image_of(document, resolved.manifest_digest)?, bytes)
+            }
+        };
+        manifest.check_limits()?;
+        if manifest.config.size > CONFIG_BYTES_MAX {
+            return Err(ImageError::TooLarge {
+                what: format!(
+                    "the config of {reference} is {} bytes",
+                    manifest.config.size
+                ),
+                limit: format!("{CONFIG_BYTES_MAX} bytes"),
+            });
+        }
+        let meter = Meter::new(progress, manifest.layer_bytes() + manifest.config.size);
+        // The config first: a wrong platform is found before gigabytes are here.
+        self.blob(remote, &manifest.config, &meter).await?;
+        let config = self.checked_config(reference, &manifest)?;
+        futures::stream::iter(&manifest.layers)
+            .map(|layer| self.blob(remote, layer, &meter))
+            .buffer_unordered(PARALLEL_LAYERS)
+            .try_collect::<Vec<()>>()
+            .await?;
+        self.keep(bytes).await?;
+        Ok(PulledImage {
+            manifest_digest: resolved.manifest_digest,
+            index_digest: resolved.index_digest,
+            config,
+        })
+    }
+
+    /// Resolves a reference; hands the manifest over when it was met on the way.
+    async fn find(
+        &self,
+        remote: &Remote,
+        reference: &Reference,
+    ) -> Result<(Resolved, Option<(Manifest, Vec<u8>)>)> {
+        let (document, bytes) = self.document(remote, reference, reference.digest()).await?;
+        let digest = Digest::of(&bytes);
+        match document {
+            Document::Manifest(manifest) => {
+                let resolved = Resolved {
+                    manifest_digest: digest,
+                    index_digest: None,
+                };
+                Ok((resolved, Some((manifest, bytes))))
+            }
+            Document::Index(index) => {
+                let wanted = Platform::current();
+                let entry = index
+                    .select(&wanted)
+                    .ok_or_else(|| ImageError::PlatformMissing {
+                        reference: reference.to_string(),
+                        wanted,
+                        offered: index.platforms(),
+                    })?;
+                let resolved = Resolved {
+                    manifest_digest: entry.digest,
+                    index_digest: Some(digest),
+                };
+                self.keep(bytes).await?;
+                Ok((resolved, None))
+            }
+        }
+    }
+
+    /// Reads a manifest or index from the store, else from the registry.
+    async fn document(
+        &self,
+        remote: &Remote,
+        reference: &Reference,
+        digest: Option<Digest>,
+    ) -> Result<(Document, Vec<u8>)> {
+        if let Some(digest) = digest.filter(|digest| self.store.refresh(digest)) {
+            let bytes = self.store.read(&digest, MANIFEST_BYTES_MAX)?;
+            return Ok((Document::parse(&bytes)?, bytes));
+        }
+        let what = match digest {
+            Some(digest) => reference.with_digest(digest),
+            None => reference.clone(),
+        };
+        let identifier = what.identifier();
+        let bytes = retried(|| remote.manifest(&identifier))
+            .await
+            .map_err(|failure| remote.explain(failure, what.to_string()))?;
+        let actual = Digest::of(&bytes);
+        if let Some(expected) = digest.filter(|expected| *expected != actual) {
+            return Err(mismatch(
+                &format!("the manifest of {reference}"),
+                &expected,
+                &actual,
+            ));
+        }
+        Ok((Document::parse(&bytes)?, bytes.into()))
+    }
+
+    /// Brings one blob here. Whoever else wants it meanwhile waits and finds it.
+    async fn blob(&self, remote: &Remote, blob: &Descriptor, meter: &Meter<'_>) -> Result<()> {
+        let _guard = self.store.lock(format!("blob {}", blob.digest)).await;
+        if self.store.refresh(&blob.digest) {
+            meter.add(blob.size);
+            return Ok(());
+        }
+        let what = format!("layer {}", blob.digest);
+        within(LAYER_TIMEOUT, &what, self.download(remote, blob, meter)).await
+    }
+
+    async fn download(&self, remote: &Remote, blob: &Descriptor, meter: &Meter<'_>) -> Result<()> {
+        let mut wait = BACKOFF_FIRST;
+        let mut attempts_left = ATTEMPTS_MAX;
+        loop {
+            attempts_left -= 1;
+            let mut received = 0;
+            let outcome = match remote.blob(&blob.digest).await {
+                Err(failure) => Err(StreamError::Stream(failure)),
+                Ok(stream) => {
+                    let count = |bytes| {
+                        received += bytes;
+                        meter.add(bytes);
+                    };
+                    self.store
+                        .write_stream(blob.digest, blob.size, stream, count)
+                        .await
+                }
+            };
+            match outcome {
+                Ok(_) => return Ok(()),
+                Err(StreamError::Store(error)) => return Err(error),
+                Err(StreamError::Stream(failure)) => {
+                    if attempts_left == 0 || !failure.is_passing() {
+                        return Err(remote.explain(failure, format!("layer {}", blob.digest)));
+                    }
+                    meter.take_back(received);
+                    tokio::time::sleep(wait).await;
+                    wait *= 2;
+                }
+            }
+        }
+    }
+
+    fn checked_config(&self, reference: &Reference, manifest: &Manifest) -> Result<ImageConfig> {
+        let document = self.store.config(manifest)?;
+        let wanted = Platform::current();
+        let offered = Platform {
+            architecture: document.architecture.clone(),
+            os: document.os.clone(),
+            variant: None,
+        };
+        if !document.architecture.is_empty() && offered != wanted {
+            return Err(ImageError::PlatformMissing {
+                reference: reference.to_string(),
+                wanted,
+                offered: offered.to_string(),
+            });
+        }
+        Ok(document.config)
+    }
+
+    async fn keep(&self, bytes: Vec<u8>) -> Result<()> {
+        let store = self.store.clone();
+        tokio::task::spawn_blocking(move || store.write(&bytes).map(|_| ())).await?
+    }
+}
+
+fn image_of(document: Document, digest: Digest) -> Result<Manifest> {
+    match document {
+        Document::Manifest(manifest) => Ok(manifest),
+        Document::Index(_) => Err(ImageError::ManifestInvalid {
+            digest,
+            reason: "an index leads to another index".to_owned(),
+            source: None,
+        }),
+    }
+}
+
+pub(crate) async fn within<T>(
+    limit: Duration,
+    what: &str,
+    work: impl Future<Output = Result<T>>,
+) -> Result<T> {
+    tokio::time::timeout(limit, work).await.unwrap_or_else(|_| {
+        Err(ImageError::PullTimeout {
+            what: what.to_owned(),
+            limit,
+        })
+    })
+}

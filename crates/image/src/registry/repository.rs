@@ -1,0 +1,174 @@
+//! What one repository of the embedded registry holds.
+//!
+//! ```text
+//! repositories/<name, "/" as "@">/content/<hex>   a blob or manifest it may serve
+//!                                /tags/<tag>      the digest the tag names
+//! ```
+//!
+//! Small files, each written aside and renamed, so a reader or a killed writer
+//! never sees half a tag.
+
+use std::fs;
+use std::io::{ErrorKind, Write};
+use std::path::{Path, PathBuf};
+
+use crate::Result;
+use crate::digest::Digest;
+use crate::error::ImageError;
+use crate::manifest::Document;
+use crate::store::{Store, create_directory};
+
+/// A repository; exists once something was put into it.
+#[derive(Debug, Clone)]
+pub struct Repository {
+    pub(super) store: Store,
+    pub(super) name: String,
+    directory: PathBuf,
+}
+
+impl Repository {
+    /// `name` must follow the distribution spec's grammar.
+    pub(super) fn new(store: &Store, name: &str) -> Self {
+        let directory = store.repositories().join(name.replace('/', "@"));
+        Self {
+            store: store.clone(),
+            name: name.to_owned(),
+            directory,
+        }
+    }
+
+    /// Whether this repository may serve the content, and the store has it.
+    pub(super) fn holds(&self, digest: &Digest) -> bool {
+        self.content(digest).is_file() && self.store.has(digest)
+    }
+
+    /// Lets this repository serve content of the store.
+    pub(super) fn link(&self, digest: &Digest) -> Result<()> {
+        self.store.refresh(digest);
+        let path = self.content(digest);
+        create_directory(&self.directory.join("content"), 0o755)?;
+        fs::File::create(&path)
+            .map(|_| ())
+            .map_err(ImageError::storage("create", path))
+    }
+
+    /// The digest a tag names.
+    pub(super) fn tag(&self, tag: &str) -> Result<Option<Digest>> {
+        read_tag(&self.directory.join("tags").join(tag))
+    }
+
+    /// Makes a tag name a digest, replacing what it named before.
+    pub(super) fn set_tag(&self, tag: &str, digest: &Digest) -> Result<()> {
+        let directory = self.directory.join("tags");
+        create_directory(&directory, 0o755)?;
+        let path = directory.join(tag);
+        let failed = || ImageError::storage("write tag", &path);
+        let mut file = tempfile::NamedTempFile::new_in(self.store.temporary()).map_err(failed())?;
+        file.write_all(digest.to_string().as_bytes())
+            .map_err(failed())?;
+        file.as_file().sync_all().map_err(failed())?;
+        file.persist(&path).map_err(|error| failed()(error.error))?;
+        Ok(())
+    }
+
+    /// All tags, sorted.
+    pub(super) fn tags(&self) -> Result<Vec<String>> {
+        let mut tags = names(&self.directory.join("tags"))?;
+        tags.sort();
+        Ok(tags)
+    }
+
+    fn content(&self, digest: &Digest) -> PathBuf {
+        self.directory.join("content").join(digest.hex())
+    }
+}
+
+/// Publishes an image of the store in the embedded registry, as a push would.
+pub fn publish(store: &Store, name: &str, tag: &str, manifest_digest: &Digest) -> Result<()> {
+    let reference =
+        crate::Reference::new("localhost", name, Some(tag), None).map_err(|source| {
+            ImageError::ReferenceInvalid {
+                text: format!("{name}:{tag}"),
+                source,
+            }
+        })?;
+    let repository = Repository::new(store, reference.repository());
+    let bytes = store.read(manifest_digest, crate::limits::MANIFEST_BYTES_MAX)?;
+    if let Document::Manifest(manifest) = Document::parse(&bytes)? {
+        for blob in manifest.layers.iter().chain([&manifest.config]) {
+            repository.link(&blob.digest)?;
+        }
+    }
+    repository.link(manifest_digest)?;
+    repository.set_tag(tag, manifest_digest)
+}
+
+/// Takes a tag away; what it named stays until the store is cleaned.
+pub fn remove_tag(store: &Store, name: &str, tag: &str) -> Result<()> {
+    let reference =
+        crate::Reference::new("localhost", name, Some(tag), None).map_err(|source| {
+            ImageError::ReferenceInvalid {
+                text: format!("{name}:{tag}"),
+                source,
+            }
+        })?;
+    let path = Repository::new(store, reference.repository())
+        .directory
+        .join("tags")
+        .join(tag);
+    match fs::remove_file(&path) {
+        Err(error) if error.kind() != ErrorKind::NotFound => {
+            Err(ImageError::storage("remove tag", path)(error))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Digests that any tag of any repository names.
+pub(crate) fn tagged(store: &Store) -> Result<Vec<Digest>> {
+    let root = store.repositories();
+    let mut digests = Vec::new();
+    for repository in names(&root)? {
+        let directory = root.join(repository).join("tags");
+        for tag in names(&directory)? {
+            digests.extend(read_tag(&directory.join(tag))?);
+        }
+    }
+    Ok(digests)
+}
+
+/// Forgets content that the store does not have any more. Otherwise somebody
+/// else storing the same content later would give it to this repository.
+pub(crate) fn forget_removed(store: &Store) -> Result<()> {
+    let root = store.repositories();
+    for repository in names(&root)? {
+        let directory = root.join(repository).join("content");
+        for hex in names(&directory)? {
+            if !store.blobs().join(&hex).is_file() {
+                let path = directory.join(hex);
+                fs::remove_file(&path).map_err(ImageError::storage("remove", &path))?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn read_tag(path: &Path) -> Result<Option<Digest>> {
+    match fs::read_to_string(path) {
+        Ok(text) => Ok(text.parse().ok()),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(ImageError::storage("read tag", path)(error)),
+    }
+}
+
+fn names(directory: &Path) -> Result<Vec<String>> {
+    let entries = match fs::read_dir(directory) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(ImageError::storage("list", directory)(error)),
+    };
+    Ok(entries
+        .flatten()
+        .filter_map(|entry| entry.file_name().into_string().ok())
+        .collect())
+}

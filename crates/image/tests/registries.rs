@@ -1,0 +1,603 @@
+//! Images going out to registries and coming back: Debian's `docker-registry`,
+//! the embedded registry, and `skopeo` as a client nobody here wrote. One test
+//! body for both registries.
+
+use std::net::{SocketAddr, TcpListener};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use axum::body::Body;
+use helix_image::pull::Transport;
+use helix_image::registry::{RegistryAction, router};
+use helix_image::{
+    Auth, ComposeFile, ComposeLayer, Digest, FileSource, ImageConfig, NoProgress, Progress, Puller,
+    Reference, Store, compose, push, rootfs,
+};
+
+const USER: &str = "helix";
+const PASSWORD: &str = "correct horse";
+const DEADLINE: Duration = Duration::from_secs(20);
+
+/// Two stores and a directory to keep them in.
+struct World {
+    directory: tempfile::TempDir,
+    here: Store,
+    there: Store,
+}
+
+impl World {
+    fn new() -> Self {
+        // Other tests may have installed it already; any one will do.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let directory = tempfile::tempdir().unwrap();
+        let here = Store::open(&directory.path().join("here")).unwrap();
+        let there = Store::open(&directory.path().join("there")).unwrap();
+        Self {
+            directory,
+            here,
+            there,
+        }
+    }
+
+    async fn image(&self, content: &str) -> Digest {
+        let file = |path: &str, bytes: Vec<u8>| ComposeFile {
+            path: path.to_owned(),
+            source: FileSource::Bytes(bytes),
+            mode: 0o644,
+        };
+        let big: Vec<u8> = (0..3_000_000_u32)
+            .map(|n| (n.wrapping_mul(n) >> 7) as u8)
+            .collect();
+        let layers = vec![
+            ComposeLayer::Files(vec![file("/big", big)]),
+            ComposeLayer::Files(vec![file("/content", content.into())]),
+        ];
+        let config = ImageConfig {
+            cmd: vec!["/content".to_owned()],
+            ..Default::default()
+        };
+        compose(&self.here, layers, config).await.unwrap()
+    }
+
+    fn puller(&self) -> Puller {
+        Puller::new(&self.there, &Transport::default()).unwrap()
+    }
+}
+
+/// Ends a server even when the test fails.
+struct Server(Child);
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn installed(program: &str) -> bool {
+    let found = std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default())
+        .any(|directory| directory.join(program).is_file());
+    if !found {
+        println!("skipped: `{program}` is not installed");
+    }
+    found
+}
+
+/// Debian's registry, keeping its content below `directory`.
+async fn debian_registry(directory: &Path) -> (Server, String) {
+    let port = TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .port();
+    let config = directory.join("registry.yml");
+    let text = format!(
+        "version: 0.1\nlog:\n  level: error\nstorage:\n  filesystem:\n    rootdirectory: {}\nhttp:\n  addr: 127.0.0.1:{port}\n",
+        directory.join("registry").display()
+    );
+    std::fs::write(&config, text).unwrap();
+    let child = Command::new("docker-registry")
+        .arg("serve")
+        .arg(&config)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let server = Server(child);
+    let address = format!("127.0.0.1:{port}");
+    let until = Instant::now() + DEADLINE;
+    while tokio::net::TcpStream::connect(&address).await.is_err() {
+        assert!(Instant::now() < until, "docker-registry did not start");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    (server, address)
+}
+
+async fn serve(app: axum::Router) -> SocketAddr {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move { axum::serve(listener, app).await.unwrap() });
+    address
+}
+
+/// The embedded registry: anybody may read `open/…`, the rest needs the
+/// password.
+async fn embedded_registry(directory: &Path) -> String {
+    let store = Store::open(&directory.join("embedded")).unwrap();
+    let app = router(
+        store,
+        Arc::new(|headers, action| {
+            let open = matches!(&action, RegistryAction::Pull { repository } if repository.starts_with("open/"));
+            open || headers
+                .get("authorization")
+                .is_some_and(|value| value == "Basic aGVsaXg6Y29ycmVjdCBob3JzZQ==")
+        }),
+    );
+    serve(app).await.to_string()
+}
+
+fn credentials() -> Auth {
+    Auth::Basic {
+        user: USER.to_owned(),
+        password: PASSWORD.to_owned(),
+    }
+}
+
+#[derive(Default)]
+struct Seen {
+    done: AtomicU64,
+    total: AtomicU64,
+}
+
+impl Progress for Seen {
+    fn bytes(&self, done: u64, total: u64) {
+        self.done.fetch_max(done, Ordering::SeqCst);
+        self.total.store(total, Ordering::SeqCst);
+    }
+}
+
+/// What any registry must do for us.
+async fn goes_out_and_comes_back(world: &World, registry: &str, auth: &Auth) {
+    let digest = world.image("one").await;
+    let tagged: Reference = format!("{registry}/team/app:v1").parse().unwrap();
+    let plain = Transport::default();
+    push(&world.here, &digest, &tagged, auth, &plain, &NoProgress)
+        .await
+        .unwrap();
+    push(&world.here, &digest, &tagged, auth, &plain, &NoProgress)
+        .await
+        .unwrap();
+
+    let puller = world.puller();
+    let resolved = puller.resolve(&tagged, auth).await.unwrap();
+    assert_eq!(
+        (resolved.manifest_digest, resolved.index_digest),
+        (digest, None)
+    );
+    let seen = Seen::default();
+    let pulled = puller.pull(&tagged, auth, &seen).await.unwrap();
+    assert_eq!(pulled.manifest_digest, digest);
+    assert_eq!(pulled.config.cmd, ["/content"]);
+    assert_eq!(seen.done.into_inner(), seen.total.into_inner());
+
+    let unpacked = rootfs(&world.there, &digest).await.unwrap();
+    assert_eq!(
+        std::fs::read_to_string(unpacked.path.join("content")).unwrap(),
+        "one"
+    );
+    let manifest = world.there.manifest(&digest).unwrap();
+    for part in manifest.layers.iter().chain([&manifest.config]) {
+        assert_eq!(world.there.size(&part.digest), Some(part.size));
+    }
+
+    let missing: Reference = format!("{registry}/team/app:v2").parse().unwrap();
+    let error = puller.pull(&missing, auth, &NoProgress).await.unwrap_err();
+    assert_eq!(
+        (error.code(), error.retryable()),
+        ("image_not_found", false)
+    );
+
+    let second = world.image("two").await;
+    push(&world.here, &second, &tagged, auth, &plain, &NoProgress)
+        .await
+        .unwrap();
+    assert_eq!(
+        puller.resolve(&tagged, auth).await.unwrap().manifest_digest,
+        second
+    );
+    let old = puller
+        .pull(&tagged.with_digest(digest), auth, &NoProgress)
+        .await
+        .unwrap();
+    assert_eq!(old.manifest_digest, digest);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn debians_registry_takes_and_gives_images() {
+    if !installed("docker-registry") {
+        return;
+    }
+    let world = World::new();
+    let (server, registry) = debian_registry(world.directory.path()).await;
+    goes_out_and_comes_back(&world, &registry, &Auth::Anonymous).await;
+
+    // With the registry gone, what is complete here needs no network.
+    let reference: Reference = format!("{registry}/team/app:v1").parse().unwrap();
+    let puller = world.puller();
+    let digest = puller
+        .resolve(&reference, &Auth::Anonymous)
+        .await
+        .unwrap()
+        .manifest_digest;
+    puller
+        .pull(&reference, &Auth::Anonymous, &NoProgress)
+        .await
+        .unwrap();
+    drop(server);
+    let pinned = reference.with_digest(digest);
+    puller
+        .pull(&pinned, &Auth::Anonymous, &NoProgress)
+        .await
+        .unwrap();
+    let error = puller
+        .pull(&reference, &Auth::Anonymous, &NoProgress)
+        .await
+        .unwrap_err();
+    assert_eq!(
+        (error.code(), error.retryable()),
+        ("image_pull_failed", true)
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_embedded_registry_takes_and_gives_images() {
+    let world = World::new();
+    let registry = embedded_registry(world.directory.path()).await;
+    goes_out_and_comes_back(&world, &registry, &credentials()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_embedded_registry_asks_who_is_there() {
+    let world = World::new();
+    let registry = embedded_registry(world.directory.path()).await;
+    let digest = world.image("secret").await;
+    let plain = Transport::default();
+    let reference: Reference = format!("{registry}/open/app:v1").parse().unwrap();
+    let wrong = Auth::Basic {
+        user: USER.to_owned(),
+        password: "guess".to_owned(),
+    };
+    for auth in [&Auth::Anonymous, &wrong] {
+        let error = push(&world.here, &digest, &reference, auth, &plain, &NoProgress).await;
+        assert_eq!(error.unwrap_err().code(), "registry_unauthorized");
+    }
+    push(
+        &world.here,
+        &digest,
+        &reference,
+        &credentials(),
+        &plain,
+        &NoProgress,
+    )
+    .await
+    .unwrap();
+    world
+        .puller()
+        .pull(&reference, &Auth::Anonymous, &NoProgress)
+        .await
+        .unwrap();
+    let closed: Reference = format!("{registry}/closed/app:v1").parse().unwrap();
+    let error = world
+        .puller()
+        .pull(&closed, &Auth::Anonymous, &NoProgress)
+        .await
+        .unwrap_err();
+    assert_eq!(error.code(), "registry_unauthorized");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn skopeo_copies_in_and_out_of_the_embedded_registry() {
+    if !installed("skopeo") {
+        return;
+    }
+    let world = World::new();
+    let registry = embedded_registry(world.directory.path()).await;
+    let digest = world.image("travelled").await;
+    let reference: Reference = format!("{registry}/team/app:v1").parse().unwrap();
+    let plain = Transport::default();
+    push(
+        &world.here,
+        &digest,
+        &reference,
+        &credentials(),
+        &plain,
+        &NoProgress,
+    )
+    .await
+    .unwrap();
+
+    let file = world.directory.path().join("out.tar");
+    let archive = format!("oci-archive:{}", file.display());
+    let flags = [
+        "--insecure-policy",
+        "copy",
+        "--src-creds",
+        "helix:correct horse",
+    ];
+    let more = ["--src-tls-verify=false", "--preserve-digests"];
+    skopeo(&flags, &more, &format!("docker://{reference}"), &archive).await;
+    let imported = helix_image::archive::import_archive(&world.there, &file).await;
+    assert_eq!(imported.unwrap(), digest);
+
+    let other: Reference = format!("{registry}/team/other:v2").parse().unwrap();
+    let flags = [
+        "--insecure-policy",
+        "copy",
+        "--dest-creds",
+        "helix:correct horse",
+    ];
+    let more = ["--dest-tls-verify=false", "--dest-compress"];
+    skopeo(&flags, &more, &archive, &format!("docker://{other}")).await;
+    let pulled = world
+        .puller()
+        .pull(&other, &credentials(), &NoProgress)
+        .await
+        .unwrap();
+    let unpacked = rootfs(&world.there, &pulled.manifest_digest).await.unwrap();
+    assert_eq!(
+        std::fs::read_to_string(unpacked.path.join("content")).unwrap(),
+        "travelled"
+    );
+}
+
+async fn skopeo(flags: &[&str], more: &[&str], from: &str, to: &str) {
+    let mut command = tokio::process::Command::new("skopeo");
+    command
+        .args(flags)
+        .args(more)
+        .args([from, to])
+        .kill_on_drop(true);
+    let output = command.output().await.unwrap();
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+}
+
+/// A registry that serves one image with `blob` deciding how its layers come.
+async fn strange_registry<F, R>(world: &World, digest: Digest, blob: F) -> String
+where
+    F: Fn(Digest) -> R + Clone + Send + Sync + 'static,
+    R: Future<Output = axum::response::Response> + Send,
+{
+    let store = world.here.clone();
+    let manifest = std::fs::read(store.blob_path(&digest)).unwrap();
+    let app = axum::Router::new()
+        .route(
+            "/v2/x/manifests/{name}",
+            axum::routing::get(move || async move { manifest }),
+        )
+        .route(
+            "/v2/x/blobs/{digest}",
+            axum::routing::get(
+                move |axum::extract::Path(digest): axum::extract::Path<String>| {
+                    let blob = blob.clone();
+                    async move { blob(digest.parse().unwrap()).await }
+                },
+            ),
+        );
+    serve(app).await.to_string()
+}
+
+fn whole(store: &Store, digest: Digest) -> axum::response::Response {
+    axum::response::Response::new(Body::from(std::fs::read(store.blob_path(&digest)).unwrap()))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn concurrent_pulls_of_one_image_download_each_blob_once() {
+    let world = World::new();
+    let digest = world.image("once").await;
+    let requests = Arc::new(AtomicUsize::new(0));
+    let (counter, store) = (Arc::clone(&requests), world.here.clone());
+    let registry = strange_registry(&world, digest, move |digest| {
+        counter.fetch_add(1, Ordering::SeqCst);
+        let store = store.clone();
+        async move { whole(&store, digest) }
+    })
+    .await;
+    let reference: Reference = format!("{registry}/x:v1").parse().unwrap();
+    let puller = world.puller();
+    let pulls = (0..6).map(|_| puller.pull(&reference, &Auth::Anonymous, &NoProgress));
+    for pulled in futures::future::join_all(pulls).await {
+        assert_eq!(pulled.unwrap().manifest_digest, digest);
+    }
+    assert_eq!(requests.load(Ordering::SeqCst), 3, "one config, two layers");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn wrong_content_fails_at_once_and_is_not_kept() {
+    let world = World::new();
+    let digest = world.image("wrong").await;
+    let last = world.here.manifest(&digest).unwrap().layers[1].clone();
+    let requests = Arc::new(AtomicUsize::new(0));
+    let (counter, store) = (Arc::clone(&requests), world.here.clone());
+    let registry = strange_registry(&world, digest, move |asked| {
+        let store = store.clone();
+        let counter = Arc::clone(&counter);
+        async move {
+            if asked != last.digest {
+                return whole(&store, asked);
+            }
+            counter.fetch_add(1, Ordering::SeqCst);
+            axum::response::Response::new(Body::from(vec![7; last.size as usize]))
+        }
+    })
+    .await;
+    let reference: Reference = format!("{registry}/x:v1").parse().unwrap();
+    let error = world
+        .puller()
+        .pull(&reference, &Auth::Anonymous, &NoProgress)
+        .await
+        .unwrap_err();
+    assert_eq!(
+        (error.code(), error.retryable()),
+        ("image_digest_mismatch", false)
+    );
+    assert_eq!(requests.load(Ordering::SeqCst), 1, "no second attempt");
+    assert!(!world.there.has(&last.digest) && !world.there.has(&digest));
+
+    let other: Digest = Digest::of(b"another manifest");
+    let pinned = reference.with_digest(other);
+    let error = world
+        .puller()
+        .pull(&pinned, &Auth::Anonymous, &NoProgress)
+        .await
+        .unwrap_err();
+    assert_eq!(error.code(), "image_digest_mismatch");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn passing_failures_are_tried_again() {
+    let world = World::new();
+    let digest = world.image("flaky").await;
+    let requests = Arc::new(AtomicUsize::new(0));
+    let store = world.here.clone();
+    let registry = strange_registry(&world, digest, move |asked| {
+        let number = requests.fetch_add(1, Ordering::SeqCst);
+        let store = store.clone();
+        async move {
+            match number {
+                0 => http::Response::builder()
+                    .status(503)
+                    .body(Body::empty())
+                    .unwrap(),
+                1 => {
+                    let broken = futures::stream::iter([
+                        Ok(bytes::Bytes::from_static(b"{")),
+                        Err(std::io::Error::other("the cable")),
+                    ]);
+                    axum::response::Response::new(Body::from_stream(broken))
+                }
+                _ => whole(&store, asked),
+            }
+        }
+    })
+    .await;
+    let reference: Reference = format!("{registry}/x:v1").parse().unwrap();
+    let pulled = world
+        .puller()
+        .pull(&reference, &Auth::Anonymous, &NoProgress)
+        .await
+        .unwrap();
+    assert_eq!(pulled.manifest_digest, digest);
+}
+
+/// A registry that answers every manifest with these bytes.
+async fn pull_error(manifest: Vec<u8>) -> helix_image::ImageError {
+    let world = World::new();
+    let app = axum::Router::new().route(
+        "/v2/x/manifests/{name}",
+        axum::routing::get(move || async move { manifest }),
+    );
+    let reference: Reference = format!("{}/x:v1", serve(app).await).parse().unwrap();
+    world
+        .puller()
+        .pull(&reference, &Auth::Anonymous, &NoProgress)
+        .await
+        .unwrap_err()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn manifests_beyond_the_limits_are_refused_before_any_layer() {
+    let digest = Digest::of(b"");
+    let part = |size: u64| format!(r#"{{"mediaType":"x","digest":"{digest}","size":{size}}}"#);
+    let manifest = |layers: Vec<String>| {
+        let (config, layers) = (part(2), layers.join(","));
+        format!(r#"{{"schemaVersion":2,"config":{config},"layers":[{layers}]}}"#).into_bytes()
+    };
+    let heavy = manifest(vec![part(6 << 30), part(6 << 30)]);
+    let overflowing = manifest(vec![part(u64::MAX), part(u64::MAX)]);
+    let many = manifest(vec![part(1); 129]);
+    for bytes in [heavy, overflowing, many, vec![b' '; 5 << 20]] {
+        assert_eq!(pull_error(bytes).await.code(), "image_too_large");
+    }
+    let index = br#"{"schemaVersion":2,"manifests":[]}"#.to_vec();
+    assert_eq!(pull_error(index).await.code(), "image_platform_missing");
+    assert_eq!(
+        pull_error(b"<html>".to_vec()).await.code(),
+        "image_manifest_invalid"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_index_leads_to_this_machines_image() {
+    if !installed("docker-registry") {
+        return;
+    }
+    let world = World::new();
+    let (_server, registry) = debian_registry(world.directory.path()).await;
+    let digest = world.image("mine").await;
+    let plain = Transport::default();
+    let single: Reference = format!("{registry}/x:single").parse().unwrap();
+    push(
+        &world.here,
+        &digest,
+        &single,
+        &Auth::Anonymous,
+        &plain,
+        &NoProgress,
+    )
+    .await
+    .unwrap();
+    let size = world.here.size(&digest).unwrap();
+    let here = helix_image::manifest::Platform::current().architecture;
+    let entry = |architecture: &str| {
+        format!(
+            r#"{{"mediaType":"application/vnd.oci.image.manifest.v1+json","digest":"{digest}",
+            "size":{size},"platform":{{"os":"linux","architecture":"{architecture}"}}}}"#
+        )
+    };
+    let index = |architectures: &[&str]| {
+        let entries: Vec<_> = architectures.iter().map(|name| entry(name)).collect();
+        format!(
+            r#"{{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","manifests":[{}]}}"#,
+            entries.join(",")
+        )
+    };
+    let client = reqwest::Client::builder().no_proxy().build().unwrap();
+    for (tag, text) in [
+        ("multi", index(&["mips", &here])),
+        ("foreign", index(&["mips"])),
+    ] {
+        let response = client
+            .put(format!("http://{registry}/v2/x/manifests/{tag}"))
+            .header("content-type", "application/vnd.oci.image.index.v1+json")
+            .body(text)
+            .send()
+            .await
+            .unwrap();
+        assert!(
+            response.status().is_success(),
+            "{}",
+            response.text().await.unwrap()
+        );
+    }
+    let puller = world.puller();
+    let multi: Reference = format!("{registry}/x:multi").parse().unwrap();
+    let pulled = puller
+        .pull(&multi, &Auth::Anonymous, &NoProgress)
+        .await
+        .unwrap();
+    assert_eq!(pulled.manifest_digest, digest);
+    assert!(pulled.index_digest.is_some_and(|index| index != digest));
+    let foreign: Reference = format!("{registry}/x:foreign").parse().unwrap();
+    let error = puller
+        .pull(&foreign, &Auth::Anonymous, &NoProgress)
+        .await
+        .unwrap_err();
+    assert_eq!(error.code(), "image_platform_missing");
+}

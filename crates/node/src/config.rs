@@ -1,0 +1,93 @@
+//! What an agent is told when it starts, and where its files are.
+//!
+//! ```text
+//! <data>/plan.json           the last plan
+//! <data>/images/             image store, unless told otherwise
+//! <data>/images-used.json    which images were last needed
+//! <data>/instances/<id>/     one instance: slot.json and the runtime's files
+//! ```
+
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use helix_model::{Id, Instance};
+use helix_runtime::Isolation;
+
+/// A source of 128 random bits; injected so that tests can replay.
+pub type Entropy = Arc<dyn Fn() -> u128 + Send + Sync>;
+
+/// Settings of one agent.
+#[derive(Clone)]
+pub struct Config {
+    /// Directory of the agent's files; made when missing.
+    pub data_dir: PathBuf,
+    /// The `helix` executable, which shims are re-executions of.
+    pub helix_exe: PathBuf,
+    /// Forces an isolation level; the strongest that works here when `None`.
+    pub isolation: Option<Isolation>,
+    /// Where images of [`helix_model::api::OWN_REGISTRY`] are.
+    pub own_registry: OwnRegistry,
+    /// Directory of the image store; `<data_dir>/images` when `None`. An agent
+    /// in the same process as the registry shares its store, and so pulls
+    /// nothing twice.
+    pub image_dir: Option<PathBuf>,
+    /// Whether the agent removes images it no longer needs. Off when it shares
+    /// the store with a registry whose contents are others' business.
+    pub image_collect: bool,
+    /// Source of boot ids.
+    pub entropy: Entropy,
+}
+
+/// The platform's own registry as seen from this machine.
+#[derive(Clone, PartialEq, Eq)]
+pub struct OwnRegistry {
+    /// Host and port, e.g. `127.0.0.1:7420`.
+    pub host: String,
+    /// Password it takes. Never printed.
+    pub token: String,
+    /// It is spoken to without TLS although it is not on loopback.
+    pub plain_http: bool,
+}
+
+impl fmt::Debug for OwnRegistry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "OwnRegistry({}, token hidden)", self.host)
+    }
+}
+
+impl Config {
+    /// Settings with nothing special: own image store, cleaned by the agent,
+    /// strongest isolation.
+    pub fn new(data_dir: PathBuf, helix_exe: PathBuf, own_registry: OwnRegistry) -> Config {
+        Config {
+            data_dir,
+            helix_exe,
+            isolation: None,
+            own_registry,
+            image_dir: None,
+            image_collect: true,
+            entropy: Arc::new(|| ulid::Ulid::new().random()),
+        }
+    }
+
+    pub(crate) fn image_dir(&self) -> PathBuf {
+        self.image_dir.clone().unwrap_or_else(|| self.data_dir.join("images"))
+    }
+
+    pub(crate) fn plan_path(&self) -> PathBuf {
+        self.data_dir.join("plan.json")
+    }
+
+    pub(crate) fn images_used_path(&self) -> PathBuf {
+        self.data_dir.join("images-used.json")
+    }
+
+    pub(crate) fn instances_dir(&self) -> PathBuf {
+        self.data_dir.join("instances")
+    }
+
+    pub(crate) fn instance_dir(&self, id: Id<Instance>) -> PathBuf {
+        self.instances_dir().join(id.to_string())
+    }
+}

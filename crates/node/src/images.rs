@@ -1,0 +1,156 @@
+//! The one file that speaks to `helix-image`: images for instances, and which
+//! of them to keep.
+//!
+//! It turns the image crate's errors into reasons. It must not know instances.
+
+use std::path::PathBuf;
+use std::sync::Mutex;
+use std::time::Duration;
+
+use helix_image::pull::Transport;
+use helix_image::{
+    Auth, Digest, ImageConfig, ImageError, NoProgress, Puller, Reference, Store, rootfs,
+};
+use helix_model::Reason;
+use helix_model::api::OWN_REGISTRY;
+use serde::{Deserialize, Serialize};
+
+use crate::config::{Config, OwnRegistry};
+use crate::error::NodeError;
+use crate::files;
+use crate::lifecycle::Refusal;
+use crate::machine::chain;
+
+/// Images kept besides those in use, for rolling back without a pull.
+const KEPT_OTHERS: usize = 5;
+
+/// Younger content stays: a pull stores layers before the manifest that leads
+/// to them, and may take half an hour.
+const COLLECT_AGE_MIN: Duration = Duration::from_secs(60 * 60);
+
+/// An image ready to run.
+#[derive(Clone, Debug)]
+pub(crate) struct Image {
+    /// Its unpacked root directory, shared and never written to.
+    pub(crate) root: PathBuf,
+    /// How it wants to be run.
+    pub(crate) config: ImageConfig,
+}
+
+/// This machine's images.
+pub(crate) struct Images {
+    store: Store,
+    puller: Puller,
+    own: OwnRegistry,
+    /// Digests as plans name them, the latest needed last.
+    used: Mutex<Vec<Used>>,
+    used_path: PathBuf,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Used(String);
+
+impl Images {
+    pub(crate) fn open(config: &Config) -> Result<Images, NodeError> {
+        let store = Store::open(&config.image_dir()).map_err(NodeError::Images)?;
+        let own = config.own_registry.clone();
+        let insecure = own.plain_http.then(|| own.host.clone());
+        let transport = Transport {
+            insecure_registries: insecure.into_iter().collect(),
+            ..Transport::default()
+        };
+        let puller = Puller::new(&store, &transport).map_err(NodeError::Images)?;
+        let used_path = config.images_used_path();
+        let used = files::load(&used_path).ok().flatten().unwrap_or_default();
+        Ok(Images { store, puller, own, used: Mutex::new(used), used_path })
+    }
+
+    /// Brings an image here and unpacks it. What is here already needs no
+    /// network, and whoever wants the same meanwhile waits for it.
+    pub(crate) async fn fetch(&self, image: &str) -> Result<Image, Refusal> {
+        let (reference, auth) = self.locate(image).map_err(|error| refusal(&error))?;
+        let work = async {
+            let pulled = self.puller.pull(&reference, &auth, &NoProgress).await?;
+            rootfs(&self.store, &pulled.manifest_digest).await
+        };
+        let ready = work.await.map_err(|error| refusal(&error))?;
+        if let Some(digest) = reference.digest() {
+            self.note(&digest);
+        }
+        Ok(Image { root: ready.path, config: ready.config })
+    }
+
+    /// Removes images that are neither named here nor among the last used.
+    pub(crate) async fn collect(&self, in_use: &[String]) {
+        let mut keep: Vec<Digest> = in_use.iter().filter_map(|image| digest_of(image)).collect();
+        let others: Vec<Digest> = self
+            .last_used()
+            .iter()
+            .rev()
+            .filter_map(|used| used.0.parse().ok())
+            .filter(|digest| !keep.contains(digest))
+            .take(KEPT_OTHERS)
+            .collect();
+        keep.extend(others);
+        match self.store.remove_unused(&keep, COLLECT_AGE_MIN).await {
+            Ok(removed) if removed.blobs > 0 => {
+                tracing::info!(blobs = removed.blobs, bytes = removed.blob_bytes, "removed images");
+            }
+            Ok(_) => {}
+            Err(error) => tracing::warn!(error = chain(&error), "cannot remove unused images"),
+        }
+    }
+
+    /// Where an image is today, and how to get in.
+    fn locate(&self, image: &str) -> Result<(Reference, Auth), ImageError> {
+        let invalid = |source| ImageError::ReferenceInvalid { text: image.to_owned(), source };
+        let reference: Reference = image.parse().map_err(invalid)?;
+        if reference.registry() != OWN_REGISTRY {
+            return Ok((reference, Auth::Anonymous));
+        }
+        let (repository, tag) = (reference.repository(), reference.tag());
+        let here = Reference::new(&self.own.host, repository, tag, reference.digest())
+            .map_err(invalid)?;
+        let auth = Auth::Basic { user: "node".to_owned(), password: self.own.token.clone() };
+        Ok((here, auth))
+    }
+
+    fn note(&self, digest: &Digest) {
+        let name = digest.to_string();
+        let mut used = self.used.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if used.last().is_some_and(|last| last.0 == name) {
+            return;
+        }
+        used.retain(|used| used.0 != name);
+        used.push(Used(name));
+        // Twice what is ever looked at: images in use are in this list too.
+        let surplus = used.len().saturating_sub(1024);
+        used.drain(..surplus);
+        if let Err(error) = files::store(&self.used_path, &*used) {
+            tracing::warn!(error = chain(&error), "cannot note the use of an image");
+        }
+    }
+
+    fn last_used(&self) -> Vec<Used> {
+        self.used.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
+    }
+}
+
+fn digest_of(image: &str) -> Option<Digest> {
+    image.parse::<Reference>().ok()?.digest()
+}
+
+fn refusal(error: &ImageError) -> Refusal {
+    let reason = match error.code() {
+        "image_not_found" => Reason::ImageNotFound,
+        "image_pull_timeout" => Reason::ImagePullTimeout,
+        "image_too_large" => Reason::ImageTooLarge,
+        "image_layer_invalid" | "image_manifest_invalid" => Reason::ImageLayerInvalid,
+        "image_digest_mismatch" => Reason::ImageDigestMismatch,
+        "image_platform_missing" => Reason::ImagePlatformMissing,
+        "registry_unauthorized" => Reason::RegistryUnauthorized,
+        "disk_full" | "image_store_failed" => Reason::RootfsBuildFailed,
+        _ => Reason::ImagePullFailed,
+    };
+    Refusal { reason, message: chain(error), retryable: error.retryable() }
+}

@@ -1,0 +1,75 @@
+//! Why a program is no more, in words and as a reason code.
+
+use std::time::Duration;
+
+use helix_model::Reason;
+use helix_model::instance::Exit;
+use helix_model::manifest::format_bytes;
+
+use super::crashes::Crashes;
+
+/// How a program ended, as far as its keeper told.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct End {
+    /// `None` when its keeper vanished and with it the knowledge.
+    pub(crate) exit: Option<Exit>,
+    /// The memory limit in force, bytes, for the message.
+    pub(crate) memory_limit_bytes: Option<u64>,
+}
+
+/// Why a program does not run, though it should.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Cause {
+    reason: Reason,
+    message: String,
+    /// It exited with status 0.
+    pub(crate) clean: bool,
+    /// It never ran, so "crashed" would be the wrong word and the reason says
+    /// more than a crash loop would.
+    start: bool,
+}
+
+impl Cause {
+    pub(crate) fn start(reason: Reason, message: String) -> Cause {
+        Cause { reason, message, clean: false, start: true }
+    }
+
+    pub(crate) fn unhealthy(seen: String) -> Cause {
+        Cause { reason: Reason::HealthcheckFailed, message: seen, clean: false, start: false }
+    }
+
+    pub(crate) fn exit(end: End) -> Cause {
+        let oom = end.exit.as_ref().is_some_and(|exit| exit.oom_killed);
+        let message = match (&end.exit, end.memory_limit_bytes) {
+            (None, _) => "its keeper process was lost".to_owned(),
+            (Some(_), Some(limit)) if oom => {
+                format!("needed more memory than its limit of {}", format_bytes(limit))
+            }
+            (Some(_), None) if oom => "needed more memory than its limit".to_owned(),
+            (Some(Exit { signal: Some(signal), .. }), _) => format!("killed by signal {signal}"),
+            (Some(exit), _) => format!("exited with code {}", exit.code.unwrap_or(-1)),
+        };
+        let clean = end.exit.is_some_and(|exit| exit.code == Some(0) && exit.signal.is_none());
+        let reason = if oom { Reason::OomKilled } else { Reason::WorkloadExited };
+        Cause { reason, message, clean, start: false }
+    }
+
+    /// What to say when it will be started again after `pause`.
+    pub(crate) fn retried(self, crashes: Crashes, pause: Duration) -> (Reason, String) {
+        let next = match pause.as_secs() {
+            0 => "starting again".to_owned(),
+            seconds => format!("starting again in {seconds} s"),
+        };
+        if crashes.is_loop() && !self.start {
+            let times = crashes.in_a_row;
+            let message = format!("ended {times} times in a row, last: {}; {next}", self.message);
+            return (Reason::CrashLoopBackoff, message);
+        }
+        (self.reason, format!("{}; {next}", self.message))
+    }
+
+    /// What to say when it will not be, and why not.
+    pub(crate) fn last(self, why: &str) -> (Reason, String) {
+        (self.reason, format!("{}; not starting again: {why}", self.message))
+    }
+}

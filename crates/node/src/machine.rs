@@ -1,0 +1,158 @@
+//! The one file that speaks to `helix-runtime`: what this machine can do, and
+//! starting, finding, watching and clearing single instances.
+//!
+//! It turns the runtime's words into the model's. It must not know plans.
+
+use std::error::Error;
+use std::path::{Path, PathBuf};
+
+use helix_model::instance::Exit;
+use helix_model::node::Facts;
+use helix_model::Reason;
+use helix_runtime::{
+    Failure, InstanceSpec, Isolation, Level, Reason as RuntimeReason, Shim, StartError, Status,
+};
+
+use crate::error::NodeError;
+use crate::facts;
+use crate::lifecycle::End;
+
+/// This machine as the agent uses it.
+#[derive(Debug)]
+pub(crate) struct Machine {
+    helix_exe: PathBuf,
+    level: Level,
+}
+
+impl Machine {
+    /// Tries out what isolation works here and settles for the level forced,
+    /// else the strongest.
+    pub(crate) async fn detect(
+        helix_exe: &Path,
+        forced: Option<Isolation>,
+    ) -> Result<Machine, NodeError> {
+        let found = helix_runtime::probe(helix_exe)
+            .await
+            .map_err(NodeError::files("probe isolation with", helix_exe))?;
+        let level = match forced {
+            Some(isolation) => found.levels.iter().find(|level| level.isolation == isolation),
+            None => found.best(),
+        };
+        let refused = |reason: &str| NodeError::Isolation {
+            level: forced.map_or("any", Isolation::as_str),
+            reason: reason.to_owned(),
+        };
+        match level {
+            Some(level) if level.available => {
+                Ok(Machine { helix_exe: helix_exe.to_owned(), level: level.clone() })
+            }
+            Some(level) => Err(refused(&level.reason)),
+            None => Err(refused("nothing works")),
+        }
+    }
+
+    pub(crate) fn isolation(&self) -> Isolation {
+        self.level.isolation
+    }
+
+    pub(crate) fn facts(&self) -> Facts {
+        Facts {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            cpus: facts::cpus(),
+            memory_bytes: facts::memory_bytes(),
+            isolation: self.level.isolation.as_str().to_owned(),
+            isolation_reason: self.level.reason.clone(),
+            isolation_advice: self.level.advice.clone(),
+        }
+    }
+
+    /// Starts an instance in its directory, once whatever an earlier boot left
+    /// there is removed.
+    pub(crate) async fn start(
+        &self,
+        dir: &Path,
+        spec: &InstanceSpec,
+    ) -> Result<Shim, (Reason, String)> {
+        clear(dir).await.map_err(|error| {
+            (Reason::WorkloadStartFailed, format!("cannot remove the last run: {error}"))
+        })?;
+        Shim::spawn(&self.helix_exe, dir, spec).await.map_err(|error| match error {
+            StartError::Failed(failure) => (reason_of(&failure), failure.detail),
+            StartError::Io { .. } => (Reason::WorkloadStartFailed, chain(&error)),
+        })
+    }
+}
+
+/// Finds the running instance of a directory. One that lives but does not
+/// answer counts as none: the next start clears it away.
+pub(crate) async fn adopt(dir: &Path) -> Option<Shim> {
+    Shim::adopt(dir).await.unwrap_or_else(|error| {
+        tracing::warn!(dir = %dir.display(), error = chain(&error), "cannot adopt an instance");
+        None
+    })
+}
+
+/// Waits for the instance's end.
+pub(crate) async fn ended(shim: &Shim) -> End {
+    let mut changes = match shim.watch().await {
+        Ok(changes) => changes,
+        Err(error) => {
+            tracing::warn!(dir = %shim.dir().display(), error = chain(&error), "lost an instance");
+            return End::default();
+        }
+    };
+    let mut last = None;
+    while let Some(status) = changes.recv().await {
+        last = Some(status);
+    }
+    last.filter(|status| status.state.is_final()).map(end_of).unwrap_or_default()
+}
+
+/// Ends by force what runs in the directory and removes what it left on the
+/// machine. Logs stay.
+pub(crate) async fn clear(dir: &Path) -> std::io::Result<()> {
+    let dir = dir.to_owned();
+    tokio::task::spawn_blocking(move || helix_runtime::cleanup(&dir))
+        .await
+        .map_err(std::io::Error::other)?
+}
+
+/// An error and everything that led to it, in one line.
+pub(crate) fn chain(error: &(dyn Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
+}
+
+fn end_of(status: Status) -> End {
+    let Some(exit) = status.exit else {
+        return End::default();
+    };
+    let memory_limit_bytes = exit.memory_limit_bytes;
+    let exit = Exit {
+        code: exit.signal.is_none().then_some(exit.code),
+        signal: exit.signal,
+        oom_killed: exit.oom_killed,
+    };
+    End { exit: Some(exit), memory_limit_bytes }
+}
+
+fn reason_of(failure: &Failure) -> Reason {
+    match failure.reason {
+        RuntimeReason::RootfsBuildFailed => Reason::RootfsBuildFailed,
+        RuntimeReason::NetworkSetupFailed => Reason::NetworkSetupFailed,
+        RuntimeReason::IsolationUnavailable | RuntimeReason::ImageNeedsNamespaces => {
+            Reason::IsolationUnavailable
+        }
+        RuntimeReason::SpecInvalid
+        | RuntimeReason::CgroupSetupFailed
+        | RuntimeReason::WorkloadStartFailed
+        | RuntimeReason::NotRunning
+        | RuntimeReason::ShimLost => Reason::WorkloadStartFailed,
+    }
+}

@@ -1,0 +1,250 @@
+//! Health probes: asking a program's port whether it serves.
+//!
+//! A program may be reachable by several routes (IPv6, IPv4); the first that
+//! passes counts and gives every port its address. Redirects are not followed
+//! and bodies not read: the first line of the answer is the verdict.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use helix_model::Name;
+use helix_model::manifest::{Check, Health};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use crate::lifecycle::Ports;
+
+/// A status line fits easily; a server that sends more before its first line
+/// break does not speak HTTP.
+const STATUS_LINE_BYTES_MAX: usize = 1024;
+
+/// How long a connection through a forwarder must stay open to count as
+/// accepted: the forwarder accepts first and asks the program after.
+const FORWARD_SETTLE: Duration = Duration::from_millis(30);
+
+/// How to reach one instance.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Targets {
+    /// Each route leads to every declared port; the best first.
+    pub(crate) routes: Vec<Ports>,
+    /// The declared port numbers, for messages.
+    pub(crate) internal: BTreeMap<Name, u16>,
+    /// Routes pass through a forwarder that accepts for the program.
+    pub(crate) forwarded: bool,
+}
+
+/// Probes once. The error says what was seen instead of health.
+pub(crate) async fn probe(targets: &Targets, rules: &Health) -> Result<Ports, String> {
+    let port = targets.internal.get(&rules.port).copied().unwrap_or_default();
+    let limit = Duration::from_secs(rules.timeout_seconds.max(1));
+    let mut seen: Option<Seen> = None;
+    for route in &targets.routes {
+        let Some(&address) = route.get(&rules.port) else {
+            continue;
+        };
+        let attempt = ask(address, &rules.check, targets.forwarded);
+        let now = match timeout(limit, attempt).await {
+            Ok(Ok(())) => return Ok(route.clone()),
+            Ok(Err(seen)) => seen,
+            Err(_) => Seen::Silence(limit),
+        };
+        // An answer says more than a refusal on the other address family.
+        if seen.as_ref().is_none_or(|before| now.rank() >= before.rank()) {
+            seen = Some(now);
+        }
+    }
+    Err(seen.map_or_else(|| format!("no way to reach port {port}"), |seen| {
+        seen.describe(&rules.check, port)
+    }))
+}
+
+/// What a failed probe saw.
+#[derive(Debug)]
+enum Seen {
+    Refused,
+    Failed(io::Error),
+    Silence(Duration),
+    Status(u16),
+    NotHttp,
+}
+
+impl Seen {
+    fn rank(&self) -> u8 {
+        match self {
+            Seen::Refused => 0,
+            Seen::Failed(_) => 1,
+            Seen::Silence(_) => 2,
+            Seen::Status(_) | Seen::NotHttp => 3,
+        }
+    }
+
+    fn describe(&self, check: &Check, port: u16) -> String {
+        let what = match check {
+            Check::Tcp => format!("a connection to port {port}"),
+            Check::Http { path } => format!("GET {path} on port {port}"),
+        };
+        match self {
+            Seen::Refused => format!("connection refused on port {port}"),
+            Seen::Failed(error) => format!("{what} failed: {error}"),
+            Seen::Silence(limit) => {
+                format!("{what} was not answered within {} s", limit.as_secs())
+            }
+            Seen::Status(status) => format!("{what} answered {status}"),
+            Seen::NotHttp => format!("{what} was not answered in HTTP"),
+        }
+    }
+}
+
+impl From<io::Error> for Seen {
+    fn from(error: io::Error) -> Seen {
+        match error.kind() {
+            io::ErrorKind::ConnectionRefused => Seen::Refused,
+            _ => Seen::Failed(error),
+        }
+    }
+}
+
+async fn ask(address: SocketAddr, check: &Check, forwarded: bool) -> Result<(), Seen> {
+    let mut stream = TcpStream::connect(address).await?;
+    match check {
+        Check::Tcp if forwarded => settles(&mut stream).await,
+        Check::Tcp => Ok(()),
+        Check::Http { path } => {
+            let request = format!(
+                "GET {path} HTTP/1.1\r\nHost: {}\r\nUser-Agent: helix-health\r\nAccept: */*\r\n\
+                 Connection: close\r\n\r\n",
+                host(address)
+            );
+            stream.write_all(request.as_bytes()).await?;
+            match status(&mut stream).await? {
+                Some(200..=399) => Ok(()),
+                Some(status) => Err(Seen::Status(status)),
+                None if forwarded => Err(Seen::Refused),
+                None => Err(Seen::NotHttp),
+            }
+        }
+    }
+}
+
+/// Whether a forwarded connection stays open, or brings data at once.
+async fn settles(stream: &mut TcpStream) -> Result<(), Seen> {
+    match timeout(FORWARD_SETTLE, stream.read(&mut [0; 1])).await {
+        Err(_) | Ok(Ok(1..)) => Ok(()),
+        Ok(Ok(_) | Err(_)) => Err(Seen::Refused),
+    }
+}
+
+/// The status code of the answer; `None` when it is no HTTP.
+async fn status(stream: &mut TcpStream) -> io::Result<Option<u16>> {
+    let mut line = Vec::with_capacity(64);
+    while !line.contains(&b'\n') && line.len() < STATUS_LINE_BYTES_MAX {
+        if stream.read_buf(&mut line).await? == 0 {
+            break;
+        }
+    }
+    let text = String::from_utf8_lossy(&line);
+    let mut words = text.split_ascii_whitespace();
+    let http = words.next().is_some_and(|version| version.starts_with("HTTP/1."));
+    let code = words.next().and_then(|word| word.parse().ok());
+    Ok(code.filter(|_| http))
+}
+
+fn host(address: SocketAddr) -> String {
+    match address {
+        SocketAddr::V6(v6) => format!("[{}]", v6.ip()),
+        SocketAddr::V4(v4) => v4.ip().to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    fn rules(check: Check) -> Health {
+        Health {
+            check,
+            port: "http".parse().unwrap(),
+            interval_seconds: 1,
+            timeout_seconds: 1,
+            grace_seconds: 1,
+            success_threshold: 1,
+            failure_threshold: 1,
+        }
+    }
+
+    fn http() -> Health {
+        rules(Check::Http { path: "/ok".to_owned() })
+    }
+
+    fn targets(addresses: &[SocketAddr]) -> Targets {
+        let name: Name = "http".parse().unwrap();
+        Targets {
+            routes: addresses.iter().map(|at| Ports::from([(name.clone(), *at)])).collect(),
+            internal: BTreeMap::from([(name, 80)]),
+            forwarded: false,
+        }
+    }
+
+    /// A server that gives every connection the same answer.
+    async fn server(answer: &'static str) -> SocketAddr {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                let mut request = [0; 512];
+                let _ = stream.read(&mut request).await;
+                let _ = stream.write_all(answer.as_bytes()).await;
+            }
+        });
+        address
+    }
+
+    async fn closed() -> SocketAddr {
+        TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap()
+    }
+
+    #[tokio::test]
+    async fn the_route_that_answers_gives_the_addresses() {
+        let (closed, open) = (closed().await, server("HTTP/1.1 204 No Content\r\n\r\n").await);
+        let answered = probe(&targets(&[closed, open]), &http()).await.unwrap();
+        assert_eq!(answered.values().collect::<Vec<_>>(), [&open]);
+        assert!(probe(&targets(&[closed, open]), &rules(Check::Tcp)).await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn failures_say_what_was_seen() {
+        let closed = closed().await;
+        let broken = server("HTTP/1.1 500 Oops\r\n\r\n").await;
+        let strange = server("220 mail.example ESMTP\r\n").await;
+        let seen = async |addresses: &[SocketAddr]| {
+            probe(&targets(addresses), &http()).await.unwrap_err()
+        };
+        assert_eq!(seen(&[closed]).await, "connection refused on port 80");
+        assert_eq!(seen(&[broken, closed]).await, "GET /ok on port 80 answered 500");
+        assert_eq!(seen(&[strange]).await, "GET /ok on port 80 was not answered in HTTP");
+    }
+
+    #[tokio::test]
+    async fn silence_ends_with_the_timeout() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let seen = probe(&targets(&[address]), &http()).await.unwrap_err();
+        assert_eq!(seen, "GET /ok on port 80 was not answered within 1 s");
+    }
+
+    #[tokio::test]
+    async fn a_forwarder_that_hangs_up_at_once_does_not_count() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let forwarder = tokio::spawn(async move { drop(listener.accept().await) });
+        let through = Targets { forwarded: true, ..targets(&[address]) };
+        let seen = probe(&through, &rules(Check::Tcp)).await.unwrap_err();
+        assert_eq!(seen, "connection refused on port 80");
+        forwarder.await.unwrap();
+    }
+}

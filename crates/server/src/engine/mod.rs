@@ -1,0 +1,151 @@
+//! The engine: the single writer.
+//!
+//! Commands queue up; the writer takes all that wait, decides them one after
+//! the other on a draft of the state, appends every event in one batch (one
+//! fsync), and only then publishes the new state and answers. Readers never
+//! wait: they load an immutable snapshot.
+//!
+//! Start from [`Engine::submit`] to write and [`Engine::state`] to read.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use helix_log::{EventLog, LogError, Position};
+use helix_model::event::Recorded;
+use helix_model::{Actor, Code, Command, Problem, Receipt, State};
+use tokio::sync::{mpsc, oneshot, watch};
+
+mod receipt;
+mod writer;
+
+/// How many commands may wait. Beyond that callers are slowed down rather than
+/// memory filled.
+const QUEUE_MAX: usize = 4096;
+
+/// Entries read at once while replaying.
+const REPLAY_PAGE: usize = 1024;
+
+/// A handle on the engine; cheap to clone.
+#[derive(Clone)]
+pub struct Engine {
+    log: Arc<dyn EventLog>,
+    state: Arc<ArcSwap<State>>,
+    position: watch::Receiver<u64>,
+    queue: mpsc::Sender<Submission>,
+}
+
+/// Who asks, and how a repeat of the same request is recognised.
+#[derive(Clone, Debug)]
+pub struct Origin {
+    pub actor: Actor,
+    pub request_id: String,
+    pub idempotency: Option<Idempotency>,
+}
+
+/// The key of a request and what it asked for.
+#[derive(Clone, Debug)]
+pub struct Idempotency {
+    /// Already scoped to the caller.
+    pub key: String,
+    /// sha256 of method, path and body.
+    pub request_hash: [u8; 32],
+}
+
+/// A command on its way to the writer.
+struct Submission {
+    command: Command,
+    origin: Origin,
+    reply: oneshot::Sender<Result<Receipt, Problem>>,
+}
+
+/// Why the engine cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    /// The log cannot be read.
+    #[error("the event log cannot be read")]
+    Log(#[from] LogError),
+    /// An entry is not an event this version knows.
+    #[error("entry {position} of the event log cannot be understood by this version of helix")]
+    Entry {
+        position: u64,
+        #[source]
+        source: serde_json::Error,
+    },
+}
+
+impl Engine {
+    /// Replays the log and starts the writer.
+    pub async fn start(log: Arc<dyn EventLog>) -> Result<Engine, EngineError> {
+        let mut state = State::default();
+        replay(log.as_ref(), &mut state).await?;
+        let (position_sender, position) = watch::channel(state.position);
+        let state = Arc::new(ArcSwap::from_pointee(state));
+        let (queue, submissions) = mpsc::channel(QUEUE_MAX);
+        let writer = writer::Writer {
+            log: Arc::clone(&log),
+            state: Arc::clone(&state),
+            position: position_sender,
+        };
+        tokio::spawn(writer.run(submissions));
+        Ok(Engine {
+            log,
+            state,
+            position,
+            queue,
+        })
+    }
+
+    /// The state as of now.
+    pub fn state(&self) -> Arc<State> {
+        self.state.load_full()
+    }
+
+    /// The log itself, for reading events.
+    pub fn log(&self) -> &dyn EventLog {
+        self.log.as_ref()
+    }
+
+    /// A view of the log position that can be waited on.
+    pub fn position(&self) -> watch::Receiver<u64> {
+        self.position.clone()
+    }
+
+    /// Asks for something; returns once it is durable.
+    pub async fn submit(&self, command: Command, origin: Origin) -> Result<Receipt, Problem> {
+        let (reply, answer) = oneshot::channel();
+        let gone = || Problem::new(Code::Unavailable, "the server is shutting down");
+        self.queue
+            .send(Submission {
+                command,
+                origin,
+                reply,
+            })
+            .await
+            .map_err(|_| gone())?;
+        answer.await.map_err(|_| gone())?
+    }
+
+    /// Waits until the state reflects a log position, at most `timeout`.
+    pub async fn reached(&self, position: u64, timeout: Duration) -> bool {
+        let mut watched = self.position();
+        let reached = watched.wait_for(|current| *current >= position);
+        matches!(tokio::time::timeout(timeout, reached).await, Ok(Ok(_)))
+    }
+}
+
+/// Brings a state up to the head of the log.
+async fn replay(log: &dyn EventLog, state: &mut State) -> Result<(), EngineError> {
+    loop {
+        let page = log.read(Position(state.position), REPLAY_PAGE).await?;
+        if page.is_empty() {
+            return Ok(());
+        }
+        for entry in page {
+            let position = entry.position.0;
+            let recorded: Recorded = serde_json::from_slice(&entry.payload)
+                .map_err(|source| EngineError::Entry { position, source })?;
+            state.apply(position, recorded.at, &recorded.event);
+        }
+    }
+}

@@ -1,0 +1,82 @@
+//! `POST /v1/deploys` and `POST /v1/rollbacks`.
+
+use axum::extract::State;
+use axum::{Extension, Json};
+use helix_model::api::{DeployRequest, RollbackRequest};
+use helix_model::reference::{self, Scope};
+use helix_model::{
+    Code, Command, Env, Kind, Manifest, Problem, Receipt, Release, deploy, manifest,
+};
+use http::HeaderMap;
+
+use super::gate::{self, RequestId};
+use super::problem::{ApiProblem, Body, Query};
+use super::{Api, images, scale};
+
+/// The port of an app that says nothing: what the packs listen on.
+const PORT_DEFAULT: u16 = 8080;
+
+/// Releases an image and deploys it.
+pub(super) async fn create(
+    State(api): State<Api>,
+    Extension(id): Extension<RequestId>,
+    headers: HeaderMap,
+    Body(request): Body<DeployRequest>,
+) -> Result<Json<Receipt>, ApiProblem> {
+    let origin = gate::origin(&headers, &id, scale::request_hash("deploy", &request))?;
+    let manifest: Manifest = match &request.manifest {
+        Some(text) => manifest::parse(text).map_err(Problem::from)?,
+        None => manifest::parse_with_defaults(request.port.unwrap_or(PORT_DEFAULT)),
+    };
+    let wanted = request.image.clone().or_else(|| manifest.image.clone());
+    let wanted = wanted.ok_or_else(|| {
+        Problem::new(
+            Code::InvalidArgument,
+            "neither the request nor the manifest names an image",
+        )
+        .hint("pass `--image REF`, or deploy a folder")
+        .field("image", "missing")
+    })?;
+    let image = images::resolve(&api, &wanted).await?;
+    let source = request.source.unwrap_or(wanted);
+    let command = deploy::Request {
+        org: request.org,
+        project: request.project,
+        app: request.app,
+        env: request.env,
+        image,
+        manifest,
+        source,
+    };
+    Ok(Json(
+        api.engine
+            .submit(Command::Deploy(Box::new(command)), origin)
+            .await?,
+    ))
+}
+
+/// Deploys an older release again.
+pub(super) async fn rollback(
+    State(api): State<Api>,
+    Extension(id): Extension<RequestId>,
+    Query(scope): Query<Scope>,
+    headers: HeaderMap,
+    Body(request): Body<RollbackRequest>,
+) -> Result<Json<Receipt>, ApiProblem> {
+    let origin = gate::origin(&headers, &id, scale::request_hash("rollback", &request))?;
+    let state = api.engine.state();
+    let env = reference::resolve(&state, Kind::Env, &request.env, &scope)?;
+    let env = env
+        .typed::<Env>()
+        .ok_or_else(|| Problem::not_found(Kind::Env, &request.env))?;
+    let to = match &request.to {
+        None => None,
+        Some(text) => {
+            let found = reference::resolve(&state, Kind::Release, text, &scope)?;
+            found.typed::<Release>()
+        }
+    };
+    drop(state);
+    let command = Command::Rollback(deploy::Rollback { env, to });
+    Ok(Json(api.engine.submit(command, origin).await?))
+}

@@ -1,0 +1,202 @@
+//! `GET /v1/instances/{ref}/exec`: a command in an instance, over a WebSocket.
+//!
+//! The first message is JSON, what to run; then binary frames (see
+//! [`exec_frame`]) until the exit frame. When the client goes, the command is
+//! hung up on.
+
+use std::time::Duration;
+
+use axum::extract::ws::{Message, WebSocket, WebSocketUpgrade};
+use axum::extract::{Path, State};
+use axum::response::Response;
+use bytes::Bytes;
+use helix_model::api::{ExecControl, ExecEnd, ExecRequest, exec_frame};
+use helix_model::instance::{Desired, Phase};
+use helix_model::reference::{self, Scope};
+use helix_model::{Code, Id, Instance, Kind, Node, Problem, State as World};
+use serde::Deserialize;
+
+use super::Api;
+use super::problem::{ApiProblem, Query};
+use crate::links::{Exec, ExecInput, ExecOutput, ExecSession};
+
+/// How long the client may take to say what to run.
+const REQUEST_WAIT: Duration = Duration::from_secs(10);
+/// Largest message from a client.
+const MESSAGE_BYTES_MAX: usize = 1024 * 1024;
+
+#[derive(Deserialize)]
+pub(super) struct Wanted {
+    process: Option<String>,
+}
+
+/// Upgrades and runs. `-` as reference means any ready instance of the env.
+pub(super) async fn exec(
+    State(api): State<Api>,
+    Path(reference): Path<String>,
+    Query(scope): Query<Scope>,
+    Query(wanted): Query<Wanted>,
+    upgrade: WebSocketUpgrade,
+) -> Result<Response, ApiProblem> {
+    let state = api.engine.state();
+    let id = if reference == "-" {
+        any_ready(&state, &scope, wanted.process.as_deref())?
+    } else {
+        let found = reference::resolve(&state, Kind::Instance, &reference, &scope)?;
+        found
+            .typed()
+            .ok_or_else(|| Problem::not_found(Kind::Instance, &reference))?
+    };
+    let node = running_on(&state, id)?;
+    drop(state);
+    let upgrade = upgrade.max_message_size(MESSAGE_BYTES_MAX);
+    Ok(upgrade.on_upgrade(move |socket| run(api, id, node, socket)))
+}
+
+fn any_ready(state: &World, scope: &Scope, process: Option<&str>) -> Result<Id<Instance>, Problem> {
+    let Some(env) = reference::scoped_env(state, scope) else {
+        return Err(Problem::not_found(
+            Kind::Env,
+            scope.env.as_deref().unwrap_or_default(),
+        ));
+    };
+    let ready = state.instances.children(env.id.any()).filter(|it| {
+        it.spec.desired == Desired::Running && it.status.observed.phase == Phase::Ready
+    });
+    let mut ready: Vec<_> = ready
+        .filter(|it| process.is_none_or(|process| it.spec.process.as_str() == process))
+        .collect();
+    ready.sort_by_key(|it| (it.spec.process.as_str() != "web", it.id));
+    ready.first().map(|it| it.id).ok_or_else(|| {
+        Problem::new(Code::PreconditionFailed, "no instance is ready")
+            .hint("`helix status` shows what the instances are doing")
+    })
+}
+
+fn running_on(state: &World, id: Id<Instance>) -> Result<Id<Node>, Problem> {
+    let Some(instance) = state.instances.get(id) else {
+        return Err(Problem::not_found(Kind::Instance, &id.to_string()));
+    };
+    let phase = instance.status.observed.phase;
+    if matches!(phase, Phase::Starting | Phase::Ready | Phase::Unready) {
+        return Ok(instance.spec.node);
+    }
+    let phase = serde_json::to_value(phase).unwrap_or_default();
+    let phase = phase.as_str().unwrap_or("not running").to_owned();
+    let detail = format!("instance `{}` is {phase}", instance.name);
+    Err(Problem::new(Code::PreconditionFailed, detail)
+        .hint("`helix describe` of the instance says why"))
+}
+
+async fn run(api: Api, id: Id<Instance>, node: Id<Node>, mut socket: WebSocket) {
+    let end = match begin(&api, id, node, &mut socket).await {
+        Ok(session) => pump(&api, session, &mut socket).await,
+        Err(message) => Some(ExecEnd {
+            exit_code: None,
+            reason: "not_started".to_owned(),
+            message,
+        }),
+    };
+    if let Some(end) = end {
+        let json = serde_json::to_vec(&end).unwrap_or_default();
+        let _ = socket.send(frame(exec_frame::EXIT, &json)).await;
+        let _ = socket.send(Message::Close(None)).await;
+    }
+}
+
+async fn begin(
+    api: &Api,
+    id: Id<Instance>,
+    node: Id<Node>,
+    socket: &mut WebSocket,
+) -> Result<ExecSession, String> {
+    let first = tokio::time::timeout(REQUEST_WAIT, socket.recv()).await;
+    let Ok(Some(Ok(Message::Text(text)))) = first else {
+        return Err("the first message must be what to run, as JSON".to_owned());
+    };
+    let request: ExecRequest = serde_json::from_str(&text)
+        .map_err(|error| format!("the first message is not what to run: {error}"))?;
+    if request.command.is_empty() {
+        return Err("there is no command to run".to_owned());
+    }
+    let link = {
+        let nodes = api
+            .nodes
+            .read()
+            .map_err(|_| "the server is shutting down".to_owned())?;
+        nodes
+            .iter()
+            .find(|(known, _)| *known == node)
+            .map(|(_, link)| std::sync::Arc::clone(link))
+    };
+    let Some(link) = link else {
+        return Err("its node is not connected".to_owned());
+    };
+    let exec = Exec {
+        command: request.command,
+        tty: request.tty,
+        cols: request.cols,
+        rows: request.rows,
+        env: request.env,
+    };
+    link.exec(id, exec).await.map_err(|refused| refused.message)
+}
+
+/// Passes frames both ways; the end of the command, or `None` when the client
+/// went first.
+async fn pump(api: &Api, mut session: ExecSession, socket: &mut WebSocket) -> Option<ExecEnd> {
+    let closed = api.closed();
+    tokio::pin!(closed);
+    loop {
+        tokio::select! {
+            output = session.output.recv() => {
+                let message = match output {
+                    Some(ExecOutput::Stdout(bytes)) => frame(exec_frame::STDOUT, &bytes),
+                    Some(ExecOutput::Stderr(bytes)) => frame(exec_frame::STDERR, &bytes),
+                    Some(ExecOutput::Exit(code)) => return Some(ended(Some(code), "exited")),
+                    None => return Some(ended(None, "instance_gone")),
+                };
+                socket.send(message).await.ok()?;
+            }
+            message = socket.recv() => match message {
+                Some(Ok(Message::Binary(bytes))) => {
+                    if let Some(input) = input(&bytes) {
+                        // The command's end is told by its output, not here.
+                        let _ = session.input.send(input).await;
+                    }
+                }
+                Some(Ok(Message::Close(_)) | Err(_)) | None => return None,
+                Some(Ok(_)) => {}
+            },
+            () = &mut closed => return Some(ended(None, "server_closing")),
+        }
+    }
+}
+
+fn ended(exit_code: Option<i32>, reason: &str) -> ExecEnd {
+    ExecEnd {
+        exit_code,
+        reason: reason.to_owned(),
+        message: String::new(),
+    }
+}
+
+fn input(bytes: &Bytes) -> Option<ExecInput> {
+    let (kind, payload) = (bytes.first()?, bytes.slice(1..));
+    match *kind {
+        exec_frame::STDIN if payload.is_empty() => Some(ExecInput::CloseStdin),
+        exec_frame::STDIN => Some(ExecInput::Stdin(payload)),
+        exec_frame::CONTROL => match serde_json::from_slice(&payload).ok()? {
+            ExecControl::Resize { cols, rows } => Some(ExecInput::Resize { cols, rows }),
+            ExecControl::Signal { name } => Some(ExecInput::Signal(name)),
+        },
+        _ => None,
+    }
+}
+
+fn frame(kind: u8, payload: &[u8]) -> Message {
+    let mut bytes = Vec::with_capacity(payload.len() + 1);
+    bytes.push(kind);
+    bytes.extend_from_slice(payload);
+    Message::Binary(bytes.into())
+}

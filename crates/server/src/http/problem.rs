@@ -1,0 +1,80 @@
+//! Problems on the wire: `application/problem+json` (RFC 9457).
+
+use axum::Json;
+use axum::extract::FromRequest;
+use axum::extract::rejection::{JsonRejection, QueryRejection};
+use axum::response::{IntoResponse, Response};
+use helix_model::{Code, Problem};
+use http::{HeaderValue, StatusCode, header};
+
+/// A problem as a response.
+#[derive(Debug)]
+pub(super) struct ApiProblem(pub Problem);
+
+/// Kept beside the response so that the request id can be filled in late.
+#[derive(Clone)]
+struct Pending(Problem);
+
+impl IntoResponse for ApiProblem {
+    fn into_response(self) -> Response {
+        let mut response = render(&self.0);
+        response.extensions_mut().insert(Pending(self.0));
+        response
+    }
+}
+
+/// The same response naming the request it answers.
+pub(super) fn with_request_id(mut response: Response, id: &str) -> Response {
+    let Some(Pending(mut problem)) = response.extensions_mut().remove::<Pending>() else {
+        return response;
+    };
+    problem.request_id = id.to_owned();
+    render(&problem)
+}
+
+fn render(problem: &Problem) -> Response {
+    let status = StatusCode::from_u16(problem.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let mut response = (status, Json(problem)).into_response();
+    let kind = HeaderValue::from_static("application/problem+json");
+    response.headers_mut().insert(header::CONTENT_TYPE, kind);
+    response
+}
+
+impl From<Problem> for ApiProblem {
+    fn from(problem: Problem) -> Self {
+        ApiProblem(problem)
+    }
+}
+
+impl From<JsonRejection> for ApiProblem {
+    fn from(rejection: JsonRejection) -> Self {
+        let code = if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE {
+            Code::PayloadTooLarge
+        } else {
+            Code::InvalidArgument
+        };
+        ApiProblem(Problem::new(code, rejection.body_text()))
+    }
+}
+
+impl From<QueryRejection> for ApiProblem {
+    fn from(rejection: QueryRejection) -> Self {
+        ApiProblem(Problem::new(Code::InvalidArgument, rejection.body_text()))
+    }
+}
+
+/// JSON in, with our problems for what cannot be read.
+#[derive(FromRequest)]
+#[from_request(via(Json), rejection(ApiProblem))]
+pub(super) struct Body<T>(pub T);
+
+/// The query, with our problems for what cannot be read.
+#[derive(axum::extract::FromRequestParts)]
+#[from_request(via(axum::extract::Query), rejection(ApiProblem))]
+pub(super) struct Query<T>(pub T);
+
+/// No such path.
+pub(super) async fn no_route(method: http::Method, uri: http::Uri) -> ApiProblem {
+    let detail = format!("there is no `{method} {}` in this API", uri.path());
+    ApiProblem(Problem::new(Code::NotFound, detail).hint("docs/api.md lists every route"))
+}

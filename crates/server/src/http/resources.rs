@@ -1,0 +1,84 @@
+//! List and describe, for every kind alike.
+
+use axum::Json;
+use axum::extract::{Path, State};
+use helix_model::api::Page;
+use helix_model::reference::{self, Scope};
+use helix_model::view::{self, ResourceView};
+use helix_model::{AnyId, Code, Kind, Problem};
+use serde::Deserialize;
+
+use super::Api;
+use super::problem::{ApiProblem, Query};
+
+const LIMIT_DEFAULT: usize = 50;
+const LIMIT_MAX: usize = 200;
+
+#[derive(Deserialize)]
+pub(super) struct Paging {
+    limit: Option<usize>,
+    cursor: Option<String>,
+}
+
+/// `GET /v1/{plural}`: a page of a kind, within the scope.
+pub(super) async fn list(
+    State(api): State<Api>,
+    Path(kind): Path<String>,
+    Query(scope): Query<Scope>,
+    Query(paging): Query<Paging>,
+) -> Result<Json<Page>, ApiProblem> {
+    let kind = plural(&kind)?;
+    let limit = paging.limit.unwrap_or(LIMIT_DEFAULT);
+    if !(1..=LIMIT_MAX).contains(&limit) {
+        let detail = format!("limit is from 1 to {LIMIT_MAX}");
+        return Err(Problem::new(Code::InvalidArgument, detail)
+            .field("limit", "out of range")
+            .into());
+    }
+    let after = paging.cursor.as_deref().map(parse_cursor).transpose()?;
+    let state = api.engine.state();
+    let within = view::narrow(&state, &scope)?;
+    let mut items = view::list(&state, kind, within, after, limit + 1);
+    let more = items.len() > limit;
+    items.truncate(limit);
+    let next_cursor = items
+        .last()
+        .filter(|_| more)
+        .map(|last| last.id.to_string());
+    Ok(Json(Page {
+        items,
+        next_cursor,
+        position: state.position,
+    }))
+}
+
+/// `GET /v1/{plural}/{ref}`: one resource, desired and current.
+pub(super) async fn describe(
+    State(api): State<Api>,
+    Path((kind, reference)): Path<(String, String)>,
+    Query(scope): Query<Scope>,
+) -> Result<Json<ResourceView>, ApiProblem> {
+    let kind = plural(&kind)?;
+    let state = api.engine.state();
+    let id = reference::resolve(&state, kind, &reference, &scope)?;
+    let view = view::view(&state, id).ok_or_else(|| Problem::not_found(kind, &reference))?;
+    Ok(Json(view))
+}
+
+fn plural(text: &str) -> Result<Kind, Problem> {
+    let kind = Kind::ALL.into_iter().find(|kind| kind.plural() == text);
+    kind.ok_or_else(|| {
+        Problem::new(Code::NotFound, format!("there are no `{text}` in this API"))
+            .hint("docs/api.md lists every route")
+    })
+}
+
+fn parse_cursor(text: &str) -> Result<AnyId, Problem> {
+    text.parse().map_err(|_| {
+        Problem::new(
+            Code::InvalidArgument,
+            "the cursor is not one this API gave out",
+        )
+        .field("cursor", "pass `next_cursor` of the page before, unchanged")
+    })
+}

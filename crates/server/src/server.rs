@@ -1,0 +1,254 @@
+//! The server: engine, reconciler and HTTP API in one handle.
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::sync::{Arc, RwLock};
+
+use helix_image::pull::Transport;
+use helix_image::{Puller, Store};
+use helix_log::EventLog;
+use helix_model::plan::EdgeReport;
+use helix_model::{
+    Actor, Command, Id, Instance, Name, Node, Problem, instance, node, org, project,
+};
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use crate::engine::{Engine, EngineError, Origin};
+use crate::links::{EdgeLink, NodeLink};
+use crate::token::TokenHash;
+use crate::{entropy, http, observe, reconciler};
+
+/// What a server needs.
+pub struct Config {
+    /// Where the API listens.
+    pub listen: SocketAddr,
+    pub log: Arc<dyn EventLog>,
+    /// Where images that were pushed here live.
+    pub images: Store,
+    /// The one token that may do everything.
+    pub token: TokenHash,
+    pub version: String,
+}
+
+/// Why a server cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum ServerError {
+    #[error("cannot listen for the API on {address}")]
+    Listen {
+        address: SocketAddr,
+        #[source]
+        source: std::io::Error,
+    },
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    #[error("the image store cannot be used")]
+    Images(#[from] helix_image::ImageError),
+    #[error("the installation cannot be set up")]
+    Bootstrap(#[from] Problem),
+}
+
+/// Everything the HTTP handlers share.
+pub(crate) struct Shared {
+    pub engine: Engine,
+    pub images: Store,
+    pub puller: Puller,
+    pub token: TokenHash,
+    pub version: String,
+    pub nodes: RwLock<Vec<(Id<Node>, Arc<dyn NodeLink>)>>,
+    /// Turns true when the server is to end, so that streams do.
+    pub closing: watch::Receiver<bool>,
+}
+
+impl Shared {
+    /// Ends when the server is closing; for streams that would never end.
+    pub(crate) fn closed(&self) -> impl Future<Output = ()> + Send + 'static {
+        let mut closing = self.closing.clone();
+        async move {
+            let _ = closing.wait_for(|closing| *closing).await;
+        }
+    }
+}
+
+/// A running server.
+pub struct Server {
+    shared: Arc<Shared>,
+    address: SocketAddr,
+    closing: watch::Sender<bool>,
+    api: JoinHandle<()>,
+    reconciler: JoinHandle<()>,
+}
+
+impl Server {
+    /// Replays the log, makes the default org and project on first start, and
+    /// serves the API.
+    pub async fn start(config: Config) -> Result<Server, ServerError> {
+        let engine = Engine::start(config.log).await?;
+        bootstrap(&engine).await?;
+        let listener =
+            TcpListener::bind(config.listen)
+                .await
+                .map_err(|source| ServerError::Listen {
+                    address: config.listen,
+                    source,
+                })?;
+        let address = listener
+            .local_addr()
+            .map_err(|source| ServerError::Listen {
+                address: config.listen,
+                source,
+            })?;
+        let (closing, closed) = watch::channel(false);
+        let shared = Arc::new(Shared {
+            engine: engine.clone(),
+            puller: Puller::new(&config.images, &Transport::default())?,
+            images: config.images,
+            token: config.token,
+            version: config.version,
+            nodes: RwLock::default(),
+            closing: closed,
+        });
+        let api = tokio::spawn(http::serve(listener, Arc::clone(&shared)));
+        let reconciler = tokio::spawn(reconciler::run(engine));
+        Ok(Server {
+            shared,
+            address,
+            closing,
+            api,
+            reconciler,
+        })
+    }
+
+    /// Where the API listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Connects a node: enrols it on first sight and feeds it plans from now on.
+    /// `present` are the instances it has; others that should be stopped are
+    /// known to be gone by their absence.
+    pub async fn attach_node(
+        &self,
+        name: Name,
+        facts: node::Facts,
+        present: BTreeSet<Id<Instance>>,
+        link: Arc<dyn NodeLink>,
+    ) -> Result<Id<Node>, Problem> {
+        let engine = &self.shared.engine;
+        let origin = machine_origin(&name);
+        let connect = Command::ConnectNode(node::Connect {
+            name: name.clone(),
+            facts,
+        });
+        engine.submit(connect, origin).await?;
+        let state = engine.state();
+        let id = state
+            .nodes
+            .named(None, &name)
+            .map(|node| node.id)
+            .ok_or_else(|| Problem::not_found(helix_model::Kind::Node, name.as_str()))?;
+        let gone = state.instances.iter().filter(|it| {
+            it.spec.node == id
+                && it.spec.desired == instance::Desired::Stopped
+                && !present.contains(&it.id)
+        });
+        let stopped = instance::Observed {
+            phase: instance::Phase::Stopped,
+            ..Default::default()
+        };
+        for id in gone.map(|it| it.id).collect::<Vec<_>>() {
+            self.instance_reported(&name, id, stopped.clone()).await;
+        }
+        if let Ok(mut nodes) = self.shared.nodes.write() {
+            nodes.retain(|(known, _)| *known != id);
+            nodes.push((id, Arc::clone(&link)));
+        }
+        tokio::spawn(observe::feed_node(engine.clone(), id, link));
+        Ok(id)
+    }
+
+    /// Takes in what a node sees of an instance.
+    pub async fn instance_reported(
+        &self,
+        node: &Name,
+        id: Id<Instance>,
+        observed: instance::Observed,
+    ) {
+        let command = observe::instance_command(id, observed);
+        observe::report(&self.shared.engine, node.as_str(), command).await;
+    }
+
+    /// Connects the edge and feeds it plans from now on.
+    pub fn attach_edge(&self, link: Arc<dyn EdgeLink>) {
+        tokio::spawn(observe::feed_edge(self.shared.engine.clone(), link));
+    }
+
+    /// Takes in what an edge reports.
+    pub async fn edge_reported(&self, edge: &str, report: EdgeReport) {
+        for command in observe::edge_commands(report) {
+            observe::report(&self.shared.engine, edge, command).await;
+        }
+    }
+
+    /// The engine, for tests and for whoever embeds the server.
+    pub fn engine(&self) -> &Engine {
+        &self.shared.engine
+    }
+
+    /// Notes that a node is going away on purpose.
+    pub async fn detach_node(&self, node: Id<Node>, name: &Name) {
+        let command = Command::DisconnectNode(node::Disconnect { node });
+        observe::report(&self.shared.engine, name.as_str(), command).await;
+    }
+
+    /// Ends the API, its streams and the reconciler. What was acknowledged is
+    /// in the log already.
+    pub async fn shutdown(self) {
+        self.reconciler.abort();
+        self.closing.send_replace(true);
+        let _ = self.api.await;
+    }
+}
+
+/// The default org and project, which a single machine never needs to name.
+async fn bootstrap(engine: &Engine) -> Result<(), Problem> {
+    let origin = || Origin {
+        actor: Actor::System("bootstrap".to_owned()),
+        request_id: entropy::request_id(),
+        idempotency: None,
+    };
+    engine.submit(Command::CreateInstallation, origin()).await?;
+    let Ok(default) = "default".parse::<Name>() else {
+        return Ok(());
+    };
+    if engine.state().orgs.is_empty() {
+        let create = org::Create {
+            name: default.clone(),
+        };
+        engine.submit(Command::CreateOrg(create), origin()).await?;
+    }
+    let state = engine.state();
+    if let Some(org) = state
+        .orgs
+        .named(None, &default)
+        .filter(|_| state.projects.is_empty())
+    {
+        let create = project::Create {
+            org: org.id,
+            name: default,
+        };
+        engine
+            .submit(Command::CreateProject(create), origin())
+            .await?;
+    }
+    Ok(())
+}
+
+fn machine_origin(name: &Name) -> Origin {
+    Origin {
+        actor: Actor::Machine(name.to_string()),
+        request_id: entropy::request_id(),
+        idempotency: None,
+    }
+}

@@ -12,6 +12,7 @@ use std::net::Ipv6Addr;
 
 use nix::errno::Errno;
 use nix::ifaddrs::getifaddrs;
+use nix::sys::socket::SockaddrIn6;
 use rtnetlink::packet_route::route::{
     RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType,
 };
@@ -208,7 +209,7 @@ fn prefix_for(address: Ipv6Addr) -> Prefix {
     let prefix = (masked(address, PREFIX_BITS), PREFIX_BITS);
     let on_link = getifaddrs().is_ok_and(|interfaces| {
         interfaces
-            .filter_map(|it| it.address?.as_sockaddr_in6().map(|address| address.ip()))
+            .filter_map(|it| it.address?.as_sockaddr_in6().map(SockaddrIn6::ip))
             .any(|it| contains(prefix, it))
     });
     if on_link { (address, 128) } else { prefix }

@@ -29,7 +29,7 @@ pub(crate) fn endpoint(
                 .filter_map(|it| it.address())
                 .map(|it| it.to_string())
                 .collect(),
-            problem: listener.and_then(|it| it.problem()),
+            problem: listener.and_then(ListenerState::problem),
         },
     }
 }

@@ -109,15 +109,15 @@ impl<'a> Contents<'a> {
 
     fn image(&self) -> Result<Digest> {
         if let Some(written) = self.files.get("index.json") {
-            return self.from_index(&written.digest);
+            return self.indexed(&written.digest);
         }
         match self.files.get("manifest.json") {
-            Some(written) => self.from_saved(&written.digest),
+            Some(written) => self.saved(&written.digest),
             None => Err(self.invalid("it has neither `index.json` nor `manifest.json`")),
         }
     }
 
-    fn from_index(&self, digest: &Digest) -> Result<Digest> {
+    fn indexed(&self, digest: &Digest) -> Result<Digest> {
         let index: Index = self.store.read_json(digest, MANIFEST_BYTES_MAX)?;
         let entry = index
             .select(&Platform::current())
@@ -142,7 +142,7 @@ impl<'a> Contents<'a> {
     }
 
     /// Docker's own format has no manifest; one is made for it.
-    fn from_saved(&self, digest: &Digest) -> Result<Digest> {
+    fn saved(&self, digest: &Digest) -> Result<Digest> {
         let images: Vec<SavedImage> = self.store.read_json(digest, MANIFEST_BYTES_MAX)?;
         let image = images
             .first()

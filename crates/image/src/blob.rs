@@ -176,7 +176,7 @@ pub(crate) struct Temporary {
 }
 
 impl Temporary {
-    fn file(store: &Store) -> Result<(Self, File)> {
+    pub(crate) fn file(store: &Store) -> Result<(Self, File)> {
         let path = store.temporary().join(ulid::Ulid::new().to_string());
         let file = OpenOptions::new()
             .write(true)

@@ -55,7 +55,11 @@ impl Store {
         }
         let keys: HashSet<String> = reachable.iter().map(rootfs::key).collect();
         for (path, _) in old_entries(&self.rootfs_directory(), &keys, limit)? {
-            remove_tree(&path);
+            // Out of the cache in one step: a removal cut short must not leave
+            // half a tree where an image is looked for.
+            let aside = self.temporary().join(ulid::Ulid::new().to_string());
+            std::fs::rename(&path, &aside).map_err(ImageError::storage("remove", &path))?;
+            remove_tree(&aside);
             collected.root_filesystems += 1;
         }
         repository::forget_removed(self)?;

@@ -1,6 +1,10 @@
 //! Sending an image from a store to a registry: what is missing there, then
 //! the manifest.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
 use tokio_util::io::ReaderStream;
@@ -13,10 +17,11 @@ use crate::manifest::{Descriptor, Document};
 use crate::progress::{Meter, Progress};
 use crate::pull::{Transport, within};
 use crate::reference::Reference;
-use crate::remote::{Clients, Direction, Remote, retried};
+use crate::remote::{Clients, Direction, Failure, Remote, retried};
 use crate::store::{Store, mismatch};
 
 const READ_BYTES: usize = 128 * 1024;
+const REPORT_EVERY: Duration = Duration::from_millis(100);
 
 /// Uploads an image under the reference's tag, or under its digest when the
 /// reference has no tag.
@@ -63,28 +68,55 @@ async fn blob(store: &Store, remote: &Remote, blob: &Descriptor, meter: &Meter<'
     let digest = blob.digest.to_string();
     let sending = retried(|| async {
         if remote.exists("blobs", &digest).await? {
+            meter.add(blob.size);
             return Ok(None);
         }
-        let file = match store.open_blob(&blob.digest) {
-            Ok(file) => tokio::fs::File::from_std(file),
-            Err(error) => return Ok(Some(error)),
-        };
-        let stream = ReaderStream::with_capacity(file, READ_BYTES);
-        let body = reqwest::Body::wrap_stream(stream);
-        remote
-            .upload(&blob.digest, blob.size, body)
-            .await
-            .map(|()| None)
+        match store.open_blob(&blob.digest) {
+            Ok(file) => send(remote, blob, file, meter).await.map(|()| None),
+            Err(error) => Ok(Some(error)),
+        }
     });
     within(LAYER_TIMEOUT, &what, async {
         match sending.await {
-            Ok(None) => {
-                meter.add(blob.size);
-                Ok(())
-            }
+            Ok(None) => Ok(()),
             Ok(Some(error)) => Err(error),
             Err(failure) => Err(remote.explain(failure, what.clone())),
         }
     })
     .await
+}
+
+/// Uploads one blob. The body lives on its own, so what it has handed out is
+/// counted beside it and reported from here now and then.
+async fn send(
+    remote: &Remote,
+    blob: &Descriptor,
+    file: std::fs::File,
+    meter: &Meter<'_>,
+) -> Result<(), Failure> {
+    let sent = Arc::new(AtomicU64::new(0));
+    let counter = Arc::clone(&sent);
+    let stream = ReaderStream::with_capacity(tokio::fs::File::from_std(file), READ_BYTES);
+    let stream = stream.inspect_ok(move |chunk| {
+        counter.fetch_add(chunk.len() as u64, Ordering::Relaxed);
+    });
+    let body = reqwest::Body::wrap_stream(stream);
+    let mut uploading = std::pin::pin!(remote.upload(&blob.digest, blob.size, body));
+    let mut reported = 0;
+    let mut report = || {
+        let now = sent.load(Ordering::Relaxed);
+        meter.add(now - reported);
+        reported = now;
+    };
+    let outcome = loop {
+        match tokio::time::timeout(REPORT_EVERY, &mut uploading).await {
+            Ok(outcome) => break outcome,
+            Err(_) => report(),
+        }
+    };
+    report();
+    if outcome.is_err() {
+        meter.take_back(reported);
+    }
+    outcome
 }

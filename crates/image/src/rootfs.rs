@@ -5,8 +5,9 @@
 //! built aside and renamed; one task builds, others wait for it. The caller
 //! mounts it read-only or puts a writable layer above; nothing here runs it.
 
-use std::fs::File;
+use std::fs::{File, FileTimes};
 use std::path::PathBuf;
+use std::time::SystemTime;
 
 use crate::Result;
 use crate::blob::{Temporary, sync_directory};
@@ -41,7 +42,7 @@ pub async fn rootfs(store: &Store, manifest_digest: &Digest) -> Result<RootFs> {
         let manifest = store.manifest(&digest)?;
         let document = store.config(&manifest)?;
         let directory = store.rootfs_directory().join(&key);
-        if !directory.is_dir() {
+        if !refresh(&directory) {
             build(&store, &manifest, &document, &directory)?;
         }
         Ok(RootFs {
@@ -50,6 +51,13 @@ pub async fn rootfs(store: &Store, manifest_digest: &Digest) -> Result<RootFs> {
         })
     })
     .await?
+}
+
+/// Marks an unpacked image as just used, for garbage collection; false when it
+/// is not here.
+fn refresh(directory: &std::path::Path) -> bool {
+    let times = FileTimes::new().set_modified(SystemTime::now());
+    File::open(directory).is_ok_and(|directory| directory.set_times(times).is_ok())
 }
 
 /// Name of the cache entry for an image.

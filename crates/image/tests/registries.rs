@@ -2,6 +2,11 @@
 //! the embedded registry, and `skopeo` as a client nobody here wrote. One test
 //! body for both registries.
 
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test fails by panicking, helpers included"
+)]
+
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -86,16 +91,21 @@ fn installed(program: &str) -> bool {
     found
 }
 
-/// Debian's registry, keeping its content below `directory`.
+/// Debian's registry on loopback, keeping its content below `directory`.
 async fn debian_registry(directory: &Path) -> (Server, String) {
-    let port = TcpListener::bind("127.0.0.1:0")
+    start_debian_registry(directory, "127.0.0.1", "").await
+}
+
+/// `more` is added to the `http` section of its configuration.
+async fn start_debian_registry(directory: &Path, host: &str, more: &str) -> (Server, String) {
+    let port = TcpListener::bind((host, 0))
         .unwrap()
         .local_addr()
         .unwrap()
         .port();
     let config = directory.join("registry.yml");
     let text = format!(
-        "version: 0.1\nlog:\n  level: error\nstorage:\n  filesystem:\n    rootdirectory: {}\nhttp:\n  addr: 127.0.0.1:{port}\n",
+        "version: 0.1\nlog:\n  level: error\nstorage:\n  filesystem:\n    rootdirectory: {}\nhttp:\n  addr: {host}:{port}\n{more}",
         directory.join("registry").display()
     );
     std::fs::write(&config, text).unwrap();
@@ -107,7 +117,7 @@ async fn debian_registry(directory: &Path) -> (Server, String) {
         .spawn()
         .unwrap();
     let server = Server(child);
-    let address = format!("127.0.0.1:{port}");
+    let address = format!("{host}:{port}");
     let until = Instant::now() + DEADLINE;
     while tokio::net::TcpStream::connect(&address).await.is_err() {
         assert!(Instant::now() < until, "docker-registry did not start");
@@ -600,4 +610,143 @@ async fn an_index_leads_to_this_machines_image() {
         .await
         .unwrap_err();
     assert_eq!(error.code(), "image_platform_missing");
+}
+
+/// An address of this machine that is not loopback, where TLS is required.
+fn outer_address() -> Option<String> {
+    let socket = std::net::UdpSocket::bind("0.0.0.0:0").ok()?;
+    // Nothing is sent: connecting a datagram socket only picks the address.
+    socket.connect("192.0.2.1:9").ok()?;
+    let address = socket.local_addr().ok()?.ip();
+    (!address.is_loopback() && !address.is_unspecified()).then(|| address.to_string())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn registries_elsewhere_are_spoken_to_over_tls_only() {
+    if !installed("docker-registry") || !installed("openssl") {
+        return;
+    }
+    let Some(host) = outer_address() else {
+        println!("skipped: this machine has no address besides loopback");
+        return;
+    };
+    let world = World::new();
+    let path = |name: &str| world.directory.path().join(name);
+    let made = Command::new("openssl")
+        .args([
+            "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=test",
+        ])
+        .args(["-addext", &format!("subjectAltName=IP:{host}")])
+        .args(["-addext", "basicConstraints=critical,CA:FALSE"])
+        .arg("-keyout")
+        .arg(path("key.pem"))
+        .arg("-out")
+        .arg(path("certificate.pem"))
+        .output()
+        .unwrap();
+    assert!(
+        made.status.success(),
+        "{}",
+        String::from_utf8_lossy(&made.stderr)
+    );
+    let (certificate, key) = (path("certificate.pem"), path("key.pem"));
+    let tls = format!(
+        "  tls:\n    certificate: {}\n    key: {}\n",
+        certificate.display(),
+        key.display()
+    );
+    let (_server, registry) = start_debian_registry(world.directory.path(), &host, &tls).await;
+
+    let digest = world.image("private").await;
+    let reference: Reference = format!("{registry}/team/app:v1").parse().unwrap();
+    let trusting = Transport {
+        extra_roots_pem: vec![std::fs::read(certificate).unwrap()],
+        ..Transport::default()
+    };
+    let auth = Auth::Anonymous;
+    push(
+        &world.here,
+        &digest,
+        &reference,
+        &auth,
+        &trusting,
+        &NoProgress,
+    )
+    .await
+    .unwrap();
+    let puller = Puller::new(&world.there, &trusting).unwrap();
+    let pulled = puller.pull(&reference, &auth, &NoProgress).await.unwrap();
+    assert_eq!(pulled.manifest_digest, digest);
+    let error = world.puller().resolve(&reference, &auth).await.unwrap_err();
+    assert_eq!(
+        error.code(),
+        "image_pull_failed",
+        "an unknown certificate is not trusted"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn credentials_are_traded_for_a_token_of_the_right_scope() {
+    use axum::extract::{Path, Query};
+    use axum::response::IntoResponse;
+    use std::collections::HashMap;
+
+    let world = World::new();
+    let digest = world.image("token").await;
+    let (store, manifest) = (
+        world.here.clone(),
+        std::fs::read(world.here.blob_path(&digest)).unwrap(),
+    );
+    let tokens = axum::Router::new().route(
+        "/token",
+        axum::routing::get(
+            |headers: http::HeaderMap, Query(query): Query<HashMap<String, String>>| async move {
+                let known = headers
+                    .get("authorization")
+                    .is_some_and(|value| value == "Basic aGVsaXg6Y29ycmVjdCBob3JzZQ==");
+                let asked = query["scope"] == "repository:x:pull" && query["service"] == "registry";
+                if known && asked {
+                    r#"{"token":"good","expires_in":60}"#.into_response()
+                } else {
+                    http::StatusCode::UNAUTHORIZED.into_response()
+                }
+            },
+        ),
+    );
+    let realm = format!("http://{}/token", serve(tokens).await);
+    let app = axum::Router::new().route(
+        "/v2/x/{kind}/{name}",
+        axum::routing::get(
+            move |Path((kind, name)): Path<(String, String)>, headers: http::HeaderMap| async move {
+                if headers
+                    .get("authorization")
+                    .is_none_or(|value| value != "Bearer good")
+                {
+                    let challenge = format!("Bearer realm=\"{realm}\",service=\"registry\"");
+                    return (
+                        http::StatusCode::UNAUTHORIZED,
+                        [("www-authenticate", challenge)],
+                    )
+                        .into_response();
+                }
+                match kind.as_str() {
+                    "manifests" => manifest.into_response(),
+                    _ => whole(&store, name.parse().unwrap()),
+                }
+            },
+        ),
+    );
+    let reference: Reference = format!("{}/x:v1", serve(app).await).parse().unwrap();
+    let error = world
+        .puller()
+        .pull(&reference, &Auth::Anonymous, &NoProgress)
+        .await
+        .unwrap_err();
+    assert_eq!(error.code(), "registry_unauthorized");
+    let pulled = world
+        .puller()
+        .pull(&reference, &credentials(), &NoProgress)
+        .await
+        .unwrap();
+    assert_eq!(pulled.manifest_digest, digest);
 }

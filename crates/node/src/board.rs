@@ -35,7 +35,10 @@ pub(crate) struct Board {
 impl Board {
     pub(crate) fn new() -> Board {
         let known = Mutex::new(Known::default());
-        Board { known, changes: broadcast::Sender::new(CHANGES_BUFFERED) }
+        Board {
+            known,
+            changes: broadcast::Sender::new(CHANGES_BUFFERED),
+        }
     }
 
     pub(crate) fn subscribe(&self) -> broadcast::Receiver<Observation> {
@@ -43,7 +46,11 @@ impl Board {
     }
 
     pub(crate) fn current(&self) -> Vec<Observation> {
-        self.lock().all.iter().map(|(id, observed)| (*id, observed.clone())).collect()
+        self.lock()
+            .all
+            .iter()
+            .map(|(id, observed)| (*id, observed.clone()))
+            .collect()
     }
 
     /// Notes and sends what is seen of an instance, unless it is nothing new.
@@ -79,7 +86,10 @@ mod tests {
     use super::*;
 
     fn seen(phase: Phase) -> Observed {
-        Observed { phase, ..Observed::default() }
+        Observed {
+            phase,
+            ..Observed::default()
+        }
     }
 
     #[test]

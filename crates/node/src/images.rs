@@ -9,11 +9,12 @@ use std::time::Duration;
 
 use helix_image::pull::Transport;
 use helix_image::{
-    Auth, Digest, ImageConfig, ImageError, NoProgress, Puller, Reference, Store, rootfs,
+    Auth, Digest, ImageConfig, ImageError, NoProgress, Puller, Reference, RootFs, Store, rootfs,
 };
 use helix_model::Reason;
 use helix_model::api::OWN_REGISTRY;
-use serde::{Deserialize, Serialize};
+
+use tokio::sync::Semaphore;
 
 use crate::config::{Config, OwnRegistry};
 use crate::error::NodeError;
@@ -23,6 +24,14 @@ use crate::machine::chain;
 
 /// Images kept besides those in use, for rolling back without a pull.
 const KEPT_OTHERS: usize = 5;
+
+/// Uses remembered: far more than one machine runs at a time, since images in
+/// use stand between the others in the list.
+const USED_MAX: usize = 1024;
+
+/// Images being brought here at a time. Each holds a thread, and a machine's
+/// link and disk are busy with far fewer.
+const FETCHES_AT_ONCE: usize = 16;
 
 /// Younger content stays: a pull stores layers before the manifest that leads
 /// to them, and may take half an hour.
@@ -43,12 +52,10 @@ pub(crate) struct Images {
     puller: Puller,
     own: OwnRegistry,
     /// Digests as plans name them, the latest needed last.
-    used: Mutex<Vec<Used>>,
+    used: Mutex<Vec<String>>,
     used_path: PathBuf,
+    turns: Semaphore,
 }
-
-#[derive(Clone, Debug, Serialize, Deserialize)]
-struct Used(String);
 
 impl Images {
     pub(crate) fn open(config: &Config) -> Result<Images, NodeError> {
@@ -62,22 +69,49 @@ impl Images {
         let puller = Puller::new(&store, &transport).map_err(NodeError::Images)?;
         let used_path = config.images_used_path();
         let used = files::load(&used_path).ok().flatten().unwrap_or_default();
-        Ok(Images { store, puller, own, used: Mutex::new(used), used_path })
+        Ok(Images {
+            store,
+            puller,
+            own,
+            used: Mutex::new(used),
+            used_path,
+            turns: Semaphore::new(FETCHES_AT_ONCE),
+        })
     }
 
     /// Brings an image here and unpacks it. What is here already needs no
     /// network, and whoever wants the same meanwhile waits for it.
     pub(crate) async fn fetch(&self, image: &str) -> Result<Image, Refusal> {
         let (reference, auth) = self.locate(image).map_err(|error| refusal(&error))?;
-        let work = async {
-            let pulled = self.puller.pull(&reference, &auth, &NoProgress).await?;
-            rootfs(&self.store, &pulled.manifest_digest).await
-        };
-        let ready = work.await.map_err(|error| refusal(&error))?;
         if let Some(digest) = reference.digest() {
             self.note(&digest);
         }
-        Ok(Image { root: ready.path, config: ready.config })
+        let ready = self
+            .unpacked(reference, auth)
+            .await
+            .map_err(|error| refusal(&error))?;
+        Ok(Image {
+            root: ready.path,
+            config: ready.config,
+        })
+    }
+
+    /// On a thread of its own: a pull borrows in a way that keeps its future
+    /// from moving between threads.
+    async fn unpacked(&self, reference: Reference, auth: Auth) -> Result<RootFs, ImageError> {
+        let _turn = self
+            .turns
+            .acquire()
+            .await
+            .map_err(|_| ImageError::Interrupted)?;
+        let (store, puller) = (self.store.clone(), self.puller.clone());
+        let work = move || {
+            tokio::runtime::Handle::current().block_on(async {
+                let pulled = puller.pull(&reference, &auth, &NoProgress).await?;
+                rootfs(&store, &pulled.manifest_digest).await
+            })
+        };
+        tokio::task::spawn_blocking(work).await?
     }
 
     /// Removes images that are neither named here nor among the last used.
@@ -87,14 +121,18 @@ impl Images {
             .last_used()
             .iter()
             .rev()
-            .filter_map(|used| used.0.parse().ok())
+            .filter_map(|used| used.parse().ok())
             .filter(|digest| !keep.contains(digest))
             .take(KEPT_OTHERS)
             .collect();
         keep.extend(others);
         match self.store.remove_unused(&keep, COLLECT_AGE_MIN).await {
             Ok(removed) if removed.blobs > 0 => {
-                tracing::info!(blobs = removed.blobs, bytes = removed.blob_bytes, "removed images");
+                tracing::info!(
+                    blobs = removed.blobs,
+                    bytes = removed.blob_bytes,
+                    "removed images"
+                );
             }
             Ok(_) => {}
             Err(error) => tracing::warn!(error = chain(&error), "cannot remove unused images"),
@@ -103,36 +141,47 @@ impl Images {
 
     /// Where an image is today, and how to get in.
     fn locate(&self, image: &str) -> Result<(Reference, Auth), ImageError> {
-        let invalid = |source| ImageError::ReferenceInvalid { text: image.to_owned(), source };
+        let invalid = |source| ImageError::ReferenceInvalid {
+            text: image.to_owned(),
+            source,
+        };
         let reference: Reference = image.parse().map_err(invalid)?;
         if reference.registry() != OWN_REGISTRY {
             return Ok((reference, Auth::Anonymous));
         }
         let (repository, tag) = (reference.repository(), reference.tag());
-        let here = Reference::new(&self.own.host, repository, tag, reference.digest())
-            .map_err(invalid)?;
-        let auth = Auth::Basic { user: "node".to_owned(), password: self.own.token.clone() };
+        let here =
+            Reference::new(&self.own.host, repository, tag, reference.digest()).map_err(invalid)?;
+        let auth = Auth::Basic {
+            user: "node".to_owned(),
+            password: self.own.token.clone(),
+        };
         Ok((here, auth))
     }
 
     fn note(&self, digest: &Digest) {
         let name = digest.to_string();
-        let mut used = self.used.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        if used.last().is_some_and(|last| last.0 == name) {
+        let mut used = self
+            .used
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        if used.last().is_some_and(|last| *last == name) {
             return;
         }
-        used.retain(|used| used.0 != name);
-        used.push(Used(name));
-        // Twice what is ever looked at: images in use are in this list too.
-        let surplus = used.len().saturating_sub(1024);
+        used.retain(|used| *used != name);
+        used.push(name);
+        let surplus = used.len().saturating_sub(USED_MAX);
         used.drain(..surplus);
         if let Err(error) = files::store(&self.used_path, &*used) {
             tracing::warn!(error = chain(&error), "cannot note the use of an image");
         }
     }
 
-    fn last_used(&self) -> Vec<Used> {
-        self.used.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
+    fn last_used(&self) -> Vec<String> {
+        self.used
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+            .clone()
     }
 }
 
@@ -152,5 +201,9 @@ fn refusal(error: &ImageError) -> Refusal {
         "disk_full" | "image_store_failed" => Reason::RootfsBuildFailed,
         _ => Reason::ImagePullFailed,
     };
-    Refusal { reason, message: chain(error), retryable: error.retryable() }
+    Refusal {
+        reason,
+        message: chain(error),
+        retryable: error.retryable(),
+    }
 }

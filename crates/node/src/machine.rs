@@ -6,9 +6,9 @@
 use std::error::Error;
 use std::path::{Path, PathBuf};
 
+use helix_model::Reason;
 use helix_model::instance::Exit;
 use helix_model::node::Facts;
-use helix_model::Reason;
 use helix_runtime::{
     Failure, InstanceSpec, Isolation, Level, Reason as RuntimeReason, Shim, StartError, Status,
 };
@@ -35,7 +35,10 @@ impl Machine {
             .await
             .map_err(NodeError::files("probe isolation with", helix_exe))?;
         let level = match forced {
-            Some(isolation) => found.levels.iter().find(|level| level.isolation == isolation),
+            Some(isolation) => found
+                .levels
+                .iter()
+                .find(|level| level.isolation == isolation),
             None => found.best(),
         };
         let refused = |reason: &str| NodeError::Isolation {
@@ -43,9 +46,10 @@ impl Machine {
             reason: reason.to_owned(),
         };
         match level {
-            Some(level) if level.available => {
-                Ok(Machine { helix_exe: helix_exe.to_owned(), level: level.clone() })
-            }
+            Some(level) if level.available => Ok(Machine {
+                helix_exe: helix_exe.to_owned(),
+                level: level.clone(),
+            }),
             Some(level) => Err(refused(&level.reason)),
             None => Err(refused("nothing works")),
         }
@@ -74,12 +78,17 @@ impl Machine {
         spec: &InstanceSpec,
     ) -> Result<Shim, (Reason, String)> {
         clear(dir).await.map_err(|error| {
-            (Reason::WorkloadStartFailed, format!("cannot remove the last run: {error}"))
+            (
+                Reason::WorkloadStartFailed,
+                format!("cannot remove the last run: {error}"),
+            )
         })?;
-        Shim::spawn(&self.helix_exe, dir, spec).await.map_err(|error| match error {
-            StartError::Failed(failure) => (reason_of(&failure), failure.detail),
-            StartError::Io { .. } => (Reason::WorkloadStartFailed, chain(&error)),
-        })
+        Shim::spawn(&self.helix_exe, dir, spec)
+            .await
+            .map_err(|error| match error {
+                StartError::Failed(failure) => (reason_of(&failure), failure.detail),
+                StartError::Io { .. } => (Reason::WorkloadStartFailed, chain(&error)),
+            })
     }
 }
 
@@ -105,7 +114,9 @@ pub(crate) async fn ended(shim: &Shim) -> End {
     while let Some(status) = changes.recv().await {
         last = Some(status);
     }
-    last.filter(|status| status.state.is_final()).map(end_of).unwrap_or_default()
+    last.filter(|status| status.state.is_final())
+        .map(end_of)
+        .unwrap_or_default()
 }
 
 /// Ends by force what runs in the directory and removes what it left on the
@@ -139,7 +150,10 @@ fn end_of(status: Status) -> End {
         signal: exit.signal,
         oom_killed: exit.oom_killed,
     };
-    End { exit: Some(exit), memory_limit_bytes }
+    End {
+        exit: Some(exit),
+        memory_limit_bytes,
+    }
 }
 
 fn reason_of(failure: &Failure) -> Reason {

@@ -38,7 +38,11 @@ pub(crate) struct Targets {
 
 /// Probes once. The error says what was seen instead of health.
 pub(crate) async fn probe(targets: &Targets, rules: &Health) -> Result<Ports, String> {
-    let port = targets.internal.get(&rules.port).copied().unwrap_or_default();
+    let port = targets
+        .internal
+        .get(&rules.port)
+        .copied()
+        .unwrap_or_default();
     let limit = Duration::from_secs(rules.timeout_seconds.max(1));
     let mut seen: Option<Seen> = None;
     for route in &targets.routes {
@@ -52,13 +56,17 @@ pub(crate) async fn probe(targets: &Targets, rules: &Health) -> Result<Ports, St
             Err(_) => Seen::Silence(limit),
         };
         // An answer says more than a refusal on the other address family.
-        if seen.as_ref().is_none_or(|before| now.rank() >= before.rank()) {
+        if seen
+            .as_ref()
+            .is_none_or(|before| now.rank() >= before.rank())
+        {
             seen = Some(now);
         }
     }
-    Err(seen.map_or_else(|| format!("no way to reach port {port}"), |seen| {
-        seen.describe(&rules.check, port)
-    }))
+    Err(seen.map_or_else(
+        || format!("no way to reach port {port}"),
+        |seen| seen.describe(&rules.check, port),
+    ))
 }
 
 /// What a failed probe saw.
@@ -147,7 +155,9 @@ async fn status(stream: &mut TcpStream) -> io::Result<Option<u16>> {
     }
     let text = String::from_utf8_lossy(&line);
     let mut words = text.split_ascii_whitespace();
-    let http = words.next().is_some_and(|version| version.starts_with("HTTP/1."));
+    let http = words
+        .next()
+        .is_some_and(|version| version.starts_with("HTTP/1."));
     let code = words.next().and_then(|word| word.parse().ok());
     Ok(code.filter(|_| http))
 }
@@ -178,13 +188,18 @@ mod tests {
     }
 
     fn http() -> Health {
-        rules(Check::Http { path: "/ok".to_owned() })
+        rules(Check::Http {
+            path: "/ok".to_owned(),
+        })
     }
 
     fn targets(addresses: &[SocketAddr]) -> Targets {
         let name: Name = "http".parse().unwrap();
         Targets {
-            routes: addresses.iter().map(|at| Ports::from([(name.clone(), *at)])).collect(),
+            routes: addresses
+                .iter()
+                .map(|at| Ports::from([(name.clone(), *at)]))
+                .collect(),
             internal: BTreeMap::from([(name, 80)]),
             forwarded: false,
         }
@@ -205,15 +220,26 @@ mod tests {
     }
 
     async fn closed() -> SocketAddr {
-        TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap()
+        TcpListener::bind("127.0.0.1:0")
+            .await
+            .unwrap()
+            .local_addr()
+            .unwrap()
     }
 
     #[tokio::test]
     async fn the_route_that_answers_gives_the_addresses() {
-        let (closed, open) = (closed().await, server("HTTP/1.1 204 No Content\r\n\r\n").await);
+        let (closed, open) = (
+            closed().await,
+            server("HTTP/1.1 204 No Content\r\n\r\n").await,
+        );
         let answered = probe(&targets(&[closed, open]), &http()).await.unwrap();
         assert_eq!(answered.values().collect::<Vec<_>>(), [&open]);
-        assert!(probe(&targets(&[closed, open]), &rules(Check::Tcp)).await.is_ok());
+        assert!(
+            probe(&targets(&[closed, open]), &rules(Check::Tcp))
+                .await
+                .is_ok()
+        );
     }
 
     #[tokio::test]
@@ -221,12 +247,17 @@ mod tests {
         let closed = closed().await;
         let broken = server("HTTP/1.1 500 Oops\r\n\r\n").await;
         let strange = server("220 mail.example ESMTP\r\n").await;
-        let seen = async |addresses: &[SocketAddr]| {
-            probe(&targets(addresses), &http()).await.unwrap_err()
-        };
+        let seen =
+            async |addresses: &[SocketAddr]| probe(&targets(addresses), &http()).await.unwrap_err();
         assert_eq!(seen(&[closed]).await, "connection refused on port 80");
-        assert_eq!(seen(&[broken, closed]).await, "GET /ok on port 80 answered 500");
-        assert_eq!(seen(&[strange]).await, "GET /ok on port 80 was not answered in HTTP");
+        assert_eq!(
+            seen(&[broken, closed]).await,
+            "GET /ok on port 80 answered 500"
+        );
+        assert_eq!(
+            seen(&[strange]).await,
+            "GET /ok on port 80 was not answered in HTTP"
+        );
     }
 
     #[tokio::test]
@@ -242,7 +273,10 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let forwarder = tokio::spawn(async move { drop(listener.accept().await) });
-        let through = Targets { forwarded: true, ..targets(&[address]) };
+        let through = Targets {
+            forwarded: true,
+            ..targets(&[address])
+        };
         let seen = probe(&through, &rules(Check::Tcp)).await.unwrap_err();
         assert_eq!(seen, "connection refused on port 80");
         forwarder.await.unwrap();

@@ -3,9 +3,9 @@
 
 use std::path::Path;
 
+use helix_model::Name;
 use helix_model::instance::Exit;
 use helix_model::plan::InstancePlan;
-use helix_model::Name;
 use serde::{Deserialize, Serialize};
 
 use crate::error::NodeError;

@@ -23,15 +23,26 @@ use crate::sys;
 /// How long a killed process may take to disappear.
 const END_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// How long a shim gets to end by itself once its workload is dead.
+const FAREWELL_TIMEOUT: Duration = Duration::from_secs(2);
+
 /// Kills what runs of the instance in `dir` and removes its mounts, cgroup,
 /// link, root and sockets. Keeps spec, log and status; a status that claimed a
 /// live instance becomes failed with [`Reason::ShimLost`].
 pub fn cleanup(dir: &Path) -> io::Result<()> {
     let Some(mut status) = Status::load(dir)? else { return Ok(()) };
+    kill_workload(&status);
+    // Left alone, a shim whose workload is gone tidies up and reaps better than
+    // we can from outside.
+    let patience = Instant::now() + FAREWELL_TIMEOUT;
+    while status.shim.is_alive() && Instant::now() < patience {
+        std::thread::sleep(Duration::from_millis(1));
+    }
     if status.shim.is_alive() {
         end(status.shim);
+        kill_workload(&status);
     }
-    kill_workload(&status);
+    status = Status::load(dir)?.unwrap_or(status);
     let spec = InstanceSpec::load(dir).map_err(io::Error::other)?;
     remove_traces(dir, &spec, &status)?;
     if !status.state.is_final() {

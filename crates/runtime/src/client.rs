@@ -9,7 +9,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use tokio::fs::File;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::process::Command;
 use tokio::sync::mpsc;
@@ -268,8 +268,8 @@ async fn run_shim(helix_exe: &Path, dir: &Path, spec: &InstanceSpec) -> io::Resu
         .spawn()?;
     let mut line = Vec::new();
     if let Some(stdout) = child.stdout.take() {
-        // To its end: the shim closes it after one line, its starter at once.
-        tokio::io::BufReader::new(stdout).read_to_end(&mut line).await?;
+        // Ends early, without a line, only if the shim could not even begin.
+        tokio::io::BufReader::new(stdout).read_until(b'\n', &mut line).await?;
     }
     child.wait().await?;
     if line.is_empty() {

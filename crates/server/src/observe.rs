@@ -49,7 +49,7 @@ pub(crate) fn instance_command(id: Id<Instance>, observed: instance::Observed) -
     })
 }
 
-/// Sends a node its plan now and whenever it changes, until the engine is gone.
+/// Sends a node its plan now and whenever it changes; does not end by itself.
 pub(crate) async fn feed_node(engine: Engine, node: Id<Node>, link: Arc<dyn NodeLink>) {
     let mut position = engine.position();
     let mut sent: Option<NodePlan> = None;
@@ -69,7 +69,7 @@ pub(crate) async fn feed_node(engine: Engine, node: Id<Node>, link: Arc<dyn Node
     }
 }
 
-/// Sends an edge its plan now and whenever it changes, until the engine is gone.
+/// Sends an edge its plan now and whenever it changes; does not end by itself.
 pub(crate) async fn feed_edge(engine: Engine, link: Arc<dyn EdgeLink>) {
     let mut position = engine.position();
     let mut sent: Option<EdgePlan> = None;

@@ -164,7 +164,7 @@ impl Server {
             nodes.retain(|(known, _)| *known != id);
             nodes.push((id, Arc::clone(&link)));
         }
-        tokio::spawn(observe::feed_node(engine.clone(), id, link));
+        self.spawn(observe::feed_node(engine.clone(), id, link));
         Ok(id)
     }
 
@@ -181,7 +181,7 @@ impl Server {
 
     /// Connects the edge and feeds it plans from now on.
     pub fn attach_edge(&self, link: Arc<dyn EdgeLink>) {
-        tokio::spawn(observe::feed_edge(self.shared.engine.clone(), link));
+        self.spawn(observe::feed_edge(self.shared.engine.clone(), link));
     }
 
     /// Takes in what an edge reports.
@@ -189,6 +189,18 @@ impl Server {
         for command in observe::edge_commands(report) {
             observe::report(&self.shared.engine, edge, command).await;
         }
+    }
+
+    /// Runs a task until the server closes. Tasks hold the engine, and the
+    /// engine's writer lives as long as anyone does.
+    fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        let closed = self.shared.closed();
+        tokio::spawn(async move {
+            tokio::select! {
+                () = task => {}
+                () = closed => {}
+            }
+        });
     }
 
     /// The engine, for tests and for whoever embeds the server.

@@ -75,6 +75,11 @@ impl Ui {
         self.write(text.trim_end_matches('\n'))
     }
 
+    /// Help, which is text in either form.
+    pub(crate) fn help(&mut self, text: &str) -> Result<()> {
+        self.write(text.trim_end_matches('\n'))
+    }
+
     /// One item of a stream.
     pub(crate) fn item(
         &mut self,

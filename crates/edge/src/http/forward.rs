@@ -34,7 +34,7 @@ struct Answer {
 
 /// What one backend made of a request.
 enum Outcome {
-    Answered(Box<(Response<Incoming>, Exchange)>),
+    Answered(Response<Incoming>, Exchange),
     /// Another backend may have it.
     Again(Request<Upload>, Refused),
     Failed(Refused),
@@ -118,8 +118,7 @@ async fn deliver(
         let mut attempts = service.attempts();
         while let Some((upstream, work)) = attempts.next() {
             match offer(shared, &upstream, request).await {
-                Outcome::Answered(answered) => {
-                    let (response, exchange) = *answered;
+                Outcome::Answered(response, exchange) => {
                     return Ok(Answer {
                         response,
                         exchange,
@@ -158,7 +157,7 @@ async fn offer(shared: &Shared, upstream: &Upstream, mut request: Request<Upload
 
 async fn send(mut exchange: Exchange, request: Request<Upload>) -> Outcome {
     match exchange.send(request).await {
-        Ok(response) => Outcome::Answered(Box::new((response, exchange))),
+        Ok(response) => Outcome::Answered(response, exchange),
         Err(Undelivered { request, error }) => {
             tracing::debug!(%error, repeatable = request.is_some(), "no response from backend");
             match request {

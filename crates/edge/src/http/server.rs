@@ -18,8 +18,11 @@ use crate::shared::Shared;
 use crate::sockets;
 use crate::stats::Gauge;
 
-/// The largest request head, and how much of a body is read ahead of a backend.
-const BUFFER_BYTES_MAX: usize = 64 * 1024;
+/// The largest request head. Larger ones get 431.
+const HEAD_BYTES_MAX: usize = 64 * 1024;
+
+/// How much of a request is read ahead of a backend.
+const BUFFER_BYTES_MAX: usize = 2 * HEAD_BYTES_MAX;
 
 /// Accepts until the edge drains.
 pub(crate) async fn accept(shared: Arc<Shared>, listener: TcpListener) {
@@ -45,6 +48,7 @@ where
     });
     let connection = http1::Builder::new()
         .max_buf_size(BUFFER_BYTES_MAX)
+        .max_header_size(HEAD_BYTES_MAX)
         // `StrictHead` keeps time instead: the parser's limit would also end
         // connections that merely rest between requests.
         .header_read_timeout(None)

@@ -19,20 +19,20 @@ use tokio::sync::Semaphore;
 use tokio::task::{AbortHandle, JoinSet};
 
 /// An app; it and its connections die when this is dropped.
-pub struct App {
-    pub number: u128,
-    pub address: SocketAddr,
+pub(crate) struct App {
+    pub(crate) number: u128,
+    pub(crate) address: SocketAddr,
     /// Requests for `/slow` take a permit each.
-    pub gate: Arc<Semaphore>,
+    pub(crate) gate: Arc<Semaphore>,
     /// Requests that have arrived.
-    pub seen: Arc<AtomicUsize>,
+    pub(crate) seen: Arc<AtomicUsize>,
     task: AbortHandle,
 }
 
 impl App {
     /// An HTTP app: `/` names it, `/headers` tells what it was sent, `/echo`
     /// returns the body, `/slow` waits at the gate, `/upgrade` echoes bytes.
-    pub async fn http(number: u128) -> App {
+    pub(crate) async fn http(number: u128) -> App {
         let gate = Arc::new(Semaphore::new(0));
         let seen = Arc::new(AtomicUsize::new(0));
         let state = (Arc::clone(&gate), Arc::clone(&seen));
@@ -53,7 +53,7 @@ impl App {
     }
 
     /// An app that returns what it is sent, and the end of it.
-    pub async fn echo(number: u128) -> App {
+    pub(crate) async fn echo(number: u128) -> App {
         App::tcp(number, |mut stream| async move {
             let (mut reader, mut writer) = stream.split();
             let _ = tokio::io::copy(&mut reader, &mut writer).await;
@@ -63,7 +63,7 @@ impl App {
     }
 
     /// An app that does this with each connection.
-    pub async fn tcp<F: Future<Output = ()> + Send + 'static>(
+    pub(crate) async fn tcp<F: Future<Output = ()> + Send + 'static>(
         number: u128,
         serve: impl Fn(TcpStream) -> F + Send + 'static,
     ) -> App {
@@ -93,7 +93,7 @@ impl App {
         }
     }
 
-    pub fn backend(&self) -> (u128, SocketAddr) {
+    pub(crate) fn backend(&self) -> (u128, SocketAddr) {
         (self.number, self.address)
     }
 }
@@ -142,17 +142,17 @@ async fn respond(
 }
 
 /// A client's keep-alive connection.
-pub struct Client(SendRequest<Full<Bytes>>);
+pub(crate) struct Client(SendRequest<Full<Bytes>>);
 
 /// A whole response.
-pub struct Answer {
-    pub status: StatusCode,
-    pub headers: HeaderMap,
-    pub body: Bytes,
+pub(crate) struct Answer {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Bytes,
 }
 
 impl Client {
-    pub async fn connect(address: SocketAddr) -> Client {
+    pub(crate) async fn connect(address: SocketAddr) -> Client {
         let stream = TcpStream::connect(address).await.unwrap();
         let (sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
             .await
@@ -161,12 +161,12 @@ impl Client {
         Client(sender)
     }
 
-    pub async fn get(&mut self, host: &str, path: &str) -> hyper::Result<Answer> {
+    pub(crate) async fn get(&mut self, host: &str, path: &str) -> hyper::Result<Answer> {
         let request = Request::get(path).header(header::HOST, host);
         self.send(request.body(Full::default()).unwrap()).await
     }
 
-    pub async fn send(&mut self, request: Request<Full<Bytes>>) -> hyper::Result<Answer> {
+    pub(crate) async fn send(&mut self, request: Request<Full<Bytes>>) -> hyper::Result<Answer> {
         self.0.ready().await?;
         let (head, body) = self.0.send_request(request).await?.into_parts();
         let body = body.collect().await?.to_bytes();
@@ -179,7 +179,7 @@ impl Client {
 }
 
 /// One request on a connection of its own.
-pub async fn get(address: SocketAddr, host: &str, path: &str) -> Answer {
+pub(crate) async fn get(address: SocketAddr, host: &str, path: &str) -> Answer {
     Client::connect(address)
         .await
         .get(host, path)
@@ -188,7 +188,7 @@ pub async fn get(address: SocketAddr, host: &str, path: &str) -> Answer {
 }
 
 /// Sends these bytes and returns all that comes back until the end.
-pub async fn raw(address: SocketAddr, bytes: &str) -> String {
+pub(crate) async fn raw(address: SocketAddr, bytes: &str) -> String {
     let mut stream = TcpStream::connect(address).await.unwrap();
     stream.write_all(bytes.as_bytes()).await.unwrap();
     let mut answer = Vec::new();

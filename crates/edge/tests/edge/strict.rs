@@ -8,7 +8,7 @@ use tokio::net::TcpStream;
 use tokio::time::Instant;
 
 use crate::app::{App, get, raw};
-use crate::world::{World, http};
+use crate::world::{World, http, soon};
 
 /// Sends a request and expects it refused with this status.
 async fn refused(head: &str, status: u16) {
@@ -17,7 +17,8 @@ async fn refused(head: &str, status: u16) {
     world
         .apply(vec![http(1, "app.example", &[app.backend()])])
         .await;
-    let answer = raw(world.http(), head).await;
+    let answer = soon(raw(world.http(), head)).await;
+    let head = &head[..head.len().min(160)];
     assert!(
         answer.starts_with(&format!("HTTP/1.1 {status} ")),
         "{head:?}: {answer}"

@@ -12,20 +12,20 @@ use helix_model::plan::{Backend, EdgePlan, EdgeReport, EndpointPlan, Route};
 use helix_model::{Id, Instance, Timestamp};
 
 /// Longer than anything here takes, shorter than a person waits.
-pub const DEADLINE: Duration = Duration::from_secs(20);
+pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
 
 /// An edge and the version of its last plan.
-pub struct World {
-    pub edge: Edge,
+pub(crate) struct World {
+    pub(crate) edge: Edge,
     version: AtomicU64,
 }
 
 impl World {
-    pub async fn new() -> World {
+    pub(crate) async fn new() -> World {
         World::with(AnyIp::Off, None).await
     }
 
-    pub async fn with(any_ip: AnyIp, plan_file: Option<PathBuf>) -> World {
+    pub(crate) async fn with(any_ip: AnyIp, plan_file: Option<PathBuf>) -> World {
         let http_listen = vec![SocketAddr::from((Ipv6Addr::LOCALHOST, 0))];
         let config = Config {
             http_listen,
@@ -38,16 +38,16 @@ impl World {
         }
     }
 
-    pub fn http(&self) -> SocketAddr {
+    pub(crate) fn http(&self) -> SocketAddr {
         self.edge.http_addresses()[0]
     }
 
-    pub async fn apply(&self, endpoints: Vec<EndpointPlan>) -> EdgeReport {
+    pub(crate) async fn apply(&self, endpoints: Vec<EndpointPlan>) -> EdgeReport {
         self.apply_draining(endpoints, &[]).await
     }
 
     /// Applies the next plan, in which these instances are draining.
-    pub async fn apply_draining(
+    pub(crate) async fn apply_draining(
         &self,
         endpoints: Vec<EndpointPlan>,
         draining: &[u128],
@@ -64,19 +64,19 @@ impl World {
     }
 
     /// Waits for a report that fulfils the condition.
-    pub async fn report(&self, condition: impl FnMut(&EdgeReport) -> bool) -> EdgeReport {
+    pub(crate) async fn report(&self, condition: impl FnMut(&EdgeReport) -> bool) -> EdgeReport {
         let mut reports = self.edge.reports();
         let report = tokio::time::timeout(DEADLINE, reports.wait_for(condition)).await;
         report.expect("no such report in time").unwrap().clone()
     }
 }
 
-pub fn instance(number: u128) -> Id<Instance> {
+pub(crate) fn instance(number: u128) -> Id<Instance> {
     Id::new(Timestamp(1), number)
 }
 
 /// An HTTP endpoint of these instances.
-pub fn http(number: u128, host: &str, backends: &[(u128, SocketAddr)]) -> EndpointPlan {
+pub(crate) fn http(number: u128, host: &str, backends: &[(u128, SocketAddr)]) -> EndpointPlan {
     endpoint(
         number,
         Route::Http {
@@ -87,7 +87,7 @@ pub fn http(number: u128, host: &str, backends: &[(u128, SocketAddr)]) -> Endpoi
 }
 
 /// A TCP endpoint of these instances.
-pub fn tcp(
+pub(crate) fn tcp(
     number: u128,
     address: Ipv6Addr,
     port: u16,
@@ -110,7 +110,7 @@ fn endpoint(number: u128, route: Route, backends: &[(u128, SocketAddr)]) -> Endp
 }
 
 /// The only address a report gives, as something to connect to.
-pub fn only_address(report: &EdgeReport) -> SocketAddr {
+pub(crate) fn only_address(report: &EdgeReport) -> SocketAddr {
     let [endpoint] = report.endpoints.as_slice() else {
         panic!("not one endpoint: {report:?}")
     };
@@ -121,7 +121,7 @@ pub fn only_address(report: &EdgeReport) -> SocketAddr {
 }
 
 /// Fails the test instead of hanging it.
-pub async fn soon<T>(future: impl Future<Output = T>) -> T {
+pub(crate) async fn soon<T>(future: impl Future<Output = T>) -> T {
     tokio::time::timeout(DEADLINE, future)
         .await
         .expect("not in time")

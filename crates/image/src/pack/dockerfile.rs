@@ -15,6 +15,7 @@ use tokio::process::{Child, Command};
 
 use super::{BuildOutput, PackError, lines};
 use crate::archive::import_archive;
+use crate::blob::Temporary;
 use crate::digest::Digest;
 use crate::limits::BUILD_TIMEOUT;
 use crate::store::Store;
@@ -40,10 +41,9 @@ pub async fn build(
     output: &BuildOutput,
 ) -> Result<Digest, PackError> {
     let builder = Builder::find(file).await?;
-    let scratch = tempfile::tempdir_in(store.temporary())
-        .map_err(PackError::io("create a directory in", store.temporary()))?;
+    let scratch = Temporary::directory(store)?;
     let work = async {
-        let id_file = scratch.path().join("id");
+        let id_file = scratch.path.join("id");
         run(
             builder,
             &builder.build_arguments(folder, file, &id_file),
@@ -52,7 +52,7 @@ pub async fn build(
         .await?;
         let id = std::fs::read_to_string(&id_file).map_err(PackError::io("read", &id_file))?;
         let id = image_id(builder, &id)?;
-        let archive = scratch.path().join("image.tar");
+        let archive = scratch.path.join("image.tar");
         run(builder, &builder.save_arguments(&id, &archive), output).await?;
         Ok(import_archive(store, &archive).await?)
     };
@@ -216,6 +216,35 @@ impl Drop for Group {
         if let Some(leader) = self.leader {
             // It may have ended this moment; then there is nothing to kill.
             let _ = killpg(leader, Signal::SIGKILL);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::process::ExitStatusExt;
+
+    #[tokio::test]
+    async fn a_build_nobody_waits_for_ends() {
+        let mut child = Command::new("sleep")
+            .arg("1000")
+            .process_group(0)
+            .spawn()
+            .unwrap();
+        drop(Group::of(&child));
+        assert_eq!(child.wait().await.unwrap().signal(), Some(9));
+    }
+
+    #[test]
+    fn only_an_image_id_becomes_an_argument() {
+        let id = format!("sha256:{}", "a".repeat(64));
+        assert_eq!(image_id(Builder::Docker, &format!("{id}\n")).unwrap(), id);
+        for text in ["", "--privileged", "a b", "a/../b"] {
+            assert_eq!(
+                image_id(Builder::Docker, text).unwrap_err().code(),
+                "build_failed"
+            );
         }
     }
 }

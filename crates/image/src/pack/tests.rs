@@ -282,3 +282,34 @@ async fn archives_that_lie_are_refused() {
         assert_eq!(error.code(), code);
     }
 }
+
+/// With a builder that cannot work here the build must say so in its own words;
+/// with none, the error must name the packages.
+#[tokio::test]
+async fn a_dockerfile_is_built_by_what_is_installed() {
+    let world = World::new();
+    world.file("hello", b"from a Dockerfile", 0o644);
+    let dockerfile = b"FROM scratch\nCOPY hello /hello\nCMD [\"/hello\"]\n";
+    let file = world.file("Dockerfile", dockerfile, 0o644);
+    let seen = Arc::new(std::sync::Mutex::new(Vec::new()));
+    let sink = Arc::clone(&seen);
+    let output: BuildOutput = Arc::new(move |line| sink.lock().unwrap().push(line.to_owned()));
+    match dockerfile::build(&world.store, &world.folder(), &file, &output).await {
+        Ok(digest) => {
+            let unpacked = rootfs(&world.store, &digest).await.unwrap();
+            assert_eq!(unpacked.config.argv(), ["/hello"]);
+            let content = fs::read_to_string(unpacked.path.join("hello")).unwrap();
+            assert_eq!(content, "from a Dockerfile");
+            assert!(
+                !seen.lock().unwrap().is_empty(),
+                "the build output was streamed"
+            );
+        }
+        Err(error @ PackError::BuilderMissing { .. }) => {
+            println!("skipped: {error}");
+            assert!(error.hint().contains("buildah"));
+        }
+        Err(error) if !nix::unistd::geteuid().is_root() => println!("skipped: {error}"),
+        Err(error) => panic!("{error}: {:#?}", seen.lock().unwrap()),
+    }
+}

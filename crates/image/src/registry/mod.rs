@@ -12,8 +12,6 @@ mod manifests;
 mod refusal;
 pub mod repository;
 mod route;
-#[cfg(test)]
-mod tests;
 mod uploads;
 
 use std::sync::Arc;

@@ -13,6 +13,7 @@ use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
 use crate::Result;
+use crate::blob::Temporary;
 use crate::digest::Digest;
 use crate::error::ImageError;
 use crate::manifest::Document;
@@ -62,13 +63,11 @@ impl Repository {
         let directory = self.directory.join("tags");
         create_directory(&directory, 0o755)?;
         let path = directory.join(tag);
-        let failed = || ImageError::storage("write tag", &path);
-        let mut file = tempfile::NamedTempFile::new_in(self.store.temporary()).map_err(failed())?;
+        let (temporary, mut file) = Temporary::file(&self.store)?;
         file.write_all(digest.to_string().as_bytes())
-            .map_err(failed())?;
-        file.as_file().sync_all().map_err(failed())?;
-        file.persist(&path).map_err(|error| failed()(error.error))?;
-        Ok(())
+            .and_then(|()| file.sync_all())
+            .map_err(ImageError::storage("write tag", &path))?;
+        temporary.rename(&path)
     }
 
     /// All tags, sorted.

@@ -48,6 +48,7 @@ pub(super) fn start(
 ) -> Result<Pid, Failure> {
     let mut ports = Some(ports);
     sys::fork_child(|| {
+        super::fall_silent();
         let prepared = nix::sys::prctl::set_pdeathsig(Signal::SIGKILL)
             .and_then(|()| sys::reset_signals())
             .and_then(|()| sys::ignore_broken_pipes());

@@ -21,7 +21,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use nix::fcntl::{Flock, FlockArg};
 use nix::sys::signal::{SigSet, Signal};
@@ -37,6 +37,9 @@ use crate::{probe, sys};
 
 /// Argument that makes [`shim_main`] print what this machine allows.
 pub(crate) const PROBE_ARGUMENT: &str = "--probe";
+
+/// How long to wait for the directory's previous shim to go.
+const CLAIM_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Entry point for `helix shim DIR`. Call it first thing in `main`, before any
 /// thread exists, with the arguments behind `shim`.
@@ -96,9 +99,18 @@ fn run(dir: &Path, begun: Instant) -> i32 {
 }
 
 /// Holds the directory for this shim alone; two would fight over one cgroup.
+/// Waits a little: the shim of the run before may be saying its last words.
 fn claim(dir: &Path) -> Option<Flock<File>> {
-    let file = File::create(dir.join("shim.lock")).ok()?;
-    Flock::lock(file, FlockArg::LockExclusiveNonblock).ok()
+    let deadline = Instant::now() + CLAIM_TIMEOUT;
+    let mut file = File::create(dir.join("shim.lock")).ok()?;
+    loop {
+        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+            Ok(lock) => return Some(lock),
+            Err(_) if Instant::now() > deadline => return None,
+            Err((same, _)) => file = same,
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
 }
 
 /// One instance and what the shim holds of it.
@@ -172,7 +184,13 @@ fn report(status: &Status) {
     let mut stdout = std::io::stdout();
     // A spawner that has gone meanwhile finds the status file instead.
     let _ = stdout.write_all(&line).and_then(|()| stdout.write_all(b"\n")).and_then(|()| stdout.flush());
+    fall_silent();
+}
+
+/// Lets go of the spawner's standard streams, which would keep it waiting.
+fn fall_silent() {
     if let Ok(null) = File::options().read(true).write(true).open("/dev/null") {
+        // Both descriptors exist, so these cannot fail.
         let _ = nix::unistd::dup2_stdout(&null);
         let _ = nix::unistd::dup2_stderr(&null);
     }

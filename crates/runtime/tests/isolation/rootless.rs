@@ -80,7 +80,7 @@ fn container() {
         }
         assert!(!status.limits.limits_enforced && status.limits.reason.is_some());
         println!("     notes {:?}, limits {:?}", status.notes, status.limits.reason);
-        world.assert_no_traces();
+        world.assert_no_traces().await;
 
         let host = free_port();
         let spec = rootless_spec(
@@ -95,7 +95,7 @@ fn container() {
         assert_eq!((out.as_str(), exit.code), ("out 0\nno newline", 0));
         shim.stop(Duration::ZERO).await.unwrap();
         wait_for_end(&shim).await;
-        world.assert_no_traces();
+        world.assert_no_traces().await;
     });
 }
 
@@ -149,7 +149,7 @@ fn root_process() {
         let status = world.run(&spec).await;
         assert!(status.limits.limits_enforced, "{:?}", status.limits);
         assert!(status.exit.unwrap().oom_killed);
-        world.assert_no_traces();
+        world.assert_no_traces().await;
     });
 }
 

@@ -1,0 +1,117 @@
+//! What can be typed: the global flags and the list of commands.
+//!
+//! Each command's own arguments are beside its code in `commands`.
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::commands::{
+    completion, deploy, describe, doctor, events, exec, explain, kinds, logs, rollback, scale,
+    status, up, validate, version, wait,
+};
+
+/// Run apps on your own machines.
+#[derive(Debug, Parser)]
+#[command(
+    name = "helix",
+    version,
+    propagate_version = false,
+    disable_help_subcommand = true,
+    after_help = "Examples:\n  helix up examples/hello      start the platform here and run a folder\n  helix status                 what runs, and what should\n  helix deploy                 run the folder you are in\n  helix explain oom_killed     what a code means\n\nSettings: flag > HELIX_* variable > helix.toml here > saved context.\nVariables: HELIX_URL HELIX_TOKEN HELIX_ORG HELIX_PROJECT HELIX_APP HELIX_ENV HELIX_DATA_DIR HELIX_LOG"
+)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) global: GlobalArgs,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// Flags that every command takes.
+#[derive(Clone, Debug, Default, Args)]
+#[command(next_help_heading = "Global options")]
+pub(crate) struct GlobalArgs {
+    /// Org to work in
+    #[arg(long, global = true, value_name = "NAME")]
+    pub(crate) org: Option<String>,
+    /// Project to work in
+    #[arg(long, global = true, value_name = "NAME")]
+    pub(crate) project: Option<String>,
+    /// App to work on
+    #[arg(long, global = true, value_name = "NAME")]
+    pub(crate) app: Option<String>,
+    /// Env to work on
+    #[arg(long, global = true, value_name = "NAME")]
+    pub(crate) env: Option<String>,
+    /// Print one JSON document (streams: one per line) and nothing else
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    /// Answer every question with yes
+    #[arg(long, global = true)]
+    pub(crate) yes: bool,
+    /// Never ask; fail instead
+    #[arg(long, global = true)]
+    pub(crate) no_input: bool,
+    /// Address of the API
+    #[arg(long, global = true, value_name = "URL")]
+    pub(crate) url: Option<String>,
+    /// Say more about what goes wrong
+    #[arg(short, long, global = true)]
+    pub(crate) verbose: bool,
+}
+
+/// Verbs for actions, plural nouns for kinds.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    Up(up::UpArgs),
+    Deploy(deploy::DeployArgs),
+    Rollback(rollback::RollbackArgs),
+    Scale(scale::ScaleArgs),
+    Status(status::StatusArgs),
+    Logs(logs::LogsArgs),
+    Events(events::EventsArgs),
+    Exec(exec::ExecArgs),
+    Describe(describe::DescribeArgs),
+    Wait(wait::WaitArgs),
+    /// Apps: list, describe, events
+    Apps(kinds::KindArgs),
+    /// Envs: list, describe, events
+    Envs(kinds::KindArgs),
+    /// Releases: list, describe, events
+    Releases(kinds::KindArgs),
+    /// Deploys: list, describe, events
+    Deploys(kinds::KindArgs),
+    /// Instances: list, describe, events
+    Instances(kinds::KindArgs),
+    /// Endpoints: list, describe, events
+    Endpoints(kinds::KindArgs),
+    /// Projects: list, describe, events
+    Projects(kinds::KindArgs),
+    /// Orgs: list, describe, events
+    Orgs(kinds::KindArgs),
+    /// Nodes: list, describe, events
+    Nodes(kinds::KindArgs),
+    Validate(validate::ValidateArgs),
+    Explain(explain::ExplainArgs),
+    Doctor(doctor::DoctorArgs),
+    Completion(completion::CompletionArgs),
+    Version(version::VersionArgs),
+}
+
+impl Command {
+    /// Whether the result is a stream, whose documents are one line each.
+    pub(crate) fn streams(&self) -> bool {
+        match self {
+            Command::Logs(_) | Command::Exec(_) => true,
+            Command::Events(events) => events.follow,
+            Command::Apps(kind)
+            | Command::Envs(kind)
+            | Command::Releases(kind)
+            | Command::Deploys(kind)
+            | Command::Instances(kind)
+            | Command::Endpoints(kind)
+            | Command::Projects(kind)
+            | Command::Orgs(kind)
+            | Command::Nodes(kind) => kind.streams(),
+            _ => false,
+        }
+    }
+}

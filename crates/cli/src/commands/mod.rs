@@ -1,0 +1,73 @@
+//! One file per command: its arguments and what it does.
+
+pub(crate) mod completion;
+pub(crate) mod deploy;
+pub(crate) mod describe;
+pub(crate) mod doctor;
+pub(crate) mod events;
+pub(crate) mod exec;
+pub(crate) mod explain;
+pub(crate) mod kinds;
+pub(crate) mod logs;
+pub(crate) mod rollback;
+pub(crate) mod scale;
+pub(crate) mod status;
+pub(crate) mod up;
+pub(crate) mod validate;
+pub(crate) mod version;
+pub(crate) mod wait;
+
+use helix_model::Kind;
+
+use crate::args::Command;
+use crate::failure::Result;
+use crate::session::Session;
+
+/// Runs the command; the exit code of a run that did not fail.
+pub(crate) async fn dispatch(
+    session: &mut Session<'_>,
+    command: Command,
+    up: &dyn up::Up,
+) -> Result<u8> {
+    match command {
+        Command::Up(args) => up::run(session, args, up).await,
+        Command::Deploy(args) => deploy::run(session, args).await,
+        Command::Rollback(args) => rollback::run(session, args).await,
+        Command::Scale(args) => scale::run(session, args).await,
+        Command::Status(args) => status::run(session, args).await,
+        Command::Logs(args) => logs::run(session, args).await,
+        Command::Events(args) => events::run(session, args).await,
+        Command::Exec(args) => exec::run(session, args).await,
+        Command::Describe(args) => describe::run(session, args).await,
+        Command::Wait(args) => wait::run(session, args).await,
+        Command::Apps(args) => kinds::run(session, Kind::App, args).await,
+        Command::Envs(args) => kinds::run(session, Kind::Env, args).await,
+        Command::Releases(args) => kinds::run(session, Kind::Release, args).await,
+        Command::Deploys(args) => kinds::run(session, Kind::Deploy, args).await,
+        Command::Instances(args) => kinds::run(session, Kind::Instance, args).await,
+        Command::Endpoints(args) => kinds::run(session, Kind::Endpoint, args).await,
+        Command::Projects(args) => kinds::run(session, Kind::Project, args).await,
+        Command::Orgs(args) => kinds::run(session, Kind::Org, args).await,
+        Command::Nodes(args) => kinds::run(session, Kind::Node, args).await,
+        Command::Validate(args) => validate::run(session, &args),
+        Command::Explain(args) => explain::run(session, &args),
+        Command::Doctor(args) => doctor::run(session, args).await,
+        Command::Completion(args) => completion::run(session, &args),
+        Command::Version(args) => version::run(session, args).await,
+    }
+}
+
+impl Command {
+    /// Commands that work beside a saved context nobody can read.
+    pub(crate) fn works_without_context(&self) -> bool {
+        matches!(
+            self,
+            Command::Up(_)
+                | Command::Doctor(_)
+                | Command::Validate(_)
+                | Command::Explain(_)
+                | Command::Completion(_)
+                | Command::Version(_)
+        )
+    }
+}

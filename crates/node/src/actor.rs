@@ -1,0 +1,371 @@
+//! One task per instance: carries out what its [`Lifecycle`] asks for and tells
+//! it what came of it. It decides nothing itself.
+//!
+//! Everything slow runs in tasks of its own beside the loop, so that a changed
+//! plan is heard at once. Dropping the actor at any point leaves the program
+//! running, to be adopted later.
+
+use std::future::pending;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use helix_model::instance::Observed;
+use helix_model::plan::InstancePlan;
+use helix_model::{Id, Instance, Reason};
+use helix_runtime::{InstanceSpec, Isolation, Shim};
+use std::net::Ipv6Addr;
+use tokio::sync::watch;
+use tokio::task::{AbortHandle, JoinSet};
+
+use crate::address::free_loopback_port;
+use crate::boot::{self, Circumstances};
+use crate::images::Image;
+use crate::lifecycle::{self, Action, Boot, Event, Lifecycle, Memory, Refusal};
+use crate::machine::{self, chain};
+use crate::probe::{Targets, probe};
+use crate::shared::{Shared, Want, now};
+use crate::slot::Slot;
+use crate::{files, gone};
+
+/// One instance's task.
+pub(crate) struct Actor {
+    shared: Arc<Shared>,
+    id: Id<Instance>,
+    dir: PathBuf,
+    want: watch::Receiver<Want>,
+    plan: Arc<InstancePlan>,
+    network: Ipv6Addr,
+    life: Lifecycle,
+    slot: Slot,
+    /// Tell nobody: the agent is leaving.
+    quiet: bool,
+    image: Option<Image>,
+    shim: Option<Shim>,
+    targets: Arc<Targets>,
+    tasks: JoinSet<Done>,
+    fetch: Option<AbortHandle>,
+}
+
+/// What a task beside the loop came to.
+enum Done {
+    Fetched(Result<Image, Refusal>),
+    Started(Boot, Result<Shim, (Reason, String)>),
+    Event(Event),
+    Nothing,
+}
+
+impl Actor {
+    /// An actor for an instance of the plan. `slot` is what is remembered of it.
+    pub(crate) fn new(
+        shared: Arc<Shared>,
+        plan: Arc<InstancePlan>,
+        network: Ipv6Addr,
+        slot: Option<Slot>,
+        want: watch::Receiver<Want>,
+    ) -> Actor {
+        let mut slot = slot.unwrap_or_else(|| Slot::new(&plan));
+        slot.gone_at_ms = None;
+        let memory = Memory {
+            restarts: slot.restarts,
+            exit: slot.exit.clone(),
+        };
+        let isolation = shared.machine.isolation().as_str();
+        Actor {
+            id: plan.id,
+            dir: shared.config.instance_dir(plan.id),
+            life: Lifecycle::new(plan.clone(), isolation, memory),
+            shared,
+            want,
+            plan,
+            network,
+            slot,
+            quiet: false,
+            image: None,
+            shim: None,
+            targets: Arc::default(),
+            tasks: JoinSet::new(),
+            fetch: None,
+        }
+    }
+
+    /// Runs until the instance is gone, or the agent lets go of it.
+    pub(crate) async fn run(mut self) -> Id<Instance> {
+        let first = self.find().await;
+        if self.tell(first) {
+            return self.id;
+        }
+        self.want.mark_changed();
+        loop {
+            let wake = self
+                .life
+                .wake_at()
+                .map(|moment| self.shared.instant(moment));
+            let event = tokio::select! {
+                changed = self.want.changed() => match changed {
+                    Ok(()) => self.wanted(),
+                    Err(_) => return self.id,
+                },
+                Some(done) = self.tasks.join_next(), if !self.tasks.is_empty() => {
+                    match done {
+                        Ok(done) => self.absorb(done),
+                        Err(error) if error.is_cancelled() => continue,
+                        Err(error) => {
+                            tracing::error!(instance = %self.id, %error, "a task failed");
+                            continue;
+                        }
+                    }
+                }
+                () = sleep_until(wake) => Event::Tick,
+            };
+            if self.tell(event) {
+                return self.id;
+            }
+        }
+    }
+
+    /// Whether it runs already.
+    async fn find(&mut self) -> Event {
+        if let Some(shim) = machine::adopt(&self.dir).await
+            && let Ok(spec) = InstanceSpec::load(&self.dir)
+        {
+            tracing::info!(instance = %self.id, "adopted");
+            self.targets = Arc::new(boot::targets(&self.plan, &spec));
+            self.shim = Some(shim);
+            self.watch_end(1);
+            return Event::Adopted {
+                was_ready: self.slot.ready,
+            };
+        }
+        self.slot.ready = false;
+        Event::Wanted(self.plan.clone())
+    }
+
+    fn wanted(&mut self) -> Event {
+        let want = self.want.borrow_and_update().clone();
+        match want {
+            Want::Run(plan, network) => {
+                self.quiet = false;
+                (self.plan, self.network) = (plan.clone(), network);
+                Event::Wanted(plan)
+            }
+            Want::Stop => Event::Unwanted,
+            Want::Rest => {
+                self.quiet = true;
+                Event::Unwanted
+            }
+        }
+    }
+
+    fn absorb(&mut self, done: Done) -> Event {
+        match done {
+            Done::Fetched(result) => {
+                self.fetch = None;
+                Event::Fetched(result.map(|image| self.image = Some(image)))
+            }
+            Done::Started(boot, Ok(shim)) => {
+                self.shim = Some(shim);
+                self.watch_end(boot);
+                Event::Started { boot }
+            }
+            Done::Started(boot, Err((reason, message))) => Event::StartFailed {
+                boot,
+                reason,
+                message,
+            },
+            Done::Event(event) => event,
+            Done::Nothing => Event::Tick,
+        }
+    }
+
+    /// Tells the state machine and does what it asks for; true when over.
+    fn tell(&mut self, event: Event) -> bool {
+        let actions = self.life.handle(event, self.shared.moment());
+        let finished = actions.contains(&Action::Finish);
+        for action in actions {
+            self.perform(action);
+        }
+        finished
+    }
+
+    fn perform(&mut self, action: Action) {
+        match action {
+            Action::Fetch => self.fetch(),
+            Action::CancelFetch => {
+                if let Some(fetch) = self.fetch.take() {
+                    fetch.abort();
+                }
+            }
+            Action::Start { boot } => self.start(boot),
+            Action::Probe { boot } => self.probe(boot),
+            Action::Stop { grace } => self.stop(grace),
+            Action::Clear => self.clear(),
+            Action::Report(observed) => self.report(observed),
+            Action::Finish => self.finish(),
+        }
+    }
+
+    fn fetch(&mut self) {
+        let (shared, image) = (self.shared.clone(), self.plan.image.clone());
+        let fetch = async move { Done::Fetched(shared.images.fetch(&image).await) };
+        self.fetch = Some(self.tasks.spawn(fetch));
+    }
+
+    fn start(&mut self, boot: Boot) {
+        let spec = match self.spec() {
+            Ok(spec) => spec,
+            Err(failure) => {
+                self.tasks
+                    .spawn(async move { Done::Started(boot, Err(failure)) });
+                return;
+            }
+        };
+        self.targets = Arc::new(boot::targets(&self.plan, &spec));
+        let (shared, dir) = (self.shared.clone(), self.dir.clone());
+        self.tasks
+            .spawn(async move { Done::Started(boot, shared.machine.start(&dir, &spec).await) });
+    }
+
+    /// What is to be started, with everything this machine allots to it.
+    fn spec(&mut self) -> Result<InstanceSpec, (Reason, String)> {
+        let failed = |what: String| (Reason::WorkloadStartFailed, what);
+        let image = self
+            .image
+            .clone()
+            .ok_or_else(|| failed("its image is not here".to_owned()))?;
+        files::make_dir(&self.dir).map_err(|error| failed(chain(&error)))?;
+        let isolation = self.shared.machine.isolation();
+        if isolation == Isolation::Container && self.slot.ipv4_slot.is_none() {
+            self.slot.ipv4_slot = self.shared.slots().take();
+            // Before anything uses the address: after a crash of the agent it
+            // must be known to be taken.
+            self.slot
+                .store(&self.dir)
+                .map_err(|error| failed(chain(&error)))?;
+        }
+        let loopback_ports = match isolation {
+            Isolation::Container => Vec::new(),
+            _ => self.loopback_ports().map_err(|error| {
+                (
+                    Reason::NetworkSetupFailed,
+                    format!("cannot find a free loopback port: {error}"),
+                )
+            })?,
+        };
+        let here = Circumstances {
+            boot_id: self.shared.boot_id(),
+            isolation,
+            network: self.network,
+            ipv4_slot: self.slot.ipv4_slot,
+            loopback_ports,
+            resolvers: self.shared.resolvers.clone(),
+        };
+        Ok(boot::instance_spec(&self.plan, &image, &here))
+    }
+
+    fn loopback_ports(&self) -> std::io::Result<Vec<u16>> {
+        self.plan
+            .ports
+            .iter()
+            .map(|_| free_loopback_port())
+            .collect()
+    }
+
+    fn watch_end(&mut self, boot: Boot) {
+        if let Some(shim) = self.shim.clone() {
+            self.tasks.spawn(async move {
+                Done::Event(Event::Exited {
+                    boot,
+                    end: machine::ended(&shim).await,
+                })
+            });
+        }
+    }
+
+    fn probe(&mut self, boot: Boot) {
+        let Some(rules) = lifecycle::rules(&self.plan) else {
+            return;
+        };
+        let targets = self.targets.clone();
+        self.tasks.spawn(async move {
+            Done::Event(Event::Probed {
+                boot,
+                result: probe(&targets, &rules).await,
+            })
+        });
+    }
+
+    fn stop(&mut self, grace: Duration) {
+        let Some(shim) = self.shim.clone() else {
+            return;
+        };
+        let id = self.id;
+        self.tasks.spawn(async move {
+            // It may just have ended, which the watcher tells. A shim that is
+            // lost is dealt with when the grace is over.
+            if let Err(error) = shim.stop(grace).await {
+                tracing::debug!(instance = %id, error = chain(&error), "cannot ask it to stop");
+            }
+            Done::Nothing
+        });
+    }
+
+    fn clear(&mut self) {
+        let (dir, id) = (self.dir.clone(), self.id);
+        self.tasks.spawn(async move {
+            if let Err(error) = machine::clear(&dir).await {
+                tracing::error!(instance = %id, %error, "cannot remove what it left");
+            }
+            Done::Event(Event::Cleared)
+        });
+    }
+
+    fn report(&mut self, observed: Observed) {
+        tracing::debug!(
+            instance = %self.id,
+            phase = ?observed.phase,
+            message = observed.message.as_deref(),
+            "observed"
+        );
+        self.remember();
+        if !self.quiet {
+            self.shared.board.report(self.id, observed);
+        }
+    }
+
+    /// Brings the slot file up to date with the state machine.
+    fn remember(&mut self) {
+        let memory = self.life.memory();
+        let next = Slot {
+            restarts: memory.restarts,
+            exit: memory.exit.clone(),
+            ready: self.life.is_ready(),
+            ..self.slot.clone()
+        };
+        if next == self.slot || !self.dir.is_dir() {
+            return;
+        }
+        self.slot = next;
+        if let Err(error) = self.slot.store(&self.dir) {
+            tracing::warn!(instance = %self.id, error = chain(&error), "cannot note its state");
+        }
+    }
+
+    fn finish(&mut self) {
+        if self.quiet {
+            return;
+        }
+        if let Some(slot) = self.slot.ipv4_slot.take() {
+            self.shared.slots().release(slot);
+        }
+        gone::mark(&self.dir, &self.slot, now());
+    }
+}
+
+/// Sleeps until a moment, or for ever when there is none.
+async fn sleep_until(wake: Option<tokio::time::Instant>) {
+    match wake {
+        Some(wake) => tokio::time::sleep_until(wake).await,
+        None => pending().await,
+    }
+}

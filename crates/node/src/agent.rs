@@ -1,0 +1,169 @@
+//! The agent as its callers see it. Start at [`Agent::start`].
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use helix_model::api::ExecRequest;
+use helix_model::node::Facts;
+use helix_model::plan::NodePlan;
+use helix_model::{Id, Instance};
+use helix_runtime::{ExecSession, ExecSpec, Failure, Reason, ShimError};
+use tokio::sync::{Mutex, broadcast, watch};
+use tokio::task::JoinHandle;
+
+use crate::board::Observation;
+use crate::config::Config;
+use crate::error::NodeError;
+use crate::images::Images;
+use crate::logs::{self, LogQuery, LogStream};
+use crate::machine::{self, Machine, chain};
+use crate::shared::Shared;
+use crate::supervisor::{PlanSlot, Supervisor};
+use crate::{files, gone};
+
+/// How long after the last change of plan unused images are removed: starting
+/// what the plan asks for comes first.
+const COLLECT_AFTER: Duration = Duration::from_secs(60);
+
+/// What becomes of the instances when the agent ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stop {
+    /// They are stopped, within their grace. Nothing is reported: they remain
+    /// wanted and start again with the agent.
+    StopInstances,
+    /// They go on; the next agent adopts them.
+    Detach,
+}
+
+/// Makes this machine match its plan.
+pub struct Agent {
+    shared: Arc<Shared>,
+    plans: watch::Sender<PlanSlot>,
+    leave: watch::Sender<Option<Stop>>,
+    supervisor: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Agent {
+    /// Finds out what this machine can do, takes up the last plan and adopts
+    /// what runs of it. Needs no control plane.
+    pub async fn start(config: Config) -> Result<Agent, NodeError> {
+        files::make_dir(&config.instances_dir())?;
+        let machine = Machine::detect(&config.helix_exe, config.isolation).await?;
+        let images = Images::open(&config)?;
+        gone::prune(&config.instances_dir());
+        let last = last_plan(&config);
+        let (plans, plans_seen) = watch::channel(last.map(Arc::new));
+        let (leave, leave_seen) = watch::channel(None);
+        let shared = Arc::new(Shared::new(config, machine, images));
+        let supervisor = Supervisor::new(shared.clone(), plans_seen, leave_seen);
+        if shared.config.image_collect {
+            tokio::spawn(collect_images(shared.clone(), plans.subscribe()));
+        }
+        let supervisor = Mutex::new(Some(tokio::spawn(supervisor.run())));
+        Ok(Agent {
+            shared,
+            plans,
+            leave,
+            supervisor,
+        })
+    }
+
+    /// What this machine is.
+    pub fn facts(&self) -> Facts {
+        self.shared.machine.facts()
+    }
+
+    /// Takes a plan. Returns at once; a plan older than the last is ignored.
+    pub fn apply(&self, plan: NodePlan) {
+        self.plans.send_if_modified(|current| {
+            // Another node id means another control plane, whose count of
+            // versions has nothing to do with the last one's.
+            let stale = current.as_ref().is_some_and(|current| {
+                current.node == plan.node && (plan.version < current.version || **current == plan)
+            });
+            if !stale {
+                *current = Some(Arc::new(plan));
+            }
+            !stale
+        });
+    }
+
+    /// Changes of what is seen, from now on. One who lags behind misses some
+    /// and must read [`Agent::current`] again.
+    pub fn observations(&self) -> broadcast::Receiver<Observation> {
+        self.shared.board.subscribe()
+    }
+
+    /// What is seen of every instance now, lately stopped ones included. One
+    /// that is absent and not pending is gone.
+    pub fn current(&self) -> Vec<Observation> {
+        self.shared.board.current()
+    }
+
+    /// Runs a command inside an instance; returns once it runs.
+    pub async fn exec(
+        &self,
+        instance: Id<Instance>,
+        request: ExecRequest,
+    ) -> Result<ExecSession, NodeError> {
+        let dir = self.shared.config.instance_dir(instance);
+        let shim = machine::adopt(&dir)
+            .await
+            .ok_or(NodeError::NotRunning(instance))?;
+        let spec = ExecSpec {
+            argv: request.command,
+            env: request.env,
+            tty: request.tty,
+            cols: request.cols,
+            rows: request.rows,
+            ..ExecSpec::default()
+        };
+        shim.exec(&spec).await.map_err(|error| match error {
+            ShimError::Refused(failure) if failure.reason == Reason::NotRunning => {
+                NodeError::NotRunning(instance)
+            }
+            ShimError::Refused(failure) => NodeError::Exec(failure),
+            ShimError::Io { .. } => NodeError::Exec(Failure::new(Reason::ShimLost, chain(&error))),
+        })
+    }
+
+    /// The output of instances, merged in the order of time. Unknown ones have
+    /// none; those that are gone have it as long as their directory is kept.
+    pub fn logs(&self, instances: &[Id<Instance>], query: LogQuery) -> LogStream {
+        logs::read(&self.shared, instances, query)
+    }
+
+    /// Ends the agent. Safe to call twice.
+    pub async fn shutdown(&self, mode: Stop) {
+        self.leave.send_replace(Some(mode));
+        if let Some(supervisor) = self.supervisor.lock().await.take()
+            && let Err(error) = supervisor.await
+        {
+            tracing::error!(%error, "the supervisor failed");
+        }
+    }
+}
+
+fn last_plan(config: &Config) -> Option<NodePlan> {
+    files::load(&config.plan_path()).unwrap_or_else(|error| {
+        // Nothing is judged until a plan arrives, so nothing is lost.
+        tracing::warn!(error = chain(&error), "waiting for a new plan");
+        None
+    })
+}
+
+async fn collect_images(shared: Arc<Shared>, mut plans: watch::Receiver<PlanSlot>) {
+    while plans.changed().await.is_ok() {
+        while let Ok(changed) = tokio::time::timeout(COLLECT_AFTER, plans.changed()).await {
+            if changed.is_err() {
+                return;
+            }
+        }
+        let in_use: Vec<String> = shared
+            .live()
+            .values()
+            .map(|plan| plan.image.clone())
+            .collect();
+        shared.images.collect(&in_use).await;
+    }
+}

@@ -1,0 +1,193 @@
+//! The world of the API tests.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use futures::StreamExt;
+use futures::stream::BoxStream;
+use helix_image::{ComposeFile, ComposeLayer, FileSource, ImageConfig, Store, compose};
+use helix_log::SqliteLog;
+use helix_model::instance::{Desired, Observed, Phase};
+use helix_model::plan::NodePlan;
+use helix_model::{Id, Instance, Name, node};
+use helix_server::links::{Exec, ExecRefused, ExecSession, LogQuery, LogRecord, NodeLink};
+use helix_server::{Config, Server, Token};
+use reqwest::{Method, RequestBuilder, Response};
+use serde_json::{Value, json};
+use tokio::sync::watch;
+
+/// Longest any condition may take to come true.
+const DEADLINE: Duration = Duration::from_secs(20);
+
+pub(crate) struct World {
+    /// An image that was pushed to the server's own registry.
+    pub image: String,
+    server: Server,
+    log: Arc<SqliteLog>,
+    token: Token,
+    plans: watch::Receiver<Option<NodePlan>>,
+    dir: tempfile::TempDir,
+}
+
+/// A node that keeps the plan it is given and does nothing.
+struct IdleNode(watch::Sender<Option<NodePlan>>);
+
+#[async_trait]
+impl NodeLink for IdleNode {
+    fn apply(&self, plan: NodePlan) {
+        self.0.send_replace(Some(plan));
+    }
+
+    fn logs(&self, _query: LogQuery) -> BoxStream<'static, LogRecord> {
+        futures::stream::empty().boxed()
+    }
+
+    async fn exec(&self, _: Id<Instance>, _: Exec) -> Result<ExecSession, ExecRefused> {
+        Err(ExecRefused { message: "this node runs nothing".to_owned(), not_running: true })
+    }
+}
+
+impl World {
+    pub(crate) async fn new() -> World {
+        // Another test of this process may have been first; either will do.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let dir = tempfile::tempdir().unwrap();
+        World::at(dir, Token::fresh()).await
+    }
+
+    /// Stops the server and starts it again on the same files.
+    pub(crate) async fn restarted(self) -> World {
+        let World { server, log, token, dir, .. } = self;
+        server.shutdown().await;
+        // The engine's writer ends when its last handle is gone; until then the
+        // log's directory is in use.
+        let log = wait_sole_owner(log).await;
+        log.close().await.unwrap();
+        World::at(dir, token).await
+    }
+
+    async fn at(dir: tempfile::TempDir, token: Token) -> World {
+        let images = Store::open(&dir.path().join("images")).unwrap();
+        let image = push(&images).await;
+        let log = Arc::new(open_log(dir.path()).await);
+        let server = Server::start(Config {
+            listen: "127.0.0.1:0".parse().unwrap(),
+            log: log.clone(),
+            images,
+            token: token.hash(),
+            version: "0.0.0".to_owned(),
+        })
+        .await
+        .unwrap();
+        let (sender, plans) = watch::channel(None);
+        let facts = node::Facts {
+            version: "0.0.0".to_owned(),
+            cpus: 2,
+            memory_bytes: 16 << 30,
+            isolation: "process".to_owned(),
+            isolation_reason: "pretended".to_owned(),
+            isolation_advice: None,
+        };
+        let link = Arc::new(IdleNode(sender));
+        server.attach_node(node_name(), facts, BTreeSet::new(), link).await.unwrap();
+        World { image, server, log, token, plans, dir }
+    }
+
+    pub(crate) fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.server.address())
+    }
+
+    pub(crate) fn authorized(&self, method: Method, path: &str) -> RequestBuilder {
+        let http = reqwest::Client::new();
+        http.request(method, self.url(path)).bearer_auth(self.token.reveal())
+    }
+
+    pub(crate) async fn try_get(&self, path: &str) -> (u16, Value) {
+        let response = self.authorized(Method::GET, path).send().await.unwrap();
+        (response.status().as_u16(), response.json().await.unwrap())
+    }
+
+    pub(crate) async fn get(&self, path: &str) -> Value {
+        let (status, body) = self.try_get(path).await;
+        assert_eq!(status, 200, "{path}: {body}");
+        body
+    }
+
+    pub(crate) async fn follow(&self, path: &str) -> Response {
+        self.authorized(Method::GET, path).send().await.unwrap()
+    }
+
+    pub(crate) async fn post(&self, path: &str, body: &Value, key: &str) -> (u16, Value) {
+        let request = self.authorized(Method::POST, path).header("idempotency-key", key);
+        let response = request.json(body).send().await.unwrap();
+        (response.status().as_u16(), response.json().await.unwrap())
+    }
+
+    pub(crate) async fn deploy(&self, app: &str, key: &str) -> Value {
+        let (status, receipt) =
+            self.post("/v1/deploys", &deploy_body(app, &self.image), key).await;
+        assert_eq!(status, 200, "{receipt}");
+        receipt
+    }
+
+    /// Reports a phase for every instance that should run, until none is left.
+    pub(crate) async fn report_all(&self, phase: Phase) {
+        self.wait_plan(|plan| !plan.instances.is_empty()).await;
+        loop {
+            let state = self.server.engine().state();
+            let next = state.instances.iter().find(|it| {
+                it.spec.desired == Desired::Running && it.status.observed.phase != phase
+            });
+            let Some(id) = next.map(|it| it.id) else { return };
+            let observed = Observed { phase, ..Observed::default() };
+            self.server.instance_reported(&node_name(), id, observed).await;
+        }
+    }
+
+    pub(crate) async fn wait_plan(&self, is_wanted: impl Fn(&NodePlan) -> bool) {
+        let mut plans = self.plans.clone();
+        let wanted = plans.wait_for(|plan| plan.as_ref().is_some_and(&is_wanted));
+        tokio::time::timeout(DEADLINE, wanted).await.expect("the plan never came").unwrap();
+    }
+}
+
+async fn open_log(dir: &Path) -> SqliteLog {
+    SqliteLog::open(&dir.join("log")).await.unwrap()
+}
+
+async fn wait_sole_owner(log: Arc<SqliteLog>) -> SqliteLog {
+    let deadline = tokio::time::Instant::now() + DEADLINE;
+    let mut log = log;
+    loop {
+        match Arc::try_unwrap(log) {
+            Ok(sole) => return sole,
+            Err(shared) => {
+                assert!(tokio::time::Instant::now() < deadline, "the log is still in use");
+                log = shared;
+                tokio::task::yield_now().await;
+            }
+        }
+    }
+}
+
+fn node_name() -> Name {
+    "here".parse().unwrap()
+}
+
+async fn push(images: &Store) -> String {
+    let source = FileSource::Bytes(b"hello".to_vec());
+    let file = ComposeFile { path: "/app".to_owned(), source, mode: 0o644 };
+    let layers = vec![ComposeLayer::Files(vec![file])];
+    let digest = compose(images, layers, ImageConfig::default()).await.unwrap();
+    format!("helix.internal/default/default/shop@{digest}")
+}
+
+pub(crate) fn deploy_body(app: &str, image: &str) -> Value {
+    json!({
+        "org": "default", "project": "default", "app": app, "env": "production",
+        "image": image,
+    })
+}

@@ -108,7 +108,7 @@ impl Edge {
     /// Stops accepting, gives open connections and requests `grace` to end, then
     /// closes what is left and removes every trace from the machine.
     pub async fn shutdown(mut self, grace: Duration) {
-        self.shared.draining.cancel();
+        self.shared.draining.enter();
         let _ = self.requests.send(Request::Stop).await;
         let _ = (&mut self.director).await;
         self.shared.tasks.close();
@@ -116,7 +116,7 @@ impl Edge {
             .await
             .is_err()
         {
-            self.shared.closing.cancel();
+            self.shared.closing.enter();
             self.shared.tasks.wait().await;
         }
     }
@@ -124,7 +124,7 @@ impl Edge {
 
 impl Drop for Edge {
     fn drop(&mut self) {
-        self.shared.draining.cancel();
-        self.shared.closing.cancel();
+        self.shared.draining.enter();
+        self.shared.closing.enter();
     }
 }

@@ -245,12 +245,17 @@ impl Puller {
     fn checked_config(&self, reference: &Reference, manifest: &Manifest) -> Result<ImageConfig> {
         let document = self.store.config(manifest)?;
         let wanted = Platform::current();
+        // Old tools leave either out; what is not said does not contradict.
+        let said = |text: &str, unsaid: &str| match text {
+            "" => unsaid.to_owned(),
+            text => text.to_owned(),
+        };
         let offered = Platform {
-            architecture: document.architecture.clone(),
-            os: document.os.clone(),
+            architecture: said(&document.architecture, &wanted.architecture),
+            os: said(&document.os, &wanted.os),
             variant: None,
         };
-        if !document.architecture.is_empty() && offered != wanted {
+        if offered != wanted {
             return Err(ImageError::PlatformMissing {
                 reference: reference.to_string(),
                 wanted,

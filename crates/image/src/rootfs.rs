@@ -16,7 +16,7 @@ use crate::digest::Digest;
 use crate::error::ImageError;
 use crate::manifest::Manifest;
 use crate::store::{Store, mismatch};
-use crate::unpack::{Budget, Unpacker};
+use crate::unpack::{Budget, Unpacker, create_open_directory};
 
 /// Part of the cache key; raise it when unpacking gives different results.
 const FORMAT_VERSION: &str = "1";
@@ -86,7 +86,7 @@ fn build(
     }
     let temporary = Temporary::directory(store)?;
     let root = temporary.path.join("root");
-    std::fs::create_dir(&root).map_err(ImageError::storage("create", &root))?;
+    create_open_directory(&root).map_err(ImageError::storage("create", &root))?;
     let mut budget = Budget::default();
     let unpacker = Unpacker::new(&root).map_err(ImageError::storage("open", &root))?;
     for (layer, diff_id) in manifest.layers.iter().zip(diff_ids) {
@@ -99,7 +99,11 @@ fn build(
         }
     }
     flush(&temporary.path)?;
-    temporary.rename(directory)?;
+    match temporary.rename(directory) {
+        // Another process with the same store was first; its tree is as good.
+        Err(_) if directory.is_dir() => {}
+        outcome => outcome?,
+    }
     sync_directory(&store.rootfs_directory())
 }
 

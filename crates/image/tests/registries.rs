@@ -2,6 +2,7 @@
 //! the embedded registry, and `skopeo` as a client nobody here wrote. One test
 //! body for both registries.
 
+#![allow(clippy::print_stdout, reason = "skipped tests say so")]
 #![allow(
     clippy::unwrap_used,
     reason = "a test fails by panicking, helpers included"

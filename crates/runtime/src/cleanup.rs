@@ -30,7 +30,9 @@ const FAREWELL_TIMEOUT: Duration = Duration::from_secs(2);
 /// link, root and sockets. Keeps spec, log and status; a status that claimed a
 /// live instance becomes failed with [`Reason::ShimLost`].
 pub fn cleanup(dir: &Path) -> io::Result<()> {
-    let Some(mut status) = Status::load(dir)? else { return Ok(()) };
+    let Some(mut status) = Status::load(dir)? else {
+        return Ok(());
+    };
     kill_workload(&status);
     // Left alone, a shim whose workload is gone tidies up and reaps better than
     // we can from outside.
@@ -48,7 +50,10 @@ pub fn cleanup(dir: &Path) -> io::Result<()> {
     if !status.state.is_final() {
         status.state = State::Failed;
         status.finished_at_ms = Some(sys::now_ms());
-        status.failure = Some(Failure::new(Reason::ShimLost, "the shim ended without a report"));
+        status.failure = Some(Failure::new(
+            Reason::ShimLost,
+            "the shim ended without a report",
+        ));
     }
     status.cgroup = None;
     status.store(dir)
@@ -60,7 +65,9 @@ pub(crate) fn kill_workload(status: &Status) {
     if let Some(cgroup) = &status.cgroup {
         cgroup.kill_all();
     }
-    let Some(workload) = status.workload else { return };
+    let Some(workload) = status.workload else {
+        return;
+    };
     // A session keeps its number while any member lives, so the number cannot
     // mean somebody else as long as a member is found by it.
     let in_session = |pid: &i32| sys::process_session(*pid) == Some(workload.pid);
@@ -75,9 +82,39 @@ pub(crate) fn kill_workload(status: &Status) {
         return;
     }
     end(workload);
-    for pid in sys::all_pids().into_iter().filter(in_session).filter(started_after) {
+    for pid in sys::all_pids()
+        .into_iter()
+        .filter(in_session)
+        .filter(started_after)
+    {
         // Gone already is what we want.
         let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+    }
+}
+
+/// Kills the children of this process, apart from `kept`, until none is left: a
+/// killed child's own children become ours in turn.
+pub(crate) fn kill_children_except(kept: &[Pid]) {
+    let me = std::process::id().cast_signed();
+    let deadline = Instant::now() + END_TIMEOUT;
+    while Instant::now() < deadline {
+        let ours = |pid: &i32| sys::process_parent(*pid) == Some(me);
+        let spared = |pid: &i32| kept.contains(&Pid::from_raw(*pid));
+        let alive = |pid: &i32| sys::process_start_ticks(*pid).is_some();
+        let pids = sys::all_pids().into_iter();
+        let children: Vec<i32> = pids
+            .filter(ours)
+            .filter(alive)
+            .filter(|pid| !spared(pid))
+            .collect();
+        if children.is_empty() {
+            return;
+        }
+        for pid in children {
+            // Gone already is what we want.
+            let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+        }
+        std::thread::sleep(Duration::from_millis(1));
     }
 }
 

@@ -4,11 +4,11 @@
 //! Async, since an agent holds many. It must not know plans.
 
 use std::io;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
-use tokio::fs::File;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::process::Command;
@@ -18,7 +18,7 @@ use crate::exec::ExecSession;
 use crate::failure::{Failure, Reason};
 use crate::protocol::{Decoder, Frame, FrameError, FrameKind, Request, SOCKET};
 use crate::spec::{ExecSpec, InstanceSpec};
-use crate::status::{State, Status};
+use crate::status::{ProcessRef, State, Status};
 use crate::sys;
 
 /// Longest a start may take before the shim itself gives up; see its launcher's
@@ -67,7 +67,10 @@ pub enum ShimError {
 
 impl ShimError {
     pub(crate) fn io(dir: &Path, source: impl Into<io::Error>) -> Self {
-        Self::Io { dir: dir.to_owned(), source: source.into() }
+        Self::Io {
+            dir: dir.to_owned(),
+            source: source.into(),
+        }
     }
 
     /// The refusal's reason, if it was one.
@@ -99,14 +102,19 @@ impl Shim {
         spec: &InstanceSpec,
     ) -> Result<Self, StartError> {
         spec.check().map_err(StartError::Failed)?;
-        let failed = |source: io::Error| StartError::Io { dir: dir.to_owned(), source };
+        let failed = |source: io::Error| StartError::Io {
+            dir: dir.to_owned(),
+            source,
+        };
         let status = tokio::time::timeout(SPAWN_TIMEOUT, run_shim(helix_exe, dir, spec))
             .await
             .map_err(|_| failed(io::ErrorKind::TimedOut.into()))?
             .map_err(failed)?;
         match status.failure {
             Some(failure) => Err(StartError::Failed(failure)),
-            None => Ok(Self { dir: dir.to_owned() }),
+            None => Ok(Self {
+                dir: dir.to_owned(),
+            }),
         }
     }
 
@@ -116,14 +124,18 @@ impl Shim {
     pub async fn adopt(dir: &Path) -> Result<Option<Self>, ShimError> {
         let status = Status::load(dir).map_err(|error| ShimError::io(dir, error))?;
         let alive = status.is_some_and(|s| !s.state.is_final() && s.shim.is_alive());
-        let shim = Self { dir: dir.to_owned() };
+        let shim = Self {
+            dir: dir.to_owned(),
+        };
         if !alive {
             return Ok(None);
         }
         // Alive and answering are different things.
         match shim.status().await {
             Ok(_) => Ok(Some(shim)),
-            Err(_) if Status::load(dir).is_ok_and(|s| s.is_none_or(|s| s.state.is_final())) => Ok(None),
+            Err(_) if Status::load(dir).is_ok_and(|s| s.is_none_or(|s| s.state.is_final())) => {
+                Ok(None)
+            }
             Err(error) => Err(error),
         }
     }
@@ -153,7 +165,10 @@ impl Shim {
             Ok(connection) => connection,
             Err(error) => {
                 // It may have ended just now, which is what a watcher wants to know.
-                let last = Status::load(&self.dir).ok().flatten().filter(|s| s.state.is_final());
+                let last = Status::load(&self.dir)
+                    .ok()
+                    .flatten()
+                    .filter(|s| s.state.is_final());
                 let last = last.ok_or(error)?;
                 // The channel is new, so there is room.
                 let _ = sender.try_send(last);
@@ -164,7 +179,9 @@ impl Shim {
         tokio::spawn(async move {
             let mut last = State::Starting;
             while let Ok(Some(frame)) = connection.receive().await {
-                let Ok(status) = serde_json::from_slice::<Status>(&frame.payload) else { break };
+                let Ok(status) = serde_json::from_slice::<Status>(&frame.payload) else {
+                    break;
+                };
                 last = status.state;
                 if sender.send(status).await.is_err() || last.is_final() {
                     return;
@@ -207,21 +224,26 @@ impl Shim {
     /// process. `None` when nothing can be measured.
     pub async fn memory_bytes(&self) -> Result<Option<u64>, ShimError> {
         let status = self.status().await?;
-        let counted = status.cgroup.as_ref().and_then(crate::cgroup::Cgroup::memory_bytes);
-        Ok(counted.or_else(|| resident_bytes(status.workload.filter(|w| w.is_alive())?.pid)))
+        let counted = status
+            .cgroup
+            .as_ref()
+            .and_then(crate::cgroup::Cgroup::memory_bytes);
+        Ok(counted.or_else(|| resident_bytes(status.workload.filter(ProcessRef::is_alive)?.pid)))
     }
 
     /// One request, one answer.
     async fn ask(&self, request: &Request) -> Result<Frame, ShimError> {
         let answer = async {
             let mut connection = self.connect(request).await?;
-            connection.receive().await.map_err(|error| ShimError::io(&self.dir, error))
+            connection
+                .receive()
+                .await
+                .map_err(|error| ShimError::io(&self.dir, error))
         };
         let answer = tokio::time::timeout(ANSWER_TIMEOUT, answer)
             .await
             .map_err(|_| ShimError::io(&self.dir, io::ErrorKind::TimedOut))??;
-        let frame =
-            answer.ok_or_else(|| ShimError::io(&self.dir, io::ErrorKind::UnexpectedEof))?;
+        let frame = answer.ok_or_else(|| ShimError::io(&self.dir, io::ErrorKind::UnexpectedEof))?;
         match frame.kind {
             FrameKind::Failed => Err(ShimError::Refused(self.parse(&frame.payload)?)),
             _ => Ok(frame),
@@ -232,11 +254,17 @@ impl Shim {
         let open = async {
             let folder = std::fs::File::open(&self.dir)?;
             let stream = UnixStream::connect(sys::short_path(&folder, SOCKET)).await?;
-            let mut connection = Connection { stream, decoder: Decoder::default() };
-            connection.send(&Frame::json(FrameKind::Request, request)).await?;
+            let mut connection = Connection {
+                stream,
+                decoder: Decoder::default(),
+            };
+            connection
+                .send(&Frame::json(FrameKind::Request, request))
+                .await?;
             Ok(connection)
         };
-        open.await.map_err(|error: io::Error| ShimError::io(&self.dir, error))
+        open.await
+            .map_err(|error: io::Error| ShimError::io(&self.dir, error))
     }
 
     fn parse<T: serde::de::DeserializeOwned>(&self, json: &[u8]) -> Result<T, ShimError> {
@@ -248,14 +276,11 @@ impl Shim {
 async fn run_shim(helix_exe: &Path, dir: &Path, spec: &InstanceSpec) -> io::Result<Status> {
     tokio::fs::create_dir_all(dir).await?;
     let dir = tokio::fs::canonicalize(dir).await?;
+    // The environment and the log may hold secrets.
+    tokio::fs::set_permissions(&dir, PermissionsExt::from_mode(0o700)).await?;
     let json = serde_json::to_vec_pretty(spec)?;
     let path = dir.join(InstanceSpec::FILE);
-    let mut file = File::create(&path).await?;
-    // The environment may hold secrets.
-    let private = std::os::unix::fs::PermissionsExt::from_mode(0o600);
-    file.set_permissions(private).await?;
-    file.write_all(&json).await?;
-    file.flush().await?;
+    tokio::fs::write(&path, json).await?;
     let complaints = std::fs::File::create(dir.join("shim.log"))?;
     let mut child = Command::new(helix_exe)
         .arg("shim")
@@ -269,7 +294,9 @@ async fn run_shim(helix_exe: &Path, dir: &Path, spec: &InstanceSpec) -> io::Resu
     let mut line = Vec::new();
     if let Some(stdout) = child.stdout.take() {
         // Ends early, without a line, only if the shim could not even begin.
-        tokio::io::BufReader::new(stdout).read_until(b'\n', &mut line).await?;
+        tokio::io::BufReader::new(stdout)
+            .read_until(b'\n', &mut line)
+            .await?;
     }
     child.wait().await?;
     if line.is_empty() {
@@ -282,7 +309,9 @@ async fn run_shim(helix_exe: &Path, dir: &Path, spec: &InstanceSpec) -> io::Resu
 
 fn resident_bytes(pid: i32) -> Option<u64> {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmRSS:"))?;
     let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
     Some(kib << 10)
 }

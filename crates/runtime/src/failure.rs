@@ -51,7 +51,9 @@ impl Reason {
     #[must_use]
     pub fn hint(self) -> Option<&'static str> {
         match self {
-            Self::IsolationUnavailable => Some("`helix doctor` shows which isolation levels work here"),
+            Self::IsolationUnavailable => {
+                Some("`helix doctor` shows which isolation levels work here")
+            }
             Self::ImageNeedsNamespaces => Some(
                 "run as root or enable user namespaces; process isolation runs static executables only",
             ),
@@ -74,7 +76,10 @@ pub struct Failure {
 impl Failure {
     /// A failure with its detail already worded.
     pub fn new(reason: Reason, detail: impl Into<String>) -> Self {
-        Self { reason, detail: detail.into() }
+        Self {
+            reason,
+            detail: detail.into(),
+        }
     }
 
     /// A failed operation on a path: `verb path: error`.

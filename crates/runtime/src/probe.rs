@@ -66,7 +66,10 @@ pub async fn probe(helix_exe: &Path) -> io::Result<Capabilities> {
         .output()
         .await?;
     if !output.status.success() {
-        return Err(io::Error::other(format!("the isolation probe ended with {}", output.status)));
+        return Err(io::Error::other(format!(
+            "the isolation probe ended with {}",
+            output.status
+        )));
     }
     Ok(serde_json::from_slice(&output.stdout)?)
 }
@@ -96,7 +99,10 @@ fn probe_here() -> Capabilities {
 }
 
 fn try_cgroup() -> (Option<Cgroup>, Limits) {
-    let resources = Resources { memory_bytes: Some(64 << 20), ..Resources::default() };
+    let resources = Resources {
+        memory_bytes: Some(64 << 20),
+        ..Resources::default()
+    };
     Cgroup::create(&format!("probe-{}", std::process::id()), &resources)
 }
 
@@ -119,9 +125,17 @@ fn container(limits: &Limits) -> Level {
         return level(false, "running as a plain user".into(), Some(advice));
     }
     match try_in_child(|| try_jail(false).and_then(|()| try_link())) {
-        Ok(()) => level(true, format!("namespaces, overlay root, own address; {}", limits_note(limits)), None),
+        Ok(()) => level(
+            true,
+            format!(
+                "namespaces, overlay root, own address; {}",
+                limits_note(limits)
+            ),
+            None,
+        ),
         Err(problem) => {
-            let advice = "this looks like a container without privileges; allow SYS_ADMIN and NET_ADMIN";
+            let advice =
+                "this looks like a container without privileges; allow SYS_ADMIN and NET_ADMIN";
             level(false, problem, Some(advice))
         }
     }
@@ -136,7 +150,12 @@ fn rootless(limits: &Limits) -> Level {
         }
         Err(problem) => (false, problem, user_namespace_advice()),
     };
-    Level { isolation: Isolation::ContainerRootless, available, reason, advice }
+    Level {
+        isolation: Isolation::ContainerRootless,
+        available,
+        reason,
+        advice,
+    }
 }
 
 fn process() -> Level {
@@ -151,8 +170,16 @@ fn process() -> Level {
 /// The switches known to turn user namespaces off.
 fn user_namespace_advice() -> Option<String> {
     let switches = [
-        ("/proc/sys/kernel/unprivileged_userns_clone", "0", "kernel.unprivileged_userns_clone=1"),
-        ("/proc/sys/user/max_user_namespaces", "0", "user.max_user_namespaces=15000"),
+        (
+            "/proc/sys/kernel/unprivileged_userns_clone",
+            "0",
+            "kernel.unprivileged_userns_clone=1",
+        ),
+        (
+            "/proc/sys/user/max_user_namespaces",
+            "0",
+            "user.max_user_namespaces=15000",
+        ),
         (
             "/proc/sys/kernel/apparmor_restrict_unprivileged_userns",
             "1",
@@ -167,7 +194,12 @@ fn user_namespace_advice() -> Option<String> {
 
 /// Enters what a container start enters, mounts what it mounts.
 fn try_jail(rootless: bool) -> Result<(), String> {
-    let user = User { uid: 0, gid: 0, groups: Vec::new(), home: "/".into() };
+    let user = User {
+        uid: 0,
+        gid: 0,
+        groups: Vec::new(),
+        home: "/".into(),
+    };
     jail::enter_new_namespaces(rootless, &user).map_err(|failure| failure.detail)?;
     let rest = CloneFlags::CLONE_NEWPID
         | CloneFlags::CLONE_NEWIPC

@@ -148,17 +148,18 @@ impl Server {
             .named(None, &name)
             .map(|node| node.id)
             .ok_or_else(|| Problem::not_found(helix_model::Kind::Node, name.as_str()))?;
-        let gone = state.instances.iter().filter(|it| {
-            it.spec.node == id
-                && it.spec.desired == instance::Desired::Stopped
-                && !present.contains(&it.id)
-        });
-        let stopped = instance::Observed {
-            phase: instance::Phase::Stopped,
-            ..Default::default()
-        };
-        for id in gone.map(|it| it.id).collect::<Vec<_>>() {
-            self.instance_reported(&name, id, stopped.clone()).await;
+        // What the state remembers of instances the node does not have is from
+        // before; traffic must not follow it.
+        let absent = state.instances.iter();
+        let absent = absent.filter(|it| it.spec.node == id && !present.contains(&it.id));
+        let absent: Vec<_> = absent.map(|it| (it.id, it.spec.desired)).collect();
+        for (id, desired) in absent {
+            let phase = match desired {
+                instance::Desired::Stopped => instance::Phase::Stopped,
+                _ => instance::Phase::Pending,
+            };
+            let observed = instance::Observed { phase, ..Default::default() };
+            self.instance_reported(&name, id, observed).await;
         }
         if let Ok(mut nodes) = self.shared.nodes.write() {
             nodes.retain(|(known, _)| *known != id);

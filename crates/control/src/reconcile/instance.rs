@@ -31,7 +31,8 @@ pub(super) fn step(
     }
 }
 
-/// Nothing is open to it, or its grace is over.
+/// Nothing is open to it (nothing ever was to one that never began), or its
+/// grace is over.
 fn is_empty(state: &State, instance: &Resource<Instance>, now: Timestamp) -> bool {
     let grace = state
         .releases
@@ -41,5 +42,6 @@ fn is_empty(state: &State, instance: &Resource<Instance>, now: Timestamp) -> boo
             Duration::from_secs(process.stop_grace_seconds)
         });
     let since = instance.status.draining_since.unwrap_or(now);
-    instance.status.drained || now.since(since) >= grace
+    let never_began = instance.status.observed.phase == Phase::Pending;
+    never_began || instance.status.drained || now.since(since) >= grace
 }

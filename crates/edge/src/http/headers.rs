@@ -51,7 +51,8 @@ pub(crate) fn strip_hop_by_hop(headers: &mut HeaderMap) {
     }
 }
 
-/// The protocol a message asks to change to, if it asks properly.
+/// The protocol a message asks to change to, if it asks properly. Not `h2c`: that
+/// is HTTP still (and withdrawn by RFC 9113), and would pass the edge unrouted.
 pub(crate) fn upgrade_of(headers: &HeaderMap) -> Option<HeaderValue> {
     let asks = headers
         .get_all(CONNECTION)
@@ -59,7 +60,8 @@ pub(crate) fn upgrade_of(headers: &HeaderMap) -> Option<HeaderValue> {
         .filter_map(|value| value.to_str().ok())
         .flat_map(|value| value.split(','))
         .any(|token| token.trim().eq_ignore_ascii_case("upgrade"));
-    asks.then(|| headers.get(UPGRADE).cloned()).flatten()
+    let protocol = headers.get(UPGRADE).filter(|_| asks)?;
+    (!protocol.as_bytes().eq_ignore_ascii_case(b"h2c")).then(|| protocol.clone())
 }
 
 /// Asks for a change of protocol, or agrees to one, on this hop.
@@ -200,5 +202,9 @@ mod tests {
             .header("upgrade", "websocket");
         let request = request.body(()).unwrap();
         assert_eq!(upgrade_of(request.headers()).unwrap(), "websocket");
+        let request = Request::get("/")
+            .header("connection", "upgrade")
+            .header("upgrade", "h2c");
+        assert_eq!(upgrade_of(request.body(()).unwrap().headers()), None);
     }
 }

@@ -26,11 +26,7 @@ const BUFFER_BYTES_MAX: usize = 2 * HEAD_BYTES_MAX;
 
 /// Accepts until the edge drains.
 pub(crate) async fn accept(shared: Arc<Shared>, listener: TcpListener) {
-    let draining = shared.draining.clone();
-    while let Some((stream, peer)) = draining
-        .run_until_cancelled(sockets::accept(&listener))
-        .await
-    {
+    while let Some((stream, peer)) = shared.draining.interrupts(sockets::accept(&listener)).await {
         shared.tasks.spawn(serve(Arc::clone(&shared), stream, peer));
     }
 }
@@ -55,14 +51,15 @@ where
         .serve_connection(stream, service)
         .with_upgrades();
     let mut connection = pin!(connection);
-    let outcome = tokio::select! {
-        outcome = connection.as_mut() => outcome,
-        () = shared.draining.cancelled() => {
+    let outcome = match shared.draining.interrupts(connection.as_mut()).await {
+        Some(outcome) => outcome,
+        None => {
             connection.as_mut().graceful_shutdown();
-            match shared.closing.run_until_cancelled(connection).await {
-                Some(outcome) => outcome,
-                None => return,
-            }
+            shared
+                .closing
+                .interrupts(connection)
+                .await
+                .unwrap_or(Ok(()))
         }
     };
     if let Err(error) = outcome {

@@ -30,10 +30,11 @@ pub(crate) fn tunnel(
     exchange: Exchange,
     work: OpenWork,
 ) {
-    let closing = shared.closing.clone();
+    let stages = Arc::clone(shared);
     shared.tasks.spawn(async move {
-        let carried = closing
-            .run_until_cancelled(carry(client, backend, exchange))
+        let carried = stages
+            .closing
+            .interrupts(carry(client, backend, exchange))
             .await;
         if let Some(Err(error)) = carried {
             tracing::debug!(%error, "upgraded connection broken off");

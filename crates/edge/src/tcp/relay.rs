@@ -34,10 +34,10 @@ pub(crate) async fn carry(shared: Arc<Shared>, key: TcpKey, mut client: TcpStrea
             pump(from_backend, to_client, bytes),
         )
     };
-    let outcome = shared.closing.run_until_cancelled(both).await;
-    if let Some(Err(error)) = outcome {
-        // Each side learns that the other broke off rather than ended.
-        tracing::debug!(%error, "connection broken off");
+    let outcome = shared.closing.interrupts(both).await;
+    if !matches!(outcome, Some(Ok(_))) {
+        // Each side learns that it was broken off, not brought to an end.
+        tracing::debug!(?outcome, "connection broken off");
         sockets::reset_on_close(&client);
         sockets::reset_on_close(&backend);
     }

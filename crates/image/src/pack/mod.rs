@@ -199,7 +199,7 @@ pub async fn build(
     output: &BuildOutput,
 ) -> Result<Digest, PackError> {
     match pack {
-        Pack::Static { root } => static_files::build(store, root, helix_binary).await,
+        Pack::Static { root } => static_files::build(store, folder, root, helix_binary).await,
         Pack::Binary { path } => binary::build(store, folder, path).await,
         Pack::Dockerfile { file } => dockerfile::build(store, folder, file, output).await,
     }

@@ -19,17 +19,26 @@ const USER: &str = "65534:65534";
 /// What the file server listens on when `PORT` is not set.
 const PORT: &str = "8080/tcp";
 
-/// Makes an image that serves the files below `root`.
-pub async fn build(store: &Store, root: &Path, helix_binary: &Path) -> Result<Digest, PackError> {
-    let ignored = Ignored::of(root)?;
-    let folder = Folder::list(root, &|name, directory| ignored.skips(name, directory))?;
+/// Makes an image that serves the files below `root`, which is `folder` or
+/// inside it. What the folder's `.helixignore` says holds for `root` too.
+pub async fn build(
+    store: &Store,
+    folder: &Path,
+    root: &Path,
+    helix_binary: &Path,
+) -> Result<Digest, PackError> {
+    let ignored = Ignored::of(folder)?;
+    let below = root.strip_prefix(folder).unwrap_or(Path::new(""));
+    let files = Folder::list(root, &|name, directory| {
+        ignored.skips(&below.join(name).to_string_lossy(), directory)
+    })?;
     let server = ComposeLayer::Files(vec![ComposeFile {
         path: BINARY.to_owned(),
         source: FileSource::Path(helix_binary.to_owned()),
         mode: 0o755,
     }]);
     let files = ComposeLayer::Tree {
-        folder,
+        folder: files,
         below: ROOT.to_owned(),
     };
     let config = ImageConfig {

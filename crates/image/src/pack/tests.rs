@@ -313,3 +313,17 @@ async fn a_dockerfile_is_built_by_what_is_installed() {
         Err(error) => panic!("{error}: {:#?}", seen.lock().unwrap()),
     }
 }
+
+#[tokio::test]
+async fn the_folders_ignore_list_holds_for_the_served_part() {
+    let world = World::new();
+    world.file("public/index.html", b"hello", 0o644);
+    world.file("public/private/key", b"secret", 0o600);
+    world.file("public/a.map", b"", 0o644);
+    world.file(".helixignore", b"public/private\n*.map\n", 0o644);
+    let digest = world.build(&world.detect().unwrap()).await.unwrap();
+    let unpacked = rootfs(&world.store, &digest).await.unwrap();
+    assert!(unpacked.path.join("srv/index.html").is_file());
+    assert!(!unpacked.path.join("srv/private").exists());
+    assert!(!unpacked.path.join("srv/a.map").exists());
+}

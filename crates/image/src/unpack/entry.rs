@@ -186,10 +186,12 @@ impl<'a> LayerWriter<'a> {
             }
             EntryType::Fifo => {
                 self.clear(place, names)?;
-                let mode = nix::sys::stat::Mode::from_bits_truncate(attributes.mode & PERMISSIONS);
-                nix::unistd::mkfifo(place, mode)
+                nix::unistd::mkfifo(place, nix::sys::stat::Mode::S_IRUSR)
                     .map_err(|errno| failed("create pipe", shown(names))(errno.into()))?;
-                self.own_link(place, attributes, names)
+                self.own_link(place, attributes, names)?;
+                let permissions = Permissions::from_mode(attributes.mode & PERMISSIONS);
+                std::fs::set_permissions(place, permissions)
+                    .map_err(failed("set the mode of", shown(names)))
             }
             EntryType::Char | EntryType::Block => {
                 tracing::debug!(entry = shown(names), "left a device node of an image out");

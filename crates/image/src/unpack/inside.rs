@@ -7,7 +7,9 @@
 
 use std::collections::VecDeque;
 use std::ffi::{OsStr, OsString};
+use std::fs::Permissions;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use super::UnpackError;
@@ -79,7 +81,7 @@ impl Inside {
                     if error.kind() == std::io::ErrorKind::NotFound
                         && missing == Missing::Create =>
                 {
-                    std::fs::create_dir(&place)
+                    create_open_directory(&place)
                         .map_err(failed("create a directory for", whole()))?;
                     continue;
                 }
@@ -110,6 +112,13 @@ impl Inside {
         }
         Ok(place)
     }
+}
+
+/// Makes a directory that every user of the image may enter, whatever our own
+/// umask is.
+pub(crate) fn create_open_directory(place: &Path) -> std::io::Result<()> {
+    std::fs::create_dir(place)?;
+    std::fs::set_permissions(place, Permissions::from_mode(0o755))
 }
 
 /// Splits an archive name. Leading slashes mean the image's root; `..` is

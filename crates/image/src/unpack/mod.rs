@@ -25,6 +25,7 @@ use crate::error::ImageError;
 use crate::limits::{ENTRIES_MAX, UNPACKED_IMAGE_BYTES_MAX};
 use entry::LayerWriter;
 use inside::Inside;
+pub(crate) use inside::create_open_directory;
 use stream::LayerStream;
 
 /// What may still be unpacked into one root, over all its layers.

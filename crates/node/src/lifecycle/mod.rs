@@ -455,10 +455,10 @@ impl Lifecycle {
 
     fn tick(&mut self, now: Moment, out: &mut Vec<Action>) {
         match &mut self.state {
-            State::Fetching { since, .. } => {
-                if self.verdict.is_none() && *since + FETCH_SILENT <= now {
-                    self.judge(Phase::Pulling, None, None);
-                }
+            State::Fetching { since, .. }
+                if self.verdict.is_none() && *since + FETCH_SILENT <= now =>
+            {
+                self.judge(Phase::Pulling, None, None);
             }
             State::FetchPause { tries, until } if *until <= now => {
                 let tries = *tries;

@@ -56,9 +56,8 @@ async fn run(
     let mut tail = Tail::open(dir, &query)?;
     loop {
         // Asked before reading, so the lines of an ending instance are not missed.
-        let over = Status::load(dir)?.is_none_or(|status| {
-            status.state.is_final() || !status.shim.is_alive()
-        });
+        let over = Status::load(dir)?
+            .is_none_or(|status| status.state.is_final() || !status.shim.is_alive());
         for line in tail.read_available()? {
             if sender.send(Ok(line)).await.is_err() {
                 return Ok(());
@@ -117,12 +116,16 @@ impl Tail {
     fn read_records(&mut self, mut take: impl FnMut(LogLine)) -> io::Result<()> {
         loop {
             if self.segment.is_none() {
-                let Some(oldest) = numbers(&self.dir)?.first().copied() else { return Ok(()) };
+                let Some(oldest) = numbers(&self.dir)?.first().copied() else {
+                    return Ok(());
+                };
                 self.enter(oldest)?;
             }
             // Looked up before reading: a segment with a successor gets no more.
             let current = self.segment.as_ref().map_or(0, |(number, _)| *number);
-            let next = numbers(&self.dir)?.into_iter().find(|number| *number > current);
+            let next = numbers(&self.dir)?
+                .into_iter()
+                .find(|number| *number > current);
             self.read_segment(&mut take)?;
             let Some(next) = next else { return Ok(()) };
             self.partial.clear();
@@ -141,7 +144,9 @@ impl Tail {
     }
 
     fn read_segment(&mut self, take: &mut impl FnMut(LogLine)) -> io::Result<()> {
-        let Some((_, file)) = &mut self.segment else { return Ok(()) };
+        let Some((_, file)) = &mut self.segment else {
+            return Ok(());
+        };
         let mut buffer = vec![0; 64 << 10];
         loop {
             // The writer takes back a torn record by cutting the file.

@@ -97,12 +97,20 @@ mod tests {
 
     #[test]
     fn any_bytes_come_back() {
-        for line in ["", "plain", "tab\tand \\ and \\n", "line\nbreak", "\u{1f600}"] {
+        for line in [
+            "",
+            "plain",
+            "tab\tand \\ and \\n",
+            "line\nbreak",
+            "\u{1f600}",
+        ] {
             let mut text = Vec::new();
             encode(&mut text, 7, LogStream::Stderr, b'-', line.as_bytes());
             assert_eq!(text.iter().filter(|byte| **byte == b'\n').count(), 1);
             text.pop();
-            let Some(Record::Line(parsed)) = decode(&text) else { panic!("{line:?} did not parse") };
+            let Some(Record::Line(parsed)) = decode(&text) else {
+                panic!("{line:?} did not parse")
+            };
             assert_eq!((parsed.line.as_str(), parsed.ts_ms), (line, 7));
         }
     }

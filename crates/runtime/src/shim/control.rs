@@ -97,7 +97,9 @@ impl Client {
         match self.stream.read(&mut buffer) {
             Ok(0) => return false,
             Ok(count) => self.decoder.push(&buffer[..count]),
-            Err(error) => return matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted),
+            Err(error) => {
+                return matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted);
+            }
         }
         true
     }
@@ -106,7 +108,9 @@ impl Client {
 impl Shim {
     pub(super) fn accept_clients(&mut self) {
         while self.io.clients.len() < CLIENTS_MAX {
-            let Ok((stream, _)) = self.listener.accept() else { return };
+            let Ok((stream, _)) = self.listener.accept() else {
+                return;
+            };
             if stream.set_nonblocking(true).is_ok() {
                 self.io.clients.push(Client::new(stream));
             }
@@ -133,16 +137,17 @@ impl Shim {
         let alive = client.receive();
         loop {
             match client.decoder.next_frame() {
-                Ok(Some(Frame { kind: FrameKind::Request, payload })) => {
-                    match serde_json::from_slice(&payload) {
-                        Ok(Request::Exec(spec)) => return Next::Exec(spec),
-                        Ok(request) => self.answer(client, &request),
-                        Err(error) => {
-                            let detail = format!("parse the request: {error}");
-                            client.queue(&Frame::failed(&Failure::new(Reason::SpecInvalid, detail)));
-                        }
+                Ok(Some(Frame {
+                    kind: FrameKind::Request,
+                    payload,
+                })) => match serde_json::from_slice(&payload) {
+                    Ok(Request::Exec(spec)) => return Next::Exec(spec),
+                    Ok(request) => self.answer(client, &request),
+                    Err(error) => {
+                        let detail = format!("parse the request: {error}");
+                        client.queue(&Frame::failed(&Failure::new(Reason::SpecInvalid, detail)));
                     }
-                }
+                },
                 Ok(None) => break,
                 Ok(Some(_)) | Err(_) => return Next::Drop,
             }

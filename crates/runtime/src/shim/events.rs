@@ -42,8 +42,12 @@ pub(super) struct Io {
     pub(super) clients: Vec<Client>,
     /// When to KILL, once asked to stop.
     pub(super) kill_at: Option<Instant>,
-    /// Helper processes still alive.
+    /// Processes of exec sessions still alive.
     pub(super) helpers: Vec<Pid>,
+    /// The process that forwards host ports, if any.
+    forwarder: Option<Pid>,
+    /// Where output is read to; kept, since it is needed at each event.
+    buffer: Vec<u8>,
     exit: Option<Exit>,
 }
 
@@ -70,12 +74,15 @@ impl Shim {
         // A workload that has ended already is not findable any more, but its
         // pid is still ours until reaped.
         let pid = launched.pid;
-        let workload = ProcessRef::of(pid).unwrap_or(ProcessRef { pid, start_ticks: 0 });
+        let workload = ProcessRef::of(pid).unwrap_or(ProcessRef {
+            pid,
+            start_ticks: 0,
+        });
         self.status.workload = Some(workload);
         self.status.started_at_ms = Some(sys::now_ms());
         if !listeners.is_empty() {
             let rootless = self.spec.isolation == Isolation::ContainerRootless;
-            self.io.helpers.push(forward::start(pid, rootless, listeners)?);
+            self.io.forwarder = Some(forward::start(pid, rootless, listeners)?);
         }
         Ok(())
     }
@@ -99,12 +106,19 @@ impl Shim {
             stdio,
         )?;
         let notes = vec!["process isolation: the workload sees the whole machine".to_owned()];
-        Ok(Launched { pid: pid.as_raw(), limits_problem: None, notes })
+        Ok(Launched {
+            pid: pid.as_raw(),
+            limits_problem: None,
+            notes,
+        })
     }
 
     fn make_pipes(&mut self) -> Result<Stdio, Failure> {
         let failed = |errno: Errno| {
-            Failure::new(Reason::WorkloadStartFailed, format!("make the output pipes: {errno}"))
+            Failure::new(
+                Reason::WorkloadStartFailed,
+                format!("make the output pipes: {errno}"),
+            )
         };
         let user = user::resolve(&self.spec.rootfs, &self.spec.user)?;
         let pipe = || -> nix::Result<(OwnedFd, OwnedFd)> {
@@ -118,19 +132,22 @@ impl Shim {
         let (stdout_read, stdout) = pipe().map_err(failed)?;
         let (stderr_read, stderr) = pipe().map_err(failed)?;
         let null = std::fs::File::open("/dev/null");
-        let stdin = null.map_err(Failure::because(Reason::WorkloadStartFailed, "open /dev/null"))?;
+        let stdin = null.map_err(Failure::because(
+            Reason::WorkloadStartFailed,
+            "open /dev/null",
+        ))?;
         self.io.stdout = Some(stdout_read);
         self.io.stderr = Some(stderr_read);
-        Ok(Stdio { stdin: stdin.into(), stdout, stderr })
+        Ok(Stdio {
+            stdin: stdin.into(),
+            stdout,
+            stderr,
+        })
     }
 
     /// Undoes a start that failed.
     pub(super) fn abandon(&mut self) {
-        for pid in self.io.helpers.drain(..) {
-            // Gone already is as good.
-            let _ = kill(pid, Signal::SIGKILL);
-        }
-        cleanup::kill_workload(&self.status);
+        self.end_processes();
         self.reap();
         self.drain(true);
         self.status.finished_at_ms = Some(sys::now_ms());
@@ -153,8 +170,7 @@ impl Shim {
         while self.io.exit.is_none() {
             self.turn(self.io.kill_at);
         }
-        // What is left of the workload's process tree must not outlive it.
-        cleanup::kill_workload(&self.status);
+        self.end_processes();
         let drained = Instant::now() + DRAIN_TIMEOUT;
         while (self.io.stdout.is_some() || self.io.stderr.is_some()) && Instant::now() < drained {
             self.turn(Some(drained));
@@ -165,6 +181,20 @@ impl Shim {
         self.remove_traces();
         self.enter_state(State::Exited);
         self.say_farewell();
+    }
+
+    /// Ends what must not outlive the workload: the rest of its process tree and
+    /// the forwarder. Exec sessions end by themselves, to say how.
+    fn end_processes(&mut self) {
+        if let Some(forwarder) = self.io.forwarder.take() {
+            // Gone already is as good.
+            let _ = kill(forwarder, Signal::SIGKILL);
+        }
+        cleanup::kill_workload(&self.status);
+        if self.spec.isolation == Isolation::Process {
+            // Those that left its session have become our children.
+            cleanup::kill_children_except(&self.io.helpers);
+        }
     }
 
     fn say_farewell(&mut self) {
@@ -228,8 +258,12 @@ impl Shim {
 
     /// Sends a signal to the workload's first process.
     pub(super) fn signal(&self, number: i32) -> bool {
-        let Some(workload) = self.status.workload else { return false };
-        let Ok(signal) = Signal::try_from(number) else { return false };
+        let Some(workload) = self.status.workload else {
+            return false;
+        };
+        let Ok(signal) = Signal::try_from(number) else {
+            return false;
+        };
         self.io.exit.is_none() && kill(Pid::from_raw(workload.pid), signal).is_ok()
     }
 
@@ -245,7 +279,11 @@ impl Shim {
                 Ok(_) => continue,
             };
             self.io.helpers.retain(|helper| *helper != pid);
-            if self.status.workload.is_some_and(|workload| workload.pid == pid.as_raw()) {
+            if self
+                .status
+                .workload
+                .is_some_and(|workload| workload.pid == pid.as_raw())
+            {
                 self.io.exit = Some(self.describe_exit(code, signal));
             }
         }
@@ -269,7 +307,8 @@ impl Shim {
     /// lines without newline.
     fn drain(&mut self, end: bool) {
         let now_ms = sys::now_ms();
-        let mut buffer = vec![0; READ_BYTES];
+        let mut buffer = std::mem::take(&mut self.io.buffer);
+        buffer.resize(READ_BYTES, 0);
         for stream in [LogStream::Stdout, LogStream::Stderr] {
             let slot = match stream {
                 LogStream::Stdout => &mut self.io.stdout,
@@ -298,6 +337,7 @@ impl Shim {
                 self.log.finish(stream, now_ms);
             }
         }
+        self.io.buffer = buffer;
     }
 
     /// Removes what this run left, keeping its log and status.

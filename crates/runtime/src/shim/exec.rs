@@ -52,8 +52,9 @@ impl Session<'_> {
     /// holds what came behind it.
     pub(super) fn start(self, stream: &UnixStream, decoder: Decoder) -> Result<Pid, Failure> {
         let mut decoder = Some(decoder);
-        sys::fork_child(|| self.serve(stream, decoder.take().unwrap_or_default()))
-            .map_err(Failure::because(Reason::WorkloadStartFailed, "fork the exec helper"))
+        sys::fork_child(|| self.serve(stream, decoder.take().unwrap_or_default())).map_err(
+            Failure::because(Reason::WorkloadStartFailed, "fork the exec helper"),
+        )
     }
 
     fn serve(&self, stream: &UnixStream, decoder: Decoder) -> i32 {
@@ -65,9 +66,9 @@ impl Session<'_> {
         match self.start_command() {
             Ok(started) => Pump::new(stream, decoder, started.channels, started.pid).run(),
             Err(failure) => {
-                let sent = stream
-                    .set_nonblocking(false)
-                    .and_then(|()| std::io::Write::write_all(&mut &*stream, &Frame::failed(&failure).encode()));
+                let sent = stream.set_nonblocking(false).and_then(|()| {
+                    std::io::Write::write_all(&mut &*stream, &Frame::failed(&failure).encode())
+                });
                 i32::from(sent.is_err())
             }
         }
@@ -115,7 +116,10 @@ impl Session<'_> {
             cgroup: self.cgroup,
             data_bytes: None,
         };
-        Ok(Started { pid: process::spawn(&command, stdio)?, channels })
+        Ok(Started {
+            pid: process::spawn(&command, stdio)?,
+            channels,
+        })
     }
 
     fn start_in_container(&self, tty: bool) -> Result<Started, Failure> {
@@ -124,11 +128,17 @@ impl Session<'_> {
         let rootless = spec.isolation == Isolation::ContainerRootless;
         let user = self.user(&spec, rootless)?;
         // Opened while the cgroup tree is still in sight.
-        let cgroup = self.cgroup.map_or_else(|| Ok(Vec::new()), Cgroup::open_membership);
-        let cgroup =
-            cgroup.map_err(Failure::because(Reason::CgroupSetupFailed, "open the cgroup"))?;
-        jail::enter_namespaces_of(self.workload_pid, rootless)
-            .map_err(Failure::because(Reason::NotRunning, "enter the instance's namespaces"))?;
+        let cgroup = self
+            .cgroup
+            .map_or_else(|| Ok(Vec::new()), Cgroup::open_membership);
+        let cgroup = cgroup.map_err(Failure::because(
+            Reason::CgroupSetupFailed,
+            "open the cgroup",
+        ))?;
+        jail::enter_namespaces_of(self.workload_pid, rootless).map_err(Failure::because(
+            Reason::NotRunning,
+            "enter the instance's namespaces",
+        ))?;
         jail::enter_private_mounts()?;
         jail::hide_cgroups(&spec.instance_id)?;
         let (channels, stdio) = pipes()?;
@@ -148,7 +158,10 @@ impl Session<'_> {
             // A terminal of unknown size still works.
             let _ = sys::set_window_size(&controller, self.spec.cols, self.spec.rows);
         }
-        Ok(Started { pid, channels: Channels::terminal(controller)? })
+        Ok(Started {
+            pid,
+            channels: Channels::terminal(controller)?,
+        })
     }
 
     /// The user to run as. With one mapped id there is no choice: everybody is
@@ -157,7 +170,10 @@ impl Session<'_> {
         let own = user::resolve(&spec.rootfs, &self.instance.user)?;
         let wanted = user::resolve(&spec.rootfs, &spec.user)?;
         if rootless && (wanted.uid, wanted.gid) != (own.uid, own.gid) {
-            let detail = format!("user {:?}: a rootless instance has one user only", spec.user);
+            let detail = format!(
+                "user {:?}: a rootless instance has one user only",
+                spec.user
+            );
             return Err(Failure::new(Reason::WorkloadStartFailed, detail));
         }
         let groups = if rootless { Vec::new() } else { wanted.groups };
@@ -183,23 +199,26 @@ impl Session<'_> {
             .rlimits(vec![])
             .build()
             .map_err(invalid)?;
-        let path = self.dir.join(STATE).join(format!("exec-{}.json", std::process::id()));
+        let path = self
+            .dir
+            .join(STATE)
+            .join(format!("exec-{}.json", std::process::id()));
         let json = serde_json::to_vec(&process).map_err(invalid)?;
         fs::write(&path, json)
             .map_err(|error| Failure::io(Reason::WorkloadStartFailed, "write", &path, &error))?;
-        let built = ContainerBuilder::new(spec.instance_id.clone(), SyscallType::Linux)
-            .with_root_path(self.dir.join(STATE))
-            .map(|builder| {
-                builder
-                    .with_executor(workload)
-                    .with_stdin(stdio.stdin)
-                    .with_stdout(stdio.stdout)
-                    .with_stderr(stdio.stderr)
-                    .as_tenant()
-                    .with_process(Some(&path))
-                    .with_detach(false)
-            })
-            .and_then(|builder| builder.build());
+        let build = || {
+            ContainerBuilder::new(spec.instance_id.clone(), SyscallType::Linux)
+                .with_root_path(self.dir.join(STATE))?
+                .with_executor(workload)
+                .with_stdin(stdio.stdin)
+                .with_stdout(stdio.stdout)
+                .with_stderr(stdio.stderr)
+                .as_tenant()
+                .with_process(Some(&path))
+                .with_detach(false)
+                .build()
+        };
+        let built = build();
         // A left-over file would be removed with the instance anyway.
         let _ = fs::remove_file(&path);
         let mut said = String::new();
@@ -208,13 +227,20 @@ impl Session<'_> {
         match built {
             _ if !said.is_empty() => Err(Failure::new(Reason::WorkloadStartFailed, said)),
             Ok(pid) => Ok(Pid::from_raw(pid.as_raw())),
-            Err(error) => Err(Failure::chain(Reason::WorkloadStartFailed, "join the instance", &error)),
+            Err(error) => Err(Failure::chain(
+                Reason::WorkloadStartFailed,
+                "join the instance",
+                &error,
+            )),
         }
     }
 }
 
 fn invalid(error: impl std::fmt::Display) -> Failure {
-    Failure::new(Reason::SpecInvalid, format!("translate the command: {error}"))
+    Failure::new(
+        Reason::SpecInvalid,
+        format!("translate the command: {error}"),
+    )
 }
 
 fn pipes() -> Result<(Channels, Stdio), Failure> {
@@ -224,13 +250,22 @@ fn pipes() -> Result<(Channels, Stdio), Failure> {
     };
     let ((stdin, ours_in), (ours_out, stdout), (ours_err, stderr)) = (pipe()?, pipe()?, pipe()?);
     let channels = Channels::pipes(ours_in, ours_out, ours_err)?;
-    Ok((channels, Stdio { stdin, stdout, stderr }))
+    Ok((
+        channels,
+        Stdio {
+            stdin,
+            stdout,
+            stderr,
+        },
+    ))
 }
 
 fn socket_pair() -> Result<(OwnedFd, OwnedFd), Failure> {
     let pair = UnixStream::pair();
-    let (ours, theirs) =
-        pair.map_err(Failure::because(Reason::WorkloadStartFailed, "make a socket pair"))?;
+    let (ours, theirs) = pair.map_err(Failure::because(
+        Reason::WorkloadStartFailed,
+        "make a socket pair",
+    ))?;
     Ok((ours.into(), theirs.into()))
 }
 
@@ -247,10 +282,15 @@ fn receive_terminal(socket: &OwnedFd) -> Result<OwnedFd, Failure> {
         MsgFlags::MSG_CMSG_CLOEXEC,
     )
     .map_err(|errno| failed(format!("receive the terminal: {errno}")))?;
-    let rights = message.cmsgs().ok().into_iter().flatten().find_map(|message| match message {
-        ControlMessageOwned::ScmRights(fds) => fds.first().copied(),
-        _ => None,
-    });
+    let rights = message
+        .cmsgs()
+        .ok()
+        .into_iter()
+        .flatten()
+        .find_map(|message| match message {
+            ControlMessageOwned::ScmRights(fds) => fds.first().copied(),
+            _ => None,
+        });
     let fd = rights.ok_or_else(|| failed("the command sent no terminal".to_owned()))?;
     Ok(sys::own_received_fd(fd))
 }

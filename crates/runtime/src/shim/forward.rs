@@ -35,17 +35,16 @@ pub(super) fn bind(forwards: &[Forward]) -> Result<Vec<Bound>, Failure> {
             let detail = format!("listen on {}: {error}", forward.host);
             Failure::new(Reason::NetworkSetupFailed, detail)
         })?;
-        Ok(Bound { listener, instance_port: forward.instance_port })
+        Ok(Bound {
+            listener,
+            instance_port: forward.instance_port,
+        })
     };
     forwards.iter().map(bind_one).collect()
 }
 
 /// Starts the forwarder for the instance whose first process is `workload_pid`.
-pub(super) fn start(
-    workload_pid: i32,
-    rootless: bool,
-    ports: Vec<Bound>,
-) -> Result<Pid, Failure> {
+pub(super) fn start(workload_pid: i32, rootless: bool, ports: Vec<Bound>) -> Result<Pid, Failure> {
     let mut ports = Some(ports);
     sys::fork_child(|| {
         super::fall_silent();
@@ -56,13 +55,19 @@ pub(super) fn start(
             return 1;
         }
         // One thread moves several Gbit/s, and an instance has one forwarder.
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_io()
+            .enable_time()
+            .build();
         match runtime {
             Ok(runtime) => runtime.block_on(serve(ports.take().unwrap_or_default())),
             Err(_) => 1,
         }
     })
-    .map_err(Failure::because(Reason::NetworkSetupFailed, "fork the forwarder"))
+    .map_err(Failure::because(
+        Reason::NetworkSetupFailed,
+        "fork the forwarder",
+    ))
 }
 
 async fn serve(ports: Vec<Bound>) -> i32 {

@@ -38,6 +38,9 @@ use crate::{probe, sys};
 /// Argument that makes [`shim_main`] print what this machine allows.
 pub(crate) const PROBE_ARGUMENT: &str = "--probe";
 
+/// Said when a disk size was asked for, which only drivers with own disks limit.
+const DISK_NOTE: &str = "the disk size is not limited at this isolation level";
+
 /// How long to wait for the directory's previous shim to go.
 const CLAIM_TIMEOUT: Duration = Duration::from_secs(3);
 
@@ -60,7 +63,9 @@ pub fn shim_main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
 /// Leaves the caller's session and process tree, then runs.
 fn start(dir: &Path) -> ExitCode {
     let begun = Instant::now();
-    let Ok(dir) = dir.canonicalize() else { return ExitCode::FAILURE };
+    let Ok(dir) = dir.canonicalize() else {
+        return ExitCode::FAILURE;
+    };
     let background = || match nix::unistd::setsid() {
         Ok(_) => run(&dir, begun),
         Err(_) => 1,
@@ -126,14 +131,19 @@ struct Shim {
 
 fn prepare(dir: &Path) -> Result<Shim, Failure> {
     let spec = InstanceSpec::load(dir)?;
-    let failed = |attempt| move |error: std::io::Error| {
-        Failure::new(Reason::WorkloadStartFailed, format!("{attempt}: {error}"))
+    let failed = |attempt| {
+        move |error: std::io::Error| {
+            Failure::new(Reason::WorkloadStartFailed, format!("{attempt}: {error}"))
+        }
     };
     let signals = take_signals().map_err(|errno| failed("take over signals")(errno.into()))?;
     let listener = listen(dir).map_err(failed("listen on the control socket"))?;
     let log = LogWriter::open(dir, spec.logs).map_err(failed("open the log"))?;
     let me = std::process::id().cast_signed();
-    let shim = ProcessRef::of(me).unwrap_or(ProcessRef { pid: me, start_ticks: 0 });
+    let shim = ProcessRef::of(me).unwrap_or(ProcessRef {
+        pid: me,
+        start_ticks: 0,
+    });
     let (cgroup, limits) = Cgroup::create(&spec.instance_id, &spec.resources);
     let status = Status {
         instance_id: spec.instance_id.clone(),
@@ -148,19 +158,38 @@ fn prepare(dir: &Path) -> Result<Shim, Failure> {
         failure: None,
         limits,
         cgroup,
-        notes: Vec::new(),
+        notes: spec
+            .resources
+            .disk_bytes
+            .map(|_| DISK_NOTE.to_owned())
+            .into_iter()
+            .collect(),
     };
     // Stored before anything can be left behind, so cleanup knows of it.
     status.store(dir).map_err(failed("write the status"))?;
-    Ok(Shim { dir: dir.to_owned(), spec, status, signals, listener, log, io: events::Io::default() })
+    Ok(Shim {
+        dir: dir.to_owned(),
+        spec,
+        status,
+        signals,
+        listener,
+        log,
+        io: events::Io::default(),
+    })
 }
 
 /// Turns the signals we act on into readable events, and adopts orphans of the
 /// workload so that none escapes being reaped.
 fn take_signals() -> nix::Result<SignalFd> {
     nix::sys::prctl::set_child_subreaper(true)?;
-    let mask: SigSet =
-        [Signal::SIGCHLD, Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP].into_iter().collect();
+    let mask: SigSet = [
+        Signal::SIGCHLD,
+        Signal::SIGTERM,
+        Signal::SIGINT,
+        Signal::SIGHUP,
+    ]
+    .into_iter()
+    .collect();
     mask.thread_block()?;
     SignalFd::with_flags(&mask, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)
 }
@@ -183,7 +212,10 @@ fn report(status: &Status) {
     let line = serde_json::to_vec(status).unwrap_or_default();
     let mut stdout = std::io::stdout();
     // A spawner that has gone meanwhile finds the status file instead.
-    let _ = stdout.write_all(&line).and_then(|()| stdout.write_all(b"\n")).and_then(|()| stdout.flush());
+    let _ = stdout
+        .write_all(&line)
+        .and_then(|()| stdout.write_all(b"\n"))
+        .and_then(|()| stdout.flush());
     fall_silent();
 }
 
@@ -198,13 +230,19 @@ fn fall_silent() {
 
 fn report_failure(dir: &Path, failure: Failure) {
     let me = std::process::id().cast_signed();
-    let stored = Status::load(dir).ok().flatten().filter(|status| status.shim.pid == me);
+    let stored = Status::load(dir)
+        .ok()
+        .flatten()
+        .filter(|status| status.shim.pid == me);
     let status = stored.unwrap_or_else(|| Status {
         instance_id: String::new(),
         boot_id: String::new(),
         state: State::Failed,
         workload: None,
-        shim: ProcessRef { pid: me, start_ticks: 0 },
+        shim: ProcessRef {
+            pid: me,
+            start_ticks: 0,
+        },
         started_at_ms: None,
         finished_at_ms: Some(sys::now_ms()),
         start_took_ms: None,
@@ -214,7 +252,11 @@ fn report_failure(dir: &Path, failure: Failure) {
         cgroup: None,
         notes: Vec::new(),
     });
-    let status = Status { state: State::Failed, failure: Some(failure), ..status };
+    let status = Status {
+        state: State::Failed,
+        failure: Some(failure),
+        ..status
+    };
     // Reported on standard output even if the disk takes no more.
     let _ = status.store(dir);
     report(&status);

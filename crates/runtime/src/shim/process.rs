@@ -6,7 +6,7 @@
 
 use std::fs::File;
 use std::io::Read;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::Path;
 use std::rc::Rc;
@@ -34,8 +34,11 @@ pub(super) struct Command<'a> {
 
 /// Starts the command and returns once it has been executed.
 pub(super) fn spawn(command: &Command<'_>, stdio: Stdio) -> Result<Pid, Failure> {
-    let search = command.env.iter().find_map(|pair| pair.strip_prefix("PATH="));
-    let program = find(command.rootfs, command.argv, search.unwrap_or_default())?;
+    let search = command
+        .env
+        .iter()
+        .find_map(|pair| pair.strip_prefix("PATH="));
+    let program = find(command, search.unwrap_or_default())?;
     let invalid = |detail| Failure::new(Reason::SpecInvalid, detail);
     let argv = c_strings(Some(command.argv)).map_err(invalid)?;
     let env = c_strings(Some(&command.env)).map_err(invalid)?;
@@ -45,7 +48,11 @@ pub(super) fn spawn(command: &Command<'_>, stdio: Stdio) -> Result<Pid, Failure>
     let pid = sys::fork_child(|| {
         let message = match become_child(command, &workdir, &stdio) {
             Ok(()) => {
-                format!("execute {}: {}", command.argv[0], sys::execute_descriptor(program.as_fd(), &argv, &env))
+                format!(
+                    "execute {}: {}",
+                    command.argv[0],
+                    sys::execute_descriptor(program.as_fd(), &argv, &env)
+                )
             }
             Err(message) => message,
         };
@@ -68,31 +75,33 @@ fn become_child(command: &Command<'_>, workdir: &Path, stdio: &Stdio) -> Result<
     nix::sys::prctl::set_pdeathsig(Signal::SIGKILL).map_err(failed("tie to the keeper"))?;
     nix::sys::prctl::set_no_new_privs().map_err(failed("give up new privileges"))?;
     if let Some(cgroup) = command.cgroup {
-        cgroup.enter().map_err(|error| format!("enter the cgroup: {error}"))?;
+        cgroup
+            .enter()
+            .map_err(|error| format!("enter the cgroup: {error}"))?;
     }
     if let Some(bytes) = command.data_bytes {
         sys::limit_data_segment(bytes).map_err(failed("limit memory"))?;
     }
-    nix::unistd::chdir(workdir)
-        .map_err(|errno| format!("enter {}: {errno}", workdir.display()))?;
-    let pairs: [(&OwnedFd, fn(&OwnedFd) -> nix::Result<()>); 3] = [
-        (&stdio.stdin, |fd| nix::unistd::dup2_stdin(fd)),
-        (&stdio.stdout, |fd| nix::unistd::dup2_stdout(fd)),
-        (&stdio.stderr, |fd| nix::unistd::dup2_stderr(fd)),
-    ];
-    for (fd, place) in pairs {
-        place(fd).map_err(failed("set up standard streams"))?;
-    }
+    nix::unistd::chdir(workdir).map_err(|errno| format!("enter {}: {errno}", workdir.display()))?;
+    nix::unistd::dup2_stdin(&stdio.stdin)
+        .and_then(|()| nix::unistd::dup2_stdout(&stdio.stdout))
+        .and_then(|()| nix::unistd::dup2_stderr(&stdio.stderr))
+        .map_err(failed("set up standard streams"))?;
     sys::reset_signals().map_err(failed("reset signals"))
 }
 
 /// Finds the program inside the image and makes sure it runs outside of it.
-fn find(rootfs: &Path, argv: &[String], search: &str) -> Result<File, Failure> {
-    let name = argv.first().map(String::as_str).unwrap_or_default();
+fn find(command: &Command<'_>, search: &str) -> Result<File, Failure> {
+    let name = command.argv.first().map(String::as_str).unwrap_or_default();
     for candidate in candidates(name, search) {
-        let Ok(file) = user::open_inside(rootfs, &candidate.to_string_lossy()) else { continue };
-        let executable =
-            file.metadata().is_ok_and(|m| m.is_file() && m.permissions().mode() & 0o111 != 0);
+        // Absolute ones replace the working directory, as joining does.
+        let path = Path::new(command.workdir).join(candidate);
+        let Ok(file) = user::open_inside(command.rootfs, &path.to_string_lossy()) else {
+            continue;
+        };
+        let executable = file
+            .metadata()
+            .is_ok_and(|m| m.is_file() && m.permissions().mode() & 0o111 != 0);
         if executable {
             check_static(&file, name)?;
             return Ok(file);

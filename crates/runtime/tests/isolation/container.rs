@@ -3,7 +3,7 @@
 use std::io::{Read, Write};
 use std::net::{IpAddr, TcpStream};
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use helix_runtime::{Reason, Shim, StartError, State, Status, cleanup};
 use nix::sys::signal::{Signal, kill};
@@ -12,19 +12,35 @@ use nix::unistd::Pid;
 use crate::world::{World, block_on, is_root, until, wait_for_end};
 
 pub(crate) const TESTS: &[(&str, fn())] = &[
-    ("container::the_exit_code_is_reported_and_nothing_is_left", exit_code),
+    (
+        "container::the_exit_code_is_reported_and_nothing_is_left",
+        exit_code,
+    ),
     ("container::both_outputs_arrive_in_order", output_order),
     ("container::the_workload_sees_its_own_machine", own_machine),
     ("container::another_user_has_no_capabilities", other_user),
     ("container::dangerous_calls_are_refused", forbidden),
-    ("container::a_memory_hog_is_killed_and_reported", out_of_memory),
-    ("container::stop_lets_the_workload_end_well", stop_gracefully),
+    (
+        "container::a_memory_hog_is_killed_and_reported",
+        out_of_memory,
+    ),
+    (
+        "container::stop_lets_the_workload_end_well",
+        stop_gracefully,
+    ),
     ("container::stop_kills_what_ignores_it", stop_forcibly),
     ("container::the_host_reaches_it_on_both_families", reachable),
-    ("container::a_missing_command_is_a_failed_start", missing_command),
+    (
+        "container::a_missing_command_is_a_failed_start",
+        missing_command,
+    ),
     ("container::an_agent_finds_its_instance_again", adoption),
-    ("container::a_killed_shim_leaves_nothing_behind", killed_shim),
+    (
+        "container::a_killed_shim_leaves_nothing_behind",
+        killed_shim,
+    ),
     ("container::starts_are_fast_and_shims_small", speed),
+    ("container::twenty_start_at_once_from_one_image", twenty),
 ];
 
 fn exit_code() {
@@ -51,8 +67,15 @@ fn output_order() {
         let log = world.log();
         for prefix in ["out", "err"] {
             let of_one: Vec<_> = log.iter().filter(|line| line.starts_with(prefix)).collect();
-            let expected: Vec<_> = (0..500).map(|number| format!("{prefix} {number}")).collect();
-            assert!(of_one.iter().map(|line| line.as_str()).eq(expected.iter().map(String::as_str)));
+            let expected: Vec<_> = (0..500)
+                .map(|number| format!("{prefix} {number}"))
+                .collect();
+            assert!(
+                of_one
+                    .iter()
+                    .map(|line| line.as_str())
+                    .eq(expected.iter().map(String::as_str))
+            );
         }
         assert!(log.contains(&"no newline".to_owned()));
     });
@@ -79,9 +102,15 @@ fn own_machine() {
             "NoNewPrivs:\t1",
             "Seccomp:\t2",
         ] {
-            assert!(log.iter().any(|got| got == line), "{line:?} missing in {log:#?}");
+            assert!(
+                log.iter().any(|got| got == line),
+                "{line:?} missing in {log:#?}"
+            );
         }
-        assert!(!world.path().join("rootfs/written").exists(), "the image was written to");
+        assert!(
+            !world.path().join("rootfs/written").exists(),
+            "the image was written to"
+        );
     });
 }
 
@@ -95,8 +124,15 @@ fn other_user() {
         spec.user = "app".into();
         world.run(&spec).await;
         let log = world.log();
-        for line in ["uid=1234 gid=1234", "env HOME=/home/app", "CapEff:\t0000000000000000"] {
-            assert!(log.iter().any(|got| got == line), "{line:?} missing in {log:#?}");
+        for line in [
+            "uid=1234 gid=1234",
+            "env HOME=/home/app",
+            "CapEff:\t0000000000000000",
+        ] {
+            assert!(
+                log.iter().any(|got| got == line),
+                "{line:?} missing in {log:#?}"
+            );
         }
     });
 }
@@ -111,9 +147,15 @@ fn forbidden() {
         let log = world.log();
         assert_eq!(status.exit.unwrap().code, 0, "{log:?}");
         for line in ["mount Err(EPERM)", "unshare Err(EPERM)", "setns Err(EPERM)"] {
-            assert!(log.iter().any(|got| got == line), "{line:?} missing in {log:#?}");
+            assert!(
+                log.iter().any(|got| got == line),
+                "{line:?} missing in {log:#?}"
+            );
         }
-        assert!(log.iter().any(|got| got.starts_with("sysctl Err")), "{log:#?}");
+        assert!(
+            log.iter().any(|got| got.starts_with("sysctl Err")),
+            "{log:#?}"
+        );
         let kcore = |line: &String| line == "kcore Ok(0)" || line == "kcore Err(NotFound)";
         assert!(log.iter().any(kcore), "{log:#?}");
     });
@@ -162,7 +204,10 @@ fn stop_forcibly() {
         shim.stop(Duration::from_millis(100)).await.unwrap();
         let status = wait_for_end(&shim).await;
         assert_eq!(status.exit.unwrap().signal, Some(9));
-        assert!(world.log().contains(&"not going".to_owned()), "it got its TERM first");
+        assert!(
+            world.log().contains(&"not going".to_owned()),
+            "it got its TERM first"
+        );
     });
 }
 
@@ -205,10 +250,19 @@ fn missing_command() {
         let world = World::new();
         let mut spec = world.spec(&[]);
         spec.argv = vec!["no-such-program".into()];
-        let error = Shim::spawn(Path::new("/proc/self/exe"), &world.dir(), &spec).await.unwrap_err();
-        let StartError::Failed(failure) = error else { panic!("{error}") };
+        let error = Shim::spawn(Path::new("/proc/self/exe"), &world.dir(), &spec)
+            .await
+            .unwrap_err();
+        let StartError::Failed(failure) = error else {
+            panic!("{error}")
+        };
         assert_eq!(failure.reason, Reason::WorkloadStartFailed);
-        assert!(failure.detail.starts_with("command not found: no-such-program"), "{failure}");
+        assert!(
+            failure
+                .detail
+                .starts_with("command not found: no-such-program"),
+            "{failure}"
+        );
         let status = Status::load(&world.dir()).unwrap().unwrap();
         assert_eq!(status.state, State::Failed);
         world.assert_no_traces().await;
@@ -225,7 +279,10 @@ fn adoption() {
         world.start(&world.spec(&["until-term"])).await;
     });
     block_on(async {
-        let shim = Shim::adopt(&world.dir()).await.unwrap().expect("the shim is alive");
+        let shim = Shim::adopt(&world.dir())
+            .await
+            .unwrap()
+            .expect("the shim is alive");
         assert_eq!(shim.status().await.unwrap().state, State::Running);
         world.wait_for_log("ready").await;
         shim.stop(Duration::from_secs(20)).await.unwrap();
@@ -272,10 +329,49 @@ fn speed() {
         let memory = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap();
         let memory: Vec<_> = memory
             .lines()
-            .filter(|line| ["Rss", "Pss:", "Private_Dirty"].iter().any(|k| line.starts_with(k)))
+            .filter(|line| {
+                ["Rss", "Pss:", "Private_Dirty"]
+                    .iter()
+                    .any(|k| line.starts_with(k))
+            })
             .collect();
         println!("     start took {took_ms} ms; shim {memory:?}");
         // Ten times the target: catches a timeout on the path, not a busy machine.
         assert!(took_ms < 400, "start took {took_ms} ms");
+    });
+}
+
+fn twenty() {
+    if !is_root("twenty") {
+        return;
+    }
+    block_on(async {
+        let worlds: Vec<World> = (0..20).map(|_| World::new()).collect();
+        let image = worlds[0].path().join("rootfs");
+        let begun = Instant::now();
+        let mut starts = tokio::task::JoinSet::new();
+        for world in &worlds {
+            let mut spec = world.spec(&["until-term"]);
+            spec.rootfs.clone_from(&image);
+            let dir = world.dir();
+            starts
+                .spawn(async move { Shim::spawn(Path::new("/proc/self/exe"), &dir, &spec).await });
+        }
+        let shims: Vec<Shim> = starts
+            .join_all()
+            .await
+            .into_iter()
+            .map(Result::unwrap)
+            .collect();
+        println!("     20 starts took {} ms", begun.elapsed().as_millis());
+        for shim in &shims {
+            shim.stop(Duration::from_secs(20)).await.unwrap();
+        }
+        for shim in &shims {
+            wait_for_end(shim).await;
+        }
+        for world in &worlds {
+            world.assert_no_traces().await;
+        }
     });
 }

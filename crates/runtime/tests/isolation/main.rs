@@ -4,8 +4,12 @@
 //! inside every image (`workload MODE`), and the runner of the tests below. It
 //! is linked statically, so a copy of it is a whole image.
 
+// Without a harness this is no test to clippy, but it is one all the same.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout)]
+
 mod container;
 mod exec;
+mod machine;
 mod rootless;
 mod workload;
 mod world;
@@ -20,11 +24,21 @@ fn main() -> ExitCode {
     match args.next().as_deref().and_then(|arg| arg.to_str()) {
         Some("shim") => return helix_runtime::shim_main(args),
         Some("workload") => return workload::main(args),
+        Some("on-machine") => return machine::main(args),
         Some("as-plain-user") => return rootless::main(args),
         _ => {}
     }
-    let filter: Vec<String> = std::env::args().skip(1).filter(|arg| !arg.starts_with('-')).collect();
-    let tests: Vec<Test> = [container::TESTS, exec::TESTS, rootless::TESTS].concat();
+    let filter: Vec<String> = std::env::args()
+        .skip(1)
+        .filter(|arg| !arg.starts_with('-'))
+        .collect();
+    let tests: Vec<Test> = [
+        container::TESTS,
+        exec::TESTS,
+        machine::TESTS,
+        rootless::TESTS,
+    ]
+    .concat();
     let tests = tests.into_iter().filter(|(name, _)| {
         filter.is_empty() || filter.iter().any(|part| name.contains(part.as_str()))
     });
@@ -39,11 +53,18 @@ fn main() -> ExitCode {
         let begun = Instant::now();
         let outcome = std::panic::catch_unwind(test);
         let verdict = if outcome.is_ok() { "ok" } else { "FAILED" };
-        println!("test {name} ... {verdict} ({} ms)", begun.elapsed().as_millis());
+        println!(
+            "test {name} ... {verdict} ({} ms)",
+            begun.elapsed().as_millis()
+        );
         if outcome.is_err() {
             failed.push(name);
         }
     }
     println!("\n{count} tests, {} failed {failed:?}", failed.len());
-    if failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    if failed.is_empty() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
 }

@@ -10,8 +10,7 @@ use std::time::{Duration, Instant};
 
 use helix_runtime::logs::{Query, Tail};
 use helix_runtime::{
-    InstanceSpec, Isolation, NetworkSpec, Resources, SPEC_VERSION, Shim, Status, VethSpec,
-    cleanup,
+    InstanceSpec, Isolation, NetworkSpec, Resources, SPEC_VERSION, Shim, Status, VethSpec, cleanup,
 };
 
 /// Generous: a loaded two-core machine must not fail a test.
@@ -27,14 +26,24 @@ pub(crate) struct World {
 impl World {
     /// An image holding this very binary as `/app`.
     pub(crate) fn new() -> Self {
-        let folder = tempfile::Builder::new().prefix("helix-runtime-").tempdir().unwrap();
+        let folder = tempfile::Builder::new()
+            .prefix("helix-runtime-")
+            .tempdir()
+            .unwrap();
         let open = std::fs::Permissions::from_mode(0o755);
         std::fs::set_permissions(folder.path(), open).unwrap();
         let rootfs = folder.path().join("rootfs");
         std::fs::create_dir_all(rootfs.join("etc")).unwrap();
-        std::fs::write(rootfs.join("etc/passwd"), "root:x:0:0::/root:/bin/sh\napp:x:1234:1234::/home/app:/x\n").unwrap();
+        std::fs::write(
+            rootfs.join("etc/passwd"),
+            "root:x:0:0::/root:/bin/sh\napp:x:1234:1234::/home/app:/x\n",
+        )
+        .unwrap();
         std::fs::copy("/proc/self/exe", rootfs.join("app")).unwrap();
-        Self { folder, number: NEXT.fetch_add(1, Ordering::Relaxed) }
+        Self {
+            folder,
+            number: NEXT.fetch_add(1, Ordering::Relaxed),
+        }
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -55,7 +64,12 @@ impl World {
         VethSpec {
             host_ifname: format!("hxt{process:x}{:x}", self.number),
             ipv6: Ipv6Addr::new(0xfd4d, 0x7e57, process, 0, 0, 0, 0, self.number),
-            ipv4: Some(Ipv4Addr::new(10, 213, (process & 0xff).try_into().unwrap(), low)),
+            ipv4: Some(Ipv4Addr::new(
+                10,
+                213,
+                (process & 0xff).try_into().unwrap(),
+                low,
+            )),
             gateway_ipv4: Ipv4Addr::new(169, 254, 1, 1),
             mtu: 1500,
             dns: vec!["fd00::53".parse().unwrap()],
@@ -64,7 +78,11 @@ impl World {
 
     /// A spec that runs this binary in the given mode, as root in a container.
     pub(crate) fn spec(&self, mode: &[&str]) -> InstanceSpec {
-        let argv = ["/app", "workload"].iter().chain(mode).map(|arg| (*arg).to_owned()).collect();
+        let argv = ["/app", "workload"]
+            .iter()
+            .chain(mode)
+            .map(|arg| (*arg).to_owned())
+            .collect();
         InstanceSpec {
             version: SPEC_VERSION,
             instance_id: self.id(),
@@ -76,7 +94,10 @@ impl World {
             env: [("GREETING".to_owned(), "hello".to_owned())].into(),
             workdir: String::new(),
             user: String::new(),
-            resources: Resources { memory_bytes: Some(256 << 20), ..Resources::default() },
+            resources: Resources {
+                memory_bytes: Some(256 << 20),
+                ..Resources::default()
+            },
             network: NetworkSpec::Veth(self.veth()),
             logs: helix_runtime::LogLimits::default(),
             stop_grace_ms: 5_000,
@@ -84,9 +105,14 @@ impl World {
     }
 
     pub(crate) async fn start(&self, spec: &InstanceSpec) -> Shim {
-        Shim::spawn(Path::new("/proc/self/exe"), &self.dir(), spec).await.unwrap_or_else(|error| {
-            panic!("{error}: {:?}", std::error::Error::source(&error).map(ToString::to_string))
-        })
+        Shim::spawn(Path::new("/proc/self/exe"), &self.dir(), spec)
+            .await
+            .unwrap_or_else(|error| {
+                panic!(
+                    "{error}: {:?}",
+                    std::error::Error::source(&error).map(ToString::to_string)
+                )
+            })
     }
 
     /// Runs to the end and returns the final status.
@@ -96,19 +122,28 @@ impl World {
     }
 
     pub(crate) fn log(&self) -> Vec<String> {
-        let lines = Tail::open(&self.dir(), &Query::default()).unwrap().read_available().unwrap();
+        let lines = Tail::open(&self.dir(), &Query::default())
+            .unwrap()
+            .read_available()
+            .unwrap();
         lines.into_iter().map(|line| line.line).collect()
     }
 
     pub(crate) async fn wait_for_log(&self, text: &str) {
-        until(&format!("{text:?} in the log"), || self.log().iter().any(|line| line == text)).await;
+        until(&format!("{text:?} in the log"), || {
+            self.log().iter().any(|line| line == text)
+        })
+        .await;
     }
 
     /// Fails if anything of the instance is left on the machine.
     pub(crate) async fn assert_no_traces(&self) {
         let id = self.id();
         for controller in ["memory", "pids", "cpu", "."] {
-            let cgroup = Path::new("/sys/fs/cgroup").join(controller).join("helix").join(&id);
+            let cgroup = Path::new("/sys/fs/cgroup")
+                .join(controller)
+                .join("helix")
+                .join(&id);
             assert!(!cgroup.exists(), "{} is left", cgroup.display());
         }
         let link = Path::new("/sys/class/net").join(self.veth().host_ifname);
@@ -119,7 +154,10 @@ impl World {
         for name in ["upper", "work", "merged", "state", "bundle", "shim.sock"] {
             assert!(!self.dir().join(name).exists(), "{name} is left");
         }
-        until("the last process to go", || processes_naming(&dir).is_empty()).await;
+        until("the last process to go", || {
+            processes_naming(&dir).is_empty()
+        })
+        .await;
     }
 }
 
@@ -133,9 +171,10 @@ impl Drop for World {
 
 /// Command lines of processes that mention `text`.
 fn processes_naming(text: &str) -> Vec<String> {
-    let commands = std::fs::read_dir("/proc").unwrap().flatten().filter_map(|entry| {
-        std::fs::read_to_string(entry.path().join("cmdline")).ok()
-    });
+    let commands = std::fs::read_dir("/proc")
+        .unwrap()
+        .flatten()
+        .filter_map(|entry| std::fs::read_to_string(entry.path().join("cmdline")).ok());
     commands.filter(|command| command.contains(text)).collect()
 }
 
@@ -148,7 +187,9 @@ pub(crate) async fn wait_for_end(shim: &Shim) -> Status {
         }
         last
     };
-    let last = tokio::time::timeout(DEADLINE, last).await.expect("the instance did not end");
+    let last = tokio::time::timeout(DEADLINE, last)
+        .await
+        .expect("the instance did not end");
     let last = last.expect("no status");
     assert!(last.state.is_final(), "watch ended early: {last:?}");
     last

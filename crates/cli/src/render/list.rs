@@ -1,0 +1,211 @@
+//! Lists: for each kind the columns a person looks for.
+
+use helix_client::Seen;
+use helix_model::view::ResourceView;
+use helix_model::{
+    Deploy, Endpoint, Env, Instance, Kind, Node, Release, Timestamp, deploy, endpoint, instance,
+};
+
+use super::{Names, word};
+use crate::duration::age;
+use crate::output::{Emphasis, Style, Table};
+
+/// A list of one kind.
+pub(crate) fn list(
+    kind: Kind,
+    views: &[ResourceView],
+    names: &Names,
+    now: Timestamp,
+    style: &Style,
+) -> String {
+    if views.is_empty() {
+        return format!("no {} here yet", kind.plural());
+    }
+    let mut table = match kind {
+        Kind::Instance => instances(views, names, now),
+        Kind::Deploy => deploys(views, names, now),
+        Kind::Release => releases(views, now),
+        Kind::Endpoint => endpoints(views, now),
+        Kind::Env => envs(views, names, now),
+        Kind::Node => nodes(views, now),
+        Kind::Org | Kind::Project | Kind::App => plain(views, now),
+    };
+    table.render(style)
+}
+
+/// Views whose desired and current parts can be read. The server may be newer
+/// and know what we do not; such a row would only lead astray.
+fn seen<N: helix_model::Noun>(views: &[ResourceView]) -> impl Iterator<Item = Seen<N>> {
+    views.iter().filter_map(|view| Seen::new(view.clone()).ok())
+}
+
+/// Instances with what is wrong with them.
+pub(crate) fn instances(views: &[ResourceView], names: &Names, now: Timestamp) -> Table {
+    let titles = ["INSTANCE", "RELEASE", "PHASE", "RESTARTS", "AGE", "NODE", "REASON"];
+    let mut table = Table::new(titles);
+    for it in seen::<Instance>(views) {
+        let observed = &it.current.observed;
+        let (phase, emphasis) = instance_phase(&it);
+        let reason = observed.message.clone().or(observed.reason.map(|reason| reason.to_string()));
+        table.row(
+            emphasis,
+            [
+                it.view.name.to_string(),
+                names.of(it.desired.release.any()),
+                phase,
+                observed.restarts.to_string(),
+                age(it.view.created_at, now),
+                names.of(it.desired.node.any()),
+                reason.unwrap_or_default(),
+            ],
+        );
+    }
+    table
+}
+
+/// The phase, or what is desired when that says more.
+fn instance_phase(it: &Seen<Instance>) -> (String, Emphasis) {
+    let phase = it.current.observed.phase;
+    match (it.desired.desired, phase) {
+        (instance::Desired::Draining, _) => ("draining".to_owned(), Emphasis::Faint),
+        (instance::Desired::Stopped, _) => (word(&phase), Emphasis::Faint),
+        (instance::Desired::Running, instance::Phase::Ready) => (word(&phase), Emphasis::Normal),
+        (instance::Desired::Running, instance::Phase::Failed) => (word(&phase), Emphasis::Bad),
+        (instance::Desired::Running, _) => (word(&phase), Emphasis::Notable),
+    }
+}
+
+/// Deploys with why they failed.
+pub(crate) fn deploys(views: &[ResourceView], names: &Names, now: Timestamp) -> Table {
+    let mut table = Table::new(["DEPLOY", "RELEASE", "INTENT", "PHASE", "AGE", "REASON"]);
+    for it in seen::<Deploy>(views) {
+        let emphasis = match it.current.phase {
+            deploy::Phase::Succeeded => Emphasis::Normal,
+            deploy::Phase::Failed => Emphasis::Bad,
+            _ => Emphasis::Notable,
+        };
+        table.row(
+            emphasis,
+            [
+                it.view.name.to_string(),
+                names.of(it.desired.release.any()),
+                word(&it.desired.intent),
+                word(&it.current.phase),
+                age(it.view.created_at, now),
+                it.current.message.unwrap_or_default(),
+            ],
+        );
+    }
+    table
+}
+
+fn releases(views: &[ResourceView], now: Timestamp) -> Table {
+    let mut table = Table::new(["RELEASE", "APP", "SOURCE", "IMAGE", "AGE"]);
+    for it in seen::<Release>(views) {
+        let app = it.view.path.rsplit_once(':').map_or("", |(app, _)| app);
+        // Twelve digits tell images apart as well as sixty-four.
+        let digest: String = it.desired.image.digest.chars().take("sha256:".len() + 12).collect();
+        table.row(
+            Emphasis::Normal,
+            [
+                it.view.name.to_string(),
+                app.to_owned(),
+                it.desired.source.clone(),
+                digest,
+                age(it.view.created_at, now),
+            ],
+        );
+    }
+    table
+}
+
+/// Endpoints with where they are reachable.
+pub(crate) fn endpoints(views: &[ResourceView], now: Timestamp) -> Table {
+    let mut table = Table::new(["ENDPOINT", "PROCESS", "DECLARED", "REACHABLE AT", "AGE", "PROBLEM"]);
+    for it in seen::<Endpoint>(views) {
+        let declared = match &it.desired.exposure {
+            endpoint::Exposure::Http { host } => format!("http {host}"),
+            endpoint::Exposure::Tcp { address, listen_port } => format!("tcp [{address}]:{listen_port}"),
+        };
+        let reachable = it.current.reachable.join(" ");
+        let emphasis = match (&it.current.problem, reachable.is_empty()) {
+            (Some(_), true) => Emphasis::Bad,
+            (None, false) => Emphasis::Normal,
+            _ => Emphasis::Notable,
+        };
+        table.row(
+            emphasis,
+            [
+                it.view.name.to_string(),
+                it.desired.process.to_string(),
+                declared,
+                if reachable.is_empty() { "-".to_owned() } else { reachable },
+                age(it.view.created_at, now),
+                it.current.problem.unwrap_or_default(),
+            ],
+        );
+    }
+    table
+}
+
+fn envs(views: &[ResourceView], names: &Names, now: Timestamp) -> Table {
+    let mut table = Table::new(["ENV", "SERVING", "DESIRED", "ADDRESS", "AGE", "DIFFERENCE"]);
+    for it in seen::<Env>(views) {
+        let name = |id: Option<helix_model::Id<Release>>| {
+            id.map_or_else(|| "-".to_owned(), |id| names.of(id.any()))
+        };
+        let emphasis = match it.view.difference {
+            Some(_) => Emphasis::Notable,
+            None => Emphasis::Normal,
+        };
+        table.row(
+            emphasis,
+            [
+                it.view.path.clone(),
+                name(it.current.release),
+                name(it.desired.release),
+                it.desired.address.to_string(),
+                age(it.view.created_at, now),
+                it.view.difference.clone().unwrap_or_default(),
+            ],
+        );
+    }
+    table
+}
+
+fn nodes(views: &[ResourceView], now: Timestamp) -> Table {
+    let mut table =
+        Table::new(["NODE", "CONNECTED", "ISOLATION", "CPUS", "MEMORY", "VERSION", "AGE"]);
+    for it in seen::<Node>(views) {
+        let fact = |read: fn(&helix_model::node::Facts) -> String| {
+            it.current.facts.as_ref().map_or_else(|| "-".to_owned(), read)
+        };
+        let emphasis = if it.current.connected { Emphasis::Normal } else { Emphasis::Bad };
+        table.row(
+            emphasis,
+            [
+                it.view.name.to_string(),
+                if it.current.connected { "yes" } else { "no" }.to_owned(),
+                fact(|facts| facts.isolation.clone()),
+                fact(|facts| facts.cpus.to_string()),
+                fact(|facts| helix_model::manifest::format_bytes(facts.memory_bytes)),
+                fact(|facts| facts.version.clone()),
+                age(it.view.created_at, now),
+            ],
+        );
+    }
+    table
+}
+
+fn plain(views: &[ResourceView], now: Timestamp) -> Table {
+    let mut table = Table::new(["NAME", "PATH", "STATE", "AGE"]);
+    for view in views {
+        let ready = view.condition(helix_model::condition::ConditionKind::Ready);
+        let state = ready.map_or("", |condition| condition.reason.as_str());
+        table.row(
+            Emphasis::Normal,
+            [view.name.to_string(), view.path.clone(), state.to_owned(), age(view.created_at, now)],
+        );
+    }
+    table
+}

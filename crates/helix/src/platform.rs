@@ -1,0 +1,257 @@
+//! The whole platform in this process: server, node and edge on embedded
+//! defaults, wired together.
+//!
+//! ```text
+//! <data>/log/         the event log            <data>/images/  pushed and pulled images
+//! <data>/node/        the node agent's files   <data>/edge/    the edge's last plan
+//! <data>/token        who may do everything (mode 0600)
+//! ```
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use helix_edge::{AnyIp, Edge, EdgeError};
+use helix_image::{ImageError, Store};
+use helix_log::{LogError, SqliteLog};
+use helix_model::plan::EdgePlan;
+use helix_model::{Id, Name, Node, Problem, instance};
+use helix_node::{Agent, Isolation, NodeError, OwnRegistry, Stop};
+use helix_server::links::EdgeLink;
+use helix_server::{Config, Server, ServerError, Token};
+use tokio::sync::{broadcast, mpsc};
+use tokio::task::JoinHandle;
+
+use crate::node_link::LocalNode;
+use crate::token_file;
+
+/// How long requests under way may take to end when the platform stops.
+const EDGE_GRACE: Duration = Duration::from_secs(5);
+
+/// The name under which the edge appears as an actor.
+const EDGE_NAME: &str = "edge";
+
+/// What to start with.
+pub(crate) struct Options {
+    pub data_dir: PathBuf,
+    pub listen: SocketAddr,
+    pub http_listen: SocketAddr,
+    pub helix_exe: PathBuf,
+    pub isolation: Option<Isolation>,
+    pub any_ip: AnyIp,
+}
+
+/// Why the platform cannot start.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum PlatformError {
+    #[error("the data directory {path} cannot be made")]
+    DataDir {
+        path: PathBuf,
+        #[source]
+        source: std::io::Error,
+    },
+    #[error("the token file {path} cannot be used")]
+    Token {
+        path: PathBuf,
+        #[source]
+        source: std::io::Error,
+    },
+    #[error("the event log cannot be opened")]
+    Log(#[from] LogError),
+    #[error("the image store cannot be opened")]
+    Images(#[from] ImageError),
+    #[error(transparent)]
+    Server(#[from] ServerError),
+    #[error("the node agent cannot start")]
+    Node(#[from] NodeError),
+    #[error("the edge cannot start")]
+    Edge(#[from] EdgeError),
+    #[error("the node was refused")]
+    Refused(#[from] Problem),
+}
+
+/// The running platform.
+pub(crate) struct Platform {
+    server: Arc<Server>,
+    agent: Arc<Agent>,
+    edge: Arc<Edge>,
+    node: Id<Node>,
+    node_name: Name,
+    token: Token,
+    tasks: Vec<JoinHandle<()>>,
+}
+
+impl Platform {
+    /// Starts everything; what ran before is taken up again.
+    pub(crate) async fn start(options: Options) -> Result<Platform, PlatformError> {
+        let data_dir = &options.data_dir;
+        make_private_dir(data_dir)?;
+        let token_path = data_dir.join("token");
+        let token = token_file::load_or_create(&token_path)
+            .map_err(|source| PlatformError::Token { path: token_path, source })?;
+        let log = Arc::new(SqliteLog::open(&data_dir.join("log")).await?);
+        let images = Store::open(&data_dir.join("images"))?;
+        let server = Server::start(Config {
+            listen: options.listen,
+            log,
+            images,
+            token: token.hash(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+        })
+        .await?;
+        let server = Arc::new(server);
+        let agent = Arc::new(start_agent(&options, &server, &token).await?);
+        let edge = Edge::start(helix_edge::Config {
+            http_listen: vec![options.http_listen],
+            plan_file: Some(data_dir.join("edge").join("plan.json")),
+            any_ip: options.any_ip,
+        })
+        .await?;
+        let edge = Arc::new(edge);
+        let node_name = node_name();
+        let mut tasks = Vec::new();
+        let node = attach_node(&server, &agent, &node_name, &mut tasks).await?;
+        attach_edge(&server, &edge, &mut tasks);
+        Ok(Platform { server, agent, edge, node, node_name, token, tasks })
+    }
+
+    /// Where the API listens.
+    pub(crate) fn api(&self) -> SocketAddr {
+        self.server.address()
+    }
+
+    /// Who may do everything.
+    pub(crate) fn token(&self) -> &Token {
+        &self.token
+    }
+
+    /// Lets requests end, stops the instances and then the rest. All of it
+    /// comes back with the next start.
+    pub(crate) async fn shutdown(self) {
+        let Platform { server, agent, edge, node, node_name, tasks, .. } = self;
+        for task in tasks {
+            task.abort();
+            let _ = task.await;
+        }
+        // The edge first: no new work, and what is under way may end while its
+        // instances still run. The tasks were the other owners.
+        if let Some(edge) = Arc::into_inner(edge) {
+            edge.shutdown(EDGE_GRACE).await;
+        }
+        agent.shutdown(Stop::StopInstances).await;
+        server.detach_node(node, &node_name).await;
+        if let Some(server) = Arc::into_inner(server) {
+            server.shutdown().await;
+        }
+    }
+}
+
+async fn start_agent(
+    options: &Options,
+    server: &Server,
+    token: &Token,
+) -> Result<Agent, PlatformError> {
+    let registry = OwnRegistry {
+        host: server.address().to_string(),
+        token: token.reveal().to_owned(),
+        plain_http: true,
+    };
+    let node_dir = options.data_dir.join("node");
+    let mut config = helix_node::Config::new(node_dir, options.helix_exe.clone(), registry);
+    config.isolation = options.isolation;
+    // One store for the registry and the node: an image that was pushed here is
+    // not copied to run here. The registry's contents are not the node's to
+    // collect.
+    config.image_dir = Some(options.data_dir.join("images"));
+    config.image_collect = false;
+    Ok(Agent::start(config).await?)
+}
+
+async fn attach_node(
+    server: &Arc<Server>,
+    agent: &Arc<Agent>,
+    name: &Name,
+    tasks: &mut Vec<JoinHandle<()>>,
+) -> Result<Id<Node>, PlatformError> {
+    let observations = agent.observations();
+    let current = agent.current();
+    let present: BTreeSet<_> = current.iter().map(|(id, _)| *id).collect();
+    let link = Arc::new(LocalNode(Arc::clone(agent)));
+    let node = server.attach_node(name.clone(), agent.facts(), present, link).await?;
+    for (id, observed) in current {
+        server.instance_reported(name, id, observed).await;
+    }
+    let forward =
+        forward_observations(Arc::clone(server), Arc::clone(agent), name.clone(), observations);
+    tasks.push(tokio::spawn(forward));
+    Ok(node)
+}
+
+/// Passes on what the node sees; one who fell behind reads everything again.
+async fn forward_observations(
+    server: Arc<Server>,
+    agent: Arc<Agent>,
+    name: Name,
+    mut observations: broadcast::Receiver<(Id<instance::Instance>, instance::Observed)>,
+) {
+    loop {
+        match observations.recv().await {
+            Ok((id, observed)) => server.instance_reported(&name, id, observed).await,
+            Err(broadcast::error::RecvError::Lagged(_)) => {
+                for (id, observed) in agent.current() {
+                    server.instance_reported(&name, id, observed).await;
+                }
+            }
+            Err(broadcast::error::RecvError::Closed) => return,
+        }
+    }
+}
+
+/// The edge of this process, as the server's link to it.
+struct LocalEdge(mpsc::UnboundedSender<EdgePlan>);
+
+impl EdgeLink for LocalEdge {
+    fn apply(&self, plan: EdgePlan) {
+        // Unbounded, because plans are few and the receiver only keeps the last.
+        let _ = self.0.send(plan);
+    }
+}
+
+fn attach_edge(server: &Arc<Server>, edge: &Arc<Edge>, tasks: &mut Vec<JoinHandle<()>>) {
+    let (sender, mut plans) = mpsc::unbounded_channel();
+    let applying = Arc::clone(edge);
+    let reporting = Arc::clone(server);
+    tasks.push(tokio::spawn(async move {
+        while let Some(mut plan) = plans.recv().await {
+            while let Ok(newer) = plans.try_recv() {
+                plan = newer;
+            }
+            let report = applying.apply(Arc::new(plan)).await;
+            reporting.edge_reported(EDGE_NAME, report).await;
+        }
+    }));
+    let mut reports = edge.reports();
+    let reporting = Arc::clone(server);
+    tasks.push(tokio::spawn(async move {
+        while reports.changed().await.is_ok() {
+            let report = reports.borrow_and_update().clone();
+            reporting.edge_reported(EDGE_NAME, report).await;
+        }
+    }));
+    server.attach_edge(Arc::new(LocalEdge(sender)));
+}
+
+fn make_private_dir(path: &Path) -> Result<(), PlatformError> {
+    use std::os::unix::fs::DirBuilderExt;
+    let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
+    made.map_err(|source| PlatformError::DataDir { path: path.to_owned(), source })
+}
+
+/// The machine's host name as far as it is a name.
+fn node_name() -> Name {
+    let host = nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok());
+    let derived = host.as_deref().and_then(Name::derive).or_else(|| Name::derive("node"));
+    derived.unwrap_or_else(|| unreachable!("`node` is a valid name"))
+}

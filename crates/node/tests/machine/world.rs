@@ -1,0 +1,393 @@
+//! A world of its own for each test: a data directory, a registry, an agent,
+//! and the certainty that nothing of it is left at the end.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::io::{Read, Write};
+use std::net::{Ipv6Addr, SocketAddr, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
+
+use helix_image::registry::{repository, router};
+use helix_image::{ComposeFile, ComposeLayer, Digest, FileSource, ImageConfig, Store, compose};
+use helix_model::instance::{Observed, Phase};
+use helix_model::manifest::{Check, Health, Resources, Restart, RestartPolicy};
+use helix_model::plan::{InstancePlan, NodePlan, PortPlan, Running};
+use helix_model::{Id, Instance, Name, Timestamp, network};
+use helix_node::{Agent, Config, Isolation, OwnRegistry};
+use helix_runtime::Status;
+use tempfile::TempDir;
+
+/// Time for anything to come about. Only a broken build uses it up.
+pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
+
+const TOKEN: &str = "open-sesame";
+
+/// The image all tests share: this binary and nothing else.
+struct SharedImage {
+    dir: TempDir,
+    digest: Digest,
+}
+
+fn shared_image() -> &'static SharedImage {
+    static IMAGE: OnceLock<SharedImage> = OnceLock::new();
+    IMAGE.get_or_init(|| {
+        let dir = TempDir::new().unwrap();
+        let store = Store::open(&dir.path().join("registry")).unwrap();
+        let file = ComposeFile {
+            path: "/app".to_owned(),
+            source: FileSource::Path(std::env::current_exe().unwrap()),
+            mode: 0o755,
+        };
+        let config = ImageConfig {
+            entrypoint: vec!["/app".to_owned(), "workload".to_owned()],
+            cmd: vec!["serve".to_owned()],
+            ..ImageConfig::default()
+        };
+        let work = compose(&store, vec![ComposeLayer::Files(vec![file])], config);
+        let digest = tokio::runtime::Runtime::new()
+            .unwrap()
+            .block_on(work)
+            .unwrap();
+        repository::publish(&store, "acme/app", "latest", &digest).unwrap();
+        SharedImage { dir, digest }
+    })
+}
+
+/// Where an agent's things are; enough to start one in another process.
+#[derive(Clone)]
+pub(crate) struct Place {
+    pub(crate) data_dir: PathBuf,
+    pub(crate) image_dir: PathBuf,
+    pub(crate) registry: String,
+    pub(crate) isolation: Option<Isolation>,
+}
+
+impl Place {
+    fn config(&self) -> Config {
+        let own = OwnRegistry {
+            host: self.registry.clone(),
+            token: TOKEN.to_owned(),
+            plain_http: false,
+        };
+        let mut config = Config::new(self.data_dir.clone(), std::env::current_exe().unwrap(), own);
+        config.image_dir = Some(self.image_dir.clone());
+        config.isolation = self.isolation;
+        config
+    }
+
+    pub(crate) fn dir(&self, id: Id<Instance>) -> PathBuf {
+        self.data_dir.join("instances").join(id.to_string())
+    }
+
+    pub(crate) fn status(&self, id: Id<Instance>) -> Option<Status> {
+        Status::load(&self.dir(id)).unwrap()
+    }
+
+    pub(crate) fn pid(&self, id: Id<Instance>) -> i32 {
+        self.status(id).unwrap().workload.unwrap().pid
+    }
+}
+
+/// `agent DATA IMAGES REGISTRY`: an agent that runs until it is killed.
+pub(crate) fn agent_process(args: impl Iterator<Item = OsString>) -> ExitCode {
+    let args: Vec<OsString> = args.collect();
+    let [data_dir, image_dir, registry] = &args[..] else {
+        return ExitCode::from(2);
+    };
+    rustls::crypto::ring::default_provider()
+        .install_default()
+        .unwrap();
+    let place = Place {
+        data_dir: data_dir.into(),
+        image_dir: image_dir.into(),
+        registry: registry.to_str().unwrap().to_owned(),
+        isolation: None,
+    };
+    tokio::runtime::Runtime::new().unwrap().block_on(async {
+        let _agent = Agent::start(place.config()).await.unwrap();
+        std::future::pending::<()>().await;
+    });
+    ExitCode::SUCCESS
+}
+
+pub(crate) struct World {
+    pub(crate) place: Place,
+    pub(crate) agent: Agent,
+    network: Ipv6Addr,
+    version: u64,
+    /// Removed last.
+    _dir: TempDir,
+}
+
+impl World {
+    pub(crate) async fn new() -> World {
+        World::under(None).await
+    }
+
+    /// A world under a forced level; `None` where the machine refuses it.
+    pub(crate) async fn if_available(isolation: Isolation) -> Option<World> {
+        let dir = TempDir::new().unwrap();
+        let place = Place {
+            data_dir: dir.path().join("node"),
+            image_dir: dir.path().join("images"),
+            registry: String::from("localhost"),
+            isolation: Some(isolation),
+        };
+        if let Err(error) = Agent::start(place.config()).await {
+            let _ = writeln!(std::io::stderr(), "skipped: {error}");
+            return None;
+        }
+        Some(World::under(Some(isolation)).await)
+    }
+
+    async fn under(isolation: Option<Isolation>) -> World {
+        static COUNT: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
+        let count = COUNT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let entropy = u128::from(std::process::id()) << 8 | u128::from(count);
+        let dir = TempDir::new().unwrap();
+        let registry = registry().await;
+        let place = Place {
+            data_dir: dir.path().join("node"),
+            image_dir: image_dir(),
+            registry,
+            isolation,
+        };
+        let agent = Agent::start(place.config()).await.unwrap();
+        let network = network::unique_local(entropy);
+        World {
+            place,
+            agent,
+            network,
+            version: 0,
+            _dir: dir,
+        }
+    }
+
+    /// A plan for the shared image, number `number` of this world.
+    pub(crate) fn instance(&self, number: u64, command: &[&str]) -> InstancePlan {
+        let entropy = u128::from(self.network) ^ u128::from(number);
+        let words = ["/app", "workload"].iter().chain(command);
+        InstancePlan {
+            id: Id::new(Timestamp(1_790_000_000_000), entropy),
+            name: format!("web-{number}").parse().unwrap(),
+            org: Id::new(Timestamp(1), 1),
+            env: Id::new(Timestamp(1), 2),
+            release: Id::new(Timestamp(1), 3),
+            process: "web".parse().unwrap(),
+            desired: Running::Running,
+            image: format!("helix.internal/acme/app@{}", shared_image().digest),
+            command: Some(words.map(|word| (*word).to_owned()).collect()),
+            workdir: None,
+            user: None,
+            vars: BTreeMap::new(),
+            resources: Resources {
+                memory_bytes: 64 << 20,
+                cpu: 1.0,
+                disk_bytes: 1 << 30,
+            },
+            ports: Vec::new(),
+            health: None,
+            restart: Restart {
+                policy: RestartPolicy::Always,
+                max_retries: 3,
+                backoff_seconds: 0,
+            },
+            address: network::instance_address(self.network, 1, number),
+            stop_grace_ms: 500,
+        }
+    }
+
+    /// One that serves HTTP and is asked for its health every second.
+    pub(crate) fn server(&self, number: u64) -> InstancePlan {
+        let health = Health {
+            check: Check::Http {
+                path: "/health".to_owned(),
+            },
+            port: http(),
+            interval_seconds: 1,
+            timeout_seconds: 1,
+            grace_seconds: 0,
+            success_threshold: 1,
+            failure_threshold: 1,
+        };
+        InstancePlan {
+            ports: vec![PortPlan {
+                name: http(),
+                internal: 8080,
+            }],
+            health: Some(health),
+            command: None,
+            ..self.instance(number, &[])
+        }
+    }
+
+    pub(crate) fn plan(&mut self, instances: &[&InstancePlan]) -> NodePlan {
+        self.version += 1;
+        NodePlan {
+            version: self.version,
+            node: Id::new(Timestamp(1), 9),
+            network: self.network,
+            instances: instances.iter().map(|plan| (*plan).clone()).collect(),
+        }
+    }
+
+    pub(crate) fn apply(&mut self, instances: &[&InstancePlan]) {
+        let plan = self.plan(instances);
+        self.agent.apply(plan);
+    }
+
+    /// Waits until an instance is seen as `wanted` says.
+    pub(crate) async fn until(
+        &self,
+        plan: &InstancePlan,
+        what: &str,
+        wanted: impl Fn(&Observed) -> bool,
+    ) -> Observed {
+        let mut changes = self.agent.observations();
+        let mut last = None;
+        let search = async {
+            for (id, observed) in self.agent.current() {
+                if id == plan.id && wanted(&observed) {
+                    return observed;
+                }
+            }
+            loop {
+                let (id, observed) = changes.recv().await.unwrap();
+                if id == plan.id && wanted(&observed) {
+                    return observed;
+                }
+                if id == plan.id {
+                    last = Some(observed);
+                }
+            }
+        };
+        let found = tokio::time::timeout(DEADLINE, search).await;
+        found.unwrap_or_else(|_| panic!("never seen: {what}; last seen: {last:?}"))
+    }
+
+    pub(crate) async fn ready(&self, plan: &InstancePlan) -> SocketAddr {
+        let seen = self
+            .until(plan, "ready", |seen| seen.phase == Phase::Ready)
+            .await;
+        seen.ports
+            .get(&http())
+            .copied()
+            .unwrap_or(([127, 0, 0, 1], 0).into())
+    }
+
+    pub(crate) async fn gone(&self, plan: &InstancePlan) {
+        self.until(plan, "stopped", |seen| seen.phase == Phase::Stopped)
+            .await;
+    }
+
+    /// Lets go of everything and starts again from what is on disk.
+    pub(crate) async fn restart_agent(&mut self) {
+        self.agent.shutdown(helix_node::Stop::Detach).await;
+        self.agent = Agent::start(self.place.config()).await.unwrap();
+    }
+
+    /// Whether anything of an instance is left on the machine.
+    pub(crate) fn traces(&self, id: Id<Instance>) -> Vec<String> {
+        let mut traces = Vec::new();
+        let dir = self.place.dir(id).display().to_string();
+        let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap();
+        traces.extend(
+            mounts
+                .lines()
+                .filter(|line| line.contains(&dir))
+                .map(str::to_owned),
+        );
+        let tail = id.to_string().to_lowercase();
+        let link = Path::new("/sys/class/net").join(format!("hx-{}", &tail[tail.len() - 12..]));
+        if link.exists() {
+            traces.push(link.display().to_string());
+        }
+        find_named(Path::new("/sys/fs/cgroup"), &id.to_string(), 6, &mut traces);
+        if let Some(status) = self.place.status(id) {
+            let alive = [Some(status.shim), status.workload].into_iter().flatten();
+            let alive = alive.filter(helix_runtime::ProcessRef::is_alive);
+            traces.extend(alive.map(|process| format!("process {}", process.pid)));
+        }
+        traces
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        // Whatever a failed test left behind.
+        let Ok(entries) = std::fs::read_dir(self.place.data_dir.join("instances")) else {
+            return;
+        };
+        for entry in entries.flatten() {
+            let _ = helix_runtime::cleanup(&entry.path());
+        }
+    }
+}
+
+pub(crate) fn http() -> Name {
+    "http".parse().unwrap()
+}
+
+/// The body of the answer to a GET.
+pub(crate) fn get(address: SocketAddr, path: &str) -> String {
+    let mut stream = TcpStream::connect_timeout(&address, DEADLINE).unwrap();
+    write!(
+        stream,
+        "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+    )
+    .unwrap();
+    let mut answer = String::new();
+    // A program told to end may do so before it answers.
+    let _ = stream.read_to_string(&mut answer);
+    answer.split("\r\n\r\n").nth(1).unwrap_or("").to_owned()
+}
+
+/// Waits for a condition that no observation tells of.
+pub(crate) async fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+    let begun = Instant::now();
+    while !holds() {
+        assert!(begun.elapsed() < DEADLINE, "never happened: {what}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+fn find_named(dir: &Path, name: &str, depth: u32, found: &mut Vec<String>) {
+    let Ok(entries) = std::fs::read_dir(dir) else {
+        return;
+    };
+    for entry in entries.flatten().filter(|entry| entry.path().is_dir()) {
+        if entry.file_name().to_string_lossy().contains(name) {
+            found.push(entry.path().display().to_string());
+        } else if depth > 0 && !entry.path().is_symlink() {
+            find_named(&entry.path(), name, depth - 1, found);
+        }
+    }
+}
+
+/// Shared, so that the image is unpacked once.
+fn image_dir() -> PathBuf {
+    shared_image().dir.path().join("node-images")
+}
+
+/// A registry with the shared image on a free loopback port, for as long as the
+/// test's runtime lives.
+async fn registry() -> String {
+    let image = tokio::task::spawn_blocking(shared_image).await.unwrap();
+    let store = Store::open(&image.dir.path().join("registry")).unwrap();
+    let routes = router(
+        store,
+        std::sync::Arc::new(|headers, _| {
+            // Basic `node:open-sesame`.
+            headers
+                .get("authorization")
+                .is_some_and(|value| value == "Basic bm9kZTpvcGVuLXNlc2FtZQ==")
+        }),
+    );
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let host = listener.local_addr().unwrap().to_string();
+    tokio::spawn(async move { axum::serve(listener, routes).await.unwrap() });
+    host
+}

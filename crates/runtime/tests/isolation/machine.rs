@@ -1,0 +1,78 @@
+//! The same instances on other machines: without cgroups, and with a unified
+//! tree that lacks the controllers. Each machine is a private mount namespace in
+//! a child of this binary.
+
+use std::ffi::OsString;
+use std::path::Path;
+use std::process::{Command, ExitCode};
+use std::time::Duration;
+
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use nix::sched::{CloneFlags, unshare};
+
+use crate::exec::{collect, command};
+use crate::world::{World, block_on, is_root, wait_for_end};
+
+pub(crate) const TESTS: &[(&str, fn())] = &[
+    ("machine::without_cgroups_instances_run_unlimited", || {
+        on_machine("without-cgroups")
+    }),
+    (
+        "machine::a_unified_tree_without_controllers_still_groups",
+        || on_machine("unified"),
+    ),
+];
+
+fn on_machine(kind: &str) {
+    if is_root(kind) {
+        let mut child = Command::new("/proc/self/exe");
+        let status = child.args(["on-machine", kind]).status().unwrap();
+        assert!(status.success(), "{kind}: {status}");
+    }
+}
+
+pub(crate) fn main(mut args: impl Iterator<Item = OsString>) -> ExitCode {
+    let kind = args.next().unwrap();
+    unshare(CloneFlags::CLONE_NEWNS).unwrap();
+    let flags = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
+    mount(None::<&str>, "/", None::<&str>, flags, None::<&str>).unwrap();
+    umount2("/sys/fs/cgroup", MntFlags::MNT_DETACH).unwrap();
+    let unified = kind == "unified";
+    let filesystem = if unified { "cgroup2" } else { "tmpfs" };
+    let flags = if unified {
+        MsFlags::empty()
+    } else {
+        MsFlags::MS_RDONLY
+    };
+    mount(
+        Some("none"),
+        "/sys/fs/cgroup",
+        Some(filesystem),
+        flags,
+        None::<&str>,
+    )
+    .unwrap();
+    start_exec_and_stop(unified);
+    ExitCode::SUCCESS
+}
+
+fn start_exec_and_stop(grouped: bool) {
+    block_on(async {
+        let world = World::new();
+        let shim = world.start(&world.spec(&["until-term"])).await;
+        world.wait_for_log("ready").await;
+        let status = shim.status().await.unwrap();
+        let memory_limited = Path::new("/sys/fs/cgroup/helix")
+            .join(world.id())
+            .join("memory.max");
+        assert_eq!(status.limits.limits_enforced, memory_limited.exists());
+        assert_eq!(status.limits.reason.is_some(), !memory_limited.exists());
+        assert_eq!(status.cgroup.is_some(), grouped);
+        println!("     {:?}", status.limits.reason);
+        let (_, _, exit) = collect(&mut shim.exec(&command(&["exit", "5"])).await.unwrap()).await;
+        assert_eq!(exit.code, 5);
+        shim.stop(Duration::from_secs(20)).await.unwrap();
+        assert_eq!(wait_for_end(&shim).await.exit.unwrap().code, 7);
+        world.assert_no_traces().await;
+    });
+}

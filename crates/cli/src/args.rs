@@ -44,12 +44,6 @@ pub(crate) struct GlobalArgs {
     /// Print one JSON document (streams: one per line) and nothing else
     #[arg(long, global = true)]
     pub(crate) json: bool,
-    /// Answer every question with yes
-    #[arg(long, global = true)]
-    pub(crate) yes: bool,
-    /// Never ask; fail instead
-    #[arg(long, global = true)]
-    pub(crate) no_input: bool,
     /// Address of the API
     #[arg(long, global = true, value_name = "URL")]
     pub(crate) url: Option<String>,

@@ -61,8 +61,17 @@ const DEFERRED: &[(&[&str], &str)] = &[
     (&["orgs", "destroy"], "use the org `default`"),
 ];
 
-/// Adds a hidden command for each entry, so that it parses like any other.
-pub(crate) fn declare(mut command: Command) -> Command {
+/// Adds a hidden command for each entry, so that it parses like any other, and
+/// the flags about questions: nothing asks any yet, but scripts that are
+/// prepared for them run today.
+pub(crate) fn declare(command: Command) -> Command {
+    let flag = |name: &'static str, help: &'static str| {
+        let flag = Arg::new(name).long(name).global(true).action(ArgAction::SetTrue);
+        flag.help(help).help_heading("Global options")
+    };
+    let mut command = command
+        .arg(flag("yes", "Answer every question with yes"))
+        .arg(flag("no-input", "Never ask; fail instead"));
     for (words, _) in DEFERRED {
         command = match words {
             [word] => command.subcommand(hidden(word)),

@@ -7,38 +7,38 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 /// What every fallible step of a command returns.
-pub type Result<T, E = Failure> = std::result::Result<T, E>;
+pub(crate) type Result<T, E = Failure> = std::result::Result<T, E>;
 
 /// Why a command ends with something else than zero.
 #[derive(Clone, Debug)]
-pub struct Failure {
+pub(crate) struct Failure {
     /// What to say.
-    pub problem: Box<Problem>,
+    pub(crate) problem: Box<Problem>,
     /// What the process returns.
-    pub exit_code: u8,
+    pub(crate) exit_code: u8,
     /// The stable reason, where a workload is to blame.
-    pub reason: Option<String>,
+    pub(crate) reason: Option<String>,
     /// What the failed program said last.
-    pub logs: Vec<LogLine>,
+    pub(crate) logs: Vec<LogLine>,
     /// More members for the JSON document, such as the receipt.
-    pub also: Map<String, Value>,
+    pub(crate) also: Map<String, Value>,
     /// Nobody reads any more (`helix logs | head`), so there is nothing to say.
-    pub silent: bool,
+    pub(crate) silent: bool,
 }
 
 impl Failure {
     /// A failure with the code's own exit code.
-    pub fn new(code: Code, detail: impl Into<String>) -> Failure {
+    pub(crate) fn new(code: Code, detail: impl Into<String>) -> Failure {
         Problem::new(code, detail).into()
     }
 
     /// A mistake in what was typed.
-    pub fn usage(detail: impl Into<String>, hint: impl Into<String>) -> Failure {
+    pub(crate) fn usage(detail: impl Into<String>, hint: impl Into<String>) -> Failure {
         Failure::new(Code::InvalidArgument, detail).hint(hint)
     }
 
     /// A workload that failed for a reason with a code of its own.
-    pub fn workload(reason: &str, detail: impl Into<String>) -> Failure {
+    pub(crate) fn workload(reason: &str, detail: impl Into<String>) -> Failure {
         let code = match reason {
             "image_not_found" => Code::ImageNotFound,
             "deploy_superseded" => Code::Conflict,
@@ -62,26 +62,26 @@ impl Failure {
 
     /// The same with a hint that fits better.
     #[must_use]
-    pub fn hint(mut self, hint: impl Into<String>) -> Failure {
+    pub(crate) fn hint(mut self, hint: impl Into<String>) -> Failure {
         self.problem.hint = hint.into();
         self
     }
 
     /// The same with one more member in the JSON document.
     #[must_use]
-    pub fn with(mut self, name: &str, value: &impl Serialize) -> Failure {
+    pub(crate) fn with(mut self, name: &str, value: &impl Serialize) -> Failure {
         let value = serde_json::to_value(value).unwrap_or(Value::Null);
         self.also.insert(name.to_owned(), value);
         self
     }
 
     /// The code shown: the reason where there is one, it says more.
-    pub fn code(&self) -> &str {
+    pub(crate) fn code(&self) -> &str {
         self.reason.as_deref().unwrap_or_else(|| self.problem.code.as_str())
     }
 
     /// The one JSON document of a failed command.
-    pub fn document(&self) -> Value {
+    pub(crate) fn document(&self) -> Value {
         let mut error = serde_json::to_value(&self.problem).unwrap_or_else(|_| json!({}));
         if let Some(error) = error.as_object_mut() {
             error.insert("exit_code".to_owned(), json!(self.exit_code));

@@ -67,7 +67,6 @@ pub async fn run(
     let mut session = Session {
         ui: &mut ui,
         settings,
-        global: cli.global,
         environment: io.environment,
         terminals: io.terminals,
         executable: io.executable,

@@ -196,6 +196,11 @@ pub(crate) async fn publish(
     let digest = build_folder(session, &store, folder, build).await?;
     let repository = format!("{}/{}/{}", target.org, target.project, target.app);
     send(session, client, &store, &digest, &repository).await?;
+    // What was sent lives in the registry; here it only spares the next build
+    // its work. A cache that cannot be tidied is no reason to fail.
+    if let Err(error) = store.remove_unused(&[digest], CACHE_AGE).await {
+        tracing::debug!(%error, "the image cache was not tidied");
+    }
     Ok(format!("{OWN_REGISTRY}/{repository}@{digest}"))
 }
 
@@ -229,6 +234,9 @@ async fn build_folder(
     show(session.ui, &received);
     built.map_err(build_failure)
 }
+
+/// Images that were not touched for a day are built anew when they are needed.
+const CACHE_AGE: std::time::Duration = std::time::Duration::from_secs(24 * 3600);
 
 /// How often the builder's output is shown: often enough to look alive.
 const OUTPUT_TURN: std::time::Duration = std::time::Duration::from_millis(100);

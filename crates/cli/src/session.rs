@@ -4,7 +4,6 @@ use std::io::Read;
 
 use helix_client::Client;
 
-use crate::args::GlobalArgs;
 use crate::failure::Result;
 use crate::io::{Environment, Terminals};
 use crate::output::Ui;
@@ -14,7 +13,6 @@ use crate::settings::Settings;
 pub(crate) struct Session<'s> {
     pub(crate) ui: &'s mut Ui,
     pub(crate) settings: Settings,
-    pub(crate) global: GlobalArgs,
     pub(crate) environment: Environment,
     pub(crate) terminals: Terminals,
     pub(crate) executable: std::path::PathBuf,

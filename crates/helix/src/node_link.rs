@@ -97,8 +97,7 @@ async fn drain(mut program: NodeOutput, outputs: mpsc::Sender<ExecOutput>) {
             Ok(ExecEvent::Stdout(bytes)) => ExecOutput::Stdout(Bytes::from(bytes)),
             Ok(ExecEvent::Stderr(bytes)) => ExecOutput::Stderr(Bytes::from(bytes)),
             Ok(ExecEvent::Exit(exit)) => {
-                let code = exit.code.or(exit.signal.map(|signal| 128 + signal));
-                let _ = outputs.send(ExecOutput::Exit(code.unwrap_or(255))).await;
+                let _ = outputs.send(ExecOutput::Exit(exit.code)).await;
                 return;
             }
             Err(error) => {

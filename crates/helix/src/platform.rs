@@ -88,6 +88,7 @@ impl Platform {
     pub(crate) async fn start(options: Options) -> Result<Platform, PlatformError> {
         let data_dir = &options.data_dir;
         make_private_dir(data_dir)?;
+        make_private_dir(&data_dir.join("edge"))?;
         let token_path = data_dir.join("token");
         let token = token_file::load_or_create(&token_path)
             .map_err(|source| PlatformError::Token { path: token_path, source })?;

@@ -43,30 +43,54 @@ pub(crate) async fn probe(targets: &Targets, rules: &Health) -> Result<Ports, St
         .get(&rules.port)
         .copied()
         .unwrap_or_default();
-    let limit = Duration::from_secs(rules.timeout_seconds.max(1));
     let mut seen: Option<Seen> = None;
     for route in &targets.routes {
-        let Some(&address) = route.get(&rules.port) else {
-            continue;
-        };
-        let attempt = ask(address, &rules.check, targets.forwarded);
-        let now = match timeout(limit, attempt).await {
-            Ok(Ok(())) => return Ok(route.clone()),
-            Ok(Err(seen)) => seen,
-            Err(_) => Seen::Silence(limit),
-        };
-        // An answer says more than a refusal on the other address family.
-        if seen
-            .as_ref()
-            .is_none_or(|before| now.rank() >= before.rank())
-        {
-            seen = Some(now);
+        match ask_within(route, rules, targets.forwarded).await {
+            None => {}
+            Some(Ok(())) => {
+                let before = seen.map(|seen| seen.rank());
+                return Ok(best(targets, rules, route, before).await);
+            }
+            // An answer says more than a refusal on the other address family.
+            Some(Err(now)) => {
+                if seen
+                    .as_ref()
+                    .is_none_or(|before| now.rank() >= before.rank())
+                {
+                    seen = Some(now);
+                }
+            }
         }
     }
-    Err(seen.map_or_else(
-        || format!("no way to reach port {port}"),
-        |seen| seen.describe(&rules.check, port),
-    ))
+    let unreachable = || format!("no way to reach port {port}");
+    Err(seen.map_or_else(unreachable, |seen| seen.describe(&rules.check, port)))
+}
+
+/// The route to use once `answered` did. A program may begin to listen between
+/// two questions; without asking the best route again, the addresses of one
+/// that has just started would depend on luck, and change with the next probe.
+async fn best(targets: &Targets, rules: &Health, answered: &Ports, rank: Option<u8>) -> Ports {
+    let first = targets
+        .routes
+        .first()
+        .filter(|_| rank == Some(Seen::Refused.rank()));
+    if let Some(first) = first
+        && let Some(Ok(())) = ask_within(first, rules, targets.forwarded).await
+    {
+        return first.clone();
+    }
+    answered.clone()
+}
+
+/// Asks one route; `None` when it does not lead to the port.
+async fn ask_within(route: &Ports, rules: &Health, forwarded: bool) -> Option<Result<(), Seen>> {
+    let limit = Duration::from_secs(rules.timeout_seconds.max(1));
+    let attempt = ask(*route.get(&rules.port)?, &rules.check, forwarded);
+    Some(
+        timeout(limit, attempt)
+            .await
+            .unwrap_or(Err(Seen::Silence(limit))),
+    )
 }
 
 /// What a failed probe saw.

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
+use crate::cgroup::Cgroup;
 use crate::failure::{Failure, Reason};
 use crate::network;
 use crate::protocol::SOCKET;
@@ -56,7 +57,8 @@ pub fn cleanup(dir: &Path) -> io::Result<()> {
         ));
     }
     status.cgroup = None;
-    status.store(dir)
+    status.store(dir)?;
+    remove_socket(dir)
 }
 
 /// Kills every process of the workload: all in its cgroup; its first process,
@@ -128,19 +130,26 @@ fn end(process: ProcessRef) {
     }
 }
 
-/// Removes what is not a process. Repeats nothing that is already gone.
+/// Removes what is not a process. Goes on past a failure, so that one stubborn
+/// thing does not keep the rest, and reports the first.
 pub(crate) fn remove_traces(dir: &Path, spec: &InstanceSpec, status: &Status) -> io::Result<()> {
-    if let NetworkSpec::Veth(veth) = &spec.network {
-        network::delete_host_end(&veth.host_ifname)?;
-    }
-    if let Some(cgroup) = &status.cgroup {
-        cgroup.remove()?;
-    }
-    if spec.isolation != Isolation::Process {
-        rootfs::remove(&Layout::of(dir))?;
-        rootfs::remove_tree(&dir.join("state"))?;
-        rootfs::remove_tree(&dir.join("bundle"))?;
-    }
+    let link = match &spec.network {
+        NetworkSpec::Veth(veth) => network::delete_host_end(&veth.host_ifname),
+        NetworkSpec::Loopback { .. } | NetworkSpec::Host {} => Ok(()),
+    };
+    let cgroup = status.cgroup.as_ref().map_or(Ok(()), Cgroup::remove);
+    let root = match spec.isolation {
+        Isolation::Process => Ok(()),
+        _ => rootfs::remove(&Layout::of(dir))
+            .and_then(|()| rootfs::remove_tree(&dir.join("state")))
+            .and_then(|()| rootfs::remove_tree(&dir.join("bundle"))),
+    };
+    link.and(cgroup).and(root)
+}
+
+/// Removes the control socket. In a living shim only once its last status is
+/// written: a client that finds no socket must find a final status.
+pub(crate) fn remove_socket(dir: &Path) -> io::Result<()> {
     match fs::remove_file(dir.join(SOCKET)) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),

@@ -151,7 +151,7 @@ impl Shim {
         match self.ask(&Request::Status).await {
             Ok(frame) => self.parse(&frame.payload),
             Err(error) => match Status::load(&self.dir) {
-                Ok(Some(status)) if !status.shim.is_alive() => Ok(status),
+                Ok(Some(s)) if s.state.is_final() || !s.shim.is_alive() => Ok(s),
                 _ => Err(error),
             },
         }

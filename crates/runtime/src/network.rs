@@ -47,21 +47,26 @@ pub(crate) fn connect_host_end(veth: &VethSpec, peer: Pid) -> Result<(), Failure
         )
         .map_err(failed("create the link (needs root and the veth driver)"))?;
     let index = if_nametoindex(veth.host_ifname.as_str()).map_err(failed("find the host link"))?;
-    no_automatic_addresses(&veth.host_ifname).map_err(failed("configure IPv6 on the host link"))?;
+    if has_ipv6() {
+        no_automatic_addresses(&veth.host_ifname)
+            .map_err(failed("configure IPv6 on the host link"))?;
+    }
     netlink
         .set_up(index)
         .map_err(failed("set the host link up"))?;
-    netlink
-        .add_address(index, HOST_LINK_LOCAL.into(), 64)
-        .map_err(failed("add fe80::1 to the host link"))?;
-    let route = Route {
-        to: Some((veth.ipv6.into(), 128)),
-        via: None,
-        source: None,
-    };
-    netlink
-        .add_route(index, true, &route)
-        .map_err(failed("route the instance's IPv6 address"))?;
+    if has_ipv6() {
+        netlink
+            .add_address(index, HOST_LINK_LOCAL.into(), 64)
+            .map_err(failed("add fe80::1 to the host link"))?;
+        let route = Route {
+            to: Some((veth.ipv6.into(), 128)),
+            via: None,
+            source: None,
+        };
+        netlink
+            .add_route(index, true, &route)
+            .map_err(failed("route the instance's IPv6 address"))?;
+    }
     if let Some(ipv4) = veth.ipv4 {
         let gateway = IpAddr::V4(veth.gateway_ipv4);
         netlink
@@ -84,24 +89,29 @@ pub(crate) fn connect_instance_end(veth: &VethSpec) -> Result<(), Failure> {
     let mut netlink = Netlink::open().map_err(failed("open netlink in the instance"))?;
     set_loopback_up(&mut netlink)?;
     let index = if_nametoindex(INSTANCE_IFNAME).map_err(failed("find the instance's link"))?;
-    no_automatic_addresses(INSTANCE_IFNAME).map_err(failed("configure IPv6 on the link"))?;
+    if has_ipv6() {
+        no_automatic_addresses(INSTANCE_IFNAME).map_err(failed("configure IPv6 on the link"))?;
+    }
     netlink
         .set_up(index)
         .map_err(failed("set the instance's link up"))?;
-    netlink
-        .add_address(index, INSTANCE_LINK_LOCAL.into(), 64)
-        .map_err(failed("add fe80::2 to the link"))?;
-    netlink
-        .add_address(index, veth.ipv6.into(), 128)
-        .map_err(failed("add the instance's IPv6 address"))?;
-    let route = Route {
-        to: None,
-        via: Some(HOST_LINK_LOCAL.into()),
-        source: Some(veth.ipv6.into()),
-    };
-    netlink
-        .add_route(index, true, &route)
-        .map_err(failed("add the IPv6 default route"))?;
+    if has_ipv6() {
+        netlink
+            .add_address(index, INSTANCE_LINK_LOCAL.into(), 64)
+            .map_err(failed("add fe80::2 to the link"))?;
+        netlink
+            .add_address(index, veth.ipv6.into(), 128)
+            .map_err(failed("add the instance's IPv6 address"))?;
+        let via = Some(HOST_LINK_LOCAL.into());
+        let route = Route {
+            to: None,
+            via,
+            source: Some(veth.ipv6.into()),
+        };
+        netlink
+            .add_route(index, true, &route)
+            .map_err(failed("add the IPv6 default route"))?;
+    }
     if let Some(ipv4) = veth.ipv4 {
         netlink
             .add_address(index, ipv4.into(), 32)
@@ -137,9 +147,19 @@ pub(crate) fn relax_ports() {
 /// Removes the host end of a link and so the whole link. Absent is fine.
 pub(crate) fn delete_host_end(ifname: &str) -> io::Result<()> {
     match if_nametoindex(ifname) {
-        Ok(index) => Netlink::open()?.delete_link(index),
+        Ok(index) => match Netlink::open()?.delete_link(index) {
+            // The kernel was faster: it removes the link of an ended instance.
+            Err(error) if error.raw_os_error() == Some(nix::libc::ENODEV) => Ok(()),
+            result => result,
+        },
         Err(_) => Ok(()),
     }
+}
+
+/// Whether the kernel has IPv6 at all. Without it an instance that also has an
+/// IPv4 address is still useful; see [`check`].
+fn has_ipv6() -> bool {
+    Path::new("/proc/sys/net/ipv6").exists()
 }
 
 fn set_loopback_up(netlink: &mut Netlink) -> Result<(), Failure> {
@@ -153,6 +173,8 @@ fn set_loopback_up(netlink: &mut Netlink) -> Result<(), Failure> {
 /// second or two while it looks for duplicates, and delay the first packet.
 fn no_automatic_addresses(ifname: &str) -> io::Result<()> {
     let conf = Path::new("/proc/sys/net/ipv6/conf").join(ifname);
+    // Some machines disable IPv6 on new links by default; these need it.
+    std::fs::write(conf.join("disable_ipv6"), "0")?;
     std::fs::write(conf.join("addr_gen_mode"), "1")?;
     std::fs::write(conf.join("accept_ra"), "0")
 }
@@ -173,6 +195,12 @@ fn check(veth: &VethSpec) -> Result<(), Failure> {
         return Err(Failure::new(
             Reason::SpecInvalid,
             format!("MTU {} is outside 1280..=65535", veth.mtu),
+        ));
+    }
+    if !has_ipv6() && veth.ipv4.is_none() {
+        return Err(Failure::new(
+            Reason::NetworkSetupFailed,
+            "this kernel has no IPv6 and the instance has no IPv4 address",
         ));
     }
     Ok(())

@@ -1,5 +1,6 @@
 //! The writable root of one instance: an overlay on the image's shared tree, a
-//! plain copy where the kernel refuses overlays to plain users. Start at
+//! plain copy where the kernel refuses overlays (plain users on old kernels,
+//! instance directories that are themselves on an overlay). Start at
 //! [`prepare`] and [`mount`].
 //!
 //! The overlay is mounted in the launcher's private mount namespace, so it
@@ -10,7 +11,7 @@ use std::fmt::Write as _;
 use std::fs;
 use std::io;
 use std::net::IpAddr;
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, lchown, symlink};
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
@@ -116,29 +117,19 @@ pub(crate) fn mount(
     rootfs: &Path,
     rootless: bool,
 ) -> Result<Option<String>, Failure> {
-    match mount_overlay(layout, rootfs, rootless) {
-        Ok(()) => Ok(None),
-        Err(errno) if rootless => {
-            copy_tree(rootfs, &layout.merged).map_err(|error| {
-                Failure::new(
-                    Reason::RootfsBuildFailed,
-                    format!(
-                        "copy {} (overlay refused: {errno}): {error}",
-                        rootfs.display()
-                    ),
-                )
-            })?;
-            Ok(Some(format!(
-                "root is a full copy of the image: overlay refused ({errno})"
-            )))
-        }
-        Err(errno) => Err(Failure::io(
-            Reason::RootfsBuildFailed,
-            "mount overlay of",
-            rootfs,
-            &errno,
-        )),
-    }
+    let Err(errno) = mount_overlay(layout, rootfs, rootless) else {
+        return Ok(None);
+    };
+    copy_tree(rootfs, &layout.merged, !rootless).map_err(|error| {
+        let detail = format!(
+            "copy {} (overlay refused: {errno}): {error}",
+            rootfs.display()
+        );
+        Failure::new(Reason::RootfsBuildFailed, detail)
+    })?;
+    Ok(Some(format!(
+        "the root is a full copy of the image: overlay refused ({errno})"
+    )))
 }
 
 fn mount_overlay(layout: &Layout, rootfs: &Path, rootless: bool) -> nix::Result<()> {
@@ -173,9 +164,10 @@ fn escaped(path: &Path) -> String {
     out
 }
 
-/// Copies a tree with modes and links; owners are the caller's, who may own no
-/// others. Device nodes and sockets, which a plain user cannot make, are left out.
-fn copy_tree(from: &Path, to: &Path) -> io::Result<()> {
+/// Copies a tree with modes and links, and with owners where the caller may give
+/// files away. Device nodes and sockets are left out: a plain user cannot make
+/// them, and `/dev` is the instance's own anyway.
+fn copy_tree(from: &Path, to: &Path, owners: bool) -> io::Result<()> {
     for entry in fs::read_dir(from)? {
         let entry = entry?;
         let (source, target) = (entry.path(), to.join(entry.file_name()));
@@ -184,10 +176,18 @@ fn copy_tree(from: &Path, to: &Path) -> io::Result<()> {
             symlink(fs::read_link(&source)?, &target)?;
         } else if meta.is_dir() {
             fs::create_dir(&target)?;
-            copy_tree(&source, &target)?;
-            fs::set_permissions(&target, meta.permissions())?;
+            copy_tree(&source, &target, owners)?;
         } else if meta.is_file() {
             fs::copy(&source, &target)?;
+        } else {
+            continue;
+        }
+        if owners {
+            lchown(&target, Some(meta.uid()), Some(meta.gid()))?;
+        }
+        if !meta.is_symlink() {
+            // Last, since changing the owner clears the set-id bits.
+            fs::set_permissions(&target, meta.permissions())?;
         }
     }
     Ok(())
@@ -230,8 +230,6 @@ fn open_directories(path: &Path) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::MetadataExt;
-
     use super::*;
 
     #[test]
@@ -248,7 +246,7 @@ mod tests {
         fs::write(from.join("bin/app"), "x").unwrap();
         fs::set_permissions(from.join("bin/app"), fs::Permissions::from_mode(0o751)).unwrap();
         symlink("bin/app", from.join("link")).unwrap();
-        copy_tree(&from, &to).unwrap();
+        copy_tree(&from, &to, false).unwrap();
         assert_eq!(
             fs::metadata(to.join("bin/app")).unwrap().mode() & 0o777,
             0o751

@@ -49,6 +49,9 @@ pub enum ServerError {
     Bootstrap(#[from] Problem),
 }
 
+/// A node and the way to it.
+pub(crate) type LinkedNode = (Id<Node>, Arc<dyn NodeLink>);
+
 /// Everything the HTTP handlers share.
 pub(crate) struct Shared {
     pub engine: Engine,
@@ -56,7 +59,7 @@ pub(crate) struct Shared {
     pub puller: Puller,
     pub token: TokenHash,
     pub version: String,
-    pub nodes: RwLock<Vec<(Id<Node>, Arc<dyn NodeLink>)>>,
+    pub nodes: RwLock<Vec<LinkedNode>>,
     /// Turns true when the server is to end, so that streams do.
     pub closing: watch::Receiver<bool>,
 }
@@ -158,7 +161,10 @@ impl Server {
                 instance::Desired::Stopped => instance::Phase::Stopped,
                 _ => instance::Phase::Pending,
             };
-            let observed = instance::Observed { phase, ..Default::default() };
+            let observed = instance::Observed {
+                phase,
+                ..Default::default()
+            };
             self.instance_reported(&name, id, observed).await;
         }
         if let Ok(mut nodes) = self.shared.nodes.write() {

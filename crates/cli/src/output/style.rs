@@ -11,6 +11,7 @@ pub(crate) struct Style {
 
 impl Style {
     /// No colours, and signs that any terminal has.
+    #[cfg(test)]
     pub(crate) const PLAIN: Style = Style {
         colour: false,
         unicode: false,

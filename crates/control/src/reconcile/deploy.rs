@@ -75,10 +75,10 @@ fn failure(
         }
     }
     let waited = now.since(deploy.created_at);
-    if let Some(blocked) = blocked(state, env, release) {
-        if blocked.0 != Reason::NoNodesActive || waited >= NODE_WAIT {
-            return Some(blocked);
-        }
+    let blocked = blocked(state, env, release)
+        .filter(|(reason, _)| *reason != Reason::NoNodesActive || waited >= NODE_WAIT);
+    if blocked.is_some() {
+        return blocked;
     }
     let pulling = of_release().any(|it| it.status.observed.phase == Phase::Pulling);
     (waited >= TIMEOUT && !pulling).then(|| {

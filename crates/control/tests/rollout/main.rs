@@ -3,6 +3,12 @@
 //! [`World`] is the one way in: it runs the real decisions and reconcilers on a
 //! clock of its own; tests say what the node would report.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a failed step fails the test"
+)]
+
 mod properties;
 mod world;
 

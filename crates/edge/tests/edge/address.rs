@@ -108,7 +108,7 @@ async fn a_route_left_by_a_killed_edge_goes_with_the_next_orderly_end() {
 }
 
 #[tokio::test]
-async fn without_privileges_an_endpoint_gets_a_stable_loopback_port_and_says_so() {
+async fn without_an_address_of_its_own_an_endpoint_gets_a_stable_loopback_port_and_says_so() {
     let prefix = Prefix::fresh();
     let app = App::echo(1).await;
     let mut addresses = Vec::new();
@@ -130,4 +130,25 @@ async fn without_privileges_an_endpoint_gets_a_stable_loopback_port_and_says_so(
     }
     assert_eq!(addresses[0], addresses[1]);
     assert!(!prefix.is_routed());
+}
+
+#[tokio::test]
+async fn without_privileges_the_report_says_what_would_help() {
+    if may_change_routes() {
+        println!("skipped: needs a plain user");
+        return;
+    }
+    let prefix = Prefix::fresh();
+    let app = App::echo(1).await;
+    let world = World::with(AnyIp::Auto, None).await;
+    let report = world
+        .apply(vec![tcp(1, prefix.address(), 80, &[app.backend()])])
+        .await;
+    let edge = only_address(&report);
+    let expected = format!(
+        "needs root for its own address {}, listening on {edge} instead",
+        prefix.address()
+    );
+    assert_eq!(report.endpoints[0].problem, Some(expected));
+    echoes(edge).await;
 }

@@ -4,6 +4,9 @@ use bytes::Bytes;
 use http::{Request, StatusCode, header};
 use http_body_util::Full;
 
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
 use crate::app::{App, Client, get, raw};
 use crate::world::{World, http, soon};
 
@@ -146,4 +149,62 @@ async fn bodies_pass_in_both_framings_and_connections_are_reused() {
         answer.starts_with("HTTP/1.1 200") && answer.contains("abc"),
         "{answer}"
     );
+}
+
+#[tokio::test]
+async fn an_old_client_and_one_that_waits_for_permission_are_served() {
+    let world = World::new().await;
+    let app = App::http(1).await;
+    world
+        .apply(vec![http(1, "app.example", &[app.backend()])])
+        .await;
+    let old = raw(world.http(), "GET / HTTP/1.0\r\nHost: app.example\r\n\r\n").await;
+    assert!(
+        old.starts_with("HTTP/1.0 200") && old.ends_with("app 1"),
+        "{old}"
+    );
+
+    let mut stream = TcpStream::connect(world.http()).await.unwrap();
+    let head = "POST /echo HTTP/1.1\r\nHost: app.example\r\nExpect: 100-continue\r\n\
+                Content-Length: 5\r\nConnection: close\r\n\r\n";
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let mut permission = [0; 25];
+    soon(stream.read_exact(&mut permission)).await.unwrap();
+    assert_eq!(&permission, b"HTTP/1.1 100 Continue\r\n\r\n");
+    stream.write_all(b"hello").await.unwrap();
+    let mut answer = String::new();
+    soon(stream.read_to_string(&mut answer)).await.unwrap();
+    assert!(
+        answer.starts_with("HTTP/1.1 200") && answer.ends_with("hello"),
+        "{answer}"
+    );
+}
+
+#[tokio::test]
+async fn a_client_that_reads_slowly_slows_the_app_and_gets_everything() {
+    let world = World::new().await;
+    // Sends without a length, so only the end of the connection ends it.
+    let app = App::tcp(1, |mut stream| async move {
+        let _ = stream.read(&mut [0; 4096]).await;
+        let _ = stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await;
+        let _ = stream.write_all(&vec![b'x'; 20_000_000]).await;
+    })
+    .await;
+    world
+        .apply(vec![http(1, "app.example", &[app.backend()])])
+        .await;
+    let mut stream = TcpStream::connect(world.http()).await.unwrap();
+    let head = "GET / HTTP/1.1\r\nHost: app.example\r\nConnection: close\r\n\r\n";
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let (mut received, mut piece) = (0, vec![0; 10_007]);
+    loop {
+        let count = soon(stream.read(&mut piece)).await.unwrap();
+        if count == 0 {
+            break;
+        }
+        received += piece[..count].iter().filter(|byte| **byte == b'x').count();
+        tokio::task::yield_now().await;
+    }
+    // One more is in the name of the request id header.
+    assert_eq!(received, 20_000_001);
 }

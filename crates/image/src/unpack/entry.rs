@@ -327,7 +327,13 @@ impl<'a> LayerWriter<'a> {
 
 impl Attributes {
     fn of(header: &tar::Header, names: &[OsString]) -> Result<Self, UnpackError> {
-        let number = |value: std::io::Result<u64>| value.map_err(UnpackError::Archive);
+        // Blank means zero: writers that have no owner to tell leave it so, and
+        // every reader in use takes it so.
+        let number = |field: &[u8], value: std::io::Result<u64>| {
+            let blank = field.iter().all(|byte| matches!(byte, 0 | b' '));
+            if blank { Ok(0) } else { value.map_err(UnpackError::Archive) }
+        };
+        let fields = header.as_old();
         let id = |value: u64| {
             u32::try_from(value)
                 .ok()
@@ -341,8 +347,8 @@ impl Attributes {
         // write what no file system can hold.
         let seconds = header.mtime().unwrap_or(0);
         Ok(Self {
-            uid: id(number(header.uid())?)?,
-            gid: id(number(header.gid())?)?,
+            uid: id(number(&fields.uid, header.uid())?)?,
+            gid: id(number(&fields.gid, header.gid())?)?,
             mode: header.mode().map_err(UnpackError::Archive)?,
             modified: i32::try_from(seconds)
                 .ok()

@@ -446,6 +446,18 @@ fn same_tree(path: &Path) {
     }
 }
 
+#[test]
+fn a_blank_owner_is_root() {
+    let world = World::new();
+    let mut header = Header::new_gnu();
+    header.set_mode(0o644);
+    header.set_size(2);
+    let mut builder = Builder::new(Vec::new());
+    builder.append_data(&mut header, "etc/motd", b"hi".as_slice()).unwrap();
+    world.unpack_safely(&builder.into_inner().unwrap()).unwrap();
+    assert_eq!(world.read("etc/motd"), "hi");
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(400))]
 

@@ -493,6 +493,10 @@ impl Lifecycle {
         let Some(verdict) = &self.verdict else {
             return;
         };
+        if matches!(self.state, State::Clearing) {
+            // How it ended is told together with its being gone.
+            return;
+        }
         let observed = Observed {
             phase: verdict.phase,
             reason: verdict.reason,

@@ -180,6 +180,8 @@ impl Shim {
         self.status.finished_at_ms = Some(sys::now_ms());
         self.remove_traces();
         self.enter_state(State::Exited);
+        // A socket that cannot be removed refuses connections from now on.
+        let _ = cleanup::remove_socket(&self.dir);
         self.say_farewell();
     }
 
@@ -342,9 +344,10 @@ impl Shim {
 
     /// Removes what this run left, keeping its log and status.
     fn remove_traces(&mut self) {
-        if let Some(problem) = cleanup::remove_traces(&self.dir, &self.spec, &self.status).err() {
-            self.status.notes.push(format!("left behind: {problem}"));
+        match cleanup::remove_traces(&self.dir, &self.spec, &self.status) {
+            Ok(()) => self.status.cgroup = None,
+            // Kept in the status, so that a later cleanup can try again.
+            Err(problem) => self.status.notes.push(format!("left behind: {problem}")),
         }
-        self.status.cgroup = None;
     }
 }

@@ -145,7 +145,9 @@ fn lost_launcher(error: impl std::fmt::Display) -> Failure {
 }
 
 fn launcher_main(plan: &Plan<'_>, stdio: Stdio, link: &UnixStream) -> i32 {
-    let result = launch_here(plan, stdio, link);
+    let result = nix::sys::prctl::set_pdeathsig(Signal::SIGKILL)
+        .map_err(lost_launcher)
+        .and_then(|()| launch_here(plan, stdio, link));
     let code = i32::from(result.is_err());
     send(link, &Message::Finished(result)).map_or(1, |()| code)
 }

@@ -259,5 +259,6 @@ fn report_failure(dir: &Path, failure: Failure) {
     };
     // Reported on standard output even if the disk takes no more.
     let _ = status.store(dir);
+    let _ = crate::cleanup::remove_socket(dir);
     report(&status);
 }

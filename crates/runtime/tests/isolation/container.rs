@@ -5,6 +5,7 @@ use std::net::{IpAddr, TcpStream};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use helix_runtime::logs::{Query, read};
 use helix_runtime::{Reason, Shim, StartError, State, Status, cleanup};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -39,6 +40,7 @@ pub(crate) const TESTS: &[(&str, fn())] = &[
         "container::a_killed_shim_leaves_nothing_behind",
         killed_shim,
     ),
+    ("container::a_distributions_shell_runs_a_script", script),
     ("container::starts_are_fast_and_shims_small", speed),
     ("container::twenty_start_at_once_from_one_image", twenty),
 ];
@@ -186,10 +188,18 @@ fn stop_gracefully() {
         let world = World::new();
         let shim = world.start(&world.spec(&["until-term"])).await;
         world.wait_for_log("ready").await;
+        let follow = Query {
+            follow: true,
+            ..Query::default()
+        };
+        let mut lines = read(&world.dir(), follow);
+        assert_eq!(lines.recv().await.unwrap().unwrap().line, "ready");
         shim.stop(Duration::from_secs(20)).await.unwrap();
         let status = wait_for_end(&shim).await;
         assert_eq!(status.exit.unwrap().code, 7);
-        assert!(world.log().contains(&"bye".to_owned()));
+        // A follower gets the last words, and then the end.
+        assert_eq!(lines.recv().await.unwrap().unwrap().line, "bye");
+        assert!(lines.recv().await.is_none());
     });
 }
 
@@ -364,6 +374,10 @@ fn twenty() {
             .map(Result::unwrap)
             .collect();
         println!("     20 starts took {} ms", begun.elapsed().as_millis());
+        for world in &worlds {
+            // Before, its first process would ignore the signal: it is pid 1.
+            world.wait_for_log("ready").await;
+        }
         for shim in &shims {
             shim.stop(Duration::from_secs(20)).await.unwrap();
         }
@@ -373,5 +387,48 @@ fn twenty() {
         for world in &worlds {
             world.assert_no_traces().await;
         }
+    });
+}
+
+/// Copies the machine's own shell and the libraries it is linked with.
+fn add_shell(rootfs: &Path) {
+    let listed = std::process::Command::new("ldd")
+        .arg("/bin/sh")
+        .output()
+        .unwrap();
+    let listed = String::from_utf8(listed.stdout).unwrap();
+    let libraries = listed
+        .split_whitespace()
+        .filter(|word| word.starts_with('/'));
+    for file in libraries.chain(["/bin/sh"]) {
+        let target = rootfs.join(file.trim_start_matches('/'));
+        std::fs::create_dir_all(target.parent().unwrap()).unwrap();
+        std::fs::copy(file, target).unwrap();
+    }
+}
+
+fn script() {
+    if !is_root("script") {
+        return;
+    }
+    block_on(async {
+        let world = World::new();
+        let rootfs = world.path().join("rootfs");
+        add_shell(&rootfs);
+        std::fs::create_dir_all(rootfs.join("usr/local/bin")).unwrap();
+        let path = rootfs.join("usr/local/bin/hello");
+        let text =
+            "#!/bin/sh\necho \"$0 says $1\" > /dev/stdout; echo oops > /dev/stderr\nexit 4\n";
+        std::fs::write(&path, text).unwrap();
+        std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o755))
+            .unwrap();
+        let mut spec = world.spec(&[]);
+        spec.argv = vec!["hello".into(), "hi".into()];
+        spec.user = "app".into();
+        let status = world.run(&spec).await;
+        let mut log = world.log();
+        log.sort();
+        assert_eq!(log, ["/usr/local/bin/hello says hi", "oops"]);
+        assert_eq!(status.exit.unwrap().code, 4);
     });
 }

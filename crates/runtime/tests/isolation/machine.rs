@@ -15,12 +15,15 @@ use crate::world::{World, block_on, is_root, wait_for_end};
 
 pub(crate) const TESTS: &[(&str, fn())] = &[
     ("machine::without_cgroups_instances_run_unlimited", || {
-        on_machine("without-cgroups")
+        on_machine("without-cgroups");
     }),
     (
         "machine::a_unified_tree_without_controllers_still_groups",
         || on_machine("unified"),
     ),
+    ("machine::on_an_overlay_the_root_is_a_copy", || {
+        on_machine("overlay");
+    }),
 ];
 
 fn on_machine(kind: &str) {
@@ -36,6 +39,10 @@ pub(crate) fn main(mut args: impl Iterator<Item = OsString>) -> ExitCode {
     unshare(CloneFlags::CLONE_NEWNS).unwrap();
     let flags = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
     mount(None::<&str>, "/", None::<&str>, flags, None::<&str>).unwrap();
+    if kind == "overlay" {
+        run_on_overlay();
+        return ExitCode::SUCCESS;
+    }
     umount2("/sys/fs/cgroup", MntFlags::MNT_DETACH).unwrap();
     let unified = kind == "unified";
     let filesystem = if unified { "cgroup2" } else { "tmpfs" };
@@ -75,4 +82,43 @@ fn start_exec_and_stop(grouped: bool) {
         assert_eq!(wait_for_end(&shim).await.exit.unwrap().code, 7);
         world.assert_no_traces().await;
     });
+}
+
+/// The instance directory lies on an overlay, as inside most containers; the
+/// kernel takes no overlay as the writable layer of another.
+fn run_on_overlay() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    for name in ["lower", "upper", "work", "merged"] {
+        std::fs::create_dir(at.join(name)).unwrap();
+    }
+    let root = at.display();
+    let options = format!("lowerdir={root}/lower,upperdir={root}/upper,workdir={root}/work");
+    let merged = at.join("merged");
+    let kind = Some("overlay");
+    mount(
+        kind,
+        &merged,
+        kind,
+        MsFlags::empty(),
+        Some(options.as_str()),
+    )
+    .unwrap();
+    block_on(async {
+        let world = World::inside(&merged);
+        let status = world.run(&world.spec(&["show"])).await;
+        assert_eq!(status.exit.as_ref().unwrap().code, 0);
+        assert!(
+            status.notes.iter().any(|note| note.contains("copy")),
+            "{:?}",
+            status.notes
+        );
+        assert!(world.log().contains(&"mount=Ok(())".to_owned()));
+        assert!(
+            !world.path().join("rootfs/written").exists(),
+            "the image was written to"
+        );
+        world.assert_no_traces().await;
+    });
+    umount2(&merged, MntFlags::MNT_DETACH).unwrap();
 }

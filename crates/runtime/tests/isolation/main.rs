@@ -5,7 +5,12 @@
 //! is linked statically, so a copy of it is a whole image.
 
 // Without a harness this is no test to clippy, but it is one all the same.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::print_stdout,
+    clippy::print_stderr
+)]
 
 mod container;
 mod exec;

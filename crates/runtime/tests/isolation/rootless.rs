@@ -24,10 +24,10 @@ pub(crate) const TESTS: &[(&str, fn())] = &[
         || as_plain_user("container"),
     ),
     ("rootless::a_user_gets_plain_processes", || {
-        as_plain_user("process")
+        as_plain_user("process");
     }),
     ("rootless::the_probe_tells_a_user_what_is_missing", || {
-        as_plain_user("probe")
+        as_plain_user("probe");
     }),
     (
         "rootless::root_may_use_plain_processes_with_limits",

@@ -26,9 +26,14 @@ pub(crate) struct World {
 impl World {
     /// An image holding this very binary as `/app`.
     pub(crate) fn new() -> Self {
+        Self::inside(&std::env::temp_dir())
+    }
+
+    /// The same in a folder of the test's choice.
+    pub(crate) fn inside(parent: &Path) -> Self {
         let folder = tempfile::Builder::new()
             .prefix("helix-runtime-")
-            .tempdir()
+            .tempdir_in(parent)
             .unwrap();
         let open = std::fs::Permissions::from_mode(0o755);
         std::fs::set_permissions(folder.path(), open).unwrap();
@@ -151,13 +156,13 @@ impl World {
         let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
         let dir = self.dir().to_string_lossy().into_owned();
         assert!(!mounts.contains(&dir), "a mount is left below {dir}");
-        for name in ["upper", "work", "merged", "state", "bundle", "shim.sock"] {
-            assert!(!self.dir().join(name).exists(), "{name} is left");
-        }
         until("the last process to go", || {
             processes_naming(&dir).is_empty()
         })
         .await;
+        for name in ["upper", "work", "merged", "state", "bundle", "shim.sock"] {
+            assert!(!self.dir().join(name).exists(), "{name} is left");
+        }
     }
 }
 

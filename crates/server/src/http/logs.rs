@@ -1,13 +1,18 @@
 //! `GET /v1/logs`: what programs print, over all instances of an env.
 
+use std::collections::BTreeSet;
+
 use axum::body::Body;
 use axum::extract::State;
 use axum::response::Response;
-use futures::{Stream, StreamExt, stream};
+use futures::StreamExt;
+use futures::stream::{BoxStream, SelectAll};
 use helix_model::api::LogLine;
 use helix_model::reference::{self, Scope};
 use helix_model::{AnyId, Code, Id, Instance, Kind, Name, Problem, State as World, Timestamp};
 use serde::Deserialize;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
 
 use super::Api;
 use super::events::ndjson;
@@ -16,6 +21,8 @@ use crate::links::{LogQuery, LogRecord};
 
 const TAIL_LINES_DEFAULT: usize = 200;
 const TAIL_LINES_MAX: usize = 10_000;
+/// Lines a slow reader may lag behind before it is waited for.
+const STREAM_BUFFER: usize = 64;
 
 #[derive(Deserialize)]
 pub(super) struct Wanted {
@@ -39,9 +46,7 @@ pub(super) async fn stream(
         let detail = format!("tail_lines is at most {TAIL_LINES_MAX}");
         return Err(Problem::new(Code::InvalidArgument, detail).into());
     }
-    let state = api.engine.state();
-    let instances = chosen(&state, &scope, &wanted)?;
-    drop(state);
+    let instances = chosen(&api.engine.state(), &scope, &wanted)?;
     let since = wanted.since_ms.map(Timestamp);
     let query = LogQuery {
         instances,
@@ -49,13 +54,50 @@ pub(super) async fn stream(
         since,
         follow: wanted.follow,
     };
-    let records = records(&api, query);
-    let world = api.clone();
-    let lines = records.take_until(api.closed()).map(move |record| {
-        let line = render(&world.engine.state(), record);
-        serde_json::to_string(&line).map(|text| text + "\n")
-    });
-    Ok(ndjson(Body::from_stream(lines)))
+    let (sender, receiver) = mpsc::channel(STREAM_BUFFER);
+    tokio::spawn(send(api, scope, wanted, query, sender));
+    Ok(ndjson(Body::from_stream(ReceiverStream::new(receiver))))
+}
+
+/// Sends lines until there are no more, or the reader or the server is gone.
+/// Instances that come up while following join in with all they have printed.
+async fn send(
+    api: Api,
+    scope: Scope,
+    wanted: Wanted,
+    query: LogQuery,
+    sender: mpsc::Sender<Result<String, serde_json::Error>>,
+) {
+    let mut known: BTreeSet<Id<Instance>> = query.instances.iter().copied().collect();
+    let mut position = api.engine.position();
+    let mut records: SelectAll<_> = streams(&api, &query).into_iter().collect();
+    let closed = api.closed();
+    tokio::pin!(closed);
+    while query.follow || !records.is_empty() {
+        tokio::select! {
+            record = records.next(), if !records.is_empty() => {
+                let Some(record) = record else { continue };
+                let line = render(&api.engine.state(), record);
+                let text = serde_json::to_string(&line).map(|text| text + "\n");
+                if sender.send(text).await.is_err() {
+                    return;
+                }
+            }
+            changed = position.changed(), if query.follow => {
+                if changed.is_err() {
+                    return;
+                }
+                let now = chosen(&api.engine.state(), &scope, &wanted).unwrap_or_default();
+                let instances: Vec<_> = now.into_iter().filter(|id| known.insert(*id)).collect();
+                if !instances.is_empty() {
+                    let fresh = LogQuery { instances, tail_lines: TAIL_LINES_MAX, ..query.clone() };
+                    records.extend(streams(&api, &fresh));
+                }
+            }
+            () = sender.closed() => return,
+            () = &mut closed => return,
+        }
+    }
 }
 
 fn chosen(state: &World, scope: &Scope, wanted: &Wanted) -> Result<Vec<Id<Instance>>, Problem> {
@@ -93,17 +135,15 @@ fn chosen(state: &World, scope: &Scope, wanted: &Wanted) -> Result<Vec<Id<Instan
         .collect())
 }
 
-/// The lines of every node that is linked. One node so far holds an instance's
-/// output, so the streams need no merging beyond taking what comes.
-fn records(api: &Api, query: LogQuery) -> impl Stream<Item = LogRecord> + Send + 'static {
-    let links: Vec<_> = match api.nodes.read() {
-        Ok(nodes) => nodes
-            .iter()
-            .map(|(_, link)| std::sync::Arc::clone(link))
-            .collect(),
-        Err(_) => Vec::new(),
+/// One stream for each linked node; which has whose output only it knows.
+fn streams(api: &Api, query: &LogQuery) -> Vec<BoxStream<'static, LogRecord>> {
+    let Ok(nodes) = api.nodes.read() else {
+        return Vec::new();
     };
-    stream::select_all(links.into_iter().map(move |link| link.logs(query.clone())))
+    nodes
+        .iter()
+        .map(|(_, link)| link.logs(query.clone()))
+        .collect()
 }
 
 fn render(state: &World, record: LogRecord) -> LogLine {

@@ -1,0 +1,267 @@
+//! `helix up`: the whole platform on this machine, and an app in it.
+//!
+//! How a platform is started is the binary's business ([`Up`]); what a person
+//! sees of it, and how the app gets into it, is the same as for `deploy`.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use clap::Args;
+use helix_client::Client;
+use helix_model::{Problem, Receipt};
+use serde_json::json;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use super::deploy;
+use crate::context::{self, Context};
+use crate::failure::{Failure, Result};
+use crate::output::pairs;
+use crate::package::{Source, SourceArgs};
+use crate::render::landed::{self, Landed};
+use crate::render;
+use crate::rollout;
+use crate::session::Session;
+use crate::settings::{self, MANIFEST_FILE, Origin, Setting, Settings, Target};
+
+/// The env that `up` deploys to when nothing else was said; the only command
+/// that has such a default, because it makes the installation.
+const FIRST_ENV: &str = "production";
+
+/// The first image may be large and the line slow; `deploy` waits as long.
+const FIRST_DEPLOY_TIMEOUT: Duration = Duration::from_secs(600);
+
+/// Starts a platform inside this process.
+#[async_trait]
+pub trait Up: Send + Sync {
+    /// Returns once the API answers and the node is connected.
+    async fn start(&self, options: &UpOptions) -> Result<Box<dyn Platform>, Problem>;
+}
+
+/// A platform that runs inside this process.
+#[async_trait]
+pub trait Platform: Send {
+    /// The API's base URL.
+    fn url(&self) -> String;
+
+    /// A token that may do everything.
+    fn token(&self) -> String;
+
+    /// Returns only when the platform ends by itself, which is a failure.
+    async fn ended(&mut self) -> Problem;
+
+    /// Drains and stops.
+    async fn stop(self: Box<Self>) -> Result<(), Problem>;
+}
+
+/// How to start it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UpOptions {
+    /// Where everything is kept.
+    pub data_dir: PathBuf,
+    /// Where the API listens.
+    pub listen: SocketAddr,
+    /// The shared HTTP listener's port.
+    pub http_port: u16,
+}
+
+/// Start the platform on this machine, and run an app in it
+///
+/// Stays in the foreground; Ctrl-C drains and stops. Run again, it resumes what
+/// was there. With neither PATH nor --image, the helix.toml in the current
+/// folder is deployed if there is one; otherwise only the platform starts. The
+/// env is `production` unless named. Should the app fail while nothing serves,
+/// the platform stops again and the exit code says why.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  helix up examples/hello\n  helix up --image nginx:1.27 --port 80\n  helix up --data-dir ./data --http-port 80")]
+pub(crate) struct UpArgs {
+    #[command(flatten)]
+    source: SourceArgs,
+    /// Where to keep everything (HELIX_DATA_DIR)
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+    /// Where the API listens
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:7420")]
+    listen: SocketAddr,
+    /// Port of the shared HTTP listener
+    #[arg(long, value_name = "PORT", default_value_t = 8080)]
+    http_port: u16,
+}
+
+pub(crate) async fn run(session: &mut Session<'_>, args: UpArgs, up: &dyn Up) -> Result<u8> {
+    let mut stop = StopSignals::new()?;
+    // What can be wrong with the app is found before anything is started.
+    let source = source(&args.source, &session.settings)?;
+    let options = UpOptions {
+        data_dir: data_dir(&args, session)?,
+        listen: args.listen,
+        http_port: args.http_port,
+    };
+    session.ui.step("starting the platform");
+    let mut platform = tokio::select! {
+        started = up.start(&options) => started?,
+        () = stop.wait() => return Ok(0),
+    };
+    adopt(session, platform.as_ref(), &options)?;
+    let ran = tokio::select! {
+        ran = serve(session, source, &options) => ran,
+        problem = platform.ended() => Err(problem.into()),
+        () = stop.wait() => return finish(session, platform, stop, Ok(0)).await,
+    };
+    if ran.is_err() {
+        return finish(session, platform, stop, ran).await;
+    }
+    session.ui.note("Ctrl-C drains and stops");
+    let outcome = tokio::select! {
+        problem = platform.ended() => Err(problem.into()),
+        () = stop.wait() => Ok(0),
+    };
+    finish(session, platform, stop, outcome).await
+}
+
+fn data_dir(args: &UpArgs, session: &Session<'_>) -> Result<PathBuf> {
+    let chosen = settings::data_dir(args.data_dir.as_deref(), &session.environment)?;
+    Ok(session.settings.directory.join(chosen))
+}
+
+/// What to deploy, if anything.
+fn source(args: &SourceArgs, settings: &Settings) -> Result<Option<Source>> {
+    let named = args.path.is_some() || args.image.is_some() || args.manifest.is_some();
+    if named || settings.directory.join(MANIFEST_FILE).exists() {
+        return Source::find(args, &settings.directory).map(Some);
+    }
+    Ok(None)
+}
+
+/// Makes this platform the one that commands here lead to.
+fn adopt(session: &mut Session<'_>, platform: &dyn Platform, options: &UpOptions) -> Result<()> {
+    let settings = &mut session.settings;
+    settings.url = platform.url();
+    settings.token = Some(platform.token());
+    let named_env = settings.env.take().filter(|env| env.origin != Origin::Context);
+    let env = match named_env {
+        Some(env) => env,
+        None => Setting {
+            name: FIRST_ENV.parse().map_err(|error: helix_model::name::NameError| {
+                Failure::usage(error.to_string(), "")
+            })?,
+            origin: Origin::Context,
+        },
+    };
+    let context = Context {
+        url: settings.url.clone(),
+        token: settings.token.clone(),
+        org: Some(settings.org.clone()),
+        project: Some(settings.project.clone()),
+        env: Some(env.name.clone()),
+        data_dir: Some(options.data_dir.clone()),
+    };
+    settings.env = Some(env);
+    context::save(&session.environment, &context)?;
+    settings.context = Some(context);
+    Ok(())
+}
+
+/// Deploys what was asked for and says what runs. A deploy that fails beside a
+/// release that serves is reported, and the platform stays for that release.
+async fn serve(
+    session: &mut Session<'_>,
+    source: Option<Source>,
+    options: &UpOptions,
+) -> Result<u8> {
+    let client = session.client()?;
+    let Some(source) = source else {
+        return bare(session, &client, options);
+    };
+    let target = deploy::target(session, &source)?;
+    match deliver(session, &client, &source, &target).await {
+        Ok(landed) => {
+            session.ui.result(&landed, |style| landed::up(&landed, style))?;
+            Ok(0)
+        }
+        Err(failure) if deploy::serving(&client, &target).await.is_some() => {
+            session.ui.failure(&failure, false);
+            Ok(0)
+        }
+        Err(failure) => Err(failure),
+    }
+}
+
+async fn deliver(
+    session: &mut Session<'_>,
+    client: &Client,
+    source: &Source,
+    target: &Target,
+) -> Result<Landed> {
+    let receipt: Receipt = deploy::send(session, client, source, target).await?;
+    let deploy = rollout::follow(session.ui, client, target, &receipt, FIRST_DEPLOY_TIMEOUT).await?;
+    deploy::land(client, target, receipt, deploy).await
+}
+
+/// The platform alone.
+fn bare(session: &mut Session<'_>, client: &Client, options: &UpOptions) -> Result<u8> {
+    let document = json!({ "url": client.url(), "data_dir": options.data_dir, "http_port": options.http_port });
+    session.ui.result(&document, |style| {
+        let rows = [
+            ("api", client.url().to_owned()),
+            ("data", options.data_dir.display().to_string()),
+        ];
+        let next = ["helix deploy", "helix apps list", "helix doctor"].map(str::to_owned);
+        format!(
+            "{} {}\n{}{}",
+            style.tick(),
+            style.bold("the platform is up"),
+            pairs(&rows, 2, style),
+            render::next(&next, style)
+        )
+    })?;
+    Ok(0)
+}
+
+/// Stops the platform; a second signal does not wait for it.
+async fn finish(
+    session: &mut Session<'_>,
+    platform: Box<dyn Platform>,
+    mut stop: StopSignals,
+    outcome: Result<u8>,
+) -> Result<u8> {
+    session.ui.step("draining and stopping");
+    tokio::select! {
+        stopped = platform.stop() => {
+            if let Err(problem) = stopped {
+                return outcome.and(Err(problem.into()));
+            }
+        }
+        () = stop.wait() => session.ui.note("stopped at once; instances may still be ending"),
+    }
+    outcome
+}
+
+/// Ctrl-C, and how service managers say the same.
+struct StopSignals {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl StopSignals {
+    fn new() -> Result<StopSignals> {
+        let listen = |kind| {
+            signal(kind).map_err(|error| {
+                let detail = format!("cannot listen for signals: {error}");
+                Failure::new(helix_model::Code::Internal, detail)
+            })
+        };
+        Ok(StopSignals {
+            interrupt: listen(SignalKind::interrupt())?,
+            terminate: listen(SignalKind::terminate())?,
+        })
+    }
+
+    async fn wait(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+    }
+}

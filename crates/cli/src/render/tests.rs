@@ -1,0 +1,1 @@
+//! Whole screens, compared as text.

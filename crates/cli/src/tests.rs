@@ -1,0 +1,1 @@
+//! Whole command lines against a double of the wire.

@@ -28,7 +28,9 @@ pub struct Context {
 
 impl std::fmt::Debug for Context {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Context").field("url", &self.url).finish_non_exhaustive()
+        f.debug_struct("Context")
+            .field("url", &self.url)
+            .finish_non_exhaustive()
     }
 }
 
@@ -77,8 +79,11 @@ pub fn load(environment: &Environment) -> Result<Option<Context>, Problem> {
 /// Saves the context, replacing the one before in one step.
 pub fn save(environment: &Environment, context: &Context) -> Result<PathBuf, Problem> {
     let path = path(environment).ok_or_else(|| {
-        Problem::new(Code::InvalidArgument, "there is no place to save the context in")
-            .hint("set HOME or XDG_CONFIG_HOME")
+        Problem::new(
+            Code::InvalidArgument,
+            "there is no place to save the context in",
+        )
+        .hint("set HOME or XDG_CONFIG_HOME")
     })?;
     write(&path, context).map_err(|error| unusable(&path, "write", &error))?;
     Ok(path)
@@ -86,7 +91,10 @@ pub fn save(environment: &Environment, context: &Context) -> Result<PathBuf, Pro
 
 fn write(path: &Path, context: &Context) -> std::io::Result<()> {
     let folder = path.parent().unwrap_or(Path::new("/"));
-    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(folder)?;
     let unfinished = folder.join(format!(".context.{}", std::process::id()));
     let _ = std::fs::remove_file(&unfinished);
     let mut file = std::fs::OpenOptions::new()
@@ -100,7 +108,9 @@ fn write(path: &Path, context: &Context) -> std::io::Result<()> {
 }
 
 fn unusable(path: &Path, action: &str, error: &dyn std::fmt::Display) -> Problem {
-    let detail = format!("cannot {action} the saved context {}: {error}", path.display());
-    Problem::new(Code::InvalidArgument, detail)
-        .hint("delete the file; `helix up` writes a new one")
+    let detail = format!(
+        "cannot {action} the saved context {}: {error}",
+        path.display()
+    );
+    Problem::new(Code::InvalidArgument, detail).hint("delete the file; `helix up` writes a new one")
 }

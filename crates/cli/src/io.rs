@@ -62,14 +62,24 @@ impl Environment {
         let variables = std::env::vars_os();
         Environment(
             variables
-                .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+                .filter_map(|(name, value)| {
+                    Some((name.into_string().ok()?, value.into_string().ok()?))
+                })
                 .collect(),
         )
     }
 
+    #[cfg(test)]
+    pub(crate) fn from_pairs(variables: Vec<(String, String)>) -> Environment {
+        Environment(variables.into_iter().collect())
+    }
+
     /// A variable's value; an empty one counts as not set.
     pub fn get(&self, name: &str) -> Option<&str> {
-        self.0.get(name).map(String::as_str).filter(|value| !value.is_empty())
+        self.0
+            .get(name)
+            .map(String::as_str)
+            .filter(|value| !value.is_empty())
     }
 }
 

@@ -43,11 +43,7 @@ pub(crate) fn grammar() -> clap::Command {
 }
 
 /// Runs one command line, the program's name first, and returns the exit code.
-pub async fn run(
-    arguments: impl IntoIterator<Item = OsString>,
-    io: Io,
-    up: &dyn Up,
-) -> u8 {
+pub async fn run(arguments: impl IntoIterator<Item = OsString>, io: Io, up: &dyn Up) -> u8 {
     let arguments: Vec<OsString> = arguments.into_iter().collect();
     let mut ui = Ui::new(io.stdout, io.stderr, io.terminals, &io.environment);
     // Known before parsing, because a line that does not parse is answered in
@@ -59,7 +55,10 @@ pub async fn run(
         Err(failure) => return finish(&mut ui, Err(failure), false, false),
     };
     ui.set_mode(cli.global.json, cli.global.verbose);
-    let (streams, remote) = (cli.command.streams(), matches!(cli.command, Command::Exec(_)));
+    let (streams, remote) = (
+        cli.command.streams(),
+        matches!(cli.command, Command::Exec(_)),
+    );
     let settings = match settings(&cli, &io.environment, &io.directory) {
         Ok(settings) => settings,
         Err(failure) => return finish(&mut ui, Err(failure), streams, remote),
@@ -105,13 +104,15 @@ fn finish(ui: &mut Ui, outcome: Result<u8>, streams: bool, remote: bool) -> u8 {
 
 /// The parsed line; `None` when help or the version was asked for and shown.
 fn parse(arguments: &[OsString], ui: &mut Ui) -> Result<Option<Cli>> {
-    let parsed = grammar().try_get_matches_from(arguments).and_then(|matches| {
-        let answer = deferred::answer(&matches);
-        match answer {
-            Some(failure) => Ok(Err(failure)),
-            None => Cli::from_arg_matches(&matches).map(Ok),
-        }
-    });
+    let parsed = grammar()
+        .try_get_matches_from(arguments)
+        .and_then(|matches| {
+            let answer = deferred::answer(&matches);
+            match answer {
+                Some(failure) => Ok(Err(failure)),
+                None => Cli::from_arg_matches(&matches).map(Ok),
+            }
+        });
     match parsed {
         Ok(Ok(cli)) => Ok(Some(cli)),
         Ok(Err(failure)) => Err(failure),
@@ -135,7 +136,9 @@ fn usage(error: &clap::Error) -> Failure {
     let (first, rest) = text.split_once("\n\n").unwrap_or((text, ""));
     let first = first.split_whitespace().collect::<Vec<_>>().join(" ");
     let hint = rest.replace("For more information, try '--help'.", "`--help` shows more");
-    Failure::from(Problem::new(Code::InvalidArgument, first).hint(hint.trim()))
+    let hint = hint.trim();
+    let hint = hint.strip_prefix("tip: ").unwrap_or(hint);
+    Failure::from(Problem::new(Code::InvalidArgument, first).hint(hint))
 }
 
 /// Whether `--json` is among the arguments that are ours to read.

@@ -62,9 +62,9 @@ pub(crate) async fn follow(
     let deploy: Seen<Deploy> = Seen::new(result.resource)?;
     match result.outcome {
         WaitOutcome::Satisfied => Ok(deploy),
-        WaitOutcome::Failed => {
-            Err(failed(client, target, &deploy, &story).await.with("receipt", receipt))
-        }
+        WaitOutcome::Failed => Err(failed(client, target, &deploy, &story)
+            .await
+            .with("receipt", receipt)),
         WaitOutcome::TimedOut => Err(timed_out(target, &deploy, limit).with("receipt", receipt)),
     }
 }
@@ -82,19 +82,26 @@ fn timed_out(target: &Target, deploy: &Seen<Deploy>, limit: Duration) -> Failure
     let seconds = limit.as_secs();
     let detail = format!("deploy `{name}` of {target} is not ready after {seconds} s; it goes on");
     Failure::new(Code::TimedOut, detail)
-        .hint(format!("`helix wait deploy/{name}` goes on waiting, `helix status` shows how far it is"))
+        .hint(format!(
+            "`helix wait deploy/{name}` goes on waiting, `helix status` shows how far it is"
+        ))
         .with("deploy", &deploy.view)
 }
 
-async fn failed(
-    client: &Client,
-    target: &Target,
-    deploy: &Seen<Deploy>,
-    story: &Story,
-) -> Failure {
-    let reason = deploy.current.reason.map_or("workload_failed", helix_model::Reason::code);
-    let message = deploy.current.message.as_deref().unwrap_or("no reason was recorded");
-    let mut detail = format!("deploy `{}` of {target} failed: {message}", deploy.view.name);
+async fn failed(client: &Client, target: &Target, deploy: &Seen<Deploy>, story: &Story) -> Failure {
+    let reason = deploy
+        .current
+        .reason
+        .map_or("workload_failed", helix_model::Reason::code);
+    let message = deploy
+        .current
+        .message
+        .as_deref()
+        .unwrap_or("no reason was recorded");
+    let mut detail = format!(
+        "deploy `{}` of {target} failed: {message}",
+        deploy.view.name
+    );
     if let Some(previous) = previous(client, target, deploy).await {
         detail.push_str(&format!("; {previous} keeps serving"));
     }
@@ -105,7 +112,10 @@ async fn failed(
 
 async fn previous(client: &Client, target: &Target, deploy: &Seen<Deploy>) -> Option<String> {
     let release = deploy.desired.previous?.to_string();
-    let found = client.one::<Release>(&release, &target.scope()).await.ok()?;
+    let found = client
+        .one::<Release>(&release, &target.scope())
+        .await
+        .ok()?;
     Some(found.view.name.to_string())
 }
 
@@ -236,10 +246,16 @@ mod tests {
         let mut story = Story::new(deploy);
         let ours = json!({"id": "ins_a", "name": "web-2", "spec": {"deploy": deploy}});
         let theirs = json!({"id": "ins_b", "name": "web-9", "spec": {"deploy": null}});
-        assert_eq!(story.hear(&event("instance.allocated", ours)).unwrap(), "  web-2  placed");
+        assert_eq!(
+            story.hear(&event("instance.allocated", ours)).unwrap(),
+            "  web-2  placed"
+        );
         assert_eq!(story.hear(&event("instance.allocated", theirs)), None);
         let mut phase = |id: &str, phase: &str| {
-            story.hear(&event("instance.status_changed", json!({"id": id, "phase": phase})))
+            story.hear(&event(
+                "instance.status_changed",
+                json!({"id": id, "phase": phase}),
+            ))
         };
         assert_eq!(phase("ins_a", "pulling").unwrap(), "  web-2  pulling");
         assert_eq!(phase("ins_a", "pulling"), None);

@@ -89,12 +89,15 @@ impl Client {
     /// Whether the API answers at all.
     pub async fn health(&self) -> Result<()> {
         let request = self.request(Method::GET, &["v1", "health"])?;
-        self.send(request.timeout(REQUEST_TIMEOUT)).await.map(|_| ())
+        self.send(request.timeout(REQUEST_TIMEOUT))
+            .await
+            .map(|_| ())
     }
 
     /// The server's version.
     pub async fn version(&self) -> Result<Version> {
-        self.read(self.request(Method::GET, &["v1", "version"])?).await
+        self.read(self.request(Method::GET, &["v1", "version"])?)
+            .await
     }
 
     /// A request for a path of these segments, with credentials. Segments are
@@ -161,7 +164,9 @@ impl Client {
             }
         };
         let receipt: Receipt = self.decode(response).await?;
-        self.inner.written.fetch_max(receipt.position, Ordering::Relaxed);
+        self.inner
+            .written
+            .fetch_max(receipt.position, Ordering::Relaxed);
         Ok(receipt)
     }
 
@@ -192,7 +197,10 @@ impl Client {
     }
 
     async fn decode<T: DeserializeOwned>(&self, response: Response) -> Result<T> {
-        let body = response.bytes().await.map_err(|source| self.unreachable(source))?;
+        let body = response
+            .bytes()
+            .await
+            .map_err(|source| self.unreachable(source))?;
         serde_json::from_slice(&body).map_err(|error| self.malformed(error))
     }
 

@@ -185,7 +185,9 @@ impl ExecOutput {
             Some(&exec_frame::EXIT) => serde_json::from_slice(&payload)
                 .map(ExecReceived::End)
                 .map_err(|error| self.client.malformed(error)),
-            tag => Err(self.client.malformed(format!("exec frame {tag:?} is unknown"))),
+            tag => Err(self
+                .client
+                .malformed(format!("exec frame {tag:?} is unknown"))),
         }
     }
 }

@@ -17,6 +17,8 @@ mod logs;
 mod mutations;
 mod resources;
 mod seen;
+#[cfg(test)]
+mod tests;
 
 pub use client::Client;
 pub use error::{ClientError, Result};

@@ -10,7 +10,8 @@ impl Client {
     /// Releases an image and moves an env to it. What is missing on the way is
     /// made. The receipt's subject is the deploy.
     pub async fn deploy(&self, request: &DeployRequest) -> Result<Receipt> {
-        self.change(&["v1", "deploys"], &Scope::default(), request).await
+        self.change(&["v1", "deploys"], &Scope::default(), request)
+            .await
     }
 
     /// Moves an env back to a release it has had.
@@ -19,12 +20,8 @@ impl Client {
     }
 
     /// Sets how many instances processes of an env should have.
-    pub async fn scale(
-        &self,
-        env: &str,
-        request: &ScaleRequest,
-        scope: &Scope,
-    ) -> Result<Receipt> {
-        self.change(&["v1", "envs", env, "scale"], scope, request).await
+    pub async fn scale(&self, env: &str, request: &ScaleRequest, scope: &Scope) -> Result<Receipt> {
+        self.change(&["v1", "envs", env, "scale"], scope, request)
+            .await
     }
 }

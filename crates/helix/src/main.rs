@@ -1,28 +1,62 @@
-//! `helix`: pick a role and wire the rooms together. Knows nothing else.
+//! `helix`: picks a role by its arguments and wires the rooms together.
+//!
+//! Two roles come before anything else, because they must run without threads
+//! and with next to no memory: `shim` owns one instance, `serve-files` is the
+//! server inside `static` apps. Everything else is the command line, to which
+//! [`up::LocalPlatform`] lends a platform for `helix up`.
 
+mod limits;
+mod logging;
 mod node_link;
 mod platform;
+mod serve_files;
 mod token_file;
+mod up;
 
+use std::ffi::OsString;
 use std::process::ExitCode;
 
+use helix_cli::Io;
+
+/// Exit code for what is broken on our side.
+const INTERNAL: u8 = 7;
+
+/// Threads for files and lookups beside the workers. The default of 512 would
+/// let a burst cost more memory than the rest of the platform.
+const BLOCKING_THREADS_MAX: usize = 32;
+
 fn main() -> ExitCode {
-    let args: Vec<_> = std::env::args_os().collect();
-    if args.get(1).is_some_and(|a| a == "shim") { return helix_runtime::shim_main(args.into_iter().skip(2)); }
-    if args.get(1).is_some_and(|a| a == "serve-files") {
-        let rt = tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(8).build().expect("rt");
-        rt.block_on(async { let port = std::env::var("PORT").ok().and_then(|p| p.parse().ok()).unwrap_or(8080);
-            helix_files::serve(helix_files::Options::new("/srv", port), helix_files::termination().expect("t")).await.expect("serve") });
-        return ExitCode::SUCCESS;
+    let arguments: Vec<OsString> = std::env::args_os().collect();
+    match arguments.get(1).and_then(|role| role.to_str()) {
+        Some("shim") => helix_runtime::shim_main(arguments.into_iter().skip(2)),
+        Some("serve-files") => serve_files::run(arguments.into_iter().skip(2)),
+        role => command_line(role == Some("up"), arguments),
     }
-    tracing_subscriber::fmt().with_env_filter(tracing_subscriber::EnvFilter::from_env("HELIX_LOG")).with_writer(std::io::stderr).init();
+}
+
+fn command_line(is_platform: bool, arguments: Vec<OsString>) -> ExitCode {
+    logging::start();
+    // Fails only when there is one already, which does as well.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let rt = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("rt");
-    rt.block_on(async move {
-        let p = platform::Platform::start(platform::Options { data_dir: args[1].clone().into(), listen: "127.0.0.1:7420".parse().expect("a"), http_listen: "[::]:8080".parse().expect("a"), helix_exe: std::env::current_exe().expect("exe"), isolation: None, any_ip: helix_edge::AnyIp::Auto }).await.expect("start");
-        println!("{} {}", p.api(), p.token().reveal());
-        tokio::signal::ctrl_c().await.expect("c");
-        p.shutdown().await;
-    });
-    ExitCode::SUCCESS
+    if is_platform {
+        limits::raise_open_files();
+    }
+    let mut builder = if is_platform {
+        tokio::runtime::Builder::new_multi_thread()
+    } else {
+        tokio::runtime::Builder::new_current_thread()
+    };
+    let runtime = builder.enable_all().max_blocking_threads(BLOCKING_THREADS_MAX).build();
+    let (runtime, io) = match (runtime, Io::standard()) {
+        (Ok(runtime), Ok(io)) => (runtime, io),
+        (Err(error), _) | (_, Err(error)) => {
+            tracing::error!(%error, "this process cannot be set up");
+            return ExitCode::from(INTERNAL);
+        }
+    };
+    let code = runtime.block_on(helix_cli::run(arguments, io, &up::LocalPlatform));
+    // A read of standard input may still be blocked in its thread; the process
+    // does not wait for it.
+    runtime.shutdown_background();
+    ExitCode::from(code)
 }

@@ -128,6 +128,12 @@ impl Platform {
         &self.token
     }
 
+    /// Returns only when a part of the platform ends by itself.
+    pub(crate) async fn ended(&mut self) {
+        let (_, index, _) = futures::future::select_all(self.tasks.iter_mut()).await;
+        self.tasks.remove(index);
+    }
+
     /// Lets requests end, stops the instances and then the rest. All of it
     /// comes back with the next start.
     pub(crate) async fn shutdown(self) {

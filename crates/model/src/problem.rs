@@ -68,6 +68,8 @@ codes! {
         "The token does not allow this", "use a token whose scopes allow it";
     NotFound = "not_found", 404, 4, false,
         "There is no such thing", "list what there is, for example with `helix apps list`";
+    MethodNotAllowed = "method_not_allowed", 405, 2, false,
+        "The path is not for this method", "see which methods the route has";
     Conflict = "conflict", 409, 5, false,
         "It contradicts what there is", "look at the resource named and decide again";
     NameTaken = "name_taken", 409, 5, false,

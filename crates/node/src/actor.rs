@@ -6,6 +6,7 @@
 //! running, to be adopted later.
 
 use std::future::pending;
+use std::net::Ipv6Addr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,7 +15,6 @@ use helix_model::instance::Observed;
 use helix_model::plan::InstancePlan;
 use helix_model::{Id, Instance, Reason};
 use helix_runtime::{InstanceSpec, Isolation, Shim};
-use std::net::Ipv6Addr;
 use tokio::sync::watch;
 use tokio::task::{AbortHandle, JoinSet};
 

@@ -116,16 +116,7 @@ impl Images {
 
     /// Removes images that are neither named here nor among the last used.
     pub(crate) async fn collect(&self, in_use: &[String]) {
-        let mut keep: Vec<Digest> = in_use.iter().filter_map(|image| digest_of(image)).collect();
-        let others: Vec<Digest> = self
-            .last_used()
-            .iter()
-            .rev()
-            .filter_map(|used| used.parse().ok())
-            .filter(|digest| !keep.contains(digest))
-            .take(KEPT_OTHERS)
-            .collect();
-        keep.extend(others);
+        let keep = kept(in_use, &self.last_used());
         match self.store.remove_unused(&keep, COLLECT_AGE_MIN).await {
             Ok(removed) if removed.blobs > 0 => {
                 tracing::info!(
@@ -185,6 +176,21 @@ impl Images {
     }
 }
 
+/// Images to keep: those in use and the last used of the others. `used` has the
+/// latest last.
+fn kept(in_use: &[String], used: &[String]) -> Vec<Digest> {
+    let mut keep: Vec<Digest> = in_use.iter().filter_map(|image| digest_of(image)).collect();
+    let others: Vec<Digest> = used
+        .iter()
+        .rev()
+        .filter_map(|digest| digest.parse().ok())
+        .filter(|digest| !keep.contains(digest))
+        .take(KEPT_OTHERS)
+        .collect();
+    keep.extend(others);
+    keep
+}
+
 fn digest_of(image: &str) -> Option<Digest> {
     image.parse::<Reference>().ok()?.digest()
 }
@@ -205,5 +211,22 @@ fn refusal(error: &ImageError) -> Refusal {
         reason,
         message: chain(error),
         retryable: error.retryable(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn images_in_use_and_the_last_few_others_are_kept() {
+        let digest = |number: u32| format!("sha256:{number:064x}");
+        let used: Vec<String> = (0..10).map(digest).collect();
+        let in_use = [
+            format!("example.com/app@{}", digest(0)),
+            "no image".to_owned(),
+        ];
+        let keep: Vec<String> = kept(&in_use, &used).iter().map(Digest::to_string).collect();
+        assert_eq!(keep, [0, 9, 8, 7, 6, 5].map(digest));
     }
 }

@@ -5,6 +5,7 @@
 
 use std::error::Error;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use helix_model::Reason;
 use helix_model::instance::Exit;
@@ -13,9 +14,18 @@ use helix_runtime::{
     Failure, InstanceSpec, Isolation, Level, Reason as RuntimeReason, Shim, StartError, Status,
 };
 
+use tokio::time::Instant;
+
 use crate::error::NodeError;
 use crate::facts;
 use crate::lifecycle::End;
+
+/// How long a shim may take from being started to its first word: it writes its
+/// status before anything slow.
+const SETTLE_MAX: Duration = Duration::from_secs(1);
+
+/// How often to look for that word.
+const SETTLE_INTERVAL: Duration = Duration::from_millis(5);
 
 /// This machine as the agent uses it.
 #[derive(Debug)]
@@ -95,10 +105,24 @@ impl Machine {
 /// Finds the running instance of a directory. One that lives but does not
 /// answer counts as none: the next start clears it away.
 pub(crate) async fn adopt(dir: &Path) -> Option<Shim> {
+    let deadline = Instant::now() + SETTLE_MAX;
+    while is_unsettled(dir) && Instant::now() < deadline {
+        tokio::time::sleep(SETTLE_INTERVAL).await;
+    }
     Shim::adopt(dir).await.unwrap_or_else(|error| {
         tracing::warn!(dir = %dir.display(), error = chain(&error), "cannot adopt an instance");
         None
     })
+}
+
+/// Whether the last start has left no word yet. If the agent that began it was
+/// killed that very moment, its shim may still be about to come up.
+fn is_unsettled(dir: &Path) -> bool {
+    let Ok(spec) = InstanceSpec::load(dir) else {
+        return false;
+    };
+    let status = Status::load(dir).ok().flatten();
+    status.is_none_or(|status| status.boot_id != spec.boot_id)
 }
 
 /// Waits for the instance's end.

@@ -51,15 +51,7 @@ pub(crate) async fn probe(targets: &Targets, rules: &Health) -> Result<Ports, St
                 let before = seen.map(|seen| seen.rank());
                 return Ok(best(targets, rules, route, before).await);
             }
-            // An answer says more than a refusal on the other address family.
-            Some(Err(now)) => {
-                if seen
-                    .as_ref()
-                    .is_none_or(|before| now.rank() >= before.rank())
-                {
-                    seen = Some(now);
-                }
-            }
+            Some(Err(now)) => seen = Some(now.or_better(seen)),
         }
     }
     let unreachable = || format!("no way to reach port {port}");
@@ -110,6 +102,15 @@ impl Seen {
             Seen::Failed(_) => 1,
             Seen::Silence(_) => 2,
             Seen::Status(_) | Seen::NotHttp => 3,
+        }
+    }
+
+    /// The one that says more: an answer more than a refusal on the other
+    /// address family.
+    fn or_better(self, before: Option<Seen>) -> Seen {
+        match before {
+            Some(before) if before.rank() > self.rank() => before,
+            _ => self,
         }
     }
 

@@ -2,8 +2,8 @@
 
 use clap::Args;
 use helix_client::EventQuery;
-use helix_model::reference::Scope;
 use helix_model::Kind;
+use helix_model::reference::Scope;
 
 use crate::failure::Result;
 use crate::render::event;
@@ -15,7 +15,9 @@ use crate::session::Session;
 /// connection breaks. With --json: one page as a document, or with -f one event
 /// per line.
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  helix events\n  helix events -f\n  helix events --subject deploy/d3 --json\n  helix events --all --tail 200")]
+#[command(
+    after_help = "Examples:\n  helix events\n  helix events -f\n  helix events --subject deploy/d3 --json\n  helix events --all --tail 200"
+)]
 pub(crate) struct EventsArgs {
     #[command(flatten)]
     flow: Flow,
@@ -59,7 +61,10 @@ pub(crate) async fn run(session: &mut Session<'_>, args: EventsArgs) -> Result<u
 }
 
 fn subject_scope(session: &Session<'_>, subject: &str) -> Result<Scope> {
-    match subject.split_once('/').map(|(kind, reference)| (kind.parse::<Kind>(), reference)) {
+    match subject
+        .split_once('/')
+        .map(|(kind, reference)| (kind.parse::<Kind>(), reference))
+    {
         Some((Ok(kind), reference)) => session.settings.scope_for(kind, reference),
         // The server has the last word on what a subject is.
         _ => Ok(Scope::default()),
@@ -77,7 +82,9 @@ pub(crate) async fn show(
     flow: &Flow,
 ) -> Result<u8> {
     let client = session.client()?;
-    let past = flow.tail.or((flow.after.is_none() && !flow.follow).then_some(PAST_DEFAULT));
+    let past = flow
+        .tail
+        .or((flow.after.is_none() && !flow.follow).then_some(PAST_DEFAULT));
     let query = EventQuery {
         subject,
         after: flow.after,
@@ -87,9 +94,16 @@ pub(crate) async fn show(
     if !flow.follow {
         let page = client.events(&query, &scope).await?;
         session.ui.result(&page, |style| {
-            let lines: Vec<String> =
-                page.items.iter().map(|item| event::event(item, style)).collect();
-            if lines.is_empty() { "nothing has happened here yet".to_owned() } else { lines.join("\n") }
+            let lines: Vec<String> = page
+                .items
+                .iter()
+                .map(|item| event::event(item, style))
+                .collect();
+            if lines.is_empty() {
+                "nothing has happened here yet".to_owned()
+            } else {
+                lines.join("\n")
+            }
         })?;
         return Ok(0);
     }

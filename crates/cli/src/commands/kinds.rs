@@ -34,7 +34,9 @@ enum Verb {
 /// Narrowed to the app and env that flags, variables or the helix.toml here
 /// name.
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  helix instances list\n  helix deploys list --all\n  helix apps list --limit 200 --json")]
+#[command(
+    after_help = "Examples:\n  helix instances list\n  helix deploys list --all\n  helix apps list --limit 200 --json"
+)]
 struct ListArgs {
     /// Everything in the project, not only what belongs to this app
     #[arg(short, long)]
@@ -49,7 +51,9 @@ struct ListArgs {
 
 /// Show everything about one
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  helix apps describe hello\n  helix instances describe web-1\n  helix releases describe hello:v3 --json")]
+#[command(
+    after_help = "Examples:\n  helix apps describe hello\n  helix instances describe web-1\n  helix releases describe hello:v3 --json"
+)]
 struct DescribeOne {
     /// Id, path or name
     #[arg(value_name = "NAME")]
@@ -103,9 +107,13 @@ async fn run_list(session: &mut Session<'_>, kind: Kind, args: ListArgs) -> Resu
             }
         }
     }
-    session.ui.result(&page, |style| list::list(kind, &page.items, &names, now(), style))?;
+    session.ui.result(&page, |style| {
+        list::list(kind, &page.items, &names, now(), style)
+    })?;
     if let Some(cursor) = &page.next_cursor {
-        session.ui.note(&format!("there are more: add `--cursor {cursor}`"));
+        session
+            .ui
+            .note(&format!("there are more: add `--cursor {cursor}`"));
     }
     Ok(0)
 }
@@ -116,8 +124,9 @@ fn mentioned(views: &[ResourceView]) -> Vec<AnyId> {
         let desired = ["release", "node"].map(|field| view.desired.get(field));
         desired.into_iter().chain([view.current.get("release")])
     });
-    let mut ids: Vec<AnyId> =
-        fields.filter_map(|field| field?.as_str()?.parse().ok()).collect();
+    let mut ids: Vec<AnyId> = fields
+        .filter_map(|field| field?.as_str()?.parse().ok())
+        .collect();
     ids.sort_unstable();
     ids.dedup();
     ids

@@ -13,7 +13,9 @@ use crate::session::Session;
 /// Standard output and standard error of every instance, merged in time. With
 /// --json one line per log line.
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  helix logs\n  helix logs -f --process web\n  helix logs --instance web-2 --tail 20\n  helix logs --since 10m --json")]
+#[command(
+    after_help = "Examples:\n  helix logs\n  helix logs -f --process web\n  helix logs --instance web-2 --tail 20\n  helix logs --since 10m --json"
+)]
 pub(crate) struct LogsArgs {
     /// Go on with what is written
     #[arg(short, long)]
@@ -41,9 +43,9 @@ pub(crate) struct LogsArgs {
 pub(crate) async fn run(session: &mut Session<'_>, args: LogsArgs) -> Result<u8> {
     let target = session.settings.target()?;
     let since = args.since.as_deref().map(|text| since(text, now()));
-    let since = since.transpose().map_err(|error| {
-        Failure::usage("--since is not a time", error)
-    })?;
+    let since = since
+        .transpose()
+        .map_err(|error| Failure::usage("--since is not a time", error))?;
     let query = LogQuery {
         process: args.process,
         instance: args.instance,

@@ -11,7 +11,9 @@ use crate::session::Session;
 ///
 /// Nothing is built: the release's image and manifest are as they were.
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  helix rollback\n  helix rollback --to v3\n  helix releases list")]
+#[command(
+    after_help = "Examples:\n  helix rollback\n  helix rollback --to v3\n  helix releases list"
+)]
 pub(crate) struct RollbackArgs {
     /// Release to go to; the one that served before when absent
     #[arg(long, value_name = "RELEASE")]

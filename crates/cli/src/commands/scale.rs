@@ -1,8 +1,10 @@
 //! `helix scale`: how many instances each process should have.
 
 use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
 
 use clap::Args;
+use helix_client::Client;
 use helix_model::api::{ScaleRequest, WaitOutcome};
 use helix_model::condition::ConditionKind;
 use helix_model::view::ResourceView;
@@ -15,9 +17,14 @@ use crate::render;
 use crate::session::Session;
 use crate::settings::Target;
 
+/// How soon to look again at an env that the server has given up on.
+const LOOK_AGAIN: Duration = Duration::from_millis(500);
+
 /// Set how many instances processes should have
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  helix scale web=3\n  helix scale web=2 worker=1 --no-wait\n  helix scale web=0")]
+#[command(
+    after_help = "Examples:\n  helix scale web=3\n  helix scale web=2 worker=1 --no-wait\n  helix scale web=0"
+)]
 pub(crate) struct ScaleArgs {
     /// Counts per process
     #[arg(value_name = "PROCESS=COUNT", required = true, value_parser = count)]
@@ -28,8 +35,12 @@ pub(crate) struct ScaleArgs {
 
 fn count(text: &str) -> Result<(Name, u32), String> {
     let (name, count) = text.split_once('=').ok_or("write it as `web=3`")?;
-    let name = name.parse().map_err(|error: helix_model::name::NameError| error.to_string())?;
-    let count = count.parse().map_err(|_| format!("`{count}` is not a count"))?;
+    let name = name
+        .parse()
+        .map_err(|error: helix_model::name::NameError| error.to_string())?;
+    let count = count
+        .parse()
+        .map_err(|_| format!("`{count}` is not a count"))?;
     Ok((name, count))
 }
 
@@ -38,7 +49,10 @@ pub(crate) async fn run(session: &mut Session<'_>, args: ScaleArgs) -> Result<u8
     let client = session.client()?;
     let processes: BTreeMap<Name, u32> = args.processes.iter().cloned().collect();
     if processes.len() != args.processes.len() {
-        return Err(Failure::usage("a process is named twice", "name each process once"));
+        return Err(Failure::usage(
+            "a process is named twice",
+            "name each process once",
+        ));
     }
     let request = ScaleRequest { processes };
     let env = target.env.as_str();
@@ -46,12 +60,39 @@ pub(crate) async fn run(session: &mut Session<'_>, args: ScaleArgs) -> Result<u8
     let Some(limit) = args.wait.limit() else {
         return deploy::accepted(session, &target, &receipt);
     };
-    session.ui.step(&format!("waiting for the instances of {target}"));
-    let waited = client.wait(Kind::Env, env, limit, &target.scope()).await?;
-    match waited.outcome {
-        WaitOutcome::Satisfied => scaled(session, &target, &receipt, &waited.resource),
-        outcome => Err(not_scaled(&target, outcome, &waited.resource).with("receipt", &receipt)),
+    session
+        .ui
+        .step(&format!("waiting for the instances of {target}"));
+    let waited = settled(&client, &target, limit).await?;
+    if is_ready(&waited) {
+        return scaled(session, &target, &receipt, &waited);
     }
+    Err(not_scaled(&target, &waited).with("receipt", &receipt))
+}
+
+/// The env once its instances are ready, or as it is when the time is up.
+///
+/// A wait ends at once for an env whose last deploy failed, because that release
+/// will not come by waiting. The one that serves can still be scaled, so it is
+/// looked at again.
+async fn settled(client: &Client, target: &Target, limit: Duration) -> Result<ResourceView> {
+    let deadline = Instant::now() + limit;
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let waited = client
+            .wait(Kind::Env, target.env.as_str(), left, &target.scope())
+            .await?;
+        let over = waited.outcome == WaitOutcome::TimedOut || left.is_zero();
+        if is_ready(&waited.resource) || over {
+            return Ok(waited.resource);
+        }
+        tokio::time::sleep(LOOK_AGAIN.min(left)).await;
+    }
+}
+
+fn is_ready(env: &ResourceView) -> bool {
+    env.condition(ConditionKind::Ready)
+        .is_some_and(|ready| ready.status)
 }
 
 fn scaled(
@@ -62,20 +103,26 @@ fn scaled(
 ) -> Result<u8> {
     let document = json!({ "target": target.to_string(), "receipt": receipt, "env": env });
     session.ui.result(&document, |style| {
-        let message = env.condition(ConditionKind::Ready).map_or("", |ready| &ready.message);
+        let message = env
+            .condition(ConditionKind::Ready)
+            .map_or("", |ready| &ready.message);
         let accepted = render::receipt::receipt(receipt, &target.to_string(), style);
-        format!("{} {}: {message}\n\n{accepted}", style.tick(), style.bold(&target.to_string()))
+        format!(
+            "{} {}: {message}\n\n{accepted}",
+            style.tick(),
+            style.bold(&target.to_string())
+        )
     })?;
     Ok(0)
 }
 
-fn not_scaled(target: &Target, outcome: WaitOutcome, env: &ResourceView) -> Failure {
+fn not_scaled(target: &Target, env: &ResourceView) -> Failure {
     let ready = env.condition(ConditionKind::Ready);
-    let message = ready.map_or("it is not ready", |ready| ready.message.trim_end_matches('.'));
+    let message = ready.map_or("it is not ready", |ready| {
+        ready.message.trim_end_matches('.')
+    });
     let detail = format!("{target} is not scaled yet: {message}");
-    let failure = match outcome {
-        WaitOutcome::Failed => Failure::workload("not_all_ready", detail),
-        _ => Failure::new(Code::TimedOut, detail),
-    };
-    failure.hint("`helix status` shows which instances are missing and why").with("env", env)
+    Failure::new(Code::TimedOut, detail)
+        .hint("`helix status` shows which instances are missing and why")
+        .with("env", env)
 }

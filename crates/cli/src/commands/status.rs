@@ -16,18 +16,25 @@ const DEPLOYS_SHOWN: usize = 5;
 
 /// Show what runs, what should, and why they differ
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  helix status\n  helix status --app hello --env staging\n  helix status --json")]
+#[command(
+    after_help = "Examples:\n  helix status\n  helix status --app hello --env staging\n  helix status --json"
+)]
 pub(crate) struct StatusArgs {}
 
 pub(crate) async fn run(session: &mut Session<'_>, _args: StatusArgs) -> Result<u8> {
     let target = session.settings.target()?;
     let client = session.client()?;
-    let found = match client.one::<Env>(target.env.as_str(), &target.scope()).await {
+    let found = match client
+        .one::<Env>(target.env.as_str(), &target.scope())
+        .await
+    {
         Ok(env) => collect(&client, &target, env).await?,
         Err(ClientError::Problem(problem)) if problem.code == Code::NotFound => nothing(&target),
         Err(error) => return Err(error.into()),
     };
-    session.ui.result(&found, |style| status::status(&found, now(), style))?;
+    session
+        .ui
+        .result(&found, |style| status::status(&found, now(), style))?;
     Ok(0)
 }
 
@@ -69,7 +76,10 @@ async fn collect(client: &Client, target: &Target, env: Seen<Env>) -> Result<Sta
         },
         env: Some(env.view),
         processes,
-        instances: instances.into_iter().map(|instance| instance.view).collect(),
+        instances: instances
+            .into_iter()
+            .map(|instance| instance.view)
+            .collect(),
         endpoints: client.list_all(Kind::Endpoint, &scope).await?,
         deploys: deploys.into_iter().map(|deploy| deploy.view).collect(),
         names,
@@ -98,7 +108,10 @@ async fn names(
     let mut names = Names::default();
     for id in ids {
         // Nodes are the operator's; without their names their ids are shown.
-        if let Ok(view) = client.get(id.kind(), &id.to_string(), &target.scope()).await {
+        if let Ok(view) = client
+            .get(id.kind(), &id.to_string(), &target.scope())
+            .await
+        {
             names.learn(id, &view.name);
         }
     }

@@ -19,8 +19,8 @@ use crate::context::{self, Context};
 use crate::failure::{Failure, Result};
 use crate::output::pairs;
 use crate::package::{Source, SourceArgs};
-use crate::render::landed::{self, Landed};
 use crate::render;
+use crate::render::landed::{self, Landed};
 use crate::rollout;
 use crate::session::Session;
 use crate::settings::{self, MANIFEST_FILE, Origin, Setting, Settings, Target};
@@ -74,7 +74,9 @@ pub struct UpOptions {
 /// env is `production` unless named. Should the app fail while nothing serves,
 /// the platform stops again and the exit code says why.
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  helix up examples/hello\n  helix up --image nginx:1.27 --port 80\n  helix up --data-dir ./data --http-port 80")]
+#[command(
+    after_help = "Examples:\n  helix up examples/hello\n  helix up --image nginx:1.27 --port 80\n  helix up --data-dir ./data --http-port 80"
+)]
 pub(crate) struct UpArgs {
     #[command(flatten)]
     source: SourceArgs,
@@ -139,13 +141,18 @@ fn adopt(session: &mut Session<'_>, platform: &dyn Platform, options: &UpOptions
     let settings = &mut session.settings;
     settings.url = platform.url();
     settings.token = Some(platform.token());
-    let named_env = settings.env.take().filter(|env| env.origin != Origin::Context);
+    let named_env = settings
+        .env
+        .take()
+        .filter(|env| env.origin != Origin::Context);
     let env = match named_env {
         Some(env) => env,
         None => Setting {
-            name: FIRST_ENV.parse().map_err(|error: helix_model::name::NameError| {
-                Failure::usage(error.to_string(), "")
-            })?,
+            name: FIRST_ENV
+                .parse()
+                .map_err(|error: helix_model::name::NameError| {
+                    Failure::usage(error.to_string(), "")
+                })?,
             origin: Origin::Context,
         },
     };
@@ -177,7 +184,9 @@ async fn serve(
     let target = deploy::target(session, &source)?;
     match deliver(session, &client, &source, &target).await {
         Ok(landed) => {
-            session.ui.result(&landed, |style| landed::up(&landed, style))?;
+            session
+                .ui
+                .result(&landed, |style| landed::up(&landed, style))?;
             Ok(0)
         }
         Err(failure) if deploy::serving(&client, &target).await.is_some() => {
@@ -195,7 +204,8 @@ async fn deliver(
     target: &Target,
 ) -> Result<Landed> {
     let receipt: Receipt = deploy::send(session, client, source, target).await?;
-    let deploy = rollout::follow(session.ui, client, target, &receipt, FIRST_DEPLOY_TIMEOUT).await?;
+    let deploy =
+        rollout::follow(session.ui, client, target, &receipt, FIRST_DEPLOY_TIMEOUT).await?;
     deploy::land(client, target, receipt, deploy).await
 }
 

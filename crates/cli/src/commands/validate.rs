@@ -14,7 +14,9 @@ use crate::settings::MANIFEST_FILE;
 ///
 /// Prints what it means with every default in place (as JSON with --json).
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  helix validate\n  helix validate examples/hello\n  helix validate other.toml --json")]
+#[command(
+    after_help = "Examples:\n  helix validate\n  helix validate examples/hello\n  helix validate other.toml --json"
+)]
 pub(crate) struct ValidateArgs {
     /// Manifest, or the folder it is in
     #[arg(value_name = "PATH", default_value = ".")]
@@ -23,7 +25,11 @@ pub(crate) struct ValidateArgs {
 
 pub(crate) fn run(session: &mut Session<'_>, args: &ValidateArgs) -> Result<u8> {
     let given = session.settings.directory.join(&args.path);
-    let path = if given.is_dir() { given.join(MANIFEST_FILE) } else { given };
+    let path = if given.is_dir() {
+        given.join(MANIFEST_FILE)
+    } else {
+        given
+    };
     if !path.exists() {
         return Err(Failure::usage(
             format!("there is no manifest at {}", path.display()),
@@ -31,12 +37,20 @@ pub(crate) fn run(session: &mut Session<'_>, args: &ValidateArgs) -> Result<u8> 
         ));
     }
     let manifest = package::read_manifest(&path)?.parsed;
-    let document = json!({ "valid": true, "path": path, "manifest": manifest, "hash": manifest.hash() });
+    let document =
+        json!({ "valid": true, "path": path, "manifest": manifest, "hash": manifest.hash() });
     session.ui.result(&document, |style| {
-        let processes: Vec<&str> = manifest.processes.keys().map(helix_model::Name::as_str).collect();
+        let processes: Vec<&str> = manifest
+            .processes
+            .keys()
+            .map(helix_model::Name::as_str)
+            .collect();
         let (processes, endpoints) = (processes.join(", "), manifest.endpoints.len());
         let shown = path.display();
-        format!("{} {shown} is valid: processes {processes}; {endpoints} endpoint(s)", style.tick())
+        format!(
+            "{} {shown} is valid: processes {processes}; {endpoints} endpoint(s)",
+            style.tick()
+        )
     })?;
     Ok(0)
 }

@@ -15,7 +15,9 @@ use crate::session::Session;
 ///
 /// Exit code 0 when it is ready, 1 when it failed, 6 when the time is up.
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  helix wait env/production\n  helix wait deploy/d3 --timeout 2m\n  helix wait instance web-1 --json")]
+#[command(
+    after_help = "Examples:\n  helix wait env/production\n  helix wait deploy/d3 --timeout 2m\n  helix wait instance web-1 --json"
+)]
 pub(crate) struct WaitArgs {
     #[command(flatten)]
     subject: Subject,
@@ -37,7 +39,12 @@ pub(crate) async fn run(session: &mut Session<'_>, args: WaitArgs) -> Result<u8>
     session.ui.result(&waited, |style| {
         let ready = view.condition(ConditionKind::Ready);
         let message = ready.map_or("It is ready.", |ready| ready.message.as_str());
-        format!("{} {} {}: {message}", style.tick(), view.kind, style.bold(&view.path))
+        format!(
+            "{} {} {}: {message}",
+            style.tick(),
+            view.kind,
+            style.bold(&view.path)
+        )
     })?;
     Ok(0)
 }

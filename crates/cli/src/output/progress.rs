@@ -76,9 +76,9 @@ impl Transfer {
         };
         let bar = ProgressBar::with_draw_target(Some(0), target);
         // A template that does not parse would leave the default bar.
-        if let Ok(style) =
-            ProgressStyle::with_template("{msg} [{bar:30}] {binary_bytes}/{binary_total_bytes} {eta}")
-        {
+        if let Ok(style) = ProgressStyle::with_template(
+            "{msg} [{bar:30}] {binary_bytes}/{binary_total_bytes} {eta}",
+        ) {
             bar.set_style(style.progress_chars("=> "));
         }
         bar.set_message(text.to_owned());

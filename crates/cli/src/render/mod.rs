@@ -7,8 +7,6 @@ pub(crate) mod list;
 pub(crate) mod receipt;
 pub(crate) mod resource;
 pub(crate) mod status;
-#[cfg(test)]
-mod tests;
 
 use std::collections::BTreeMap;
 

@@ -7,6 +7,7 @@
 
 use std::path::Path;
 
+use sqlx::Executor;
 use sqlx::sqlite::SqliteConnection;
 
 use super::failure::storage_error;
@@ -48,8 +49,9 @@ pub(super) async fn migrate(
         let number = index + 1;
         let script =
             format!("BEGIN IMMEDIATE;\n{statements}\nPRAGMA user_version = {number};\nCOMMIT;");
-        sqlx::raw_sql(&script)
-            .execute(&mut *connection)
+        // Not `sqlx::raw_sql`, whose future is not known to be `Send` for every
+        // lifetime and so could not run in a spawned task.
+        Executor::execute(&mut *connection, script.as_str())
             .await
             .map_err(|error| storage_error(path, "migrate the schema", error))?;
     }

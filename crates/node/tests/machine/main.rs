@@ -48,6 +48,7 @@ fn run_tests(filter: &str) -> ExitCode {
         ));
         failed += usize::from(!passed);
     }
+    world::remove_shared_image();
     if failed == 0 {
         ExitCode::SUCCESS
     } else {

@@ -26,6 +26,7 @@ macro_rules! tests {
 tests! {
     from_plan_to_answer_and_away_again(root),
     a_killed_program_is_started_again(root),
+    a_program_whose_keeper_is_killed_is_started_again(root),
     a_restarted_agent_adopts_what_runs(root),
     what_no_plan_knows_is_ended(root),
     an_agent_killed_at_any_moment_leaves_nothing(root),
@@ -80,6 +81,24 @@ async fn a_killed_program_is_started_again() {
     let seen = world.until(&plan, "ready again", again).await;
     assert_eq!(seen.exit.unwrap().code, Some(3));
     assert_eq!(get(seen.ports[&http()], "/"), plan.id.to_string());
+    leave(world, &[&plan]).await;
+}
+
+async fn a_program_whose_keeper_is_killed_is_started_again() {
+    let mut world = World::new().await;
+    let plan = world.server(1);
+    world.apply(&[&plan]);
+    world.ready(&plan).await;
+    let before = world.place.status(plan.id).unwrap();
+    world.kill(before.shim.pid);
+    let again =
+        |seen: &helix_model::instance::Observed| seen.phase == Phase::Ready && seen.restarts == 1;
+    let seen = world.until(&plan, "ready again", again).await;
+    assert_eq!(get(seen.ports[&http()], "/"), plan.id.to_string());
+    assert!(
+        !before.workload.unwrap().is_alive(),
+        "the old program is gone"
+    );
     leave(world, &[&plan]).await;
 }
 

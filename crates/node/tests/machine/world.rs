@@ -6,7 +6,7 @@ use std::ffi::OsString;
 use std::io::{Read, Write};
 use std::net::{Ipv6Addr, SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
+use std::process::{Command, ExitCode};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
@@ -31,8 +31,16 @@ struct SharedImage {
     digest: Digest,
 }
 
+static IMAGE: OnceLock<SharedImage> = OnceLock::new();
+
+/// Statics are never dropped, and this one has files.
+pub(crate) fn remove_shared_image() {
+    if let Some(image) = IMAGE.get() {
+        std::fs::remove_dir_all(image.dir.path()).unwrap();
+    }
+}
+
 fn shared_image() -> &'static SharedImage {
-    static IMAGE: OnceLock<SharedImage> = OnceLock::new();
     IMAGE.get_or_init(|| {
         let dir = TempDir::new().unwrap();
         let store = Store::open(&dir.path().join("registry")).unwrap();
@@ -289,6 +297,12 @@ impl World {
     pub(crate) async fn restart_agent(&mut self) {
         self.agent.shutdown(helix_node::Stop::Detach).await;
         self.agent = Agent::start(self.place.config()).await.unwrap();
+    }
+
+    /// Kills a process outright.
+    pub(crate) fn kill(&self, pid: i32) {
+        let killed = Command::new("kill").args(["-9", &pid.to_string()]).status();
+        assert!(killed.unwrap().success());
     }
 
     /// Whether anything of an instance is left on the machine.

@@ -2,7 +2,7 @@
 
 use axum::extract::State;
 use axum::{Extension, Json};
-use helix_model::api::{DeployRequest, RollbackRequest};
+use helix_model::api::{DeployRequest, Page, RollbackRequest};
 use helix_model::reference::{self, Scope};
 use helix_model::{
     Code, Command, Env, Kind, Manifest, Problem, Receipt, Release, deploy, manifest,
@@ -11,7 +11,8 @@ use http::HeaderMap;
 
 use super::gate::{self, RequestId};
 use super::problem::{ApiProblem, Body, Query};
-use super::{Api, images, scale};
+use super::resources::Paging;
+use super::{Api, images, resources, scale};
 
 /// The port of an app that says nothing: what the packs listen on.
 const PORT_DEFAULT: u16 = 8080;
@@ -53,6 +54,16 @@ pub(super) async fn create(
             .submit(Command::Deploy(Box::new(command)), origin)
             .await?,
     ))
+}
+
+/// Lists deploys like any other kind; the route is here because it also takes
+/// `POST`.
+pub(super) async fn list(
+    state: State<Api>,
+    scope: Query<Scope>,
+    paging: Query<Paging>,
+) -> Result<Json<Page>, ApiProblem> {
+    resources::page(&state, Kind::Deploy, &scope.0, &paging.0)
 }
 
 /// Deploys an older release again.

@@ -50,13 +50,14 @@ fn router(shared: Arc<Shared>) -> Router {
         .route("/v1/events", get(events::list))
         .route("/v1/logs", get(logs::stream))
         .route("/v1/wait", get(wait::wait))
-        .route("/v1/deploys", post(deploys::create))
+        .route("/v1/deploys", post(deploys::create).get(deploys::list))
         .route("/v1/rollbacks", post(deploys::rollback))
         .route("/v1/envs/{env}/scale", post(scale::scale))
         .route("/v1/instances/{instance}/exec", get(exec::exec))
         .route("/v1/{kind}", get(resources::list))
         .route("/v1/{kind}/{reference}", get(resources::describe))
         .fallback(problem::no_route)
+        .method_not_allowed_fallback(problem::no_method)
         .layer(axum::extract::DefaultBodyLimit::max(BODY_BYTES_MAX))
         .layer(axum::middleware::from_fn_with_state(
             Arc::clone(&shared),

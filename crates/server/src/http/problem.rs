@@ -73,6 +73,14 @@ pub(super) struct Body<T>(pub T);
 #[from_request(via(axum::extract::Query), rejection(ApiProblem))]
 pub(super) struct Query<T>(pub T);
 
+/// The path is there, but not for this method.
+pub(super) async fn no_method(method: http::Method, uri: http::Uri) -> ApiProblem {
+    let detail = format!("`{}` cannot be asked with {method}", uri.path());
+    ApiProblem(
+        Problem::new(Code::MethodNotAllowed, detail).hint("docs/api.md lists every route"),
+    )
+}
+
 /// No such path.
 pub(super) async fn no_route(method: http::Method, uri: http::Uri) -> ApiProblem {
     let detail = format!("there is no `{method} {}` in this API", uri.path());

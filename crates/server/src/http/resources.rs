@@ -27,7 +27,16 @@ pub(super) async fn list(
     Query(scope): Query<Scope>,
     Query(paging): Query<Paging>,
 ) -> Result<Json<Page>, ApiProblem> {
-    let kind = plural(&kind)?;
+    page(&api, plural(&kind)?, &scope, &paging)
+}
+
+/// A page of a kind.
+pub(super) fn page(
+    api: &Api,
+    kind: Kind,
+    scope: &Scope,
+    paging: &Paging,
+) -> Result<Json<Page>, ApiProblem> {
     let limit = paging.limit.unwrap_or(LIMIT_DEFAULT);
     if !(1..=LIMIT_MAX).contains(&limit) {
         let detail = format!("limit is from 1 to {LIMIT_MAX}");
@@ -37,7 +46,7 @@ pub(super) async fn list(
     }
     let after = paging.cursor.as_deref().map(parse_cursor).transpose()?;
     let state = api.engine.state();
-    let within = view::narrow(&state, &scope)?;
+    let within = view::narrow(&state, scope)?;
     let mut items = view::list(&state, kind, within, after, limit + 1);
     let more = items.len() > limit;
     items.truncate(limit);

@@ -215,6 +215,18 @@ async fn what_is_not_there_is_not_found_by_any_name() {
 }
 
 #[tokio::test]
+async fn every_kind_can_be_listed_and_a_wrong_method_is_explained() {
+    let world = World::new().await;
+    world.deploy("shop", "key-00000001").await;
+    for kind in helix_model::Kind::ALL {
+        let page = world.get(&format!("/v1/{}", kind.plural())).await;
+        assert!(page["items"].is_array(), "{kind}");
+    }
+    let (status, problem) = world.post("/v1/apps", &json!({}), "key-00000002").await;
+    assert_eq!((status, problem["code"].as_str()), (405, Some("method_not_allowed")));
+}
+
+#[tokio::test]
 async fn events_can_be_read_back_and_followed() {
     let world = World::new().await;
     let mut lines = world

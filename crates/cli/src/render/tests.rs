@@ -1,1 +1,0 @@
-//! Whole screens, compared as text.

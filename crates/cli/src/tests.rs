@@ -1,1 +1,0 @@
-//! Whole command lines against a double of the wire.

@@ -1,0 +1,198 @@
+//! A history everybody can follow: `hello` was deployed twice, the second time
+//! with a release that crashed, so v1 serves while v2 is desired.
+
+use std::collections::BTreeMap;
+use std::net::Ipv6Addr;
+
+use helix_model::event::InstallationCreated;
+use helix_model::manifest;
+use helix_model::release::Image;
+use helix_model::{
+    App, Deploy, Endpoint, Env, Event, Id, Instance, Name, Node, Noun, Org, Project, Reason,
+    Release, State, Timestamp, app, deploy, endpoint, env, instance, node, org, project, release,
+};
+
+/// When it all began.
+pub(crate) const BEGAN: &str = "2026-01-31T12:00:00Z";
+
+/// The state after the history.
+pub(crate) fn state() -> State {
+    let began = Timestamp::parse(BEGAN).unwrap();
+    let mut state = State::default();
+    for (number, event) in history().iter().enumerate() {
+        let number = u64::try_from(number).unwrap();
+        let at = Timestamp(began.0 + i64::try_from(number).unwrap() * 1000);
+        state.apply(number + 1, at, event);
+    }
+    state
+}
+
+/// The n-th id of a kind.
+pub(crate) fn id<N: Noun>(number: u128) -> Id<N> {
+    Id::new(Timestamp::parse(BEGAN).unwrap(), number)
+}
+
+fn name(text: &str) -> Name {
+    text.parse().unwrap()
+}
+
+fn history() -> Vec<Event> {
+    let address: Ipv6Addr = "fd12::1".parse().unwrap();
+    vec![
+        Event::InstallationCreated(InstallationCreated {
+            network: "fd12::".parse().unwrap(),
+        }),
+        Event::OrgCreated(org::Created {
+            id: id::<Org>(1),
+            name: name("default"),
+        }),
+        Event::ProjectCreated(project::Created {
+            id: id::<Project>(1),
+            org: id(1),
+            name: name("default"),
+        }),
+        Event::NodeEnrolled(node::Enrolled {
+            id: id::<Node>(1),
+            name: name("local"),
+            subnet: 1,
+        }),
+        Event::NodeStatusChanged(node::StatusChanged {
+            id: id(1),
+            status: connected(),
+        }),
+        Event::AppCreated(app::Created {
+            id: id::<App>(1),
+            org: id(1),
+            project: id(1),
+            name: name("hello"),
+        }),
+        Event::EnvCreated(env::Created {
+            id: id::<Env>(1),
+            org: id(1),
+            app: id(1),
+            name: name("production"),
+            address,
+        }),
+        released(1),
+        Event::EndpointCreated(endpoint::Created {
+            id: id::<Endpoint>(1),
+            name: name("http"),
+            spec: Endpoint {
+                org: id(1),
+                env: id(1),
+                process: name("web"),
+                port: name("http"),
+                exposure: endpoint::Exposure::Http {
+                    host: "hello.localhost".into(),
+                },
+            },
+        }),
+        deployed(1, None),
+        allocated(1),
+        observed(1, instance::Phase::Ready, None),
+        Event::EndpointStatusChanged(endpoint::StatusChanged {
+            id: id(1),
+            status: endpoint::Status {
+                reachable: vec!["http://hello.localhost:8080".into(), "[fd12::1]:80".into()],
+                problem: None,
+            },
+        }),
+        Event::DeployFinished(deploy::Finished {
+            id: id(1),
+            outcome: deploy::Outcome::Succeeded,
+        }),
+        released(2),
+        deployed(2, Some(1)),
+        allocated(2),
+        observed(2, instance::Phase::Failed, Some(Reason::WorkloadExited)),
+        Event::DeployFinished(deploy::Finished {
+            id: id(2),
+            outcome: deploy::Outcome::Failed {
+                reason: Reason::WorkloadExited,
+                message: "web-2 ended with 3".into(),
+            },
+        }),
+    ]
+}
+
+fn connected() -> node::Status {
+    node::Status {
+        connected: true,
+        facts: Some(node::Facts {
+            version: "0.1.0".into(),
+            cpus: 2,
+            memory_bytes: 1 << 30,
+            isolation: "container".into(),
+            isolation_reason: "pid, mount and network of its own".into(),
+            isolation_advice: Some("install a kernel with user namespaces".into()),
+        }),
+    }
+}
+
+fn released(number: u128) -> Event {
+    let manifest = manifest::parse_with_defaults(8080);
+    Event::ReleaseCreated(release::Created {
+        id: id::<Release>(number),
+        name: name(&format!("v{number}")),
+        spec: Release {
+            org: id(1),
+            app: id(1),
+            number: u64::try_from(number).unwrap(),
+            image: Image {
+                repository: "helix.internal/default/default/hello".into(),
+                tag: None,
+                digest: format!("sha256:{:064x}", number),
+            },
+            manifest_hash: manifest.hash(),
+            manifest,
+            source: "hello".into(),
+        },
+    })
+}
+
+fn deployed(number: u128, previous: Option<u128>) -> Event {
+    Event::DeployCreated(deploy::Created {
+        id: id::<Deploy>(number),
+        name: name(&format!("d{number}")),
+        spec: Deploy {
+            org: id(1),
+            env: id(1),
+            release: id(number),
+            intent: deploy::Intent::Deploy,
+            previous: previous.map(id),
+        },
+    })
+}
+
+fn allocated(number: u128) -> Event {
+    Event::InstanceAllocated(instance::Allocated {
+        id: id::<Instance>(number),
+        name: name(&format!("web-{number}")),
+        spec: Instance {
+            org: id(1),
+            env: id(1),
+            release: id(number),
+            deploy: Some(id(number)),
+            process: name("web"),
+            node: id(1),
+            address: "fd12:0:0:1::1".parse().unwrap(),
+            memory_bytes: 256 << 20,
+            desired: instance::Desired::Running,
+        },
+    })
+}
+
+fn observed(number: u128, phase: instance::Phase, reason: Option<Reason>) -> Event {
+    Event::InstanceStatusChanged(instance::StatusChanged {
+        id: id(number),
+        observed: instance::Observed {
+            phase,
+            reason,
+            message: reason.map(|_| "it ended with 3".to_owned()),
+            ports: BTreeMap::new(),
+            restarts: u32::from(reason.is_some()) * 4,
+            exit: None,
+            isolation: Some("container".into()),
+        },
+    })
+}

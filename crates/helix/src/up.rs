@@ -1,0 +1,80 @@
+//! The platform that `helix up` starts: this process's own.
+
+use async_trait::async_trait;
+use helix_cli::{Platform as CliPlatform, Up, UpOptions};
+use helix_edge::AnyIp;
+use helix_model::{Code, Problem};
+
+use crate::node_link::chain;
+use crate::platform::{Options, Platform, PlatformError};
+
+/// Starts a platform inside this process.
+pub(crate) struct LocalPlatform;
+
+#[async_trait]
+impl Up for LocalPlatform {
+    async fn start(&self, options: &UpOptions) -> Result<Box<dyn CliPlatform>, Problem> {
+        let helix_exe = std::env::current_exe().map_err(|error| {
+            Problem::new(Code::Internal, format!("this program cannot find itself: {error}"))
+        })?;
+        let started = Platform::start(Options {
+            data_dir: options.data_dir.clone(),
+            listen: options.listen,
+            http_listen: (std::net::Ipv6Addr::UNSPECIFIED, options.http_port).into(),
+            helix_exe,
+            isolation: None,
+            any_ip: AnyIp::Auto,
+        });
+        let platform = started.await.map_err(|error| problem(&error))?;
+        Ok(Box::new(Running(platform)))
+    }
+}
+
+struct Running(Platform);
+
+#[async_trait]
+impl CliPlatform for Running {
+    fn url(&self) -> String {
+        format!("http://{}", self.0.api())
+    }
+
+    fn token(&self) -> String {
+        self.0.token().reveal().to_owned()
+    }
+
+    async fn ended(&mut self) -> Problem {
+        self.0.ended().await;
+        Problem::new(Code::Internal, "a part of the platform ended by itself")
+            .hint("start it again; HELIX_LOG=debug shows more")
+    }
+
+    async fn stop(self: Box<Self>) -> Result<(), Problem> {
+        self.0.shutdown().await;
+        Ok(())
+    }
+}
+
+/// What a person can do about a platform that does not start.
+fn problem(error: &PlatformError) -> Problem {
+    let (code, hint) = match error {
+        PlatformError::Log(error) => {
+            (Code::Conflict, error.hint().unwrap_or("see the message").to_owned())
+        }
+        PlatformError::Server(helix_server::ServerError::Listen { address, .. }) => (
+            Code::Conflict,
+            format!("another program has {address}; choose another with `--listen`"),
+        ),
+        PlatformError::Edge(error) => (Code::Conflict, error.hint()),
+        PlatformError::Node(error) => {
+            (Code::PreconditionFailed, error.hint().unwrap_or("see the message").to_owned())
+        }
+        PlatformError::DataDir { .. } | PlatformError::Token { .. } => {
+            (Code::PreconditionFailed, "choose another place with `--data-dir`".to_owned())
+        }
+        PlatformError::Refused(problem) => return problem.clone(),
+        PlatformError::Server(_) | PlatformError::Images(_) => {
+            (Code::Internal, "`helix doctor` checks the machine".to_owned())
+        }
+    };
+    Problem::new(code, chain(error)).hint(hint)
+}

@@ -111,6 +111,16 @@ impl Source {
     }
 }
 
+impl Source {
+    /// The manifest as the server will understand it.
+    pub(crate) fn manifest(&self) -> Manifest {
+        match (&self.manifest, self.port) {
+            (Some(written), _) => written.parsed.clone(),
+            (None, port) => manifest::parse_with_defaults(port.unwrap_or(FOLDER_PORT)),
+        }
+    }
+}
+
 impl What {
     /// For people: the folder's name or the reference.
     pub(crate) fn label(&self) -> String {

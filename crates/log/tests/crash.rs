@@ -157,8 +157,7 @@ fn append_until_killed(directory: &Path, random: &mut Random) -> Position {
         );
         wanted -= u64::from(note(&line));
     }
-    // Not a wait for anything: it moves the kill to any point of an append.
-    std::thread::sleep(Duration::from_micros(random.below(4000)));
+    wait_into_an_append(Duration::from_micros(random.below(4000)));
     writer.0.kill().unwrap();
     writer.0.wait().unwrap();
     loop {
@@ -168,6 +167,12 @@ fn append_until_killed(directory: &Path, random: &mut Random) -> Position {
         }
         note(&line);
     }
+}
+
+/// Moves the kill to any point of an append; there is no condition to wait for,
+/// since nobody can see from outside where the child is.
+fn wait_into_an_append(pause: Duration) {
+    std::thread::sleep(pause);
 }
 
 /// Every batch is there whole, and its receipt with it. Returns how many.

@@ -18,7 +18,7 @@ use helix_runtime::{InstanceSpec, Isolation, Shim};
 use tokio::sync::watch;
 use tokio::task::{AbortHandle, JoinSet};
 
-use crate::address::free_loopback_port;
+use crate::address::{free_loopback_port, routed_ipv4};
 use crate::boot::{self, Circumstances};
 use crate::images::Image;
 use crate::lifecycle::{self, Action, Boot, Event, Lifecycle, Memory, Refusal};
@@ -236,7 +236,9 @@ impl Actor {
         files::make_dir(&self.dir).map_err(|error| failed(chain(&error)))?;
         let isolation = self.shared.machine.isolation();
         if isolation == Isolation::Container && self.slot.ipv4_slot.is_none() {
-            self.slot.ipv4_slot = self.shared.slots().take();
+            let routes = std::fs::read_to_string("/proc/net/route").unwrap_or_default();
+            let routed = routed_ipv4(&routes);
+            self.slot.ipv4_slot = self.shared.slots().take(self.network, &routed);
             // Before anything uses the address: after a crash of the agent it
             // must be known to be taken.
             self.slot
@@ -355,10 +357,14 @@ impl Actor {
         if self.quiet {
             return;
         }
+        self.release_ipv4();
+        gone::mark(&self.dir, &self.slot, now());
+    }
+
+    fn release_ipv4(&mut self) {
         if let Some(slot) = self.slot.ipv4_slot.take() {
             self.shared.slots().release(slot);
         }
-        gone::mark(&self.dir, &self.slot, now());
     }
 }
 

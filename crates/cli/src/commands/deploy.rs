@@ -61,7 +61,8 @@ pub(crate) async fn run(session: &mut Session<'_>, args: DeployArgs) -> Result<u
     let source = Source::find(&args.source, &session.settings.directory)?;
     let target = target(session, &source)?;
     let client = session.client()?;
-    let receipt = send(session, &client, &source, &target).await?;
+    let image = package::publish(session, &client, &source, &target).await?;
+    let receipt = send(session, &client, &source, &target, image).await?;
     finish(session, &client, &target, receipt, args.wait.limit()).await
 }
 
@@ -82,14 +83,14 @@ pub(crate) fn target(session: &Session<'_>, source: &Source) -> Result<Target> {
     session.settings.target_of(app)
 }
 
-/// Builds and sends what is needed, and asks for the deploy.
+/// Asks for the deploy of a published image.
 pub(crate) async fn send(
     session: &mut Session<'_>,
     client: &Client,
     source: &Source,
     target: &Target,
+    image: String,
 ) -> Result<Receipt> {
-    let image = package::publish(session, client, source, target).await?;
     session.ui.step(&format!("deploying to {target}"));
     let request = DeployRequest {
         org: target.org.clone(),
@@ -116,7 +117,7 @@ pub(crate) async fn finish(
         return accepted(session, target, &receipt);
     };
     let deploy = rollout::follow(session.ui, client, target, &receipt, limit).await?;
-    let landed = land(client, target, receipt, deploy).await?;
+    let landed = land(client, target, Some(receipt), deploy).await?;
     session
         .ui
         .result(&landed, |style| landed::deployed(&landed, style))?;
@@ -136,11 +137,12 @@ pub(crate) fn accepted(
     Ok(0)
 }
 
-/// What a successful deploy came to.
+/// What a successful deploy came to. There is no receipt when nothing had to be
+/// changed.
 pub(crate) async fn land(
     client: &Client,
     target: &Target,
-    receipt: Receipt,
+    receipt: Option<Receipt>,
     deploy: Seen<Deploy>,
 ) -> Result<Landed> {
     let scope = target.scope();

@@ -9,8 +9,10 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use clap::Args;
-use helix_client::Client;
-use helix_model::{Problem, Receipt};
+use helix_client::{Client, Seen};
+use helix_model::api::WaitOutcome;
+use helix_model::deploy::Phase;
+use helix_model::{Code, Deploy, Env, Kind, Problem, Release};
 use serde_json::json;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -18,7 +20,7 @@ use super::deploy;
 use crate::context::{self, Context};
 use crate::failure::{Failure, Result};
 use crate::output::pairs;
-use crate::package::{Source, SourceArgs};
+use crate::package::{self, Source, SourceArgs};
 use crate::render;
 use crate::render::landed::{self, Landed};
 use crate::rollout;
@@ -203,10 +205,62 @@ async fn deliver(
     source: &Source,
     target: &Target,
 ) -> Result<Landed> {
-    let receipt: Receipt = deploy::send(session, client, source, target).await?;
+    let image = package::publish(session, client, source, target).await?;
+    if let Some(deploy) = unchanged(client, source, target, &image).await {
+        return resume(session, client, target, deploy).await;
+    }
+    let receipt = deploy::send(session, client, source, target, image).await?;
     let deploy =
         rollout::follow(session.ui, client, target, &receipt, FIRST_DEPLOY_TIMEOUT).await?;
-    deploy::land(client, target, receipt, deploy).await
+    deploy::land(client, target, Some(receipt), deploy).await
+}
+
+/// The deploy that brought what serves, when that is exactly this source. An
+/// image named by tag never counts: what the tag means may have changed.
+async fn unchanged(
+    client: &Client,
+    source: &Source,
+    target: &Target,
+    image: &str,
+) -> Option<Seen<Deploy>> {
+    let scope = target.scope();
+    let env: Seen<Env> = client.one(target.env.as_str(), &scope).await.ok()?;
+    let serving = env.current.release?;
+    let settled = env.desired.release == Some(serving) && env.desired.rolling.is_none();
+    let release: Seen<Release> = client.one(&serving.to_string(), &scope).await.ok()?;
+    let manifest = source.manifest();
+    let same = release.desired.image.pinned() == image && release.desired.manifest == manifest;
+    if !settled || !same {
+        return None;
+    }
+    let deploys: Vec<Seen<Deploy>> = client.all(&scope).await.ok()?;
+    let brought = |deploy: &Seen<Deploy>| {
+        deploy.desired.release == serving && deploy.current.phase == Phase::Succeeded
+    };
+    deploys.into_iter().rev().find(brought)
+}
+
+/// Waits for what was there to serve again.
+async fn resume(
+    session: &mut Session<'_>,
+    client: &Client,
+    target: &Target,
+    deploy: Seen<Deploy>,
+) -> Result<Landed> {
+    session
+        .ui
+        .step(&format!("{target} is as it was; waiting for its instances"));
+    let scope = target.scope();
+    let env = target.env.as_str();
+    let waited = client
+        .wait(Kind::Env, env, FIRST_DEPLOY_TIMEOUT, &scope)
+        .await?;
+    if waited.outcome != WaitOutcome::Satisfied {
+        let message = waited.resource.difference.unwrap_or_default();
+        let detail = format!("{target} does not serve again yet: {message}");
+        return Err(Failure::new(Code::TimedOut, detail));
+    }
+    deploy::land(client, target, None, deploy).await
 }
 
 /// The platform alone.
@@ -259,7 +313,7 @@ impl StopSignals {
         let listen = |kind| {
             signal(kind).map_err(|error| {
                 let detail = format!("cannot listen for signals: {error}");
-                Failure::new(helix_model::Code::Internal, detail)
+                Failure::new(Code::Internal, detail)
             })
         };
         Ok(StopSignals {

@@ -9,8 +9,8 @@ use crate::output::{Style, pairs, plain};
 /// The result of a deploy that has been waited for.
 #[derive(Debug, Serialize)]
 pub(crate) struct Landed {
-    /// What `helix` says the change was; see `helix_model::Receipt`.
-    pub(crate) receipt: Receipt,
+    /// `None` when nothing had to be changed.
+    pub(crate) receipt: Option<Receipt>,
     pub(crate) target: String,
     pub(crate) app: String,
     pub(crate) release: ResourceView,
@@ -60,8 +60,10 @@ fn body(landed: &Landed, headline: &str, style: &Style) -> String {
             "release",
             format!("{} from {}", landed.release.name, source(&landed.release)),
         ),
-        ("receipt", landed.receipt.id.clone()),
     ];
+    if let Some(receipt) = &landed.receipt {
+        rows.push(("receipt", receipt.id.clone()));
+    }
     if let Some(isolation) = &landed.isolation {
         rows.push((
             "isolation",

@@ -2,6 +2,9 @@
 
 use super::*;
 
+/// A signal reaches every `up` of this process, so there is one at a time.
+static SIGNALS: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+
 #[tokio::test]
 async fn a_folder_is_built_sent_and_deployed() {
     let (world, wire) = World::with_api().await;
@@ -131,6 +134,7 @@ async fn rollback_needs_no_arguments() {
 
 #[tokio::test]
 async fn up_saves_the_context_deploys_and_stays_until_told() {
+    let _alone = SIGNALS.lock().await;
     let wire = wire::Wire::start().await;
     let world = World::empty();
     std::fs::write(world.folder().join("index.html"), "hi").unwrap();
@@ -161,6 +165,7 @@ async fn up_saves_the_context_deploys_and_stays_until_told() {
 
 #[tokio::test]
 async fn up_ends_with_the_reason_when_nothing_can_serve() {
+    let _alone = SIGNALS.lock().await;
     let wire = wire::Wire::start().await;
     let world = World::empty();
     let platform = ShortLived {
@@ -176,4 +181,30 @@ async fn up_ends_with_the_reason_when_nothing_can_serve() {
     );
     let invalid = world.helix_with(&["up", "nowhere"], &platform).await;
     assert_eq!(invalid.code, 2);
+}
+
+#[tokio::test]
+async fn up_resumes_what_was_there() {
+    let _alone = SIGNALS.lock().await;
+    let wire = wire::Wire::serving(fixture::settled()).await;
+    let world = World::empty();
+    let platform = ShortLived {
+        url: wire.url.clone(),
+    };
+    // The very image that serves, by digest: nothing is left to be done.
+    let image = format!("helix.internal/default/default/hello@sha256:{:064x}", 1);
+    let line = ["up", "--image", &image, "--port", "8080", "--json"];
+    let up = world.helix_with(&line, &platform);
+    let told = async {
+        wire::wait_until(|| wire.has_been_waited_on()).await;
+        nix::sys::signal::raise(nix::sys::signal::Signal::SIGTERM).unwrap();
+    };
+    let (outcome, ()) = tokio::join!(up, told);
+    assert_eq!(outcome.code, 0, "{}", outcome.stderr);
+    assert!(!wire.has_heard(), "it was deployed again");
+    assert!(
+        outcome.stderr.contains("is as it was"),
+        "{}",
+        outcome.stderr
+    );
 }

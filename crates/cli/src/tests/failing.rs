@@ -9,6 +9,7 @@ fn each_code_has_its_exit_code_in_both_forms() {
         Code::InvalidArgument
         | Code::ManifestInvalid
         | Code::NotSupportedYet
+        | Code::MethodNotAllowed
         | Code::PayloadTooLarge => 2,
         Code::Unauthorized | Code::Forbidden => 3,
         Code::NotFound => 4,

@@ -17,9 +17,22 @@ pub(crate) const BEGAN: &str = "2026-01-31T12:00:00Z";
 
 /// The state after the history.
 pub(crate) fn state() -> State {
+    after(&history())
+}
+
+/// The state after the first deploy, before the one that failed.
+pub(crate) fn settled() -> State {
+    let history = history();
+    let first = history
+        .iter()
+        .position(|event| matches!(event, Event::DeployFinished(_)));
+    after(&history[..=first.unwrap()])
+}
+
+fn after(history: &[Event]) -> State {
     let began = Timestamp::parse(BEGAN).unwrap();
     let mut state = State::default();
-    for (number, event) in history().iter().enumerate() {
+    for (number, event) in history.iter().enumerate() {
         let number = u64::try_from(number).unwrap();
         let at = Timestamp(began.0 + i64::try_from(number).unwrap() * 1000);
         state.apply(number + 1, at, event);

@@ -3,6 +3,7 @@
 //! Reads go through the model's own views and references. Changes are noted and
 //! answered with a receipt; nothing reconciles here.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use axum::body::Bytes;
@@ -16,7 +17,7 @@ use helix_image::{Store, registry};
 use helix_model::api::{EventPage, LogLine, Page, Version, WaitOutcome, WaitResult};
 use helix_model::receipt::Affected;
 use helix_model::reference::{self, Scope};
-use helix_model::{Actor, Code, Kind, Problem, Receipt, Timestamp, deploy, view};
+use helix_model::{Actor, Code, Kind, Problem, Receipt, State as World, Timestamp, deploy, view};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -27,16 +28,33 @@ pub(super) const TOKEN: &str = "token-of-the-double";
 /// A running double; it goes with the test's runtime.
 pub(super) struct Wire {
     pub(super) url: String,
-    heard: Heard,
+    double: Double,
     _registry: tempfile::TempDir,
+}
+
+/// What the routes share.
+#[derive(Clone)]
+struct Double {
+    world: Arc<World>,
+    heard: Heard,
+    waited: Arc<AtomicBool>,
 }
 
 /// The changes that were asked for: the path and the body.
 type Heard = Arc<Mutex<Vec<(String, Value)>>>;
 
 impl Wire {
+    /// Over the whole history.
     pub(super) async fn start() -> Wire {
-        let heard = Heard::default();
+        Wire::serving(fixture::state()).await
+    }
+
+    pub(super) async fn serving(world: World) -> Wire {
+        let double = Double {
+            world: Arc::new(world),
+            heard: Heard::default(),
+            waited: Arc::default(),
+        };
         let folder = tempfile::tempdir().unwrap();
         let store = Store::open(folder.path()).unwrap();
         let routes = Router::new()
@@ -50,7 +68,7 @@ impl Wire {
             .route("/v1/instances/{instance}/exec", get(exec))
             .route("/v1/{kind}", get(list))
             .route("/v1/{kind}/{reference}", get(describe))
-            .with_state(Arc::clone(&heard))
+            .with_state(double.clone())
             .layer(from_fn(authorize))
             .merge(registry::router(
                 store,
@@ -61,14 +79,14 @@ impl Wire {
         tokio::spawn(async move { axum::serve(listener, routes).await.unwrap() });
         Wire {
             url,
-            heard,
+            double,
             _registry: folder,
         }
     }
 
     /// The body of the one change that was asked for.
     pub(super) fn heard(&self) -> (String, Value) {
-        let heard = self.heard.lock().unwrap();
+        let heard = self.double.heard.lock().unwrap();
         assert_eq!(heard.len(), 1, "{heard:?}");
         heard[0].clone()
     }
@@ -98,16 +116,20 @@ async fn version() -> Json<Version> {
     })
 }
 
-async fn list_deploys(scope: Query<Scope>) -> Response {
-    list(Path("deploys".to_owned()), scope).await
+async fn list_deploys(double: State<Double>, scope: Query<Scope>) -> Response {
+    list(double, Path("deploys".to_owned()), scope).await
 }
 
-async fn list(Path(kind): Path<String>, Query(scope): Query<Scope>) -> Response {
-    let state = fixture::state();
+async fn list(
+    State(double): State<Double>,
+    Path(kind): Path<String>,
+    Query(scope): Query<Scope>,
+) -> Response {
+    let state = &*double.world;
     let kind: Kind = kind.parse().unwrap();
-    match view::narrow(&state, &scope) {
+    match view::narrow(state, &scope) {
         Ok(within) => Json(Page {
-            items: view::list(&state, kind, within, None, 200),
+            items: view::list(state, kind, within, None, 200),
             next_cursor: None,
             position: state.position,
         })
@@ -117,13 +139,14 @@ async fn list(Path(kind): Path<String>, Query(scope): Query<Scope>) -> Response 
 }
 
 async fn describe(
+    State(double): State<Double>,
     Path((kind, reference)): Path<(String, String)>,
     Query(scope): Query<Scope>,
 ) -> Response {
-    let state = fixture::state();
+    let state = &*double.world;
     let kind: Kind = kind.parse().unwrap();
-    match reference::resolve(&state, kind, &reference, &scope) {
-        Ok(id) => Json(view::view(&state, id).unwrap()).into_response(),
+    match reference::resolve(state, kind, &reference, &scope) {
+        Ok(id) => Json(view::view(state, id).unwrap()).into_response(),
         Err(problem) => refuse(problem),
     }
 }
@@ -135,14 +158,19 @@ struct Wanted {
     reference: String,
 }
 
-async fn wait(Query(wanted): Query<Wanted>, Query(scope): Query<Scope>) -> Response {
-    let state = fixture::state();
+async fn wait(
+    State(double): State<Double>,
+    Query(wanted): Query<Wanted>,
+    Query(scope): Query<Scope>,
+) -> Response {
+    double.waited.store(true, Ordering::Relaxed);
+    let state = &*double.world;
     let kind: Kind = wanted.kind.parse().unwrap();
-    let id = match reference::resolve(&state, kind, &wanted.reference, &scope) {
+    let id = match reference::resolve(state, kind, &wanted.reference, &scope) {
         Ok(id) => id,
         Err(problem) => return refuse(problem),
     };
-    let resource = view::view(&state, id).unwrap();
+    let resource = view::view(state, id).unwrap();
     let phase = serde_json::from_value::<deploy::Phase>(resource.current["phase"].clone());
     let ready = resource.conditions.iter().any(|condition| {
         condition.status && condition.kind == helix_model::condition::ConditionKind::Ready
@@ -206,7 +234,12 @@ async fn exec(Path(instance): Path<String>) -> Response {
 }
 
 /// Notes the change. An app called `bad` gets the deploy that failed.
-async fn change(State(heard): State<Heard>, headers: HeaderMap, uri: Uri, body: Bytes) -> Response {
+async fn change(
+    State(double): State<Double>,
+    headers: HeaderMap,
+    uri: Uri,
+    body: Bytes,
+) -> Response {
     let key = headers.get("idempotency-key").map_or(0, |key| key.len());
     assert!((8..=128).contains(&key), "an idempotency key is missing");
     let body: Value = serde_json::from_slice(&body).unwrap();
@@ -216,7 +249,11 @@ async fn change(State(heard): State<Heard>, headers: HeaderMap, uri: Uri, body: 
         1
     };
     let deploy = fixture::id::<helix_model::Deploy>(number).any();
-    heard.lock().unwrap().push((uri.path().to_owned(), body));
+    double
+        .heard
+        .lock()
+        .unwrap()
+        .push((uri.path().to_owned(), body));
     Json(Receipt {
         id: "rcpt_19".into(),
         operation: "deploy.create".into(),
@@ -238,8 +275,12 @@ async fn change(State(heard): State<Heard>, headers: HeaderMap, uri: Uri, body: 
 }
 
 impl Wire {
+    pub(super) fn has_been_waited_on(&self) -> bool {
+        self.double.waited.load(Ordering::Relaxed)
+    }
+
     pub(super) fn has_heard(&self) -> bool {
-        !self.heard.lock().unwrap().is_empty()
+        !self.double.heard.lock().unwrap().is_empty()
     }
 }
 

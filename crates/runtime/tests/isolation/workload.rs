@@ -104,7 +104,7 @@ fn ignore_term() {
     wait_for_term();
     println!("not going");
     loop {
-        std::thread::sleep(Duration::from_secs(3600));
+        nix::unistd::pause();
     }
 }
 

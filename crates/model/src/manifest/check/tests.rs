@@ -4,6 +4,7 @@ use expect_test::{Expect, expect};
 use proptest::prelude::*;
 
 use super::*;
+use crate::manifest::Check;
 
 const HEAD: &str = "schema_version = \"v1\"\n";
 

@@ -1,0 +1,284 @@
+//! The rules of `[processes.NAME]`.
+
+use std::collections::BTreeMap;
+
+use super::Checker;
+use crate::manifest::quantity::{format_bytes, parse_bytes};
+use crate::manifest::source;
+use crate::manifest::{Check, Health, Port, Process, Resources, Restart, RestartPolicy, Scaling};
+
+const MEMORY_DEFAULT_BYTES: u64 = 256 << 20;
+/// Below this a container's own bookkeeping leaves nothing for the program.
+const MEMORY_MIN_BYTES: u64 = 64 << 20;
+const DISK_DEFAULT_BYTES: u64 = 4 << 30;
+const DISK_MIN_BYTES: u64 = 1 << 30;
+/// The most one Firecracker microVM can have; the same everywhere, so that a
+/// manifest does not depend on the isolation it meets.
+const CPU_MAX: f64 = 32.0;
+const INSTANCES_MAX: u32 = 100;
+const STOP_GRACE_DEFAULT_SECONDS: u64 = 10;
+/// Long-lived connections are a stated use; a day is beyond any drain.
+const STOP_GRACE_MAX_SECONDS: u64 = 24 * 3600;
+
+/// A process that says nothing but its port.
+pub(super) fn with_defaults(port: Port) -> Process {
+    Process {
+        command: None,
+        workdir: None,
+        user: None,
+        vars: BTreeMap::new(),
+        resources: Resources {
+            memory_bytes: MEMORY_DEFAULT_BYTES,
+            cpu: 1.0,
+            disk_bytes: DISK_DEFAULT_BYTES,
+        },
+        scaling: Scaling { min: 1, max: 1 },
+        restart: Restart {
+            policy: RestartPolicy::Always,
+            max_retries: 3,
+            backoff_seconds: 2,
+        },
+        health: Some(default_health(&port)),
+        ports: vec![port],
+        stop_grace_seconds: STOP_GRACE_DEFAULT_SECONDS,
+    }
+}
+
+fn default_health(port: &Port) -> Health {
+    Health {
+        check: Check::Tcp,
+        port: port.name.clone(),
+        interval_seconds: 10,
+        timeout_seconds: 2,
+        grace_seconds: 10,
+        success_threshold: 1,
+        failure_threshold: 3,
+    }
+}
+
+impl Checker<'_> {
+    pub(super) fn process(
+        &mut self,
+        field: &str,
+        source: source::Process,
+        env: &source::Env,
+    ) -> Process {
+        self.vars(&format!("{field}.vars"), &source.vars);
+        let instead = "keep data in a service outside for now";
+        self.deferred(&format!("{field}.mounts"), source.mounts.is_some(), instead);
+        let instead = "run it at the start of `command`";
+        self.deferred(
+            &format!("{field}.prestart"),
+            source.prestart.is_some(),
+            instead,
+        );
+        let timeout = source.prestart_timeout_seconds.is_some();
+        self.deferred(
+            &format!("{field}.prestart_timeout_seconds"),
+            timeout,
+            instead,
+        );
+        let stop_grace_seconds = source
+            .stop_grace_seconds
+            .unwrap_or(STOP_GRACE_DEFAULT_SECONDS);
+        if stop_grace_seconds > STOP_GRACE_MAX_SECONDS {
+            self.flaw(
+                &format!("{field}.stop_grace_seconds"),
+                "at most 86400 (one day)",
+            );
+        }
+        let command = source.command.or_else(|| env.command.clone());
+        if command.as_ref().is_some_and(Vec::is_empty) {
+            self.flaw(
+                &format!("{field}.command"),
+                "empty; leave it out to use the image's",
+            );
+        }
+        let ports = self.ports(field, source.ports);
+        let health = match source.health {
+            Some(health) => self.health(&format!("{field}.health"), &health, &ports),
+            None => ports.first().map(default_health),
+        };
+        let mut vars = env.vars.clone();
+        vars.extend(source.vars);
+        Process {
+            command,
+            workdir: source.workdir.or_else(|| env.workdir.clone()),
+            user: source.user.or_else(|| env.user.clone()),
+            vars,
+            resources: self.resources(&format!("{field}.resources"), &source.resources),
+            scaling: self.scaling(&format!("{field}.scaling"), &source.scaling),
+            restart: self.restart(&format!("{field}.restart"), &source.restart),
+            ports,
+            health,
+            stop_grace_seconds,
+        }
+    }
+
+    fn bytes(&mut self, field: &str, given: Option<&String>, default: u64, min: u64) -> u64 {
+        let Some(text) = given else { return default };
+        match parse_bytes(text) {
+            Some(bytes) if bytes >= min => bytes,
+            Some(_) => {
+                self.flaw(field, format!("at least {}", format_bytes(min)));
+                default
+            }
+            None => {
+                self.flaw(
+                    field,
+                    format!("`{text}` is not a size; write it as 256Mi or 1Gi"),
+                );
+                default
+            }
+        }
+    }
+
+    fn resources(&mut self, field: &str, source: &source::Resources) -> Resources {
+        let cpu = source.cpu.unwrap_or(1.0);
+        if !(cpu > 0.0 && cpu <= CPU_MAX) {
+            self.flaw(
+                &format!("{field}.cpu"),
+                format!("more than 0 and at most {CPU_MAX}"),
+            );
+        }
+        let memory = format!("{field}.memory");
+        let disk = format!("{field}.disk");
+        Resources {
+            memory_bytes: self.bytes(
+                &memory,
+                source.memory.as_ref(),
+                MEMORY_DEFAULT_BYTES,
+                MEMORY_MIN_BYTES,
+            ),
+            cpu,
+            disk_bytes: self.bytes(
+                &disk,
+                source.disk.as_ref(),
+                DISK_DEFAULT_BYTES,
+                DISK_MIN_BYTES,
+            ),
+        }
+    }
+
+    fn scaling(&mut self, field: &str, source: &source::Scaling) -> Scaling {
+        let min = source.min.unwrap_or(1);
+        let max = source.max.unwrap_or(min);
+        if min > INSTANCES_MAX || max > INSTANCES_MAX {
+            self.flaw(field, format!("at most {INSTANCES_MAX} instances"));
+        }
+        if max < min {
+            self.flaw(&format!("{field}.max"), "less than min");
+        }
+        Scaling { min, max }
+    }
+
+    fn restart(&mut self, field: &str, source: &source::Restart) -> Restart {
+        let policy = match source.policy.as_deref() {
+            None | Some("always") => RestartPolicy::Always,
+            Some("on-failure") => RestartPolicy::OnFailure,
+            Some("never") => RestartPolicy::Never,
+            Some(_) => {
+                self.flaw(
+                    &format!("{field}.policy"),
+                    "use \"always\", \"on-failure\" or \"never\"",
+                );
+                RestartPolicy::Always
+            }
+        };
+        if source.max_retries.is_some() && policy != RestartPolicy::OnFailure {
+            self.flaw(
+                &format!("{field}.max_retries"),
+                "only with policy = \"on-failure\"",
+            );
+        }
+        Restart {
+            policy,
+            max_retries: source.max_retries.unwrap_or(3),
+            backoff_seconds: source.backoff_seconds.unwrap_or(2),
+        }
+    }
+
+    fn ports(&mut self, field: &str, sources: Vec<source::Port>) -> Vec<Port> {
+        let mut ports: Vec<Port> = Vec::new();
+        for (index, source) in sources.into_iter().enumerate() {
+            let field = format!("{field}.ports[{index}]");
+            if source.internal == 0 {
+                self.flaw(&format!("{field}.internal"), "from 1 to 65535");
+            }
+            if source
+                .protocol
+                .as_deref()
+                .is_some_and(|protocol| protocol != "tcp")
+            {
+                self.flaw(&format!("{field}.protocol"), "only \"tcp\" so far");
+            }
+            let name = source
+                .name
+                .unwrap_or_else(|| format!("p{}", source.internal));
+            let Some(name) = self.name(&format!("{field}.name"), &name) else {
+                continue;
+            };
+            if ports
+                .iter()
+                .any(|port| port.name == name || port.internal == source.internal)
+            {
+                self.flaw(&field, "another port has this name or number");
+            }
+            ports.push(Port {
+                name,
+                internal: source.internal,
+            });
+        }
+        ports
+    }
+
+    fn health(&mut self, field: &str, source: &source::Health, ports: &[Port]) -> Option<Health> {
+        let path = source.path.clone();
+        let check = match (source.kind.as_deref(), path) {
+            (None | Some("tcp"), None) => Check::Tcp,
+            (None | Some("tcp"), Some(_)) => {
+                self.flaw(&format!("{field}.path"), "only with type = \"http\"");
+                Check::Tcp
+            }
+            (Some("http"), Some(path)) if path.starts_with('/') => Check::Http { path },
+            (Some("http"), _) => {
+                self.flaw(field, "type = \"http\" needs a path that begins with /");
+                Check::Tcp
+            }
+            (Some(_), _) => {
+                self.flaw(&format!("{field}.type"), "use \"tcp\" or \"http\"");
+                Check::Tcp
+            }
+        };
+        let port = match source.port.as_deref() {
+            Some(wanted) => ports.iter().find(|port| port.name.as_str() == wanted),
+            None => ports.first(),
+        };
+        let Some(port) = port else {
+            self.flaw(&format!("{field}.port"), "names no port of this process");
+            return None;
+        };
+        let interval_seconds = source.interval_seconds.unwrap_or(10);
+        let timeout_seconds = source.timeout_seconds.unwrap_or(2);
+        if interval_seconds == 0 || timeout_seconds == 0 {
+            self.flaw(field, "interval_seconds and timeout_seconds are at least 1");
+        }
+        let success_threshold = source.success_threshold.unwrap_or(1);
+        let failure_threshold = source.failure_threshold.unwrap_or(3);
+        if success_threshold == 0 || failure_threshold == 0 {
+            self.flaw(
+                field,
+                "success_threshold and failure_threshold are at least 1",
+            );
+        }
+        Some(Health {
+            check,
+            port: port.name.clone(),
+            interval_seconds,
+            timeout_seconds,
+            grace_seconds: source.grace_seconds.unwrap_or(10),
+            success_threshold,
+            failure_threshold,
+        })
+    }
+}

@@ -2,9 +2,6 @@
 
 use super::*;
 
-/// A signal reaches every `up` of this process, so there is one at a time.
-static SIGNALS: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
-
 #[tokio::test]
 async fn a_folder_is_built_sent_and_deployed() {
     let (world, wire) = World::with_api().await;

@@ -91,6 +91,7 @@ async fn what_is_not_there_is_not_found() {
 
 #[tokio::test]
 async fn a_broken_context_is_named_and_up_does_not_mind() {
+    let _alone = SIGNALS.lock().await;
     let world = World::empty();
     let path = context::path(&world.environment()).unwrap();
     std::fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -135,8 +136,40 @@ fn the_context_is_for_its_owner_only() {
 }
 
 #[tokio::test]
+async fn exec_returns_the_remote_code() {
+    let (world, _wire) = World::with_api().await;
+    let outcome = world.helix(&["exec", "web-1", "--", "id", "-u"]).await;
+    assert_eq!(
+        (outcome.code, outcome.stdout.as_str()),
+        (3, "id -u false\n")
+    );
+    assert_eq!(outcome.stderr, "");
+    let outcome = world.helix(&["exec", "-n", "--json", "--", "id"]).await;
+    assert_eq!(outcome.code, 3);
+    let lines: Vec<Value> = outcome
+        .stdout
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    assert_eq!(lines[0]["data"], "id false\n");
+    assert_eq!(
+        (&lines[1]["type"], &lines[1]["exit_code"]),
+        (&"exit".into(), &3.into())
+    );
+}
+
+#[tokio::test]
 async fn exec_that_never_started_is_255() {
     let (world, _wire) = World::with_api().await;
+    for (instance, code) in [("web-9", "not_found"), ("web-2", "instance_gone")] {
+        let outcome = world.helix(&["exec", instance, "--", "true"]).await;
+        assert_eq!(outcome.code, 255, "{instance}");
+        assert!(
+            outcome.stderr.contains(code),
+            "{instance}: {}",
+            outcome.stderr
+        );
+    }
     let outcome = world
         .helix(&["exec", "web-9", "--json", "--", "true"])
         .await;

@@ -154,7 +154,7 @@ fn released(number: u128) -> Event {
             image: Image {
                 repository: "helix.internal/default/default/hello".into(),
                 tag: None,
-                digest: format!("sha256:{:064x}", number),
+                digest: format!("sha256:{number:064x}"),
             },
             manifest_hash: manifest.hash(),
             manifest,

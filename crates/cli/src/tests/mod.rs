@@ -22,6 +22,9 @@ use crate::commands::up::{Platform, Up, UpOptions};
 use crate::context::{self, Context};
 use crate::io::{Environment, Io, Terminals};
 
+/// A signal reaches every `up` of this process, so there is one at a time.
+static SIGNALS: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+
 /// A stream that is caught.
 #[derive(Clone, Default)]
 struct Caught(Arc<Mutex<Vec<u8>>>);

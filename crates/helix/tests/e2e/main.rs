@@ -1,0 +1,18 @@
+//! The whole product, end to end: the built binary as a person would run it, on
+//! this machine, with real images, real containers and real visitors.
+//!
+//! Each file tells one story. They need root and namespaces; where those are
+//! missing every test says that it skips.
+
+// Helpers are not built as tests, so clippy does not see that they are ones.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout)]
+
+#[path = "../world/mod.rs"]
+pub mod world;
+
+mod bad_releases;
+mod crash;
+mod hello;
+mod nginx;
+mod packs;
+mod registry;

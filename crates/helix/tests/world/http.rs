@@ -1,0 +1,71 @@
+//! A small HTTP client: one request per connection over a plain socket, so that
+//! no library retries behind a test's back.
+
+use std::io::{self, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::time::Duration;
+
+/// A request that takes longer counts as failed.
+const TIMEOUT: Duration = Duration::from_secs(10);
+
+/// What came back.
+#[derive(Clone, Debug)]
+pub struct Reply {
+    pub status: u16,
+    pub head: String,
+    pub body: String,
+}
+
+/// `GET path` on a new connection.
+///
+/// # Errors
+/// When the connection fails, breaks off, or what comes is not whole.
+pub fn get(address: SocketAddr, host: &str, path: &str) -> io::Result<Reply> {
+    let mut stream = TcpStream::connect_timeout(&address, TIMEOUT)?;
+    stream.set_read_timeout(Some(TIMEOUT))?;
+    stream.set_write_timeout(Some(TIMEOUT))?;
+    stream.set_nodelay(true)?;
+    // In one piece, so that the far end sees all of it or nothing.
+    let request = format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes())?;
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer)?;
+    parse(&String::from_utf8_lossy(&answer))
+}
+
+fn parse(answer: &str) -> io::Result<Reply> {
+    let broken = |what: &str| io::Error::new(io::ErrorKind::InvalidData, format!("{what}: {answer:?}"));
+    let (head, body) = answer.split_once("\r\n\r\n").ok_or_else(|| broken("no whole head"))?;
+    let status = head.split(' ').nth(1).and_then(|status| status.parse().ok());
+    let status = status.ok_or_else(|| broken("no status"))?;
+    let body = if header(head, "transfer-encoding").is_some_and(|value| value == "chunked") {
+        unchunk(body).ok_or_else(|| broken("broken chunks"))?
+    } else {
+        body.to_owned()
+    };
+    let promised = header(head, "content-length").and_then(|length| length.parse::<usize>().ok());
+    if promised.is_some_and(|promised| promised != body.len()) {
+        return Err(broken("the body is cut off"));
+    }
+    Ok(Reply { status, head: head.to_owned(), body })
+}
+
+/// The value of a header field, if there is one.
+pub fn header(head: &str, name: &str) -> Option<String> {
+    let fields = head.lines().skip(1).filter_map(|line| line.split_once(':'));
+    let mut named = fields.filter(|(field, _)| field.eq_ignore_ascii_case(name));
+    named.next().map(|(_, value)| value.trim().to_ascii_lowercase())
+}
+
+fn unchunk(mut rest: &str) -> Option<String> {
+    let mut body = String::new();
+    loop {
+        let (size, after) = rest.split_once("\r\n")?;
+        let size = usize::from_str_radix(size.trim(), 16).ok()?;
+        if size == 0 {
+            return Some(body);
+        }
+        body.push_str(after.get(..size)?);
+        rest = after.get(size..)?.strip_prefix("\r\n")?;
+    }
+}

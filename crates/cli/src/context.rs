@@ -28,9 +28,7 @@ pub struct Context {
 
 impl std::fmt::Debug for Context {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Context")
-            .field("url", &self.url)
-            .finish_non_exhaustive()
+        f.debug_struct("Context").field("url", &self.url).finish_non_exhaustive()
     }
 }
 
@@ -71,19 +69,14 @@ pub fn load(environment: &Environment) -> Result<Option<Context>, Problem> {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(unusable(&path, "read", &error)),
     };
-    serde_json::from_slice(&text)
-        .map(Some)
-        .map_err(|error| unusable(&path, "understand", &error))
+    serde_json::from_slice(&text).map(Some).map_err(|error| unusable(&path, "understand", &error))
 }
 
 /// Saves the context, replacing the one before in one step.
 pub fn save(environment: &Environment, context: &Context) -> Result<PathBuf, Problem> {
     let path = path(environment).ok_or_else(|| {
-        Problem::new(
-            Code::InvalidArgument,
-            "there is no place to save the context in",
-        )
-        .hint("set HOME or XDG_CONFIG_HOME")
+        Problem::new(Code::InvalidArgument, "there is no place to save the context in")
+            .hint("set HOME or XDG_CONFIG_HOME")
     })?;
     write(&path, context).map_err(|error| unusable(&path, "write", &error))?;
     Ok(path)
@@ -91,26 +84,17 @@ pub fn save(environment: &Environment, context: &Context) -> Result<PathBuf, Pro
 
 fn write(path: &Path, context: &Context) -> std::io::Result<()> {
     let folder = path.parent().unwrap_or(Path::new("/"));
-    std::fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(folder)?;
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
     let unfinished = folder.join(format!(".context.{}", std::process::id()));
     let _ = std::fs::remove_file(&unfinished);
-    let mut file = std::fs::OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(&unfinished)?;
+    let mut file =
+        std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&unfinished)?;
     file.write_all(&serde_json::to_vec_pretty(context)?)?;
     file.sync_all()?;
     std::fs::rename(&unfinished, path)
 }
 
 fn unusable(path: &Path, action: &str, error: &dyn std::fmt::Display) -> Problem {
-    let detail = format!(
-        "cannot {action} the saved context {}: {error}",
-        path.display()
-    );
+    let detail = format!("cannot {action} the saved context {}: {error}", path.display());
     Problem::new(Code::InvalidArgument, detail).hint("delete the file; `helix up` writes a new one")
 }

@@ -18,19 +18,10 @@ const DEFERRED: &[(&[&str], &str)] = &[
         &["volumes"],
         "keep data in a database outside, or in an image; the disk of an instance is scratch space",
     ),
-    (
-        &["snapshots"],
-        "back data up with the tools of the program that owns it",
-    ),
+    (&["snapshots"], "back data up with the tools of the program that owns it"),
     (&["backups"], "stop `helix up` and copy its data directory"),
-    (
-        &["http"],
-        "run the app here with `helix up` and open the address it prints",
-    ),
-    (
-        &["tcp"],
-        "declare a `tcp` endpoint in helix.toml; it listens on the env's own address",
-    ),
+    (&["http"], "run the app here with `helix up` and open the address it prints"),
+    (&["tcp"], "declare a `tcp` endpoint in helix.toml; it listens on the env's own address"),
     (&["udp"], "endpoints are TCP and HTTP so far"),
     (
         &["tunnel"],
@@ -48,59 +39,26 @@ const DEFERRED: &[(&[&str], &str)] = &[
         &["login"],
         "`helix up` writes the context with a token; elsewhere set HELIX_URL and HELIX_TOKEN",
     ),
-    (
-        &["tokens"],
-        "use the token in the context that `helix up` writes",
-    ),
-    (
-        &["members"],
-        "share the token of the installation; there is one role so far",
-    ),
-    (
-        &["domains"],
-        "set `host` of an HTTP endpoint in helix.toml and point DNS at this machine",
-    ),
+    (&["tokens"], "use the token in the context that `helix up` writes"),
+    (&["members"], "share the token of the installation; there is one role so far"),
+    (&["domains"], "set `host` of an HTTP endpoint in helix.toml and point DNS at this machine"),
     (&["machines"], "start `helix up` on the machine itself"),
-    (
-        &["devices"],
-        "use the addresses that `helix endpoints list` shows",
-    ),
+    (&["devices"], "use the addresses that `helix endpoints list` shows"),
     (&["gateways"], "the edge runs inside `helix up`"),
-    (
-        &["builds"],
-        "`helix deploy PATH` builds here; the output is on standard error",
-    ),
+    (&["builds"], "`helix deploy PATH` builds here; the output is on standard error"),
     (&["plugins"], "nothing can be plugged in yet"),
     (&["policies"], "the limits in helix.toml apply per process"),
-    (
-        &["launch"],
-        "write a helix.toml (see `helix deploy --help`), then `helix deploy`",
-    ),
-    (
-        &["dev"],
-        "run `helix deploy` after a change; only changed layers are sent",
-    ),
+    (&["launch"], "write a helix.toml (see `helix deploy --help`), then `helix deploy`"),
+    (&["dev"], "run `helix deploy` after a change; only changed layers are sent"),
     (&["ssh"], "use `helix exec -- sh`"),
-    (
-        &["join"],
-        "start `helix up` there as an installation of its own",
-    ),
+    (&["join"], "start `helix up` there as an installation of its own"),
     (
         &["plan"],
         "`helix validate` checks the manifest; a deploy that fails leaves the old release serving",
     ),
-    (
-        &["use"],
-        "set HELIX_APP and HELIX_ENV, or add `--app` and `--env`",
-    ),
-    (
-        &["fmt"],
-        "`helix validate` checks the file; its layout is up to you",
-    ),
-    (
-        &["destroy"],
-        "`helix scale web=0` stops an app; its history stays",
-    ),
+    (&["use"], "set HELIX_APP and HELIX_ENV, or add `--app` and `--env`"),
+    (&["fmt"], "`helix validate` checks the file; its layout is up to you"),
+    (&["destroy"], "`helix scale web=0` stops an app; its history stays"),
     (
         &["nodes", "drain"],
         "`helix scale` to fewer instances, or stop `helix up` with Ctrl-C: it drains",
@@ -123,43 +81,19 @@ const DEFERRED: &[(&[&str], &str)] = &[
         &["endpoints", "destroy"],
         "remove its `[[endpoints]]` section from helix.toml and run `helix deploy`",
     ),
-    (
-        &["instances", "restart"],
-        "`helix deploy` again replaces every instance, one after another",
-    ),
-    (
-        &["instances", "destroy"],
-        "`helix scale` to fewer instances",
-    ),
-    (
-        &["releases", "create"],
-        "`helix deploy` makes the release and deploys it",
-    ),
+    (&["instances", "restart"], "`helix deploy` again replaces every instance, one after another"),
+    (&["instances", "destroy"], "`helix scale` to fewer instances"),
+    (&["releases", "create"], "`helix deploy` makes the release and deploys it"),
     (
         &["releases", "promote"],
         "`helix deploy --image REF --env OTHER` with the image of the release",
     ),
-    (
-        &["releases", "diff"],
-        "compare the output of `helix releases describe` for both",
-    ),
-    (
-        &["releases", "rollback"],
-        "use `helix rollback --to RELEASE`",
-    ),
+    (&["releases", "diff"], "compare the output of `helix releases describe` for both"),
+    (&["releases", "rollback"], "use `helix rollback --to RELEASE`"),
     (&["apps", "create"], "`helix deploy` makes the app"),
-    (
-        &["apps", "destroy"],
-        "`helix scale web=0` stops an app; its history stays",
-    ),
-    (
-        &["envs", "create"],
-        "`helix deploy --env NAME` makes the env",
-    ),
-    (
-        &["envs", "destroy"],
-        "`helix scale web=0 --env NAME` stops it; its history stays",
-    ),
+    (&["apps", "destroy"], "`helix scale web=0` stops an app; its history stays"),
+    (&["envs", "create"], "`helix deploy --env NAME` makes the env"),
+    (&["envs", "destroy"], "`helix scale web=0 --env NAME` stops it; its history stays"),
     (&["projects", "create"], "use the project `default`"),
     (&["projects", "destroy"], "use the project `default`"),
     (&["orgs", "create"], "use the org `default`"),
@@ -171,10 +105,7 @@ const DEFERRED: &[(&[&str], &str)] = &[
 /// prepared for them run today.
 pub(crate) fn declare(command: Command) -> Command {
     let flag = |name: &'static str, help: &'static str| {
-        let flag = Arg::new(name)
-            .long(name)
-            .global(true)
-            .action(ArgAction::SetTrue);
+        let flag = Arg::new(name).long(name).global(true).action(ArgAction::SetTrue);
         flag.help(help).help_heading("Global options")
     };
     let mut command = command
@@ -199,10 +130,7 @@ fn hidden(word: &'static str) -> Command {
         .trailing_var_arg(true)
         .allow_hyphen_values(true);
     // `helix secrets --help` must say that there are none yet, too.
-    Command::new(word)
-        .hide(true)
-        .disable_help_flag(true)
-        .arg(rest)
+    Command::new(word).hide(true).disable_help_flag(true).arg(rest)
 }
 
 /// The answer, when what was typed is in the table.
@@ -215,9 +143,7 @@ pub(crate) fn answer(matches: &ArgMatches) -> Option<Failure> {
         _ => false,
     })?;
     let typed = words.join(" ");
-    let problem = Problem::new(
-        Code::NotSupportedYet,
-        format!("`helix {typed}` does not exist yet"),
-    );
+    let problem =
+        Problem::new(Code::NotSupportedYet, format!("`helix {typed}` does not exist yet"));
     Some(Failure::from(problem.hint(*instead)))
 }

@@ -61,15 +61,8 @@ mod tests {
         assert_eq!(parse("90"), Ok(Duration::from_secs(90)));
         assert_eq!(parse("5m"), Ok(Duration::from_secs(300)));
         assert_eq!(parse("1d"), Ok(Duration::from_secs(86400)));
-        for wrong in [
-            "",
-            "m",
-            "5w",
-            "-1s",
-            "1.5h",
-            "99999999999999999999d",
-            "999999999999999999d",
-        ] {
+        for wrong in ["", "m", "5w", "-1s", "1.5h", "99999999999999999999d", "999999999999999999d"]
+        {
             assert!(parse(wrong).is_err(), "{wrong}");
         }
     }
@@ -77,10 +70,7 @@ mod tests {
     #[test]
     fn since_is_a_time_or_a_while_ago() {
         let now = Timestamp::parse("2026-01-31T12:00:00Z").unwrap();
-        assert_eq!(
-            since("5m", now),
-            Ok(Timestamp::parse("2026-01-31T11:55:00Z").unwrap())
-        );
+        assert_eq!(since("5m", now), Ok(Timestamp::parse("2026-01-31T11:55:00Z").unwrap()));
         assert_eq!(since("2026-01-31T12:00:00Z", now), Ok(now));
         assert!(since("yesterday", now).is_err());
     }
@@ -88,9 +78,6 @@ mod tests {
     #[test]
     fn ages_are_short() {
         let at = |seconds: i64| age(Timestamp(0), Timestamp(seconds * 1000));
-        assert_eq!(
-            [at(0), at(59), at(60), at(7200), at(200_000)],
-            ["0s", "59s", "1m", "2h", "2d"]
-        );
+        assert_eq!([at(0), at(59), at(60), at(7200), at(200_000)], ["0s", "59s", "1m", "2h", "2d"]);
     }
 }

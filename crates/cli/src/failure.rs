@@ -77,9 +77,7 @@ impl Failure {
 
     /// The code shown: the reason where there is one, it says more.
     pub(crate) fn code(&self) -> &str {
-        self.reason
-            .as_deref()
-            .unwrap_or_else(|| self.problem.code.as_str())
+        self.reason.as_deref().unwrap_or_else(|| self.problem.code.as_str())
     }
 
     /// The one JSON document of a failed command.

@@ -55,10 +55,7 @@ pub async fn run(arguments: impl IntoIterator<Item = OsString>, io: Io, up: &dyn
         Err(failure) => return finish(&mut ui, Err(failure), false, false),
     };
     ui.set_mode(cli.global.json, cli.global.verbose);
-    let (streams, remote) = (
-        cli.command.streams(),
-        matches!(cli.command, Command::Exec(_)),
-    );
+    let (streams, remote) = (cli.command.streams(), matches!(cli.command, Command::Exec(_)));
     let settings = match settings(&cli, &io.environment, &io.directory) {
         Ok(settings) => settings,
         Err(failure) => return finish(&mut ui, Err(failure), streams, remote),
@@ -104,15 +101,13 @@ fn finish(ui: &mut Ui, outcome: Result<u8>, streams: bool, remote: bool) -> u8 {
 
 /// The parsed line; `None` when help or the version was asked for and shown.
 fn parse(arguments: &[OsString], ui: &mut Ui) -> Result<Option<Cli>> {
-    let parsed = grammar()
-        .try_get_matches_from(arguments)
-        .and_then(|matches| {
-            let answer = deferred::answer(&matches);
-            match answer {
-                Some(failure) => Ok(Err(failure)),
-                None => Cli::from_arg_matches(&matches).map(Ok),
-            }
-        });
+    let parsed = grammar().try_get_matches_from(arguments).and_then(|matches| {
+        let answer = deferred::answer(&matches);
+        match answer {
+            Some(failure) => Ok(Err(failure)),
+            None => Cli::from_arg_matches(&matches).map(Ok),
+        }
+    });
     match parsed {
         Ok(Ok(cli)) => Ok(Some(cli)),
         Ok(Err(failure)) => Err(failure),
@@ -143,10 +138,7 @@ fn usage(error: &clap::Error) -> Failure {
 
 /// Whether `--json` is among the arguments that are ours to read.
 fn asks_for_json(arguments: &[OsString]) -> bool {
-    arguments
-        .iter()
-        .take_while(|argument| *argument != "--")
-        .any(|argument| argument == "--json")
+    arguments.iter().take_while(|argument| *argument != "--").any(|argument| argument == "--json")
 }
 
 #[cfg(test)]

@@ -87,27 +87,18 @@ impl Source {
             ));
         }
         let named = manifest.as_ref().map(|written| &written.parsed);
-        let image = args
-            .image
-            .clone()
-            .or_else(|| named.and_then(|manifest| manifest.image.clone()));
+        let image =
+            args.image.clone().or_else(|| named.and_then(|manifest| manifest.image.clone()));
         let what = match image {
             Some(image) => What::Image(checked_image(&image)?),
             None => What::Folder(folder),
         };
-        let app = named
-            .and_then(|manifest| manifest.name.clone())
-            .or_else(|| what.name());
+        let app = named.and_then(|manifest| manifest.name.clone()).or_else(|| what.name());
         let port = args.port.unwrap_or(match what {
             What::Folder(_) => FOLDER_PORT,
             What::Image(_) => IMAGE_PORT,
         });
-        Ok(Source {
-            port: manifest.is_none().then_some(port),
-            what,
-            app,
-            manifest,
-        })
+        Ok(Source { port: manifest.is_none().then_some(port), what, app, manifest })
     }
 }
 
@@ -163,11 +154,7 @@ fn existing_folder(path: &Path) -> Result<PathBuf> {
 /// The folder's manifest, if it has one.
 pub(crate) fn find_manifest(folder: &Path) -> Result<Option<Written>> {
     let path = folder.join(MANIFEST_FILE);
-    if path.exists() {
-        read_manifest(&path).map(Some)
-    } else {
-        Ok(None)
-    }
+    if path.exists() { read_manifest(&path).map(Some) } else { Ok(None) }
 }
 
 /// Reads and validates a manifest.
@@ -205,16 +192,10 @@ pub(crate) async fn publish(
         What::Folder(folder) => folder,
     };
     let cache = context::cache(&session.environment).ok_or_else(|| {
-        Failure::usage(
-            "there is no place to build images in",
-            "set HOME or XDG_CACHE_HOME",
-        )
+        Failure::usage("there is no place to build images in", "set HOME or XDG_CACHE_HOME")
     })?;
     let store = Store::open(&cache).map_err(image_failure)?;
-    let build = source
-        .manifest
-        .as_ref()
-        .map(|written| &written.parsed.build);
+    let build = source.manifest.as_ref().map(|written| &written.parsed.build);
     let digest = build_folder(session, &store, folder, build).await?;
     let repository = format!("{}/{}/{}", target.org, target.project, target.app);
     send(session, client, &store, &digest, &repository).await?;
@@ -238,9 +219,7 @@ async fn build_folder(
         pack::Pack::Binary { .. } => "as a static executable",
         pack::Pack::Dockerfile { .. } => "from its Dockerfile",
     };
-    session
-        .ui
-        .step(&format!("building {} {how}", folder.display()));
+    session.ui.step(&format!("building {} {how}", folder.display()));
     let (lines, received) = mpsc::channel();
     let output: BuildOutput = std::sync::Arc::new(move |line: &str| {
         // Fails only when this command is on its way out.
@@ -282,19 +261,14 @@ async fn send(
     let reference = Reference::new(&registry, repository, None, Some(*digest))
         .map_err(|error| Failure::new(Code::InvalidArgument, error.to_string()))?;
     let auth = match &session.settings.token {
-        Some(token) => Auth::Basic {
-            user: "helix".to_owned(),
-            password: token.clone(),
-        },
+        Some(token) => Auth::Basic { user: "helix".to_owned(), password: token.clone() },
         None => Auth::Anonymous,
     };
     let mut transport = Transport::default();
     if client.url().starts_with("http://") {
         transport.insecure_registries.push(registry);
     }
-    let transfer = session
-        .ui
-        .transfer(&format!("sending the image {}", digest.short()));
+    let transfer = session.ui.transfer(&format!("sending the image {}", digest.short()));
     helix_image::push(store, digest, &reference, &auth, &transport, &transfer)
         .await
         .map_err(image_failure)
@@ -332,11 +306,7 @@ fn image_failure(error: ImageError) -> Failure {
 }
 
 fn image_failure_of(error: &dyn std::error::Error, hint: &str, retryable: bool) -> Failure {
-    let code = if retryable {
-        Code::RegistryUnavailable
-    } else {
-        Code::ImageUnusable
-    };
+    let code = if retryable { Code::RegistryUnavailable } else { Code::ImageUnusable };
     Failure::new(code, with_causes(error)).hint(hint)
 }
 
@@ -385,10 +355,7 @@ mod tests {
         let source = find(&["--image", "localhost:5000/team/nginx:1.2"], world.path()).unwrap();
         assert_eq!(source.app.unwrap().as_str(), "nginx");
         assert_eq!(source.port, Some(80));
-        assert_eq!(
-            source.what,
-            What::Image("localhost:5000/team/nginx:1.2".into())
-        );
+        assert_eq!(source.what, What::Image("localhost:5000/team/nginx:1.2".into()));
     }
 
     #[test]
@@ -406,12 +373,7 @@ mod tests {
     fn mistakes_are_found_before_anything_is_built() {
         let world = tempfile::tempdir().unwrap();
         assert_eq!(find(&["nowhere"], world.path()).unwrap_err().exit_code, 2);
-        assert_eq!(
-            find(&["--image", "No Image"], world.path())
-                .unwrap_err()
-                .exit_code,
-            2
-        );
+        assert_eq!(find(&["--image", "No Image"], world.path()).unwrap_err().exit_code, 2);
         std::fs::write(world.path().join("helix.toml"), "schema_version = \"v2\"").unwrap();
         let failure = find(&[], world.path()).unwrap_err();
         assert_eq!(failure.code(), "manifest_invalid");

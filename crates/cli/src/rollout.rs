@@ -41,10 +41,7 @@ pub(crate) async fn follow(
     let deploy = deploy_of(receipt)?;
     let scope = target.scope();
     let reference = deploy.to_string();
-    let after = EventQuery {
-        after: Some(receipt.position),
-        ..EventQuery::default()
-    };
+    let after = EventQuery { after: Some(receipt.position), ..EventQuery::default() };
     let mut events = client.follow_events(after, scope.clone()).await.ok();
     let mut story = Story::new(deploy);
     ui.step(&format!("waiting for {target} to become ready"));
@@ -62,9 +59,9 @@ pub(crate) async fn follow(
     let deploy: Seen<Deploy> = Seen::new(result.resource)?;
     match result.outcome {
         WaitOutcome::Satisfied => Ok(deploy),
-        WaitOutcome::Failed => Err(failed(client, target, &deploy, &story)
-            .await
-            .with("receipt", receipt)),
+        WaitOutcome::Failed => {
+            Err(failed(client, target, &deploy, &story).await.with("receipt", receipt))
+        }
         WaitOutcome::TimedOut => Err(timed_out(target, &deploy, limit).with("receipt", receipt)),
     }
 }
@@ -89,19 +86,9 @@ fn timed_out(target: &Target, deploy: &Seen<Deploy>, limit: Duration) -> Failure
 }
 
 async fn failed(client: &Client, target: &Target, deploy: &Seen<Deploy>, story: &Story) -> Failure {
-    let reason = deploy
-        .current
-        .reason
-        .map_or("workload_failed", helix_model::Reason::code);
-    let message = deploy
-        .current
-        .message
-        .as_deref()
-        .unwrap_or("no reason was recorded");
-    let mut detail = format!(
-        "deploy `{}` of {target} failed: {message}",
-        deploy.view.name
-    );
+    let reason = deploy.current.reason.map_or("workload_failed", helix_model::Reason::code);
+    let message = deploy.current.message.as_deref().unwrap_or("no reason was recorded");
+    let mut detail = format!("deploy `{}` of {target} failed: {message}", deploy.view.name);
     if let Some(previous) = previous(client, target, deploy).await {
         detail.push_str(&format!("; {previous} keeps serving"));
     }
@@ -112,10 +99,7 @@ async fn failed(client: &Client, target: &Target, deploy: &Seen<Deploy>, story: 
 
 async fn previous(client: &Client, target: &Target, deploy: &Seen<Deploy>) -> Option<String> {
     let release = deploy.desired.previous?.to_string();
-    let found = client
-        .one::<Release>(&release, &target.scope())
-        .await
-        .ok()?;
+    let found = client.one::<Release>(&release, &target.scope()).await.ok()?;
     Some(found.view.name.to_string())
 }
 
@@ -172,11 +156,7 @@ struct Story {
 
 impl Story {
     fn new(deploy: AnyId) -> Story {
-        Story {
-            deploy: deploy.to_string(),
-            instances: BTreeMap::new(),
-            failed: None,
-        }
+        Story { deploy: deploy.to_string(), instances: BTreeMap::new(), failed: None }
     }
 
     fn tell(&mut self, ui: &mut Ui, event: &EventLine) {
@@ -246,16 +226,10 @@ mod tests {
         let mut story = Story::new(deploy);
         let ours = json!({"id": "ins_a", "name": "web-2", "spec": {"deploy": deploy}});
         let theirs = json!({"id": "ins_b", "name": "web-9", "spec": {"deploy": null}});
-        assert_eq!(
-            story.hear(&event("instance.allocated", ours)).unwrap(),
-            "  web-2  placed"
-        );
+        assert_eq!(story.hear(&event("instance.allocated", ours)).unwrap(), "  web-2  placed");
         assert_eq!(story.hear(&event("instance.allocated", theirs)), None);
         let mut phase = |id: &str, phase: &str| {
-            story.hear(&event(
-                "instance.status_changed",
-                json!({"id": id, "phase": phase}),
-            ))
+            story.hear(&event("instance.status_changed", json!({"id": id, "phase": phase})))
         };
         assert_eq!(phase("ins_a", "pulling").unwrap(), "  web-2  pulling");
         assert_eq!(phase("ins_a", "pulling"), None);

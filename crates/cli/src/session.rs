@@ -23,9 +23,6 @@ pub(crate) struct Session<'s> {
 impl Session<'_> {
     /// A client of the API the settings lead to.
     pub(crate) fn client(&self) -> Result<Client> {
-        Ok(Client::new(
-            &self.settings.url,
-            self.settings.token.as_deref(),
-        )?)
+        Ok(Client::new(&self.settings.url, self.settings.token.as_deref())?)
     }
 }

@@ -73,18 +73,10 @@ impl Settings {
         let saved = context.as_ref();
         let (url, token) = api(flags, environment, saved);
         let org = given("org", flags.org.as_deref(), "HELIX_ORG", environment)?;
-        let project = given(
-            "project",
-            flags.project.as_deref(),
-            "HELIX_PROJECT",
-            environment,
-        )?;
+        let project = given("project", flags.project.as_deref(), "HELIX_PROJECT", environment)?;
         let env = given("env", flags.env.as_deref(), "HELIX_ENV", environment)?;
         let remembered = |name: Option<&Name>| {
-            name.map(|name| Setting {
-                name: name.clone(),
-                origin: Origin::Context,
-            })
+            name.map(|name| Setting { name: name.clone(), origin: Origin::Context })
         };
         let or_first = |setting: Option<Setting>, saved: Option<&Name>| {
             let setting = setting.or_else(|| remembered(saved));
@@ -112,21 +104,12 @@ impl Settings {
             return Ok(Some(given.clone()));
         }
         if let Some(name) = manifest_name(&self.directory)? {
-            return Ok(Some(Setting {
-                name,
-                origin: Origin::Manifest,
-            }));
+            return Ok(Some(Setting { name, origin: Origin::Manifest }));
         }
-        let folder = self
-            .directory
-            .file_name()
-            .map(|name| name.to_string_lossy());
+        let folder = self.directory.file_name().map(|name| name.to_string_lossy());
         Ok(folder
             .and_then(|folder| Name::derive(&folder))
-            .map(|name| Setting {
-                name,
-                origin: Origin::Folder,
-            }))
+            .map(|name| Setting { name, origin: Origin::Folder }))
     }
 
     /// The env this command is about. Missing parts are a usage error.
@@ -138,12 +121,7 @@ impl Settings {
     /// The same for an app that is known already.
     pub(crate) fn target_of(&self, app: Name) -> Result<Target> {
         let env = self.env.clone().ok_or_else(|| missing("env", "--env"))?;
-        Ok(Target {
-            org: self.org.clone(),
-            project: self.project.clone(),
-            app,
-            env: env.name,
-        })
+        Ok(Target { org: self.org.clone(), project: self.project.clone(), app, env: env.name })
     }
 
     /// What completes a reference of this kind. Parts that the reference itself
@@ -174,10 +152,7 @@ impl Settings {
     pub(crate) fn list_scope(&self, kind: Kind, everything: bool) -> Result<Scope> {
         let mut scope = match kind {
             Kind::Org | Kind::Node => return Ok(Scope::default()),
-            Kind::Project => Scope {
-                org: Some(self.org.to_string()),
-                ..Scope::default()
-            },
+            Kind::Project => Scope { org: Some(self.org.to_string()), ..Scope::default() },
             _ => self.project_scope(),
         };
         let below_app = !matches!(kind, Kind::Project | Kind::App);
@@ -228,21 +203,12 @@ fn api(
     environment: &Environment,
     saved: Option<&Context>,
 ) -> (String, Option<String>) {
-    let named = flags
-        .url
-        .as_deref()
-        .or_else(|| environment.get("HELIX_URL"));
-    let url = named
-        .or(saved.map(|saved| saved.url.as_str()))
-        .unwrap_or(URL_DEFAULT)
-        .to_owned();
+    let named = flags.url.as_deref().or_else(|| environment.get("HELIX_URL"));
+    let url = named.or(saved.map(|saved| saved.url.as_str())).unwrap_or(URL_DEFAULT).to_owned();
     let saved_token = saved
         .filter(|saved| saved.url.trim_end_matches('/') == url.trim_end_matches('/'))
         .and_then(|saved| saved.token.clone());
-    let token = environment
-        .get("HELIX_TOKEN")
-        .map(str::to_owned)
-        .or(saved_token);
+    let token = environment.get("HELIX_TOKEN").map(str::to_owned).or(saved_token);
     (url, token)
 }
 
@@ -253,9 +219,7 @@ fn given(
     environment: &Environment,
 ) -> Result<Option<Setting>> {
     let flag = flag.map(|text| (text, Origin::Flag));
-    let variable_value = environment
-        .get(variable)
-        .map(|text| (text, Origin::Variable));
+    let variable_value = environment.get(variable).map(|text| (text, Origin::Variable));
     let Some((text, origin)) = flag.or(variable_value) else {
         return Ok(None);
     };
@@ -263,14 +227,12 @@ fn given(
         Origin::Flag => format!("--{what}"),
         _ => variable.to_owned(),
     };
-    let name = text
-        .parse()
-        .map_err(|error: helix_model::name::NameError| {
-            Failure::usage(
-                format!("{source}: {error}"),
-                format!("`helix {what}s list` shows what there is"),
-            )
-        })?;
+    let name = text.parse().map_err(|error: helix_model::name::NameError| {
+        Failure::usage(
+            format!("{source}: {error}"),
+            format!("`helix {what}s list` shows what there is"),
+        )
+    })?;
     Ok(Some(Setting { name, origin }))
 }
 
@@ -290,9 +252,8 @@ fn manifest_name(folder: &Path) -> Result<Option<Name>> {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(unreadable(&path, &error)),
     };
-    let table: toml::Table = text
-        .parse()
-        .map_err(|error: toml::de::Error| unreadable(&path, &error.message()))?;
+    let table: toml::Table =
+        text.parse().map_err(|error: toml::de::Error| unreadable(&path, &error.message()))?;
     let name = table.get("app").and_then(|app| app.get("name"));
     name.and_then(toml::Value::as_str)
         .map(|name| name.parse().map_err(|error| unreadable(&path, &error)))
@@ -312,10 +273,7 @@ pub(crate) fn data_dir(flag: Option<&Path>, environment: &Environment) -> Result
         .or_else(|| environment.get("HELIX_DATA_DIR").map(PathBuf::from))
         .or_else(|| context::data(environment))
         .ok_or_else(|| {
-            Failure::usage(
-                "there is no place to keep data in",
-                "add `--data-dir DIR` or set HOME",
-            )
+            Failure::usage("there is no place to keep data in", "add `--data-dir DIR` or set HOME")
         })
 }
 
@@ -353,10 +311,7 @@ mod tests {
         assert_eq!(app(&none, [].into()), ("site".into(), Origin::Manifest));
         let variable = || Environment::from([("HELIX_APP", "other")]);
         assert_eq!(app(&none, variable()), ("other".into(), Origin::Variable));
-        let flags = GlobalArgs {
-            app: Some("flagged".into()),
-            ..GlobalArgs::default()
-        };
+        let flags = GlobalArgs { app: Some("flagged".into()), ..GlobalArgs::default() };
         assert_eq!(app(&flags, variable()), ("flagged".into(), Origin::Flag));
     }
 
@@ -364,19 +319,9 @@ mod tests {
     fn context_is_last_and_project_has_a_default() {
         let here = Path::new("/srv/hello");
         let settings = resolve(&GlobalArgs::default(), [].into(), here);
-        assert_eq!(
-            settings.target().unwrap().to_string(),
-            "acme/default/hello@production"
-        );
-        let settings = resolve(
-            &GlobalArgs::default(),
-            [("HELIX_ENV", "staging")].into(),
-            here,
-        );
-        assert_eq!(
-            settings.target().unwrap().to_string(),
-            "acme/default/hello@staging"
-        );
+        assert_eq!(settings.target().unwrap().to_string(), "acme/default/hello@production");
+        let settings = resolve(&GlobalArgs::default(), [("HELIX_ENV", "staging")].into(), here);
+        assert_eq!(settings.target().unwrap().to_string(), "acme/default/hello@staging");
     }
 
     #[test]
@@ -385,11 +330,7 @@ mod tests {
         let settings = Settings::resolve(&none, &[].into(), Path::new("/srv/hello"), None).unwrap();
         let failure = settings.target().unwrap_err();
         assert_eq!(failure.exit_code, 2);
-        assert!(
-            failure.problem.hint.contains("--env"),
-            "{}",
-            failure.problem.hint
-        );
+        assert!(failure.problem.hint.contains("--env"), "{}", failure.problem.hint);
     }
 
     #[test]
@@ -402,10 +343,7 @@ mod tests {
             Some("saved-token")
         );
         assert_eq!(token([("HELIX_URL", "http://example.net")].into()), None);
-        let named = [
-            ("HELIX_URL", "http://example.net"),
-            ("HELIX_TOKEN", "other"),
-        ];
+        let named = [("HELIX_URL", "http://example.net"), ("HELIX_TOKEN", "other")];
         assert_eq!(token(named.into()).as_deref(), Some("other"));
     }
 
@@ -413,10 +351,7 @@ mod tests {
     fn lists_narrow_to_the_app_only_when_it_is_named() {
         let folder = tempfile::tempdir().unwrap();
         let settings = resolve(&GlobalArgs::default(), [].into(), folder.path());
-        assert_eq!(
-            settings.list_scope(Kind::Instance, false).unwrap().app,
-            None
-        );
+        assert_eq!(settings.list_scope(Kind::Instance, false).unwrap().app, None);
         std::fs::write(folder.path().join(MANIFEST_FILE), "[app]\nname = \"site\"").unwrap();
         let scope = settings.list_scope(Kind::Instance, false).unwrap();
         assert_eq!(
@@ -424,24 +359,14 @@ mod tests {
             (Some("site"), Some("production"))
         );
         assert_eq!(settings.list_scope(Kind::Instance, true).unwrap().app, None);
-        assert_eq!(
-            settings.list_scope(Kind::Node, false).unwrap(),
-            Scope::default()
-        );
+        assert_eq!(settings.list_scope(Kind::Node, false).unwrap(), Scope::default());
     }
 
     #[test]
     fn a_wrong_name_is_named_with_its_source() {
-        let flags = GlobalArgs {
-            org: Some("Ac_me".into()),
-            ..GlobalArgs::default()
-        };
+        let flags = GlobalArgs { org: Some("Ac_me".into()), ..GlobalArgs::default() };
         let failure = Settings::resolve(&flags, &[].into(), Path::new("/"), None).unwrap_err();
-        assert!(
-            failure.problem.detail.starts_with("--org: "),
-            "{}",
-            failure.problem.detail
-        );
+        assert!(failure.problem.detail.starts_with("--org: "), "{}", failure.problem.detail);
         assert_eq!(failure.exit_code, 2);
     }
 }

@@ -47,10 +47,7 @@ impl Client {
     /// A client of the API at `url`, such as `http://127.0.0.1:7420`. Nothing is
     /// sent yet. Without a token only health and version answer.
     pub fn new(url: &str, token: Option<&str>) -> Result<Client> {
-        let unusable = || ClientError::Unusable {
-            what: "API address",
-            text: url.to_owned(),
-        };
+        let unusable = || ClientError::Unusable { what: "API address", text: url.to_owned() };
         let base = Url::parse(url).map_err(|_| unusable())?;
         if !matches!(base.scheme(), "http" | "https") || base.host_str().is_none() {
             return Err(unusable());
@@ -89,15 +86,12 @@ impl Client {
     /// Whether the API answers at all.
     pub async fn health(&self) -> Result<()> {
         let request = self.request(Method::GET, &["v1", "health"])?;
-        self.send(request.timeout(REQUEST_TIMEOUT))
-            .await
-            .map(|_| ())
+        self.send(request.timeout(REQUEST_TIMEOUT)).await.map(|_| ())
     }
 
     /// The server's version.
     pub async fn version(&self) -> Result<Version> {
-        self.read(self.request(Method::GET, &["v1", "version"])?)
-            .await
+        self.read(self.request(Method::GET, &["v1", "version"])?).await
     }
 
     /// A request for a path of these segments, with credentials. Segments are
@@ -164,9 +158,7 @@ impl Client {
             }
         };
         let receipt: Receipt = self.decode(response).await?;
-        self.inner
-            .written
-            .fetch_max(receipt.position, Ordering::Relaxed);
+        self.inner.written.fetch_max(receipt.position, Ordering::Relaxed);
         Ok(receipt)
     }
 
@@ -190,17 +182,11 @@ impl Client {
     }
 
     pub(crate) fn malformed(&self, reason: impl ToString) -> ClientError {
-        ClientError::Malformed {
-            url: self.url().to_owned(),
-            reason: reason.to_string(),
-        }
+        ClientError::Malformed { url: self.url().to_owned(), reason: reason.to_string() }
     }
 
     async fn decode<T: DeserializeOwned>(&self, response: Response) -> Result<T> {
-        let body = response
-            .bytes()
-            .await
-            .map_err(|source| self.unreachable(source))?;
+        let body = response.bytes().await.map_err(|source| self.unreachable(source))?;
         serde_json::from_slice(&body).map_err(|error| self.malformed(error))
     }
 

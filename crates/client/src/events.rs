@@ -46,12 +46,7 @@ impl Client {
     /// Follows events from `after`, or from now. Returns once the stream stands,
     /// so nothing that happens afterwards is missed.
     pub async fn follow_events(&self, query: EventQuery, scope: Scope) -> Result<EventStream> {
-        let mut stream = EventStream {
-            client: self.clone(),
-            query,
-            scope,
-            lines: None,
-        };
+        let mut stream = EventStream { client: self.clone(), query, scope, lines: None };
         stream.connect().await?;
         Ok(stream)
     }
@@ -102,10 +97,7 @@ impl EventStream {
 
     async fn connect(&mut self) -> Result<()> {
         let request = self.client.request(Method::GET, &["v1", "events"])?;
-        let request = request
-            .query(&self.query)
-            .query(&[("follow", "true")])
-            .query(&self.scope);
+        let request = request.query(&self.query).query(&[("follow", "true")]).query(&self.scope);
         let response = self.client.send(request).await?;
         // A stream from "now" that breaks before its first event must resume
         // from this now, not from a later one.

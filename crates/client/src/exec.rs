@@ -71,16 +71,10 @@ impl Client {
             .max_frame_size(Some(MESSAGE_BYTES_MAX));
         let socket = WebSocketStream::from_raw_socket(socket, Role::Client, Some(config)).await;
         let (sink, stream) = socket.split();
-        let mut input = ExecInput {
-            client: self.clone(),
-            sink,
-        };
+        let mut input = ExecInput { client: self.clone(), sink };
         let first = serde_json::to_string(request).map_err(|error| self.malformed(error))?;
         input.send(Message::text(first)).await?;
-        let output = ExecOutput {
-            client: self.clone(),
-            stream,
-        };
+        let output = ExecOutput { client: self.clone(), stream };
         Ok((input, output))
     }
 
@@ -99,17 +93,11 @@ impl Client {
         if !accepts(&response, &key) {
             return Err(self.malformed("it did not open a WebSocket"));
         }
-        response
-            .upgrade()
-            .await
-            .map_err(|source| self.unreachable(source))
+        response.upgrade().await.map_err(|source| self.unreachable(source))
     }
 
     fn broken(&self, source: tokio_tungstenite::tungstenite::Error) -> ClientError {
-        ClientError::Unreachable {
-            url: self.url().to_owned(),
-            source: Box::new(source),
-        }
+        ClientError::Unreachable { url: self.url().to_owned(), source: Box::new(source) }
     }
 }
 
@@ -152,10 +140,7 @@ impl ExecInput {
     }
 
     async fn send(&mut self, message: Message) -> Result<()> {
-        self.sink
-            .send(message)
-            .await
-            .map_err(|source| self.client.broken(source))
+        self.sink.send(message).await.map_err(|source| self.client.broken(source))
     }
 }
 
@@ -185,9 +170,7 @@ impl ExecOutput {
             Some(&exec_frame::EXIT) => serde_json::from_slice(&payload)
                 .map(ExecReceived::End)
                 .map_err(|error| self.client.malformed(error)),
-            tag => Err(self
-                .client
-                .malformed(format!("exec frame {tag:?} is unknown"))),
+            tag => Err(self.client.malformed(format!("exec frame {tag:?} is unknown"))),
         }
     }
 }

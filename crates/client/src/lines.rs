@@ -19,11 +19,7 @@ pub(crate) struct Lines {
 
 impl Lines {
     pub(crate) fn new(client: Client, response: Response) -> Lines {
-        Lines {
-            client,
-            response,
-            buffer: BytesMut::new(),
-        }
+        Lines { client, response, buffer: BytesMut::new() }
     }
 
     /// The next line, decoded; `None` when the server has ended the stream.

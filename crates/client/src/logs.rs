@@ -38,9 +38,7 @@ impl Client {
     pub async fn logs(&self, query: &LogQuery, scope: &Scope) -> Result<LogStream> {
         let request = self.request(Method::GET, &["v1", "logs"])?;
         let response = self.send(request.query(query).query(scope)).await?;
-        Ok(LogStream {
-            lines: Lines::new(self.clone(), response),
-        })
+        Ok(LogStream { lines: Lines::new(self.clone(), response) })
     }
 }
 

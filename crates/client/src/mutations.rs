@@ -10,8 +10,7 @@ impl Client {
     /// Releases an image and moves an env to it. What is missing on the way is
     /// made. The receipt's subject is the deploy.
     pub async fn deploy(&self, request: &DeployRequest) -> Result<Receipt> {
-        self.change(&["v1", "deploys"], &Scope::default(), request)
-            .await
+        self.change(&["v1", "deploys"], &Scope::default(), request).await
     }
 
     /// Moves an env back to a release it has had.
@@ -21,7 +20,6 @@ impl Client {
 
     /// Sets how many instances processes of an env should have.
     pub async fn scale(&self, env: &str, request: &ScaleRequest, scope: &Scope) -> Result<Receipt> {
-        self.change(&["v1", "envs", env, "scale"], scope, request)
-            .await
+        self.change(&["v1", "envs", env, "scale"], scope, request).await
     }
 }

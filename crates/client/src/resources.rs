@@ -49,10 +49,7 @@ impl Client {
 
     /// All of a kind in the scope, page after page.
     pub async fn list_all(&self, kind: Kind, scope: &Scope) -> Result<Vec<ResourceView>> {
-        let mut query = ListQuery {
-            limit: Some(PAGE_ITEMS_MAX),
-            cursor: None,
-        };
+        let mut query = ListQuery { limit: Some(PAGE_ITEMS_MAX), cursor: None };
         let mut items = Vec::new();
         for _ in 0..WHOLE_LIST_PAGES_MAX {
             let page = self.list(kind, &query, scope).await?;

@@ -25,10 +25,6 @@ impl<N: Noun> Seen<N> {
         };
         let desired = serde_json::from_value(view.desired.clone()).map_err(malformed)?;
         let current = serde_json::from_value(view.current.clone()).map_err(malformed)?;
-        Ok(Seen {
-            view,
-            desired,
-            current,
-        })
+        Ok(Seen { view, desired, current })
     }
 }

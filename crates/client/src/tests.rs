@@ -74,79 +74,45 @@ async fn references_and_scopes_arrive_whole() {
     let answer = |State(asked): State<Asked>, Path(reference): Path<String>, request: Request| async move {
         let query = request.uri().query().unwrap_or_default();
         let token = request.headers()["authorization"].to_str().unwrap();
-        asked
-            .lock()
-            .unwrap()
-            .push(format!("{reference} {query} {token}"));
+        asked.lock().unwrap().push(format!("{reference} {query} {token}"));
         Problem::not_found(Kind::Instance, &reference).detail
     };
     let routes = Router::new().route("/v1/instances/{reference}", get(answer));
     let client = serve(routes.with_state(Arc::clone(&asked))).await;
-    let scope = Scope {
-        org: Some("acme".into()),
-        ..Scope::default()
-    };
-    let failure = client
-        .get(Kind::Instance, "acme/shop/web@prod/web-1", &scope)
-        .await
-        .unwrap_err();
-    assert!(
-        matches!(failure, ClientError::Malformed { .. }),
-        "{failure}"
-    );
-    assert_eq!(
-        *asked.lock().unwrap(),
-        ["acme/shop/web@prod/web-1 org=acme Bearer token-one"]
-    );
+    let scope = Scope { org: Some("acme".into()), ..Scope::default() };
+    let failure = client.get(Kind::Instance, "acme/shop/web@prod/web-1", &scope).await.unwrap_err();
+    assert!(matches!(failure, ClientError::Malformed { .. }), "{failure}");
+    assert_eq!(*asked.lock().unwrap(), ["acme/shop/web@prod/web-1 org=acme Bearer token-one"]);
 }
 
 #[tokio::test]
 async fn problems_keep_their_code_and_strangers_are_named() {
     async fn answer(Path(kind): Path<String>) -> Response {
         match kind.as_str() {
-            "apps" => (
-                StatusCode::NOT_FOUND,
-                Json(Problem::not_found(Kind::App, "x")),
-            )
-                .into_response(),
+            "apps" => {
+                (StatusCode::NOT_FOUND, Json(Problem::not_found(Kind::App, "x"))).into_response()
+            }
             "envs" => (StatusCode::BAD_GATEWAY, "<html>").into_response(),
-            "nodes" => (
-                StatusCode::MOVED_PERMANENTLY,
-                [("location", "http://example.net/")],
-            )
+            "nodes" => (StatusCode::MOVED_PERMANENTLY, [("location", "http://example.net/")])
                 .into_response(),
             _ => "not json".into_response(),
         }
     }
     let client = serve(Router::new().route("/v1/{kind}", get(answer))).await;
     let code = async |kind| {
-        let list = client
-            .list(kind, &ListQuery::default(), &Scope::default())
-            .await;
+        let list = client.list(kind, &ListQuery::default(), &Scope::default()).await;
         let failure = list.unwrap_err();
         (failure.code(), failure.exit_code())
     };
     assert_eq!(code(Kind::App).await, (Code::NotFound, 4));
     assert_eq!(code(Kind::Env).await, (Code::Unavailable, 6));
     assert_eq!(code(Kind::Org).await, (Code::Internal, 7));
-    assert_eq!(
-        code(Kind::Node).await,
-        (Code::Internal, 7),
-        "a redirect must not be followed"
-    );
-    assert!(matches!(
-        Client::new("ftp://x", None),
-        Err(ClientError::Unusable { .. })
-    ));
+    assert_eq!(code(Kind::Node).await, (Code::Internal, 7), "a redirect must not be followed");
+    assert!(matches!(Client::new("ftp://x", None), Err(ClientError::Unusable { .. })));
     let nobody = Client::new("http://127.0.0.1:1", None).unwrap();
     let failure = nobody.health().await.unwrap_err();
     assert_eq!(failure.exit_code(), 6);
-    assert!(
-        failure
-            .into_problem()
-            .detail
-            .contains("http://127.0.0.1:1: ")
-    );
+    assert!(failure.into_problem().detail.contains("http://127.0.0.1:1: "));
 }
 
 #[tokio::test]
@@ -157,9 +123,8 @@ async fn one_reads_ones_own_writes() {
         Json(receipt(41))
     }
     async fn read(State(asked): State<Asked>, headers: HeaderMap) -> Response {
-        let wait = headers
-            .get("helix-wait-position")
-            .map(|value| value.to_str().unwrap().to_owned());
+        let wait =
+            headers.get("helix-wait-position").map(|value| value.to_str().unwrap().to_owned());
         asked.lock().unwrap().push(wait.unwrap_or_default());
         Json(json!({"items": [], "next_cursor": null, "position": 41})).into_response()
     }
@@ -170,13 +135,8 @@ async fn one_reads_ones_own_writes() {
     let client = serve(routes).await;
     let read = async || client.list_all(Kind::App, &Scope::default()).await.unwrap();
     read().await;
-    let request = ScaleRequest {
-        processes: [("web".parse().unwrap(), 3)].into(),
-    };
-    client
-        .scale("production", &request, &Scope::default())
-        .await
-        .unwrap();
+    let request = ScaleRequest { processes: [("web".parse().unwrap(), 3)].into() };
+    client.scale("production", &request, &Scope::default()).await.unwrap();
     read().await;
     assert_eq!(*asked.lock().unwrap(), ["", "41"]);
 }
@@ -194,10 +154,7 @@ async fn a_change_whose_connection_breaks_is_sent_again_under_the_same_key() {
                 stream.read_buf(&mut request).await.unwrap();
             }
             let text = String::from_utf8(request).unwrap();
-            let key = text
-                .lines()
-                .find(|line| line.starts_with("idempotency-key"))
-                .unwrap();
+            let key = text.lines().find(|line| line.starts_with("idempotency-key")).unwrap();
             keys.push(key.to_owned());
             if attempt == 1 {
                 let body = serde_json::to_string(&receipt(7)).unwrap();
@@ -208,13 +165,8 @@ async fn a_change_whose_connection_breaks_is_sent_again_under_the_same_key() {
         keys
     });
     let client = Client::new(&url, None).unwrap();
-    let request = ScaleRequest {
-        processes: [("web".parse().unwrap(), 3)].into(),
-    };
-    let receipt = client
-        .scale("production", &request, &Scope::default())
-        .await
-        .unwrap();
+    let request = ScaleRequest { processes: [("web".parse().unwrap(), 3)].into() };
+    let receipt = client.scale("production", &request, &Scope::default()).await.unwrap();
     assert_eq!(receipt.position, 7);
     let keys = server.await.unwrap();
     assert_eq!(keys[0], keys[1]);
@@ -241,27 +193,19 @@ async fn a_followed_stream_goes_on_where_it_broke() {
             _ => vec![Ok((event(10) + "\n" + &event(11)).into())],
         };
         let mut response = Body::from_stream(one_by_one(lines)).into_response();
-        response
-            .headers_mut()
-            .insert("helix-position", "7".parse().unwrap());
+        response.headers_mut().insert("helix-position", "7".parse().unwrap());
         response
     }
     let routes = Router::new().route("/v1/events", get(answer));
     let client = serve(routes.with_state(Arc::clone(&asked))).await;
-    let mut stream = client
-        .follow_events(EventQuery::default(), Scope::default())
-        .await
-        .unwrap();
+    let mut stream = client.follow_events(EventQuery::default(), Scope::default()).await.unwrap();
     let mut positions = Vec::new();
     for _ in 0..4 {
         positions.push(stream.next().await.unwrap().position);
     }
     assert_eq!(positions, [8, 9, 10, 11]);
     let asked = asked.lock().unwrap();
-    assert_eq!(
-        asked[..3],
-        ["follow=true", "after=8&follow=true", "after=9&follow=true"]
-    );
+    assert_eq!(asked[..3], ["follow=true", "after=8&follow=true", "after=9&follow=true"]);
 }
 
 #[tokio::test]
@@ -279,14 +223,8 @@ async fn log_lines_arrive_whole_however_they_are_cut() {
         Body::from_stream(one_by_one(pieces.collect())).into_response()
     }
     let client = serve(Router::new().route("/v1/logs", get(answer))).await;
-    let query = LogQuery {
-        tail_lines: Some(2),
-        ..LogQuery::default()
-    };
-    let scope = Scope {
-        env: Some("production".into()),
-        ..Scope::default()
-    };
+    let query = LogQuery { tail_lines: Some(2), ..LogQuery::default() };
+    let scope = Scope { env: Some("production".into()), ..Scope::default() };
     let mut stream = client.logs(&query, &scope).await.unwrap();
     let mut lines = Vec::new();
     while let Some(line) = stream.next().await.unwrap() {
@@ -321,11 +259,7 @@ async fn echo(upgrade: WebSocketUpgrade, Path(instance): Path<String>) -> Respon
                 socket.send(Message::Binary(back.into())).await.unwrap();
             }
         }
-        let end = ExecEnd {
-            exit_code: Some(3),
-            reason: "exited".into(),
-            message: String::new(),
-        };
+        let end = ExecEnd { exit_code: Some(3), reason: "exited".into(), message: String::new() };
         let mut last = vec![exec_frame::EXIT];
         last.extend(serde_json::to_vec(&end).unwrap());
         socket.send(Message::Binary(last.into())).await.unwrap();
@@ -343,27 +277,16 @@ async fn exec_carries_bytes_both_ways_and_the_exit_code_back() {
         env: Default::default(),
     };
     let target = ExecTarget::default();
-    let (mut input, mut output) = client
-        .exec(&target, &request, &Scope::default())
-        .await
-        .unwrap();
+    let (mut input, mut output) = client.exec(&target, &request, &Scope::default()).await.unwrap();
     input.stdin(b"\x00hi").await.unwrap();
     input.stdin(b"").await.unwrap();
     let hi = Bytes::from_static(b"\x00hi");
-    assert_eq!(
-        output.next().await.unwrap(),
-        Some(ExecReceived::Stdout(hi.clone()))
-    );
+    assert_eq!(output.next().await.unwrap(), Some(ExecReceived::Stdout(hi.clone())));
     assert_eq!(output.next().await.unwrap(), Some(ExecReceived::Stderr(hi)));
     input.close_stdin().await.unwrap();
-    let Some(ExecReceived::End(end)) = output.next().await.unwrap() else {
-        panic!("no end")
-    };
+    let Some(ExecReceived::End(end)) = output.next().await.unwrap() else { panic!("no end") };
     assert_eq!(end.exit_code, Some(3));
-    let gone = ExecTarget {
-        instance: Some("gone".into()),
-        process: None,
-    };
+    let gone = ExecTarget { instance: Some("gone".into()), process: None };
     let Err(refused) = client.exec(&gone, &request, &Scope::default()).await else {
         panic!("it ran")
     };
@@ -388,13 +311,7 @@ async fn a_wait_of_no_time_asks_once() {
     }
     let routes = Router::new().route("/v1/wait", get(answer));
     let client = serve(routes.with_state(Arc::clone(&asked))).await;
-    let waited = client
-        .wait(Kind::App, "hello", Duration::ZERO, &Scope::default())
-        .await
-        .unwrap();
+    let waited = client.wait(Kind::App, "hello", Duration::ZERO, &Scope::default()).await.unwrap();
     assert_eq!(waited.outcome, helix_model::api::WaitOutcome::TimedOut);
-    assert_eq!(
-        *asked.lock().unwrap(),
-        ["kind=app&ref=hello&timeout_seconds=0"]
-    );
+    assert_eq!(*asked.lock().unwrap(), ["kind=app&ref=hello&timeout_seconds=0"]);
 }

@@ -11,11 +11,7 @@ pub const OVERHEAD_BYTES: u64 = 16 << 20;
 
 /// The node for an instance of this size, or why there is none.
 pub fn place(state: &State, memory_bytes: u64) -> Result<Id<Node>, Reason> {
-    let connected: Vec<_> = state
-        .nodes
-        .iter()
-        .filter(|node| node.status.connected)
-        .collect();
+    let connected: Vec<_> = state.nodes.iter().filter(|node| node.status.connected).collect();
     if connected.is_empty() {
         return Err(Reason::NoNodesActive);
     }
@@ -29,11 +25,7 @@ pub fn place(state: &State, memory_bytes: u64) -> Result<Id<Node>, Reason> {
 
 /// Whether a node has room for one more instance of this size.
 pub fn fits(state: &State, node: &Resource<Node>, memory_bytes: u64) -> bool {
-    let capacity = node
-        .status
-        .facts
-        .as_ref()
-        .map_or(0, |facts| facts.memory_bytes);
+    let capacity = node.status.facts.as_ref().map_or(0, |facts| facts.memory_bytes);
     let wanted = memory_bytes.saturating_add(OVERHEAD_BYTES);
     used_bytes(state, node.id).saturating_add(wanted) <= capacity
 }
@@ -51,8 +43,5 @@ fn instances_on(
     state: &State,
     node: Id<Node>,
 ) -> impl Iterator<Item = &Resource<instance::Instance>> {
-    state
-        .instances
-        .iter()
-        .filter(move |instance| instance.spec.node == node)
+    state.instances.iter().filter(move |instance| instance.spec.node == node)
 }

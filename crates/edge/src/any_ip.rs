@@ -61,11 +61,7 @@ pub(crate) enum Refusal {
 
 impl AnyIpRoutes {
     pub(crate) fn new(mode: AnyIp) -> AnyIpRoutes {
-        AnyIpRoutes {
-            mode,
-            netlink: Netlink::open(),
-            owned: BTreeSet::new(),
-        }
+        AnyIpRoutes { mode, netlink: Netlink::open(), owned: BTreeSet::new() }
     }
 
     /// Sees to it that packets for `address` reach this machine.
@@ -74,11 +70,7 @@ impl AnyIpRoutes {
             return Ok(());
         }
         let Some(netlink) = &self.netlink else {
-            return if address.is_loopback() {
-                Ok(())
-            } else {
-                Err(Refusal::Privilege(address))
-            };
+            return if address.is_loopback() { Ok(()) } else { Err(Refusal::Privilege(address)) };
         };
         match netlink.is_local(address).await {
             Some(Local::Elsewhere) => return Ok(()),
@@ -94,10 +86,7 @@ impl AnyIpRoutes {
                 Ok(())
             }
             Err(Errno::EPERM | Errno::EACCES) => Err(Refusal::Privilege(address)),
-            Err(errno) => Err(Refusal::Other {
-                address,
-                reason: errno.desc().to_owned(),
-            }),
+            Err(errno) => Err(Refusal::Other { address, reason: errno.desc().to_owned() }),
         }
     }
 
@@ -105,12 +94,7 @@ impl AnyIpRoutes {
     pub(crate) async fn keep_only(&mut self, addresses: &[Ipv6Addr]) {
         let Some(netlink) = &self.netlink else { return };
         let needed = |prefix: &Prefix| addresses.iter().any(|it| contains(*prefix, *it));
-        let gone: Vec<Prefix> = self
-            .owned
-            .iter()
-            .copied()
-            .filter(|it| !needed(it))
-            .collect();
+        let gone: Vec<Prefix> = self.owned.iter().copied().filter(|it| !needed(it)).collect();
         for prefix in gone {
             if let Err(error) = netlink.remove(prefix).await {
                 tracing::warn!(prefix = %prefix.0, bits = prefix.1, %error, "cannot remove a route");
@@ -133,10 +117,7 @@ impl Netlink {
         let (connection, handle, _) = rtnetlink::new_connection()
             .inspect_err(|error| tracing::warn!(%error, "cannot ask the kernel about routes"))
             .ok()?;
-        Some(Netlink {
-            handle,
-            connection: tokio::spawn(connection),
-        })
+        Some(Netlink { handle, connection: tokio::spawn(connection) })
     }
 
     async fn is_local(&self, address: Ipv6Addr) -> Option<Local> {
@@ -156,25 +137,14 @@ impl Netlink {
     }
 
     async fn add(&self, prefix: Prefix) -> Result<(), Errno> {
-        match self
-            .handle
-            .route()
-            .add(local_route(prefix)?)
-            .execute()
-            .await
-        {
+        match self.handle.route().add(local_route(prefix)?).execute().await {
             Err(error) if errno_of(&error) == Errno::EEXIST => Ok(()),
             outcome => outcome.map_err(|error| errno_of(&error)),
         }
     }
 
     async fn remove(&self, prefix: Prefix) -> Result<(), Errno> {
-        let outcome = self
-            .handle
-            .route()
-            .del(local_route(prefix)?)
-            .execute()
-            .await;
+        let outcome = self.handle.route().del(local_route(prefix)?).execute().await;
         outcome.map_err(|error| errno_of(&error))
     }
 }
@@ -220,11 +190,7 @@ fn masked(address: Ipv6Addr, bits: u8) -> Ipv6Addr {
 }
 
 fn contains((prefix, bits): Prefix, address: Ipv6Addr) -> bool {
-    if bits == 128 {
-        prefix == address
-    } else {
-        masked(address, bits) == prefix
-    }
+    if bits == 128 { prefix == address } else { masked(address, bits) == prefix }
 }
 
 #[cfg(test)]
@@ -234,15 +200,9 @@ mod tests {
     #[test]
     fn a_prefix_holds_its_addresses_and_no_others() {
         let prefix = (masked("fd12:3456:789a:1::5".parse().unwrap(), 64), 64);
-        assert!(contains(
-            prefix,
-            "fd12:3456:789a:1:ffff::1".parse().unwrap()
-        ));
+        assert!(contains(prefix, "fd12:3456:789a:1:ffff::1".parse().unwrap()));
         assert!(!contains(prefix, "fd12:3456:789a:2::1".parse().unwrap()));
-        assert!(!contains(
-            ("fd12::1".parse().unwrap(), 128),
-            "fd12::2".parse().unwrap()
-        ));
+        assert!(!contains(("fd12::1".parse().unwrap(), 128), "fd12::2".parse().unwrap()));
     }
 
     #[test]
@@ -255,9 +215,6 @@ mod tests {
         let mut routes = AnyIpRoutes::new(AnyIp::Off);
         assert!(routes.make_local(Ipv6Addr::LOCALHOST).await.is_ok());
         let strange = "fd7a:9c01:55e3::1".parse().unwrap();
-        assert!(matches!(
-            routes.make_local(strange).await,
-            Err(Refusal::Off(_))
-        ));
+        assert!(matches!(routes.make_local(strange).await, Err(Refusal::Off(_))));
     }
 }

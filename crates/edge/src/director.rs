@@ -22,10 +22,7 @@ use crate::tcp::Listeners;
 #[derive(Debug)]
 pub(crate) enum Request {
     /// Serve this plan, unless a newer one is in force.
-    Apply {
-        plan: Arc<EdgePlan>,
-        reply: oneshot::Sender<EdgeReport>,
-    },
+    Apply { plan: Arc<EdgePlan>, reply: oneshot::Sender<EdgeReport> },
     /// Close the listeners and undo every trace on the machine.
     Stop,
 }
@@ -111,9 +108,7 @@ impl Director {
         // New listeners hold their first clients until the table knows them;
         // old ones close only after it has forgotten them.
         self.listeners.bind_missing(&wanted).await;
-        self.shared
-            .table
-            .store(Arc::new(self.roster.table(&self.plan)));
+        self.shared.table.store(Arc::new(self.roster.table(&self.plan)));
         self.roster.settle(&self.plan);
         self.listeners.accept_on_all();
         self.listeners.close_others(&wanted).await;
@@ -158,10 +153,6 @@ impl Director {
             Route::Tcp { address, port } => Some((*address, *port)),
             Route::Http { .. } => None,
         };
-        self.plan
-            .endpoints
-            .iter()
-            .filter_map(|endpoint| key(&endpoint.route))
-            .collect()
+        self.plan.endpoints.iter().filter_map(|endpoint| key(&endpoint.route)).collect()
     }
 }

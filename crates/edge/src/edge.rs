@@ -36,10 +36,7 @@ impl Edge {
     pub async fn start(config: Config) -> Result<Edge, EdgeError> {
         let mut listeners = Vec::new();
         for address in &config.http_listen {
-            let refuse = |source| EdgeError::Listen {
-                address: *address,
-                source,
-            };
+            let refuse = |source| EdgeError::Listen { address: *address, source };
             let listener = sockets::listen_shared(*address).map_err(refuse)?;
             listeners.push((listener.local_addr().map_err(refuse)?, listener));
         }
@@ -57,21 +54,13 @@ impl Edge {
             report_sender,
         );
         let director = tokio::spawn(director.run(queue));
-        let edge = Edge {
-            shared,
-            http_addresses,
-            requests,
-            reports,
-            director,
-        };
+        let edge = Edge { shared, http_addresses, requests, reports, director };
         if let Some(plan) = last_plan {
             edge.apply(Arc::new(plan)).await;
         }
         // Only now, so that the first request after a restart finds its route.
         for (_, listener) in listeners {
-            edge.shared
-                .tasks
-                .spawn(http::accept(Arc::clone(&edge.shared), listener));
+            edge.shared.tasks.spawn(http::accept(Arc::clone(&edge.shared), listener));
         }
         Ok(edge)
     }
@@ -112,10 +101,7 @@ impl Edge {
         let _ = self.requests.send(Request::Stop).await;
         let _ = (&mut self.director).await;
         self.shared.tasks.close();
-        if tokio::time::timeout(grace, self.shared.tasks.wait())
-            .await
-            .is_err()
-        {
+        if tokio::time::timeout(grace, self.shared.tasks.wait()).await.is_err() {
             self.shared.closing.enter();
             self.shared.tasks.wait().await;
         }

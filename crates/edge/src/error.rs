@@ -30,10 +30,7 @@ impl EdgeError {
                 )
             }
             io::ErrorKind::PermissionDenied => {
-                format!(
-                    "port {} needs privileges: choose one from 1024 up",
-                    address.port()
-                )
+                format!("port {} needs privileges: choose one from 1024 up", address.port())
             }
             _ => "check that the address is one of this machine's".to_owned(),
         }

@@ -47,13 +47,7 @@ mod tests {
 
     #[test]
     fn the_usual_port_is_left_out_of_a_url() {
-        assert_eq!(
-            url("a.example", &[([0, 0, 0, 0], 80).into()]),
-            "http://a.example"
-        );
-        assert_eq!(
-            url("a.example", &[([0, 0, 0, 0], 8080).into()]),
-            "http://a.example:8080"
-        );
+        assert_eq!(url("a.example", &[([0, 0, 0, 0], 80).into()]), "http://a.example");
+        assert_eq!(url("a.example", &[([0, 0, 0, 0], 8080).into()]), "http://a.example:8080");
     }
 }

@@ -88,10 +88,7 @@ mod tests {
         assert_eq!(load(&path), None);
         let saved = SavedPlan::start(path.clone());
         for version in 1..=3 {
-            saved.keep(Arc::new(EdgePlan {
-                version,
-                ..EdgePlan::default()
-            }));
+            saved.keep(Arc::new(EdgePlan { version, ..EdgePlan::default() }));
         }
         saved.finish().await;
         assert_eq!(load(&path).unwrap().version, 3);

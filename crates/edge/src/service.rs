@@ -28,19 +28,12 @@ pub(crate) struct Attempts {
 
 impl Service {
     pub(crate) fn new(upstreams: Vec<Arc<Upstream>>) -> Service {
-        Service {
-            upstreams: upstreams.into_boxed_slice(),
-            cursor: AtomicUsize::new(0),
-        }
+        Service { upstreams: upstreams.into_boxed_slice(), cursor: AtomicUsize::new(0) }
     }
 
     pub(crate) fn attempts(self: &Arc<Service>) -> Attempts {
         let start = self.cursor.fetch_add(1, Ordering::Relaxed);
-        Attempts {
-            service: Arc::clone(self),
-            start,
-            tried: Vec::new(),
-        }
+        Attempts { service: Arc::clone(self), start, tried: Vec::new() }
     }
 }
 
@@ -59,11 +52,11 @@ impl Attempts {
 
     fn choose(&self, reachable_only: bool) -> Option<usize> {
         let upstreams = &self.service.upstreams;
-        (0..upstreams.len())
-            .map(|offset| self.start.wrapping_add(offset) % upstreams.len())
-            .find(|index| {
+        (0..upstreams.len()).map(|offset| self.start.wrapping_add(offset) % upstreams.len()).find(
+            |index| {
                 !(self.tried.contains(index) || reachable_only && upstreams[*index].is_ejected())
-            })
+            },
+        )
     }
 }
 
@@ -77,9 +70,8 @@ mod tests {
 
     fn service(backends: u16) -> (Arc<Service>, Vec<Arc<Work>>) {
         let drained = Arc::new(Notify::new());
-        let works: Vec<_> = (0..backends)
-            .map(|_| Arc::new(Work::new(Arc::clone(&drained))))
-            .collect();
+        let works: Vec<_> =
+            (0..backends).map(|_| Arc::new(Work::new(Arc::clone(&drained)))).collect();
         let upstreams = works.iter().zip(1..).map(|(work, number)| {
             // Port 1 on loopback answers nobody, so connecting fails at once.
             let address = ([127, 0, 0, 1], 1).into();

@@ -50,11 +50,7 @@ impl Table {
 impl Roster {
     /// `drained` is told when a draining instance's last work ends.
     pub(crate) fn new(drained: Arc<Notify>) -> Roster {
-        Roster {
-            upstreams: BTreeMap::new(),
-            works: BTreeMap::new(),
-            drained,
-        }
+        Roster { upstreams: BTreeMap::new(), works: BTreeMap::new(), drained }
     }
 
     /// The table of a plan. Once it is in force, [`Roster::settle`] must follow.
@@ -71,10 +67,7 @@ impl Roster {
             match &endpoint.route {
                 Route::Http { hosts } => {
                     for host in hosts {
-                        table
-                            .http
-                            .entry(host.as_str().into())
-                            .or_insert_with(|| service.clone());
+                        table.http.entry(host.as_str().into()).or_insert_with(|| service.clone());
                     }
                 }
                 Route::Tcp { address, port } => {
@@ -97,10 +90,7 @@ impl Roster {
                 work.set_draining(true);
             }
         }
-        let backends = plan
-            .endpoints
-            .iter()
-            .flat_map(|endpoint| &endpoint.backends);
+        let backends = plan.endpoints.iter().flat_map(|endpoint| &endpoint.backends);
         let serving: BTreeSet<_> = backends
             .filter(|it| !draining.contains(&it.instance))
             .map(|it| (it.instance, it.address))
@@ -133,20 +123,13 @@ impl Roster {
     }
 
     fn service(&mut self, endpoint: &EndpointPlan, draining: &BTreeSet<Id<Instance>>) -> Service {
-        let ready = endpoint
-            .backends
-            .iter()
-            .filter(|it| !draining.contains(&it.instance));
+        let ready = endpoint.backends.iter().filter(|it| !draining.contains(&it.instance));
         let upstreams = ready.map(|backend| {
             let key = (backend.instance, backend.address);
             let upstream = self.upstreams.entry(key).or_insert_with(|| {
                 let fresh = || Arc::new(Work::new(Arc::clone(&self.drained)));
                 let work = self.works.entry(backend.instance).or_insert_with(fresh);
-                Arc::new(Upstream::new(
-                    backend.instance,
-                    backend.address,
-                    Arc::clone(work),
-                ))
+                Arc::new(Upstream::new(backend.instance, backend.address, Arc::clone(work)))
             });
             Arc::clone(upstream)
         });

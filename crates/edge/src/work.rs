@@ -26,10 +26,7 @@ pub(crate) struct OpenWork(Arc<Work>);
 
 impl Work {
     pub(crate) fn new(drained: Arc<Notify>) -> Work {
-        Work {
-            state: AtomicU64::new(0),
-            drained,
-        }
+        Work { state: AtomicU64::new(0), drained }
     }
 
     /// Opens a piece of work, unless the instance is draining.

@@ -67,33 +67,21 @@ impl AccessWriter {
         };
         let shared = Arc::new(Shared::default());
         let of_thread = Arc::clone(&shared);
-        std::thread::Builder::new()
-            .name("access-log".to_owned())
-            .spawn(move || {
-                of_thread.write_until_closed(&mut *sink);
-                of_thread.pending().finished = true;
-                of_thread.changed.notify_all();
-            })?;
-        Ok(AccessWriter {
-            shared: Some(shared),
-        })
+        std::thread::Builder::new().name("access-log".to_owned()).spawn(move || {
+            of_thread.write_until_closed(&mut *sink);
+            of_thread.pending().finished = true;
+            of_thread.changed.notify_all();
+        })?;
+        Ok(AccessWriter { shared: Some(shared) })
     }
 
     /// The line of a request that begins now.
     pub(crate) fn begin(&self, method: &Method, path: &str) -> AccessLine {
         let to = self.shared.clone().map(|shared| {
             let request = format!("{method} {path}");
-            Started {
-                shared,
-                request,
-                at: Instant::now(),
-            }
+            Started { shared, request, at: Instant::now() }
         });
-        AccessLine {
-            to,
-            status: 0,
-            bytes: 0,
-        }
+        AccessLine { to, status: 0, bytes: 0 }
     }
 }
 
@@ -103,9 +91,8 @@ impl Drop for AccessWriter {
         let mut pending = shared.pending();
         pending.closed = true;
         shared.changed.notify_all();
-        let waited = shared
-            .changed
-            .wait_timeout_while(pending, LAST_LINES_TIMEOUT, |it| !it.finished);
+        let waited =
+            shared.changed.wait_timeout_while(pending, LAST_LINES_TIMEOUT, |it| !it.finished);
         drop(waited);
     }
 }
@@ -136,10 +123,7 @@ impl Shared {
         loop {
             let mut pending = self.pending();
             while pending.lines.is_empty() && !pending.closed {
-                pending = self
-                    .changed
-                    .wait(pending)
-                    .unwrap_or_else(PoisonError::into_inner);
+                pending = self.changed.wait(pending).unwrap_or_else(PoisonError::into_inner);
             }
             if pending.lines.is_empty() {
                 return;
@@ -175,18 +159,11 @@ struct Started {
 
 impl Drop for AccessLine {
     fn drop(&mut self) {
-        let Some(Started {
-            shared,
-            request,
-            at,
-        }) = self.to.take()
-        else {
+        let Some(Started { shared, request, at }) = self.to.take() else {
             return;
         };
         let duration_ms = at.elapsed().as_secs_f64() * 1000.0;
         let AccessLine { status, bytes, .. } = self;
-        shared.add(format_args!(
-            "{request} {status} {bytes} {duration_ms:.3}\n"
-        ));
+        shared.add(format_args!("{request} {status} {bytes} {duration_ms:.3}\n"));
     }
 }

@@ -43,12 +43,7 @@ pub(crate) struct FilePart {
 
 impl FilePart {
     pub(crate) fn new(file: File, start: u64, length: u64) -> FilePart {
-        FilePart {
-            file: Arc::new(file),
-            next: start,
-            remaining: length,
-            reading: None,
-        }
+        FilePart { file: Arc::new(file), next: start, remaining: length, reading: None }
     }
 
     fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Bytes>> {

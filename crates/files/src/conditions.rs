@@ -23,9 +23,7 @@ pub(crate) struct Validators {
 
 impl Validators {
     pub(crate) fn new(etag: String, modified_s: i64) -> Validators {
-        let meaningful = u64::try_from(modified_s)
-            .ok()
-            .filter(|_| modified_s > MEANINGFUL_SINCE_S);
+        let meaningful = u64::try_from(modified_s).ok().filter(|_| modified_s > MEANINGFUL_SINCE_S);
         let modified = meaningful.map(|it| UNIX_EPOCH + Duration::from_secs(it));
         Validators { etag, modified }
     }
@@ -34,19 +32,14 @@ impl Validators {
 /// Whether the client's copy is still good, which a 304 tells it.
 pub(crate) fn is_unmodified(headers: &HeaderMap, validators: &Validators) -> bool {
     if headers.contains_key(IF_NONE_MATCH) {
-        let lists = headers
-            .get_all(IF_NONE_MATCH)
-            .iter()
-            .filter_map(|it| it.to_str().ok());
+        let lists = headers.get_all(IF_NONE_MATCH).iter().filter_map(|it| it.to_str().ok());
         return lists
             .flat_map(|it| it.split(','))
             .map(str::trim)
             .any(|tag| tag == "*" || tag.strip_prefix("W/").unwrap_or(tag) == validators.etag);
     }
     let since = text(headers, &IF_MODIFIED_SINCE).and_then(|it| httpdate::parse_http_date(it).ok());
-    since
-        .zip(validators.modified)
-        .is_some_and(|(since, modified)| modified <= since)
+    since.zip(validators.modified).is_some_and(|(since, modified)| modified <= since)
 }
 
 /// The part of a file that is asked for.
@@ -68,9 +61,7 @@ pub(crate) enum Part {
 pub(crate) fn range(headers: &HeaderMap, validators: &Validators, total: u64) -> Part {
     let is_same = text(headers, &IF_RANGE).is_none_or(|it| is_strongly(it, validators));
     let asked = text(headers, &RANGE).filter(|_| is_same);
-    asked
-        .and_then(|it| parse_range(it, total))
-        .unwrap_or(Part::Whole)
+    asked.and_then(|it| parse_range(it, total)).unwrap_or(Part::Whole)
 }
 
 /// `If-Range` needs certainty: a weak tag never matches, a date only exactly.
@@ -90,11 +81,7 @@ fn parse_range(header: &str, total: u64) -> Option<Part> {
         return Some(part(total - length, total));
     }
     let first = number(first)?;
-    let end = if last.is_empty() {
-        total
-    } else {
-        number(last)?.saturating_add(1)
-    };
+    let end = if last.is_empty() { total } else { number(last)?.saturating_add(1) };
     (last.is_empty() || end > first).then(|| part(first, end.min(total)))
 }
 
@@ -145,10 +132,7 @@ pub(crate) fn encodings(headers: &HeaderMap) -> impl Iterator<Item = Encoding> {
     if gzip > brotli {
         ranked.reverse();
     }
-    ranked
-        .into_iter()
-        .filter(|(quality, _)| *quality > 0)
-        .map(|(_, it)| it)
+    ranked.into_iter().filter(|(quality, _)| *quality > 0).map(|(_, it)| it)
 }
 
 /// In thousandths; 0 for what is not accepted.
@@ -156,10 +140,7 @@ fn quality(accepted: &str, names: &[&str]) -> u16 {
     let mut of_any = 0;
     for item in accepted.split(',') {
         let (token, parameter) = item.split_once(';').unwrap_or((item, "q=1"));
-        let value = parameter
-            .trim()
-            .strip_prefix("q=")
-            .and_then(|it| it.trim().parse().ok());
+        let value = parameter.trim().strip_prefix("q=").and_then(|it| it.trim().parse().ok());
         let thousandths = (value.unwrap_or(0.0_f32).clamp(0.0, 1.0) * 1000.0) as u16;
         let token = token.trim();
         if names.iter().any(|it| token.eq_ignore_ascii_case(it)) {
@@ -207,12 +188,7 @@ mod tests {
 
     #[test]
     fn a_range_beyond_the_end_cannot_be_satisfied() {
-        for value in [
-            "bytes=10-",
-            "bytes=10-20",
-            "bytes=-0",
-            "bytes=99999999999999999999-",
-        ] {
+        for value in ["bytes=10-", "bytes=10-20", "bytes=-0", "bytes=99999999999999999999-"] {
             assert_eq!(range_of(value, 10), Part::Unsatisfiable, "{value}");
         }
         assert_eq!(range_of("bytes=0-0", 0), Part::Unsatisfiable);
@@ -221,14 +197,7 @@ mod tests {
 
     #[test]
     fn other_ranges_are_ignored() {
-        for value in [
-            "bytes=5-2",
-            "bytes=0-1,3-4",
-            "lines=0-1",
-            "bytes=+1-2",
-            "bytes=-",
-            "bytes",
-        ] {
+        for value in ["bytes=5-2", "bytes=0-1,3-4", "lines=0-1", "bytes=+1-2", "bytes=-", "bytes"] {
             assert_eq!(range_of(value, 10), Part::Whole, "{value}");
         }
     }
@@ -240,26 +209,9 @@ mod tests {
             headers.insert(IF_RANGE, value.parse().unwrap());
             range(&headers, &validators(), 10)
         };
-        assert_eq!(
-            part("\"abc\""),
-            Part::Bytes {
-                start: 0,
-                length: 2
-            }
-        );
-        assert_eq!(
-            part("Tue, 14 Nov 2023 22:13:20 GMT"),
-            Part::Bytes {
-                start: 0,
-                length: 2
-            }
-        );
-        for other in [
-            "W/\"abc\"",
-            "\"abd\"",
-            "Tue, 14 Nov 2023 22:13:21 GMT",
-            "abc",
-        ] {
+        assert_eq!(part("\"abc\""), Part::Bytes { start: 0, length: 2 });
+        assert_eq!(part("Tue, 14 Nov 2023 22:13:20 GMT"), Part::Bytes { start: 0, length: 2 });
+        for other in ["W/\"abc\"", "\"abd\"", "Tue, 14 Nov 2023 22:13:21 GMT", "abc"] {
             assert_eq!(part(other), Part::Whole, "{other}");
         }
     }
@@ -275,10 +227,7 @@ mod tests {
         assert!(!by_date("Tue, 14 Nov 2023 22:13:19 GMT") && !by_date("yesterday"));
 
         let mut both = headers(IF_NONE_MATCH, "\"x\"");
-        both.insert(
-            IF_MODIFIED_SINCE,
-            "Tue, 14 Nov 2023 22:13:20 GMT".parse().unwrap(),
-        );
+        both.insert(IF_MODIFIED_SINCE, "Tue, 14 Nov 2023 22:13:20 GMT".parse().unwrap());
         assert!(!is_unmodified(&both, &validators()));
     }
 
@@ -295,10 +244,7 @@ mod tests {
     fn encodings_are_ranked_as_the_client_wants() {
         let of = |it| encodings(&headers(ACCEPT_ENCODING, it)).collect::<Vec<_>>();
         assert_eq!(of("gzip, deflate, br"), [Encoding::Brotli, Encoding::Gzip]);
-        assert_eq!(
-            of("GZIP;q=1.0, br;q=0.5"),
-            [Encoding::Gzip, Encoding::Brotli]
-        );
+        assert_eq!(of("GZIP;q=1.0, br;q=0.5"), [Encoding::Gzip, Encoding::Brotli]);
         assert_eq!(of("br;q=0, *"), [Encoding::Gzip]);
         assert_eq!(of("identity, br; q=nonsense"), []);
         assert_eq!(of(""), []);

@@ -30,10 +30,9 @@ fn listen_on(address: SocketAddr, ipv6_only: bool) -> io::Result<TcpListener> {
     let outcome = bind(address, ipv6_only);
     let is_any = address.is_ipv6() && address.ip().is_unspecified();
     match outcome {
-        Err(error) if is_any && !ipv6_only && is_without_ipv6(&error) => bind(
-            SocketAddr::from((Ipv4Addr::UNSPECIFIED, address.port())),
-            false,
-        ),
+        Err(error) if is_any && !ipv6_only && is_without_ipv6(&error) => {
+            bind(SocketAddr::from((Ipv4Addr::UNSPECIFIED, address.port())), false)
+        }
         outcome => outcome,
     }
 }

@@ -96,10 +96,7 @@ fn serve_file<B>(
     // Said of every file: whether a compressed one lies beside it may change.
     fields.insert(VARY, HeaderValue::from_static("accept-encoding"));
     if let Some(modified) = file.validators.modified {
-        fields.insert(
-            LAST_MODIFIED,
-            header_value(&httpdate::fmt_http_date(modified)),
-        );
+        fields.insert(LAST_MODIFIED, header_value(&httpdate::fmt_http_date(modified)));
     }
     if conditions::is_unmodified(headers, &file.validators) {
         *response.status_mut() = StatusCode::NOT_MODIFIED;
@@ -124,23 +121,17 @@ fn send_part(mut response: Response<()>, file: Representation, part: Part) -> An
         Part::Bytes { start, length } => {
             *response.status_mut() = StatusCode::PARTIAL_CONTENT;
             let range = format!("bytes {start}-{}/{total}", start + length - 1);
-            response
-                .headers_mut()
-                .insert(CONTENT_RANGE, header_value(&range));
+            response.headers_mut().insert(CONTENT_RANGE, header_value(&range));
             (start, length)
         }
         Part::Unsatisfiable => {
             let (mut refusal, content) = plain(StatusCode::RANGE_NOT_SATISFIABLE);
             let range = format!("bytes */{total}");
-            refusal
-                .headers_mut()
-                .insert(CONTENT_RANGE, header_value(&range));
+            refusal.headers_mut().insert(CONTENT_RANGE, header_value(&range));
             return (refusal, content);
         }
     };
-    response
-        .headers_mut()
-        .insert(CONTENT_LENGTH, HeaderValue::from(length));
+    response.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(length));
     (response, file.content(start, length))
 }
 
@@ -189,11 +180,7 @@ impl Representation {
             (content.len() as u64, Source::Small(content))
         };
         let etag = format!("\"{:016x}\"", hasher.finish());
-        Ok(Representation {
-            validators: Validators::new(etag, modified_s),
-            total,
-            source,
-        })
+        Ok(Representation { validators: Validators::new(etag, modified_s), total, source })
     }
 
     fn content(self, start: u64, length: u64) -> Content {
@@ -244,18 +231,11 @@ fn redirect(url: &str) -> Answer {
 
 /// The status in words, for the person who looks at it.
 fn plain(status: StatusCode) -> Answer {
-    let text = format!(
-        "{} {}\n",
-        status.as_str(),
-        status.canonical_reason().unwrap_or("")
-    );
+    let text = format!("{} {}\n", status.as_str(), status.canonical_reason().unwrap_or(""));
     let mut response = Response::new(());
     *response.status_mut() = status;
     let fields = response.headers_mut();
-    fields.insert(
-        CONTENT_TYPE,
-        HeaderValue::from_static("text/plain; charset=utf-8"),
-    );
+    fields.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
     fields.insert(CONTENT_LENGTH, HeaderValue::from(text.len()));
     (response, Content::Bytes(text.into()))
 }

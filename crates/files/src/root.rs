@@ -18,9 +18,7 @@ use nix::libc;
 use crate::error::FilesError;
 
 /// A FIFO or a device must not hold up the server at open.
-const FLAGS: OFlag = OFlag::O_RDONLY
-    .union(OFlag::O_CLOEXEC)
-    .union(OFlag::O_NONBLOCK);
+const FLAGS: OFlag = OFlag::O_RDONLY.union(OFlag::O_CLOEXEC).union(OFlag::O_NONBLOCK);
 
 pub(crate) struct Root {
     folder: OwnedFd,
@@ -41,20 +39,14 @@ pub(crate) struct OpenFile {
 
 impl Root {
     pub(crate) fn new(path: &Path) -> Result<Root, FilesError> {
-        let failed = |source| FilesError::Root {
-            path: path.to_owned(),
-            source,
-        };
+        let failed = |source| FilesError::Root { path: path.to_owned(), source };
         let canonical = path.canonicalize().map_err(failed)?;
         let folder = File::options()
             .read(true)
             .custom_flags(libc::O_DIRECTORY)
             .open(&canonical)
             .map_err(failed)?;
-        Ok(Root {
-            folder: folder.into(),
-            path: canonical,
-        })
+        Ok(Root { folder: folder.into(), path: canonical })
     }
 
     /// `None` for what does not exist, lies outside, may not be read, or is
@@ -75,11 +67,7 @@ impl Root {
     }
 
     fn open_any(&self, relative: &Path) -> Result<File, Errno> {
-        let relative = if relative.as_os_str().is_empty() {
-            Path::new(".")
-        } else {
-            relative
-        };
+        let relative = if relative.as_os_str().is_empty() { Path::new(".") } else { relative };
         match self.open_beneath(relative) {
             // Leaves the folder, or comes back to it through an absolute link.
             Err(Errno::EXDEV) => self.open_beneath(&self.resolve(relative)?),
@@ -98,28 +86,14 @@ impl Root {
     fn open_resolved(&self, relative: &Path) -> Result<File, Errno> {
         let resolved = self.path.join(self.resolve(relative)?);
         let flags = (FLAGS | OFlag::O_NOFOLLOW).bits();
-        File::options()
-            .read(true)
-            .custom_flags(flags)
-            .open(resolved)
-            .map_err(|it| errno_of(&it))
+        File::options().read(true).custom_flags(flags).open(resolved).map_err(|it| errno_of(&it))
     }
 
     /// Follows all links; relative to the root.
     fn resolve(&self, relative: &Path) -> Result<PathBuf, Errno> {
-        let resolved = self
-            .path
-            .join(relative)
-            .canonicalize()
-            .map_err(|it| errno_of(&it))?;
-        let inside = resolved
-            .strip_prefix(&self.path)
-            .map_err(|_| Errno::EXDEV)?;
-        Ok(if inside.as_os_str().is_empty() {
-            PathBuf::from(".")
-        } else {
-            inside.to_owned()
-        })
+        let resolved = self.path.join(relative).canonicalize().map_err(|it| errno_of(&it))?;
+        let inside = resolved.strip_prefix(&self.path).map_err(|_| Errno::EXDEV)?;
+        Ok(if inside.as_os_str().is_empty() { PathBuf::from(".") } else { inside.to_owned() })
     }
 }
 

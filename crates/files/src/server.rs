@@ -85,35 +85,16 @@ impl Server {
         let root = Root::new(&options.root)?;
         let listeners = listen(&options.listen)?;
         let access = AccessWriter::start(options.access_log).map_err(FilesError::AccessLog)?;
-        let Options {
-            header_timeout,
-            stall_timeout,
-            drain_timeout,
-            max_connections,
-            ..
-        } = options;
-        let site = Arc::new(Site {
-            root,
-            access,
-            header_timeout,
-            stall_timeout,
-        });
+        let Options { header_timeout, stall_timeout, drain_timeout, max_connections, .. } = options;
+        let site = Arc::new(Site { root, access, header_timeout, stall_timeout });
         let connections = Arc::new(Semaphore::new(max_connections));
-        Ok(Server {
-            listeners,
-            site,
-            connections,
-            drain_timeout,
-        })
+        Ok(Server { listeners, site, connections, drain_timeout })
     }
 
     /// Where it listens, in the order of the options, with the real ports.
     #[must_use]
     pub fn addresses(&self) -> Vec<SocketAddr> {
-        self.listeners
-            .iter()
-            .filter_map(|it| it.local_addr().ok())
-            .collect()
+        self.listeners.iter().filter_map(|it| it.local_addr().ok()).collect()
     }
 
     /// Answers until `shutdown` is ready. Then it stops accepting, closes idle
@@ -130,10 +111,7 @@ impl Server {
             graceful.shutdown().await;
             while tasks.join_next().await.is_some() {}
         };
-        if tokio::time::timeout(self.drain_timeout, drained)
-            .await
-            .is_err()
-        {
+        if tokio::time::timeout(self.drain_timeout, drained).await.is_err() {
             tracing::warn!("requests still under way were cut off");
             tasks.shutdown().await;
         }

@@ -71,18 +71,12 @@ impl Target {
                 _ => segments.push(name),
             }
         }
-        Ok(Target {
-            segments,
-            is_folder: path.ends_with('/') || path.ends_with("/."),
-        })
+        Ok(Target { segments, is_folder: path.ends_with('/') || path.ends_with("/.") })
     }
 
     /// Relative to the root; empty for the root itself.
     pub(crate) fn relative_path(&self) -> PathBuf {
-        self.segments
-            .iter()
-            .map(|it| OsStr::from_bytes(it))
-            .collect()
+        self.segments.iter().map(|it| OsStr::from_bytes(it)).collect()
     }
 
     /// The URL of this target as a folder. Built from the parsed names and not
@@ -125,16 +119,8 @@ mod tests {
 
     #[test]
     fn whatever_leaves_the_folder_is_refused() {
-        for url in [
-            "/..",
-            "/a/../b",
-            "/%2e%2e/x",
-            "/.%2E",
-            "/a%2f..%2fb",
-            "/a\\b",
-            "/%5c",
-            "/%00",
-        ] {
+        for url in ["/..", "/a/../b", "/%2e%2e/x", "/.%2E", "/a%2f..%2fb", "/a\\b", "/%5c", "/%00"]
+        {
             assert_eq!(path_of(url), Err(TargetError::Malformed), "{url}");
         }
         for url in ["*", "", "a", "http://host/"] {

@@ -60,9 +60,7 @@ impl Site {
         let (stop, stopped) = oneshot::channel();
         let (bound, is_bound) = std::sync::mpsc::channel();
         let thread = std::thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread()
-                .enable_all()
-                .build();
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
             runtime.unwrap().block_on(async {
                 let server = Server::bind(options).unwrap();
                 bound.send(server.addresses()[0].port()).unwrap();
@@ -72,13 +70,7 @@ impl Site {
         });
         let port = is_bound.recv_timeout(PATIENCE).unwrap();
         let address = SocketAddr::from(([127, 0, 0, 1], port));
-        Site {
-            folder,
-            address,
-            log,
-            stop: Some(stop),
-            thread: Some(thread),
-        }
+        Site { folder, address, log, stop: Some(stop), thread: Some(thread) }
     }
 
     fn path(&self) -> &Path {
@@ -137,16 +129,10 @@ impl Client {
     }
 
     fn ask(&mut self, method: &str, path: &str, headers: &str) -> Reply {
-        self.send(&format!(
-            "{method} {path} HTTP/1.1\r\nHost: site\r\n{headers}\r\n"
-        ));
+        self.send(&format!("{method} {path} HTTP/1.1\r\nHost: site\r\n{headers}\r\n"));
         let mut reply = self.head();
         if method != "HEAD" && reply.status != 304 {
-            self.0
-                .by_ref()
-                .take(reply.length())
-                .read_to_end(&mut reply.body)
-                .unwrap();
+            self.0.by_ref().take(reply.length()).read_to_end(&mut reply.body).unwrap();
         }
         reply
     }
@@ -155,21 +141,14 @@ impl Client {
         let mut lines = Vec::new();
         loop {
             let mut line = String::new();
-            assert!(
-                self.0.read_line(&mut line).unwrap() > 0,
-                "connection closed: {lines:?}"
-            );
+            assert!(self.0.read_line(&mut line).unwrap() > 0, "connection closed: {lines:?}");
             match line.trim_end() {
                 "" => break,
                 it => lines.push(it.to_owned()),
             }
         }
         let status = lines[0].split(' ').nth(1).unwrap().parse().unwrap();
-        Reply {
-            status,
-            lines,
-            body: Vec::new(),
-        }
+        Reply { status, lines, body: Vec::new() }
     }
 
     /// Like `rest`, when only the number of bytes matters.
@@ -201,8 +180,7 @@ impl Reply {
     }
 
     fn length(&self) -> u64 {
-        self.header("content-length")
-            .map_or(0, |it| it.parse().unwrap())
+        self.header("content-length").map_or(0, |it| it.parse().unwrap())
     }
 
     fn text(&self) -> &str {
@@ -234,11 +212,7 @@ fn files_are_served_with_their_type() {
         let reply = site.get(path);
         assert_eq!((reply.status, reply.text()), (200, body), "{path}");
         assert_eq!(reply.header("content-type"), Some(kind), "{path}");
-        assert_eq!(
-            reply.header("x-content-type-options"),
-            Some("nosniff"),
-            "{path}"
-        );
+        assert_eq!(reply.header("x-content-type-options"), Some("nosniff"), "{path}");
         assert_eq!(reply.length(), body.len() as u64, "{path}");
     }
 }
@@ -250,11 +224,7 @@ fn head_is_get_without_the_body() {
     let get = client.ask("GET", "/a.txt", "");
     let head = client.ask("HEAD", "/a.txt", "Range: bytes=0-1\r\n");
     let without_date = |reply: &Reply| {
-        let lines = reply
-            .lines
-            .iter()
-            .filter(|it| !it.starts_with("date:"))
-            .cloned();
+        let lines = reply.lines.iter().filter(|it| !it.starts_with("date:")).cloned();
         lines.collect::<Vec<_>>()
     };
     assert_eq!(without_date(&get), without_date(&head));
@@ -266,10 +236,7 @@ fn head_is_get_without_the_body() {
 fn folders_redirect_to_their_slash_and_serve_their_index() {
     let site = Site::with(&[("docs/index.html", "docs"), ("bare/a.txt", "a")]);
     let reply = site.get("/docs?a=1");
-    assert_eq!(
-        (reply.status, reply.header("location")),
-        (301, Some("/docs/?a=1"))
-    );
+    assert_eq!((reply.status, reply.header("location")), (301, Some("/docs/?a=1")));
     assert_eq!(site.get("/docs/").text(), "docs");
     assert_eq!(site.get("//docs").header("location"), Some("/docs/"));
     for path in ["/", "/bare/", "/bare/a.txt/", "/docs/index.html/"] {
@@ -284,24 +251,15 @@ fn a_missing_file_gets_the_sites_own_page() {
     fs::write(site.path().join("404.html"), "<p>gone").unwrap();
     let reply = site.get_with("/missing", "Range: bytes=0-0\r\nIf-None-Match: *\r\n");
     assert_eq!((reply.status, reply.text()), (404, "<p>gone"));
-    assert_eq!(
-        reply.header("content-type"),
-        Some("text/html; charset=utf-8")
-    );
+    assert_eq!(reply.header("content-type"), Some("text/html; charset=utf-8"));
 }
 
 #[test]
 fn other_methods_are_told_what_is_allowed() {
     let site = Site::with(&[("a.txt", "a")]);
     for method in ["POST", "PUT", "DELETE", "OPTIONS", "PATCH", "TRACE", "BREW"] {
-        let reply = site
-            .connect()
-            .ask(method, "/a.txt", "Content-Length: 0\r\n");
-        assert_eq!(
-            (reply.status, reply.header("allow")),
-            (405, Some("GET, HEAD")),
-            "{method}"
-        );
+        let reply = site.connect().ask(method, "/a.txt", "Content-Length: 0\r\n");
+        assert_eq!((reply.status, reply.header("allow")), (405, Some("GET, HEAD")), "{method}");
     }
 }
 
@@ -340,10 +298,7 @@ fn nothing_outside_the_folder_is_served() {
     for path in attempts {
         let reply = site.get(&path);
         assert!(matches!(reply.status, 400 | 404), "{path}: {reply:?}");
-        assert!(
-            !reply.text().contains("secret") && !reply.text().contains("root:"),
-            "{path}"
-        );
+        assert!(!reply.text().contains("secret") && !reply.text().contains("root:"), "{path}");
     }
 }
 
@@ -381,10 +336,7 @@ fn a_cached_copy_is_confirmed() {
 
     // The same length and the same date: only the content tells.
     fs::write(site.path().join("a.txt"), "other").unwrap();
-    let file = File::options()
-        .write(true)
-        .open(site.path().join("a.txt"))
-        .unwrap();
+    let file = File::options().write(true).open(site.path().join("a.txt")).unwrap();
     file.set_modified(SystemTime::UNIX_EPOCH).unwrap();
     let reply = site.get_with("/a.txt", &format!("If-None-Match: {tag}\r\n"));
     assert_eq!((reply.status, reply.text()), (200, "other"));
@@ -395,10 +347,7 @@ fn a_cached_copy_is_confirmed() {
 fn a_large_file_changed_in_place_gets_another_tag() {
     let site = Site::with(&[("large", &"x".repeat(200_000))]);
     let before = site.get("/large");
-    let file = File::options()
-        .write(true)
-        .open(site.path().join("large"))
-        .unwrap();
+    let file = File::options().write(true).open(site.path().join("large")).unwrap();
     let date = file.metadata().unwrap().modified().unwrap();
     // Until the clock of the file system, coarser than ours, has moved on.
     let deadline = Instant::now() + PATIENCE;
@@ -407,10 +356,7 @@ fn a_large_file_changed_in_place_gets_another_tag() {
         file.set_modified(date).unwrap();
         let after = site.get("/large");
         if after.header("etag") != before.header("etag") {
-            assert_eq!(
-                after.header("last-modified"),
-                before.header("last-modified")
-            );
+            assert_eq!(after.header("last-modified"), before.header("last-modified"));
             return;
         }
         assert!(Instant::now() < deadline);
@@ -428,31 +374,16 @@ fn one_range_is_served() {
         ("/large", "bytes=1-199998", "bytes 1-199998/200000"),
     ] {
         let reply = site.get_with(path, &format!("Range: {range}\r\n"));
-        assert_eq!(
-            (reply.status, reply.header("content-range")),
-            (206, Some(expected)),
-            "{path}"
-        );
+        assert_eq!((reply.status, reply.header("content-range")), (206, Some(expected)), "{path}");
         let whole = site.get(path);
-        let (start, end) = expected[6..]
-            .split('/')
-            .next()
-            .unwrap()
-            .split_once('-')
-            .unwrap();
+        let (start, end) = expected[6..].split('/').next().unwrap().split_once('-').unwrap();
         let (start, end): (usize, usize) = (start.parse().unwrap(), end.parse().unwrap());
         assert_eq!(reply.body, whole.body[start..=end], "{path} {range}");
     }
     let reply = site.get_with("/small", "Range: bytes=10-\r\n");
-    assert_eq!(
-        (reply.status, reply.header("content-range")),
-        (416, Some("bytes */10"))
-    );
+    assert_eq!((reply.status, reply.header("content-range")), (416, Some("bytes */10")));
     assert_eq!(site.get_with("/empty", "Range: bytes=0-\r\n").status, 416);
-    assert_eq!(
-        site.get_with("/small", "Range: bytes=0-1,4-5\r\n").text(),
-        "0123456789"
-    );
+    assert_eq!(site.get_with("/small", "Range: bytes=0-1,4-5\r\n").text(), "0123456789");
     let reply = site.get_with("/small", "Range: bytes=0-1\r\nIf-Range: \"other\"\r\n");
     assert_eq!((reply.status, reply.text()), (200, "0123456789"));
     let tag = reply.header("etag").unwrap();
@@ -478,11 +409,7 @@ fn a_compressed_sibling_is_preferred_when_accepted() {
         ("/only.css", "br, gzip", Some("gzip"), "gzipped"),
     ] {
         let reply = site.get_with(path, &format!("Accept-Encoding: {accept}\r\n"));
-        assert_eq!(
-            (reply.header("content-encoding"), reply.text()),
-            (encoding, body),
-            "{accept}"
-        );
+        assert_eq!((reply.header("content-encoding"), reply.text()), (encoding, body), "{accept}");
         assert_eq!(reply.header("vary"), Some("accept-encoding"));
         assert_ne!(reply.header("content-type"), Some("application/gzip"));
     }
@@ -503,10 +430,7 @@ fn a_huge_file_is_streamed_in_constant_memory() {
     file.write_at(b"middle", TOTAL / 2).unwrap();
     file.write_at(b"end", TOTAL - 3).unwrap();
 
-    let part = site.get_with(
-        "/huge",
-        &format!("Range: bytes={}-{}\r\n", TOTAL / 2, TOTAL / 2 + 5),
-    );
+    let part = site.get_with("/huge", &format!("Range: bytes={}-{}\r\n", TOTAL / 2, TOTAL / 2 + 5));
     assert_eq!((part.status, part.text()), (206, "middle"));
     assert_eq!(site.get_with("/huge", "Range: bytes=-3\r\n").text(), "end");
 
@@ -563,10 +487,8 @@ fn one_connection_answers_many_requests_also_pipelined() {
     client.send("GET /a.txt HTTP/1.1\r\nHost: x\r\n\r\nGET /missing HTTP/1.1\r\nHost: x\r\n\r\n");
     client.send("GET /b.txt HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
     let all = String::from_utf8(client.rest()).unwrap();
-    let statuses: Vec<_> = all
-        .match_indices("HTTP/1.1 ")
-        .map(|(at, _)| &all[at + 9..at + 12])
-        .collect();
+    let statuses: Vec<_> =
+        all.match_indices("HTTP/1.1 ").map(|(at, _)| &all[at + 9..at + 12]).collect();
     assert_eq!(statuses, ["200", "404", "200"]);
     assert!(all.ends_with("\r\n\r\nb"));
 }
@@ -583,10 +505,7 @@ fn unreasonable_headers_are_refused() {
     let _ = client.0.get_mut().write_all(&[b'x'; 400_000]);
     let mut answer = String::new();
     let _ = client.0.read_line(&mut answer);
-    assert!(
-        answer.is_empty() || answer.starts_with("HTTP/1.1 431"),
-        "{answer}"
-    );
+    assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 431"), "{answer}");
     let mut client = site.connect();
     client.send("this is not http\r\n\r\n");
     assert_eq!(client.head().status, 400);
@@ -604,10 +523,7 @@ fn a_client_that_sends_too_slowly_is_dropped() {
     assert_eq!(idle.ask("GET", "/a.txt", "").status, 200);
     for client in [&mut half, &mut silent, &mut idle] {
         let rest = client.rest();
-        assert!(
-            rest.is_empty() || rest.starts_with(b"HTTP/1.1 408"),
-            "{rest:?}"
-        );
+        assert!(rest.is_empty() || rest.starts_with(b"HTTP/1.1 408"), "{rest:?}");
     }
 }
 
@@ -620,21 +536,10 @@ fn further_clients_wait_until_a_connection_is_free() {
     }
     let mut waiting = site.connect();
     waiting.send("GET /a.txt HTTP/1.1\r\nHost: x\r\n\r\n");
-    waiting
-        .0
-        .get_ref()
-        .set_read_timeout(Some(Duration::from_millis(100)))
-        .unwrap();
+    waiting.0.get_ref().set_read_timeout(Some(Duration::from_millis(100))).unwrap();
     let mut byte = [0];
-    assert!(
-        waiting.0.get_ref().peek(&mut byte).is_err(),
-        "answered beyond the limit"
-    );
-    waiting
-        .0
-        .get_ref()
-        .set_read_timeout(Some(PATIENCE))
-        .unwrap();
+    assert!(waiting.0.get_ref().peek(&mut byte).is_err(), "answered beyond the limit");
+    waiting.0.get_ref().set_read_timeout(Some(PATIENCE)).unwrap();
     held.pop();
     assert_eq!(waiting.head().status, 200);
 }
@@ -643,10 +548,7 @@ fn further_clients_wait_until_a_connection_is_free() {
 fn a_stop_finishes_what_is_under_way() {
     const TOTAL: u64 = 64 << 20;
     let mut site = Site::with(&[("a.txt", "a")]);
-    File::create(site.path().join("large"))
-        .unwrap()
-        .set_len(TOTAL)
-        .unwrap();
+    File::create(site.path().join("large")).unwrap().set_len(TOTAL).unwrap();
     let mut idle = site.connect();
     assert_eq!(idle.ask("GET", "/a.txt", "").status, 200);
     let mut busy = site.connect();
@@ -668,10 +570,7 @@ fn a_stop_does_not_wait_for_ever() {
     let mut site = Site::configured(&[], |options| {
         options.drain_timeout = Duration::from_millis(100);
     });
-    File::create(site.path().join("large"))
-        .unwrap()
-        .set_len(1 << 30)
-        .unwrap();
+    File::create(site.path().join("large")).unwrap().set_len(1 << 30).unwrap();
     let mut stuck = site.connect();
     stuck.send("GET /large HTTP/1.1\r\nHost: x\r\n\r\n");
     assert_eq!(stuck.head().status, 200);
@@ -692,12 +591,7 @@ fn each_request_leaves_one_line() {
     let requests: Vec<_> = lines.iter().map(|it| it.0).collect();
     assert_eq!(
         requests,
-        [
-            "GET /a.txt 200 5",
-            "HEAD /a.txt 200 0",
-            "GET /missing 404 14",
-            "POST /a.txt 405 23"
-        ]
+        ["GET /a.txt 200 5", "HEAD /a.txt 200 0", "GET /missing 404 14", "POST /a.txt 405 23"]
     );
     assert!(lines.iter().all(|it| it.1.parse::<f64>().is_ok()), "{log}");
 }
@@ -721,12 +615,7 @@ fn a_stuck_reader_of_the_log_does_not_hold_up_requests() {
     });
     let mut client = site.connect();
     for _ in 0..500 {
-        assert_eq!(
-            client
-                .ask("GET", &format!("/{}", "x".repeat(2000)), "")
-                .status,
-            404
-        );
+        assert_eq!(client.ask("GET", &format!("/{}", "x".repeat(2000)), "").status, 404);
     }
     drop(client);
     site.wait_until_stopped();
@@ -751,18 +640,12 @@ async fn a_server_that_cannot_start_says_why() {
     assert!(matches!(&missing, FilesError::Root { .. }), "{missing}");
     let file = folder.path().join("file");
     fs::write(&file, "").unwrap();
-    assert!(matches!(
-        Server::bind(Options::new(file, 0)),
-        Err(FilesError::Root { .. })
-    ));
+    assert!(matches!(Server::bind(Options::new(file, 0)), Err(FilesError::Root { .. })));
 
     let first = Server::bind(Options::new(folder.path(), 0)).unwrap();
     let port = first.addresses()[0].port();
     let taken = Server::bind(Options::new(folder.path(), port)).unwrap_err();
-    assert_eq!(
-        taken.to_string(),
-        format!("could not listen on [::]:{port}")
-    );
+    assert_eq!(taken.to_string(), format!("could not listen on [::]:{port}"));
     let mut nowhere = Options::new(folder.path(), 0);
     nowhere.listen.clear();
     assert!(matches!(Server::bind(nowhere), Err(FilesError::NoAddress)));

@@ -73,7 +73,8 @@ impl Puller {
         .await
     }
 
-    /// Brings the image for this machine into the store.
+    /// Brings the image for this machine into the store. Dropping the future
+    /// ends the transfer; layers that are complete by then stay.
     pub async fn pull(
         &self,
         reference: &Reference,
@@ -120,8 +121,14 @@ impl Puller {
         // The config first: a wrong platform is found before gigabytes are here.
         self.blob(remote, &manifest.config, &meter).await?;
         let config = self.checked_config(reference, &manifest)?;
-        futures::stream::iter(&manifest.layers)
+        // Made before the stream: a closure kept inside it would not be known to
+        // serve every lifetime, and the pull could not be spawned.
+        let downloads: Vec<_> = manifest
+            .layers
+            .iter()
             .map(|layer| self.blob(remote, layer, &meter))
+            .collect();
+        futures::stream::iter(downloads)
             .buffer_unordered(PARALLEL_LAYERS)
             .try_collect::<Vec<()>>()
             .await?;

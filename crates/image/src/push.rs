@@ -48,8 +48,13 @@ pub async fn push(
     within(TRANSFER_TIMEOUT, &what, async {
         // One request before the parallel ones: it wins the authorization.
         blob(store, &remote, &manifest.config, &meter).await?;
-        futures::stream::iter(&manifest.layers)
+        // Made before the stream, for the reason `Puller::fetch` gives.
+        let uploads: Vec<_> = manifest
+            .layers
+            .iter()
             .map(|layer| blob(store, &remote, layer, &meter))
+            .collect();
+        futures::stream::iter(uploads)
             .buffer_unordered(PARALLEL_LAYERS)
             .try_collect::<Vec<()>>()
             .await?;

@@ -28,48 +28,22 @@ impl Batch {
     /// A batch that appends `entries` after `expected`, without receipts.
     #[must_use]
     pub fn of_entries(expected: Position, entries: Vec<NewEntry>) -> Batch {
-        Batch {
-            expected,
-            entries,
-            receipts: Vec::new(),
-        }
+        Batch { expected, entries, receipts: Vec::new() }
     }
 
     pub(crate) fn check_limits(&self) -> Result<(), LogError> {
         let items = self.entries.len().max(self.receipts.len());
         if items > BATCH_MAX_ENTRIES {
-            return Err(LogError::BatchTooLong {
-                items,
-                limit: BATCH_MAX_ENTRIES,
-            });
+            return Err(LogError::BatchTooLong { items, limit: BATCH_MAX_ENTRIES });
         }
-        let largest = self
-            .entries
-            .iter()
-            .map(|it| it.payload.len())
-            .max()
-            .unwrap_or(0);
+        let largest = self.entries.iter().map(|it| it.payload.len()).max().unwrap_or(0);
         if largest > PAYLOAD_MAX_BYTES {
-            return Err(LogError::PayloadTooLarge {
-                bytes: largest,
-                limit: PAYLOAD_MAX_BYTES,
-            });
+            return Err(LogError::PayloadTooLarge { bytes: largest, limit: PAYLOAD_MAX_BYTES });
         }
-        let bytes = self
-            .entries
-            .iter()
-            .map(|it| it.payload.len())
-            .sum::<usize>()
-            + self
-                .receipts
-                .iter()
-                .map(|it| it.key.len() + it.body.len())
-                .sum::<usize>();
+        let bytes = self.entries.iter().map(|it| it.payload.len()).sum::<usize>()
+            + self.receipts.iter().map(|it| it.key.len() + it.body.len()).sum::<usize>();
         if bytes > BATCH_MAX_BYTES {
-            return Err(LogError::BatchTooLarge {
-                bytes,
-                limit: BATCH_MAX_BYTES,
-            });
+            return Err(LogError::BatchTooLarge { bytes, limit: BATCH_MAX_BYTES });
         }
         Ok(())
     }
@@ -102,18 +76,7 @@ pub struct StoredReceipt {
 
 impl StoredReceipt {
     pub(crate) fn from_new(receipt: NewReceipt, position: Position) -> StoredReceipt {
-        let NewReceipt {
-            key,
-            request_hash,
-            body,
-            at_ms,
-        } = receipt;
-        StoredReceipt {
-            key,
-            request_hash,
-            body,
-            at_ms,
-            position,
-        }
+        let NewReceipt { key, request_hash, body, at_ms } = receipt;
+        StoredReceipt { key, request_hash, body, at_ms, position }
     }
 }

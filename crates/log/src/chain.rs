@@ -77,37 +77,21 @@ impl Chain {
         let position = self.head.position.next();
         let hash = entry_hash(&self.head.hash, position, entry.at_ms, &entry.payload);
         self.head = Head { position, hash };
-        Entry {
-            position,
-            at_ms: entry.at_ms,
-            payload: Bytes::from(entry.payload),
-            hash,
-        }
+        Entry { position, at_ms: entry.at_ms, payload: Bytes::from(entry.payload), hash }
     }
 
     /// Checks that `link` is the entry that follows, and moves on to it.
     pub fn accept(&mut self, link: Link<'_>) -> Result<(), Break> {
         let expected = self.head.position.next();
         if link.position != expected {
-            let reason = BreakReason::Missing {
-                found: link.position,
-            };
-            return Err(Break {
-                position: expected,
-                reason,
-            });
+            let reason = BreakReason::Missing { found: link.position };
+            return Err(Break { position: expected, reason });
         }
         let hash = entry_hash(&self.head.hash, expected, link.at_ms, link.payload);
         if link.hash != hash {
-            return Err(Break {
-                position: expected,
-                reason: BreakReason::HashMismatch,
-            });
+            return Err(Break { position: expected, reason: BreakReason::HashMismatch });
         }
-        self.head = Head {
-            position: expected,
-            hash,
-        };
+        self.head = Head { position: expected, hash };
         Ok(())
     }
 }
@@ -132,18 +116,10 @@ impl fmt::Display for Break {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.reason {
             BreakReason::Missing { found } => {
-                write!(
-                    f,
-                    "entry {} is missing, {found} stands in its place",
-                    self.position
-                )
+                write!(f, "entry {} is missing, {found} stands in its place", self.position)
             }
             BreakReason::HashMismatch => {
-                write!(
-                    f,
-                    "entry {} or one before it was changed: wrong hash",
-                    self.position
-                )
+                write!(f, "entry {} or one before it was changed: wrong hash", self.position)
             }
         }
     }

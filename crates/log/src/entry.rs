@@ -65,10 +65,7 @@ impl Entry {
     /// The head a log has when this is its last entry.
     #[must_use]
     pub fn head(&self) -> Head {
-        Head {
-            position: self.position,
-            hash: self.hash,
-        }
+        Head { position: self.position, hash: self.hash }
     }
 }
 
@@ -82,8 +79,5 @@ pub struct Head {
 
 impl Head {
     /// The head of a log without entries.
-    pub const EMPTY: Head = Head {
-        position: Position::ZERO,
-        hash: GENESIS_HASH,
-    };
+    pub const EMPTY: Head = Head { position: Position::ZERO, hash: GENESIS_HASH };
 }

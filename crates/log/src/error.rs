@@ -16,10 +16,7 @@ use crate::entry::Position;
 #[derive(Debug, Error)]
 pub enum LogError {
     #[error("append after position {expected} refused: the log is at position {actual}")]
-    Stale {
-        expected: Position,
-        actual: Position,
-    },
+    Stale { expected: Position, actual: Position },
 
     #[error("append refused: a payload of {bytes} bytes exceeds the limit of {limit}")]
     PayloadTooLarge { bytes: usize, limit: usize },
@@ -40,11 +37,7 @@ pub enum LogError {
     InUse { path: PathBuf, holder: Option<u32> },
 
     #[error("could not open {}: its schema is version {found}, this program knows up to {known}", .path.display())]
-    NewerSchema {
-        path: PathBuf,
-        found: i64,
-        known: i64,
-    },
+    NewerSchema { path: PathBuf, found: i64, known: i64 },
 
     #[error("could not open {}: it is a database of another program", .path.display())]
     Foreign { path: PathBuf },

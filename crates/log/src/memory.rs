@@ -52,19 +52,12 @@ impl EventLog for MemoryLog {
         let mut contents = self.contents();
         let head = contents.head();
         if batch.expected != head.position {
-            return Err(LogError::Stale {
-                expected: batch.expected,
-                actual: head.position,
-            });
+            return Err(LogError::Stale { expected: batch.expected, actual: head.position });
         }
         contents.check_receipt_keys(&batch.receipts)?;
 
         let mut chain = Chain::after(head);
-        let entries: Vec<Entry> = batch
-            .entries
-            .into_iter()
-            .map(|it| chain.extend(it))
-            .collect();
+        let entries: Vec<Entry> = batch.entries.into_iter().map(|it| chain.extend(it)).collect();
         contents.entries.extend(entries.iter().cloned());
         for receipt in batch.receipts {
             let stored = StoredReceipt::from_new(receipt, chain.head().position);
@@ -78,12 +71,7 @@ impl EventLog for MemoryLog {
         let start = usize::try_from(after.0).unwrap_or(usize::MAX);
         let mut page = Vec::new();
         let mut bytes = 0;
-        for entry in contents
-            .entries
-            .iter()
-            .skip(start)
-            .take(limit.min(READ_MAX_ENTRIES))
-        {
+        for entry in contents.entries.iter().skip(start).take(limit.min(READ_MAX_ENTRIES)) {
             bytes += entry.payload.len();
             page.push(entry.clone());
             if bytes >= READ_MAX_BYTES {
@@ -108,27 +96,16 @@ impl EventLog for MemoryLog {
         let mut contents = self.contents();
         let head = contents.head().position;
         if snapshot.position > head {
-            return Err(LogError::SnapshotAhead {
-                position: snapshot.position,
-                head,
-            });
+            return Err(LogError::SnapshotAhead { position: snapshot.position, head });
         }
-        if contents
-            .snapshot
-            .as_ref()
-            .is_none_or(|kept| kept.position <= snapshot.position)
-        {
+        if contents.snapshot.as_ref().is_none_or(|kept| kept.position <= snapshot.position) {
             contents.snapshot = Some(snapshot);
         }
         Ok(())
     }
 
     async fn load_snapshot(&self, format: u32) -> Result<Option<Snapshot>, LogError> {
-        Ok(self
-            .contents()
-            .snapshot
-            .clone()
-            .filter(|it| it.format == format))
+        Ok(self.contents().snapshot.clone().filter(|it| it.format == format))
     }
 
     async fn receipt(&self, key: &str) -> Result<Option<StoredReceipt>, LogError> {
@@ -152,9 +129,7 @@ impl Contents {
         let mut seen = HashSet::new();
         for receipt in receipts {
             if self.receipts.contains_key(&receipt.key) || !seen.insert(&receipt.key) {
-                return Err(LogError::DuplicateReceipt {
-                    key: receipt.key.clone(),
-                });
+                return Err(LogError::DuplicateReceipt { key: receipt.key.clone() });
             }
         }
         Ok(())

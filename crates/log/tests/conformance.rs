@@ -32,12 +32,7 @@ fn events(payloads: &[&str]) -> Vec<NewEntry> {
 }
 
 fn receipt(key: &str, at_ms: i64) -> NewReceipt {
-    NewReceipt {
-        key: key.to_owned(),
-        request_hash: [7; 32],
-        body: b"answer".to_vec(),
-        at_ms,
-    }
+    NewReceipt { key: key.to_owned(), request_hash: [7; 32], body: b"answer".to_vec(), at_ms }
 }
 
 async fn append(log: &dyn EventLog, expected: u64, payloads: &[&str]) -> Vec<Entry> {
@@ -49,10 +44,7 @@ fn check(entries: &[Entry], expect: &Expect) {
     let mut text = String::new();
     for it in entries {
         let payload = String::from_utf8_lossy(&it.payload);
-        let hash: String = it.hash[..4]
-            .iter()
-            .map(|byte| format!("{byte:02x}"))
-            .collect();
+        let hash: String = it.hash[..4].iter().map(|byte| format!("{byte:02x}")).collect();
         text += &format!("{} at {} {payload} {hash}\n", it.position, it.at_ms);
     }
     expect.assert_eq(&text);
@@ -66,18 +58,9 @@ fn check_refused<T: std::fmt::Debug>(result: Result<T, LogError>, expect: &Expec
 async fn an_empty_log_has_position_zero_and_the_genesis_hash() {
     for_each_backend(|log| async move {
         assert_eq!(log.head().await.unwrap(), Head::EMPTY);
-        assert_eq!(
-            Head::EMPTY,
-            Head {
-                position: Position(0),
-                hash: GENESIS_HASH
-            }
-        );
+        assert_eq!(Head::EMPTY, Head { position: Position(0), hash: GENESIS_HASH });
         assert!(log.read(Position::ZERO, 10).await.unwrap().is_empty());
-        assert_eq!(
-            log.verify().await.unwrap(),
-            Verification::Intact(Head::EMPTY)
-        );
+        assert_eq!(log.verify().await.unwrap(), Verification::Intact(Head::EMPTY));
         assert_eq!(log.load_snapshot(1).await.unwrap(), None);
         assert_eq!(log.receipt("none").await.unwrap(), None);
     })
@@ -105,10 +88,7 @@ async fn appended_entries_are_read_back_in_order() {
         assert!(log.read(Position(3), 10).await.unwrap().is_empty());
         assert!(log.read(Position(u64::MAX), 10).await.unwrap().is_empty());
         assert_eq!(log.head().await.unwrap(), all[2].head());
-        assert_eq!(
-            log.verify().await.unwrap(),
-            Verification::Intact(all[2].head())
-        );
+        assert_eq!(log.verify().await.unwrap(), Verification::Intact(all[2].head()));
     })
     .await;
 }
@@ -119,10 +99,7 @@ async fn each_hash_covers_its_predecessor() {
         let entries = append(&*log, 0, &["a", "b"]).await;
         let first = entry_hash(&GENESIS_HASH, Position(1), 1_000, b"a");
         assert_eq!(entries[0].hash, first);
-        assert_eq!(
-            entries[1].hash,
-            entry_hash(&first, Position(2), 1_001, b"b")
-        );
+        assert_eq!(entries[1].hash, entry_hash(&first, Position(2), 1_001, b"b"));
     })
     .await;
 }
@@ -134,13 +111,7 @@ async fn an_append_against_another_head_is_refused() {
         for expected in [0, 2] {
             let batch = Batch::of_entries(Position(expected), events(&["b"]));
             let refused = log.append(batch).await.unwrap_err();
-            let LogError::Stale {
-                expected: told,
-                actual,
-            } = refused
-            else {
-                panic!("{refused}")
-            };
+            let LogError::Stale { expected: told, actual } = refused else { panic!("{refused}") };
             assert_eq!((told, actual), (Position(expected), Position(1)));
         }
         assert_eq!(log.head().await.unwrap().position, Position(1));
@@ -160,12 +131,7 @@ async fn of_racing_writers_exactly_one_wins() {
                 log.append(batch).await
             });
         }
-        let won = writers
-            .join_all()
-            .await
-            .iter()
-            .filter(|it| it.is_ok())
-            .count();
+        let won = writers.join_all().await.iter().filter(|it| it.is_ok()).count();
         assert_eq!(won, 1);
         assert_eq!(log.head().await.unwrap().position, Position(1));
     })
@@ -175,33 +141,25 @@ async fn of_racing_writers_exactly_one_wins() {
 #[tokio::test]
 async fn limits_refuse_before_anything_is_written() {
     for_each_backend(|log| async move {
-        let of_size = |bytes| NewEntry {
-            at_ms: 0,
-            payload: vec![b' '; bytes],
-        };
+        let of_size = |bytes| NewEntry { at_ms: 0, payload: vec![b' '; bytes] };
         let batch = |entries| Batch::of_entries(Position::ZERO, entries);
 
         check_refused(
-            log.append(batch(vec![of_size(0), of_size(PAYLOAD_MAX_BYTES + 1)]))
-                .await,
+            log.append(batch(vec![of_size(0), of_size(PAYLOAD_MAX_BYTES + 1)])).await,
             &expect!["append refused: a payload of 1048577 bytes exceeds the limit of 1048576"],
         );
         check_refused(
-            log.append(batch(vec![of_size(0); BATCH_MAX_ENTRIES + 1]))
-                .await,
+            log.append(batch(vec![of_size(0); BATCH_MAX_ENTRIES + 1])).await,
             &expect!["append refused: a batch of 10001 items exceeds the limit of 10000"],
         );
         let too_many = BATCH_MAX_BYTES / PAYLOAD_MAX_BYTES + 1;
         check_refused(
-            log.append(batch(vec![of_size(PAYLOAD_MAX_BYTES); too_many]))
-                .await,
+            log.append(batch(vec![of_size(PAYLOAD_MAX_BYTES); too_many])).await,
             &expect!["append refused: a batch of 68157440 bytes exceeds the limit of 67108864"],
         );
         assert_eq!(log.head().await.unwrap(), Head::EMPTY);
 
-        log.append(batch(vec![of_size(PAYLOAD_MAX_BYTES), of_size(0)]))
-            .await
-            .unwrap();
+        log.append(batch(vec![of_size(PAYLOAD_MAX_BYTES), of_size(0)])).await.unwrap();
     })
     .await;
 }
@@ -209,34 +167,17 @@ async fn limits_refuse_before_anything_is_written() {
 #[tokio::test]
 async fn pages_are_limited_in_entries_and_in_bytes() {
     for_each_backend(|log| async move {
-        let many = vec![
-            NewEntry {
-                at_ms: 0,
-                payload: Vec::new()
-            };
-            READ_MAX_ENTRIES + 1
-        ];
-        log.append(Batch::of_entries(Position::ZERO, many))
-            .await
-            .unwrap();
+        let many = vec![NewEntry { at_ms: 0, payload: Vec::new() }; READ_MAX_ENTRIES + 1];
+        log.append(Batch::of_entries(Position::ZERO, many)).await.unwrap();
         let page = log.read(Position::ZERO, usize::MAX).await.unwrap();
         assert_eq!(page.len(), READ_MAX_ENTRIES);
 
         let head = log.head().await.unwrap().position;
-        let large = vec![
-            NewEntry {
-                at_ms: 0,
-                payload: vec![0; PAYLOAD_MAX_BYTES]
-            };
-            10
-        ];
+        let large = vec![NewEntry { at_ms: 0, payload: vec![0; PAYLOAD_MAX_BYTES] }; 10];
         log.append(Batch::of_entries(head, large)).await.unwrap();
         let page = log.read(head, usize::MAX).await.unwrap();
         assert_eq!(page.len(), READ_MAX_BYTES / PAYLOAD_MAX_BYTES);
-        assert!(matches!(
-            log.verify().await.unwrap(),
-            Verification::Intact(_)
-        ));
+        assert!(matches!(log.verify().await.unwrap(), Verification::Intact(_)));
     })
     .await;
 }
@@ -252,12 +193,7 @@ async fn a_receipt_is_written_with_its_batch_and_found_by_key() {
         log.append(batch).await.unwrap();
         let stored = log.receipt("alice/1").await.unwrap().unwrap();
         assert_eq!(
-            (
-                stored.position,
-                stored.request_hash,
-                stored.body.as_slice(),
-                stored.at_ms
-            ),
+            (stored.position, stored.request_hash, stored.body.as_slice(), stored.at_ms),
             (Position(2), [7; 32], b"answer".as_slice(), 50)
         );
         assert_eq!(log.receipt("bob/1").await.unwrap(), None);
@@ -290,19 +226,12 @@ async fn a_command_without_effect_still_gets_a_receipt() {
     for_each_backend(|log| async move {
         append(&*log, 0, &["a"]).await;
         let receipts = vec![receipt("quiet", 0)];
-        let batch = Batch {
-            expected: Position(1),
-            entries: Vec::new(),
-            receipts,
-        };
+        let batch = Batch { expected: Position(1), entries: Vec::new(), receipts };
         assert!(log.append(batch).await.unwrap().is_empty());
         let stored = log.receipt("quiet").await.unwrap().unwrap();
         assert_eq!(stored.position, Position(1));
         let stale = Batch::of_entries(Position::ZERO, Vec::new());
-        assert!(matches!(
-            log.append(stale).await,
-            Err(LogError::Stale { .. })
-        ));
+        assert!(matches!(log.append(stale).await, Err(LogError::Stale { .. })));
     })
     .await;
 }
@@ -311,11 +240,7 @@ async fn a_command_without_effect_still_gets_a_receipt() {
 async fn old_receipts_are_pruned_and_their_keys_free_again() {
     for_each_backend(|log| async move {
         let receipts = vec![receipt("old", 10), receipt("new", 20)];
-        let batch = Batch {
-            expected: Position::ZERO,
-            entries: Vec::new(),
-            receipts,
-        };
+        let batch = Batch { expected: Position::ZERO, entries: Vec::new(), receipts };
         log.append(batch).await.unwrap();
         assert_eq!(log.prune_receipts(20).await.unwrap(), 1);
         assert_eq!(log.prune_receipts(20).await.unwrap(), 0);
@@ -339,22 +264,12 @@ async fn only_the_newest_snapshot_is_kept() {
             &expect!["snapshot of position 3 refused: the log is at position 2"],
         );
         log.save_snapshot(snapshot(2, 1, "second")).await.unwrap();
-        log.save_snapshot(snapshot(1, 1, "first, late"))
-            .await
-            .unwrap();
-        assert_eq!(
-            log.load_snapshot(1).await.unwrap(),
-            Some(snapshot(2, 1, "second"))
-        );
+        log.save_snapshot(snapshot(1, 1, "first, late")).await.unwrap();
+        assert_eq!(log.load_snapshot(1).await.unwrap(), Some(snapshot(2, 1, "second")));
 
-        log.save_snapshot(snapshot(2, 2, "other encoding"))
-            .await
-            .unwrap();
+        log.save_snapshot(snapshot(2, 2, "other encoding")).await.unwrap();
         assert_eq!(log.load_snapshot(1).await.unwrap(), None);
-        assert_eq!(
-            log.load_snapshot(2).await.unwrap(),
-            Some(snapshot(2, 2, "other encoding"))
-        );
+        assert_eq!(log.load_snapshot(2).await.unwrap(), Some(snapshot(2, 2, "other encoding")));
     })
     .await;
 }
@@ -386,15 +301,9 @@ async fn a_cancelled_append_happens_whole_or_not_at_all() {
                 }
             }
             let grown = log.head().await.unwrap().position.0 - before.0;
-            assert!(
-                grown == 1 || grown == 101,
-                "{grown} entries after a cancelled append of 100"
-            );
+            assert!(grown == 1 || grown == 101, "{grown} entries after a cancelled append of 100");
         }
-        assert!(matches!(
-            log.verify().await.unwrap(),
-            Verification::Intact(_)
-        ));
+        assert!(matches!(log.verify().await.unwrap(), Verification::Intact(_)));
     })
     .await;
 }

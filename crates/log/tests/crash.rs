@@ -65,22 +65,12 @@ async fn child_that_appends_until_it_is_killed() {
             at_ms: 0,
         };
         let entries = (1..=size).map(entry).collect();
-        let batch = Batch {
-            expected: head,
-            entries,
-            receipts: vec![receipt],
-        };
+        let batch = Batch { expected: head, entries, receipts: vec![receipt] };
         let last = log.append(batch).await.unwrap().last().unwrap().position;
         writeln!(stdout, "acknowledged {last}").unwrap();
         if size % 7 == 0 {
             let bytes = vec![7; 200_000];
-            log.save_snapshot(Snapshot {
-                position: last,
-                format: 1,
-                bytes,
-            })
-            .await
-            .unwrap();
+            log.save_snapshot(Snapshot { position: last, format: 1, bytes }).await.unwrap();
         }
     }
 }
@@ -96,27 +86,15 @@ async fn kill_9_loses_no_acknowledged_entry() {
         let acknowledged = append_until_killed(directory.path(), &mut random);
         let log = SqliteLog::open(directory.path()).await.unwrap();
         let head = log.head().await.unwrap();
-        assert!(
-            head.position >= acknowledged,
-            "round {round}: {head:?} < {acknowledged:?}"
-        );
-        assert_eq!(
-            log.verify().await.unwrap(),
-            Verification::Intact(head),
-            "round {round}"
-        );
+        assert!(head.position >= acknowledged, "round {round}: {head:?} < {acknowledged:?}");
+        assert_eq!(log.verify().await.unwrap(), Verification::Intact(head), "round {round}");
         total = check_batches(&log, head).await;
     }
-    assert!(
-        total >= u64::from(ROUNDS),
-        "the children hardly wrote: {total} batches"
-    );
+    assert!(total >= u64::from(ROUNDS), "the children hardly wrote: {total} batches");
 }
 
 fn seed() -> u64 {
-    let given = std::env::var("HELIX_TEST_SEED")
-        .ok()
-        .and_then(|it| it.parse().ok());
+    let given = std::env::var("HELIX_TEST_SEED").ok().and_then(|it| it.parse().ok());
     given.unwrap_or_else(|| {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
         now.as_nanos() as u64 | 1
@@ -126,11 +104,7 @@ fn seed() -> u64 {
 /// Returns the last position that was acknowledged before the kill.
 fn append_until_killed(directory: &Path, random: &mut Random) -> Position {
     let child = Command::new(std::env::current_exe().unwrap())
-        .args([
-            "--exact",
-            "child_that_appends_until_it_is_killed",
-            "--nocapture",
-        ])
+        .args(["--exact", "child_that_appends_until_it_is_killed", "--nocapture"])
         .env(CHILD_DIRECTORY, directory)
         .stdout(Stdio::piped())
         .spawn()
@@ -140,9 +114,7 @@ fn append_until_killed(directory: &Path, random: &mut Random) -> Position {
     let mut last = Position::ZERO;
     let mut line = String::new();
     let mut note = |line: &str| {
-        let number = line
-            .strip_prefix("acknowledged ")
-            .and_then(|it| it.strip_suffix('\n'));
+        let number = line.strip_prefix("acknowledged ").and_then(|it| it.strip_suffix('\n'));
         if let Some(number) = number {
             last = Position(number.parse().unwrap());
         }
@@ -151,10 +123,7 @@ fn append_until_killed(directory: &Path, random: &mut Random) -> Position {
     let mut wanted = 1 + random.below(12);
     while wanted > 0 {
         line.clear();
-        assert!(
-            output.read_line(&mut line).unwrap() > 0,
-            "the child ended by itself"
-        );
+        assert!(output.read_line(&mut line).unwrap() > 0, "the child ended by itself");
         wanted -= u64::from(note(&line));
     }
     wait_into_an_append(Duration::from_micros(random.below(4000)));
@@ -181,23 +150,12 @@ async fn check_batches(log: &SqliteLog, head: Head) -> u64 {
     let mut start = Position::ZERO;
     while start < head.position {
         let key = format!("after-{start}");
-        let receipt = log
-            .receipt(&key)
-            .await
-            .unwrap()
-            .expect("a receipt for each batch");
+        let receipt = log.receipt(&key).await.unwrap().expect("a receipt for each batch");
         let size: u64 = String::from_utf8(receipt.body).unwrap().parse().unwrap();
         assert_eq!(receipt.position.0, start.0 + size);
-        let entries = log
-            .read(start, usize::try_from(size).unwrap())
-            .await
-            .unwrap();
+        let entries = log.read(start, usize::try_from(size).unwrap()).await.unwrap();
         for (entry, index) in entries.iter().zip(1..) {
-            assert!(
-                entry
-                    .payload
-                    .starts_with(format!("{index}/{size} ").as_bytes())
-            );
+            assert!(entry.payload.starts_with(format!("{index}/{size} ").as_bytes()));
         }
         assert_eq!(entries.len() as u64, size);
         start = receipt.position;

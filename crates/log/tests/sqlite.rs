@@ -19,10 +19,7 @@ use tempfile::TempDir;
 async fn directory_with_events(count: usize) -> TempDir {
     let directory = tempfile::tempdir().unwrap();
     let log = SqliteLog::open(directory.path()).await.unwrap();
-    let entry = |at| NewEntry {
-        at_ms: 5,
-        payload: format!("event {at} {:500}", "").into_bytes(),
-    };
+    let entry = |at| NewEntry { at_ms: 5, payload: format!("event {at} {:500}", "").into_bytes() };
     let batch = Batch::of_entries(Position::ZERO, (0..count).map(entry).collect());
     log.append(batch).await.unwrap();
     log.close().await.unwrap();
@@ -35,14 +32,8 @@ fn database(directory: &TempDir) -> PathBuf {
 
 /// Somebody at a SQLite prompt.
 async fn meddle(database: &Path, statements: &str) -> Result<(), sqlx::Error> {
-    let mut prompt = SqliteConnectOptions::new()
-        .filename(database)
-        .connect()
-        .await?;
-    let done = sqlx::raw_sql(statements)
-        .execute(&mut prompt)
-        .await
-        .map(drop);
+    let mut prompt = SqliteConnectOptions::new().filename(database).connect().await?;
+    let done = sqlx::raw_sql(statements).execute(&mut prompt).await.map(drop);
     prompt.close().await?;
     done
 }
@@ -54,11 +45,7 @@ fn check_refused(directory: &TempDir, result: Result<SqliteLog, LogError>, expec
     let error = result.unwrap_err();
     let root = directory.path().display().to_string();
     let text = format!("{error}\nhint: {}", error.hint().unwrap_or("none"));
-    expect.assert_eq(
-        &text
-            .replace(&root, "DIR")
-            .replace(&std::process::id().to_string(), "PID"),
-    );
+    expect.assert_eq(&text.replace(&root, "DIR").replace(&std::process::id().to_string(), "PID"));
 }
 
 #[tokio::test]
@@ -68,27 +55,15 @@ async fn everything_is_there_after_a_restart() {
     let head = log.head().await.unwrap();
     assert_eq!(head.position, Position(300));
     assert_eq!(log.verify().await.unwrap(), Verification::Intact(head));
-    let snapshot = Snapshot {
-        position: Position(300),
-        format: 1,
-        bytes: vec![1, 2, 3],
-    };
+    let snapshot = Snapshot { position: Position(300), format: 1, bytes: vec![1, 2, 3] };
     log.save_snapshot(snapshot.clone()).await.unwrap();
     log.close().await.unwrap();
 
     let log = SqliteLog::open(directory.path()).await.unwrap();
     assert_eq!(log.load_snapshot(1).await.unwrap(), Some(snapshot));
-    let more = NewEntry {
-        at_ms: 6,
-        payload: b"more".to_vec(),
-    };
-    log.append(Batch::of_entries(Position(300), vec![more]))
-        .await
-        .unwrap();
-    assert!(matches!(
-        log.verify().await.unwrap(),
-        Verification::Intact(_)
-    ));
+    let more = NewEntry { at_ms: 6, payload: b"more".to_vec() };
+    log.append(Batch::of_entries(Position(300), vec![more])).await.unwrap();
+    assert!(matches!(log.verify().await.unwrap(), Verification::Intact(_)));
 }
 
 #[tokio::test]
@@ -111,13 +86,8 @@ async fn the_files_are_for_their_owner_only() {
     let parent = tempfile::tempdir().unwrap();
     let directory = parent.path().join("state/log");
     let log = SqliteLog::open(&directory).await.unwrap();
-    let entry = NewEntry {
-        at_ms: 0,
-        payload: b"x".to_vec(),
-    };
-    log.append(Batch::of_entries(Position::ZERO, vec![entry]))
-        .await
-        .unwrap();
+    let entry = NewEntry { at_ms: 0, payload: b"x".to_vec() };
+    log.append(Batch::of_entries(Position::ZERO, vec![entry])).await.unwrap();
     let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
     assert_eq!(mode(&directory), 0o700);
     for name in ["log.db", "log.db-wal", "log.lock"] {
@@ -128,9 +98,7 @@ async fn the_files_are_for_their_owner_only() {
 #[tokio::test]
 async fn a_newer_schema_is_left_alone() {
     let directory = directory_with_events(1).await;
-    meddle(&database(&directory), "PRAGMA user_version = 99")
-        .await
-        .unwrap();
+    meddle(&database(&directory), "PRAGMA user_version = 99").await.unwrap();
     check_refused(
         &directory,
         SqliteLog::open(directory.path()).await,
@@ -144,9 +112,7 @@ async fn a_newer_schema_is_left_alone() {
 async fn the_database_of_another_program_is_left_alone() {
     let directory = tempfile::tempdir().unwrap();
     fs::File::create(database(&directory)).unwrap();
-    meddle(&database(&directory), "CREATE TABLE notes (text)")
-        .await
-        .unwrap();
+    meddle(&database(&directory), "CREATE TABLE notes (text)").await.unwrap();
     check_refused(
         &directory,
         SqliteLog::open(directory.path()).await,
@@ -188,10 +154,7 @@ async fn a_truncated_file_is_reported_and_never_taken_for_a_new_log() {
     let directory = directory_with_events(300).await;
     let whole = fs::read(database(&directory)).unwrap();
     let cuts = [0, 1, 50, 99, 100, 512, 4095, 4096, 4097, 8192, 50_000];
-    for length in cuts
-        .into_iter()
-        .chain([whole.len() - 4096, whole.len() - 1])
-    {
+    for length in cuts.into_iter().chain([whole.len() - 4096, whole.len() - 1]) {
         fs::write(database(&directory), &whole[..length]).unwrap();
         let error = SqliteLog::open(directory.path()).await.err();
         let told =
@@ -224,11 +187,7 @@ async fn a_damaged_page_never_passes_verification() {
         match outcome {
             // Pages of empty tables (receipts, snapshot) hold no events.
             (Ok(Verification::Intact(head)), Ok(entries)) => {
-                assert_eq!(
-                    (head.position, entries.len()),
-                    (Position(40), 40),
-                    "page {page}"
-                );
+                assert_eq!((head.position, entries.len()), (Position(40), 40), "page {page}");
             }
             (Ok(Verification::Broken(_)) | Err(LogError::Corrupt { .. }), _) => found += 1,
             other => panic!("page {page}: {other:?}"),
@@ -241,55 +200,25 @@ async fn a_damaged_page_never_passes_verification() {
 async fn the_database_itself_refuses_to_change_events() {
     let directory = directory_with_events(3).await;
     let refusals = [
-        (
-            "UPDATE events SET payload = x'00' WHERE position = 2",
-            "events are never changed",
-        ),
-        (
-            "DELETE FROM events WHERE position = 3",
-            "events are never removed",
-        ),
-        (
-            "INSERT INTO events VALUES (9, 0, x'', zeroblob(32))",
-            "without gaps",
-        ),
-        (
-            "INSERT OR REPLACE INTO events VALUES (2, 0, x'', zeroblob(32))",
-            "without gaps",
-        ),
+        ("UPDATE events SET payload = x'00' WHERE position = 2", "events are never changed"),
+        ("DELETE FROM events WHERE position = 3", "events are never removed"),
+        ("INSERT INTO events VALUES (9, 0, x'', zeroblob(32))", "without gaps"),
+        ("INSERT OR REPLACE INTO events VALUES (2, 0, x'', zeroblob(32))", "without gaps"),
     ];
     for (statement, reason) in refusals {
-        let error = meddle(&database(&directory), statement)
-            .await
-            .unwrap_err()
-            .to_string();
+        let error = meddle(&database(&directory), statement).await.unwrap_err().to_string();
         assert!(error.contains(reason), "{statement}: {error}");
     }
     let log = SqliteLog::open(directory.path()).await.unwrap();
-    assert!(matches!(
-        log.verify().await.unwrap(),
-        Verification::Intact(_)
-    ));
+    assert!(matches!(log.verify().await.unwrap(), Verification::Intact(_)));
 }
 
 #[tokio::test]
 async fn verification_names_the_first_entry_that_was_tampered_with() {
     let cases = [
-        (
-            "UPDATE events SET payload = x'00' WHERE position = 2",
-            2,
-            BreakReason::HashMismatch,
-        ),
-        (
-            "UPDATE events SET at_ms = 0 WHERE position >= 3",
-            3,
-            BreakReason::HashMismatch,
-        ),
-        (
-            "UPDATE events SET hash = zeroblob(32) WHERE position = 5",
-            5,
-            BreakReason::HashMismatch,
-        ),
+        ("UPDATE events SET payload = x'00' WHERE position = 2", 2, BreakReason::HashMismatch),
+        ("UPDATE events SET at_ms = 0 WHERE position >= 3", 3, BreakReason::HashMismatch),
+        ("UPDATE events SET hash = zeroblob(32) WHERE position = 5", 5, BreakReason::HashMismatch),
         (
             "DELETE FROM events WHERE position IN (3, 4)",
             3,
@@ -298,18 +227,12 @@ async fn verification_names_the_first_entry_that_was_tampered_with() {
     ];
     for (statement, position, reason) in cases {
         let directory = directory_with_events(5).await;
-        meddle(&database(&directory), &format!("{DROP_GUARDS} {statement}"))
-            .await
-            .unwrap();
+        meddle(&database(&directory), &format!("{DROP_GUARDS} {statement}")).await.unwrap();
         let log = SqliteLog::open(directory.path()).await.unwrap();
         let Verification::Broken(broken) = log.verify().await.unwrap() else {
             panic!("not found: {statement}")
         };
-        assert_eq!(
-            (broken.position, broken.reason),
-            (Position(position), reason),
-            "{statement}"
-        );
+        assert_eq!((broken.position, broken.reason), (Position(position), reason), "{statement}");
     }
 }
 
@@ -320,31 +243,17 @@ async fn a_gap_is_an_error_to_readers() {
     meddle(&database(&directory), &statement).await.unwrap();
     let log = SqliteLog::open(directory.path()).await.unwrap();
     let error = log.read(Position::ZERO, 10).await.unwrap_err();
-    assert!(
-        error
-            .to_string()
-            .ends_with("log.db is damaged: entry 2 is missing"),
-        "{error}"
-    );
+    assert!(error.to_string().ends_with("log.db is damaged: entry 2 is missing"), "{error}");
 }
 
 #[tokio::test]
 async fn a_damaged_snapshot_is_passed_over() {
     let directory = directory_with_events(1).await;
     let log = SqliteLog::open(directory.path()).await.unwrap();
-    let snapshot = Snapshot {
-        position: Position(1),
-        format: 1,
-        bytes: vec![1, 2, 3],
-    };
+    let snapshot = Snapshot { position: Position(1), format: 1, bytes: vec![1, 2, 3] };
     log.save_snapshot(snapshot).await.unwrap();
     log.close().await.unwrap();
-    meddle(
-        &database(&directory),
-        "UPDATE snapshot SET bytes = x'010204'",
-    )
-    .await
-    .unwrap();
+    meddle(&database(&directory), "UPDATE snapshot SET bytes = x'010204'").await.unwrap();
     let log = SqliteLog::open(directory.path()).await.unwrap();
     assert_eq!(log.load_snapshot(1).await.unwrap(), None);
 }
@@ -367,16 +276,7 @@ async fn a_directory_that_cannot_be_made_is_named() {
     let file = parent.path().join("file");
     fs::write(&file, "").unwrap();
     let error = SqliteLog::open(file.join("log")).await.unwrap_err();
-    assert!(
-        matches!(
-            error,
-            LogError::File {
-                action: "create",
-                ..
-            }
-        ),
-        "{error:?}"
-    );
+    assert!(matches!(error, LogError::File { action: "create", .. }), "{error:?}");
 }
 
 /// The journal mode is kept in the file, so a prompt can see it.
@@ -385,9 +285,7 @@ async fn the_file_uses_a_write_ahead_log() {
     let directory = directory_with_events(1).await;
     let options = SqliteConnectOptions::new().filename(database(&directory));
     let mut prompt = SqliteConnection::connect_with(&options).await.unwrap();
-    let mode: String = sqlx::query_scalar("PRAGMA journal_mode")
-        .fetch_one(&mut prompt)
-        .await
-        .unwrap();
+    let mode: String =
+        sqlx::query_scalar("PRAGMA journal_mode").fetch_one(&mut prompt).await.unwrap();
     assert_eq!(mode, "wal");
 }

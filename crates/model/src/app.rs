@@ -43,13 +43,8 @@ pub struct Created {
 
 impl Apply for Created {
     fn apply(&self, state: &mut State, change: Change) {
-        let spec = App {
-            org: self.org,
-            project: self.project,
-        };
+        let spec = App { org: self.org, project: self.project };
         let parent = Some(self.project.any());
-        state
-            .apps
-            .insert(change.create(self.id, self.name.clone(), parent, spec));
+        state.apps.insert(change.create(self.id, self.name.clone(), parent, spec));
     }
 }

@@ -39,12 +39,6 @@ impl Condition {
         message: impl Into<String>,
         since: Timestamp,
     ) -> Condition {
-        Condition {
-            kind,
-            status,
-            reason: reason.to_string(),
-            message: message.into(),
-            since,
-        }
+        Condition { kind, status, reason: reason.to_string(), message: message.into(), since }
     }
 }

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::event::Apply;
 use crate::state::{Change, State};
-use crate::{Env, Id, Kind, Name, Noun, Org};
+use crate::{Env, Id, Kind, Name, Noun, Org, Resource};
 
 /// What is desired of an endpoint.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -59,23 +59,41 @@ pub struct Created {
     pub spec: Endpoint,
 }
 
+/// Which endpoint an event is about, in words that still tell when it is gone.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Of {
+    pub id: Id<Endpoint>,
+    pub name: Name,
+    pub env: Id<Env>,
+}
+
+impl Of {
+    /// The words for an endpoint.
+    pub fn new(endpoint: &Resource<Endpoint>) -> Of {
+        Of { id: endpoint.id, name: endpoint.name.clone(), env: endpoint.spec.env }
+    }
+}
+
 /// Event: an endpoint leads elsewhere now.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Updated {
-    pub id: Id<Endpoint>,
+    #[serde(flatten)]
+    pub of: Of,
     pub spec: Endpoint,
 }
 
 /// Event: an endpoint is gone.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Deleted {
-    pub id: Id<Endpoint>,
+    #[serde(flatten)]
+    pub of: Of,
 }
 
 /// Event: where an endpoint can be reached changed.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct StatusChanged {
-    pub id: Id<Endpoint>,
+    #[serde(flatten)]
+    pub of: Of,
     #[serde(flatten)]
     pub status: Status,
 }
@@ -93,7 +111,7 @@ impl Apply for Created {
 
 impl Apply for Updated {
     fn apply(&self, state: &mut State, change: Change) {
-        let Some(before) = state.endpoints.get(self.id) else {
+        let Some(before) = state.endpoints.get(self.of.id) else {
             return;
         };
         if let Exposure::Http { host } = &before.spec.exposure {
@@ -101,9 +119,9 @@ impl Apply for Updated {
             state.hosts.remove(&host);
         }
         if let Exposure::Http { host } = &self.spec.exposure {
-            state.hosts.insert(host.clone(), self.id);
+            state.hosts.insert(host.clone(), self.of.id);
         }
-        state.endpoints.update(self.id, |endpoint| {
+        state.endpoints.update(self.of.id, |endpoint| {
             endpoint.spec = self.spec.clone();
             change.touch(endpoint);
         });
@@ -113,23 +131,20 @@ impl Apply for Updated {
 impl Apply for Deleted {
     fn apply(&self, state: &mut State, _change: Change) {
         let host =
-            state
-                .endpoints
-                .get(self.id)
-                .and_then(|endpoint| match &endpoint.spec.exposure {
-                    Exposure::Http { host } => Some(host.clone()),
-                    Exposure::Tcp { .. } => None,
-                });
+            state.endpoints.get(self.of.id).and_then(|endpoint| match &endpoint.spec.exposure {
+                Exposure::Http { host } => Some(host.clone()),
+                Exposure::Tcp { .. } => None,
+            });
         if let Some(host) = host {
             state.hosts.remove(&host);
         }
-        state.endpoints.remove(self.id);
+        state.endpoints.remove(self.of.id);
     }
 }
 
 impl Apply for StatusChanged {
     fn apply(&self, state: &mut State, change: Change) {
-        state.endpoints.update(self.id, |endpoint| {
+        state.endpoints.update(self.of.id, |endpoint| {
             endpoint.status = self.status.clone();
             change.touch(endpoint);
         });

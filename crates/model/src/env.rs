@@ -87,9 +87,7 @@ impl Apply for Created {
         };
         state.envs_created += 1;
         let parent = Some(self.app.any());
-        state
-            .envs
-            .insert(change.create(self.id, self.name.clone(), parent, spec));
+        state.envs.insert(change.create(self.id, self.name.clone(), parent, spec));
     }
 }
 

@@ -7,8 +7,9 @@
 use serde::{Deserialize, Serialize};
 
 use crate::state::{Change, State};
-use crate::{AnyId, Timestamp};
+use crate::{AnyId, Name, Timestamp};
 use crate::{app, deploy, endpoint, env, instance, network, node, org, project, release};
+use crate::{reference, view};
 
 /// One entry of the log.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -34,6 +35,42 @@ pub enum Actor {
     Machine(String),
 }
 
+/// What an event is about.
+///
+/// Kinds that come and go say where they belong in every event, so that the
+/// log can be read, and narrowed to an env, after they are gone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Subject<'e> {
+    pub id: AnyId,
+    /// The parent and the name in it, of kinds that come and go.
+    pub place: Option<(AnyId, &'e Name)>,
+}
+
+impl<'e> Subject<'e> {
+    fn lasting(id: AnyId) -> Subject<'e> {
+        Subject { id, place: None }
+    }
+
+    fn of(id: AnyId, parent: AnyId, name: &'e Name) -> Subject<'e> {
+        Subject { id, place: Some((parent, name)) }
+    }
+
+    /// Whether it is the resource `ancestor` or somewhere under it.
+    pub fn is_within(&self, state: &State, ancestor: AnyId) -> bool {
+        let parent = self.place.map(|(parent, _)| parent);
+        view::is_within(state, self.id, ancestor)
+            || parent.is_some_and(|parent| view::is_within(state, parent, ancestor))
+    }
+
+    /// Its canonical path, also when it is gone.
+    pub fn path(&self, state: &State) -> String {
+        match self.place {
+            Some((parent, name)) => format!("{}/{name}", reference::path(state, parent)),
+            None => reference::path(state, self.id),
+        }
+    }
+}
+
 /// How an event changes the state.
 pub trait Apply {
     /// Folds the event in. Must succeed: what could fail was decided before.
@@ -55,11 +92,11 @@ macro_rules! events {
                 match self { $(Event::$variant(_) => $name,)* }
             }
 
-            /// The resource it is about; `None` for the installation itself.
-            pub fn subject(&self) -> Option<AnyId> {
+            /// What it is about; `None` for the installation itself.
+            pub fn subject(&self) -> Option<Subject<'_>> {
                 match self {
                     $(Event::$variant(payload) => {
-                        let subject: fn(&$payload) -> Option<AnyId> = $subject;
+                        let subject: fn(&$payload) -> Option<Subject<'_>> = $subject;
                         subject(payload)
                     })*
                 }
@@ -74,25 +111,25 @@ macro_rules! events {
 
 events! {
     "installation.created" => InstallationCreated(InstallationCreated), |_| None;
-    "org.created" => OrgCreated(org::Created), |e| Some(e.id.any());
-    "project.created" => ProjectCreated(project::Created), |e| Some(e.id.any());
-    "app.created" => AppCreated(app::Created), |e| Some(e.id.any());
-    "env.created" => EnvCreated(env::Created), |e| Some(e.id.any());
-    "env.scaled" => EnvScaled(env::Scaled), |e| Some(e.id.any());
-    "release.created" => ReleaseCreated(release::Created), |e| Some(e.id.any());
-    "deploy.created" => DeployCreated(deploy::Created), |e| Some(e.id.any());
-    "deploy.finished" => DeployFinished(deploy::Finished), |e| Some(e.id.any());
-    "instance.allocated" => InstanceAllocated(instance::Allocated), |e| Some(e.id.any());
-    "instance.desired_changed" => InstanceDesiredChanged(instance::DesiredChanged), |e| Some(e.id.any());
-    "instance.status_changed" => InstanceStatusChanged(instance::StatusChanged), |e| Some(e.id.any());
-    "instance.drained" => InstanceDrained(instance::Drained), |e| Some(e.id.any());
-    "instance.removed" => InstanceRemoved(instance::Removed), |e| Some(e.id.any());
-    "endpoint.created" => EndpointCreated(endpoint::Created), |e| Some(e.id.any());
-    "endpoint.updated" => EndpointUpdated(endpoint::Updated), |e| Some(e.id.any());
-    "endpoint.deleted" => EndpointDeleted(endpoint::Deleted), |e| Some(e.id.any());
-    "endpoint.status_changed" => EndpointStatusChanged(endpoint::StatusChanged), |e| Some(e.id.any());
-    "node.enrolled" => NodeEnrolled(node::Enrolled), |e| Some(e.id.any());
-    "node.status_changed" => NodeStatusChanged(node::StatusChanged), |e| Some(e.id.any());
+    "org.created" => OrgCreated(org::Created), |e| Some(Subject::lasting(e.id.any()));
+    "project.created" => ProjectCreated(project::Created), |e| Some(Subject::lasting(e.id.any()));
+    "app.created" => AppCreated(app::Created), |e| Some(Subject::lasting(e.id.any()));
+    "env.created" => EnvCreated(env::Created), |e| Some(Subject::lasting(e.id.any()));
+    "env.scaled" => EnvScaled(env::Scaled), |e| Some(Subject::lasting(e.id.any()));
+    "release.created" => ReleaseCreated(release::Created), |e| Some(Subject::lasting(e.id.any()));
+    "deploy.created" => DeployCreated(deploy::Created), |e| Some(Subject::lasting(e.id.any()));
+    "deploy.finished" => DeployFinished(deploy::Finished), |e| Some(Subject::lasting(e.id.any()));
+    "instance.allocated" => InstanceAllocated(instance::Allocated), |e| Some(Subject::of(e.id.any(), e.spec.env.any(), &e.name));
+    "instance.desired_changed" => InstanceDesiredChanged(instance::DesiredChanged), |e| Some(Subject::of(e.of.id.any(), e.of.env.any(), &e.of.name));
+    "instance.status_changed" => InstanceStatusChanged(instance::StatusChanged), |e| Some(Subject::of(e.of.id.any(), e.of.env.any(), &e.of.name));
+    "instance.drained" => InstanceDrained(instance::Drained), |e| Some(Subject::of(e.of.id.any(), e.of.env.any(), &e.of.name));
+    "instance.removed" => InstanceRemoved(instance::Removed), |e| Some(Subject::of(e.of.id.any(), e.of.env.any(), &e.of.name));
+    "endpoint.created" => EndpointCreated(endpoint::Created), |e| Some(Subject::of(e.id.any(), e.spec.env.any(), &e.name));
+    "endpoint.updated" => EndpointUpdated(endpoint::Updated), |e| Some(Subject::of(e.of.id.any(), e.of.env.any(), &e.of.name));
+    "endpoint.deleted" => EndpointDeleted(endpoint::Deleted), |e| Some(Subject::of(e.of.id.any(), e.of.env.any(), &e.of.name));
+    "endpoint.status_changed" => EndpointStatusChanged(endpoint::StatusChanged), |e| Some(Subject::of(e.of.id.any(), e.of.env.any(), &e.of.name));
+    "node.enrolled" => NodeEnrolled(node::Enrolled), |e| Some(Subject::lasting(e.id.any()));
+    "node.status_changed" => NodeStatusChanged(node::StatusChanged), |e| Some(Subject::lasting(e.id.any()));
 }
 
 /// Event: the log's first entry; fixes the installation's address block.
@@ -105,9 +142,7 @@ pub struct InstallationCreated {
 impl InstallationCreated {
     /// The first event of a fresh installation.
     pub fn fresh(entropy: u128) -> InstallationCreated {
-        InstallationCreated {
-            network: network::unique_local(entropy),
-        }
+        InstallationCreated { network: network::unique_local(entropy) }
     }
 }
 

@@ -5,11 +5,7 @@ use crate::{Code, Reason};
 /// The page for a problem code or a reason; `None` when there is no such code.
 pub fn explain(code: &str) -> Option<String> {
     if let Some(found) = Code::ALL.iter().find(|known| known.as_str() == code) {
-        let retry = if found.retryable() {
-            "may help"
-        } else {
-            "will not help"
-        };
+        let retry = if found.retryable() { "may help" } else { "will not help" };
         return Some(format!(
             "{found}: {}\n\nWhat to do: {}.\nTrying the same again {retry}.\nHTTP status {}, exit code {}.",
             found.title(),
@@ -18,13 +14,8 @@ pub fn explain(code: &str) -> Option<String> {
             found.exit_code(),
         ));
     }
-    Reason::from_code(code).map(|reason| {
-        format!(
-            "{reason}: {}\n\nWhat to do: {}.",
-            reason.meaning(),
-            advice(reason)
-        )
-    })
+    Reason::from_code(code)
+        .map(|reason| format!("{reason}: {}\n\nWhat to do: {}.", reason.meaning(), advice(reason)))
 }
 
 /// Every code there is a page for.
@@ -85,10 +76,7 @@ mod tests {
     #[test]
     fn every_code_has_a_page() {
         for code in codes() {
-            assert!(
-                explain(code).is_some_and(|page| page.contains("What to do")),
-                "{code}"
-            );
+            assert!(explain(code).is_some_and(|page| page.contains("What to do")), "{code}");
         }
         assert_eq!(explain("no_such_code"), None);
     }

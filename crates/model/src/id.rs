@@ -46,18 +46,12 @@ pub enum IdError {
 impl<N: Noun> Id<N> {
     /// A fresh id from a moment and 80 bits of entropy (the low ones).
     pub fn new(at: Timestamp, entropy: u128) -> Id<N> {
-        Id(
-            Ulid::from_parts(u64::try_from(at.0).unwrap_or(0), entropy),
-            PhantomData,
-        )
+        Id(Ulid::from_parts(u64::try_from(at.0).unwrap_or(0), entropy), PhantomData)
     }
 
     /// The same id without its type.
     pub fn any(self) -> AnyId {
-        AnyId {
-            kind: N::KIND,
-            ulid: self.0,
-        }
+        AnyId { kind: N::KIND, ulid: self.0 }
     }
 }
 
@@ -85,18 +79,12 @@ impl FromStr for AnyId {
     fn from_str(text: &str) -> Result<Self, IdError> {
         let malformed = || IdError::Malformed(text.chars().take(64).collect());
         let (prefix, rest) = text.split_once('_').ok_or_else(malformed)?;
-        let kind = Kind::ALL
-            .into_iter()
-            .find(|kind| kind.prefix() == prefix)
-            .ok_or_else(malformed)?;
+        let kind =
+            Kind::ALL.into_iter().find(|kind| kind.prefix() == prefix).ok_or_else(malformed)?;
         let ulid = Ulid::from_string(rest).map_err(|_| malformed())?;
         // Crockford base 32 reads several spellings of one value; only the
         // canonical one is an id, so that ids compare as text too.
-        if ulid.to_string() == rest {
-            Ok(AnyId { kind, ulid })
-        } else {
-            Err(malformed())
-        }
+        if ulid.to_string() == rest { Ok(AnyId { kind, ulid }) } else { Err(malformed()) }
     }
 }
 
@@ -207,10 +195,6 @@ mod tests {
     fn an_id_of_another_kind_is_named_as_such() {
         let id: Id<App> = Id::new(Timestamp(1), 7);
         let error = id.to_string().parse::<Id<Env>>().unwrap_err();
-        assert!(
-            error
-                .to_string()
-                .contains("is the id of app, where env is needed")
-        );
+        assert!(error.to_string().contains("is the id of app, where env is needed"));
     }
 }

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::event::Apply;
 use crate::state::{Change, State};
-use crate::{Deploy, Env, Id, Kind, Name, Node, Noun, Org, Reason, Release, Timestamp};
+use crate::{Deploy, Env, Id, Kind, Name, Node, Noun, Org, Reason, Release, Resource, Timestamp};
 
 /// What is desired of an instance.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -158,17 +158,34 @@ pub struct Allocated {
     pub spec: Instance,
 }
 
+/// Which instance an event is about, in words that still tell when it is gone.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Of {
+    pub id: Id<Instance>,
+    pub name: Name,
+    pub env: Id<Env>,
+}
+
+impl Of {
+    /// The words for an instance.
+    pub fn new(instance: &Resource<Instance>) -> Of {
+        Of { id: instance.id, name: instance.name.clone(), env: instance.spec.env }
+    }
+}
+
 /// Event: what is desired of an instance changed.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct DesiredChanged {
-    pub id: Id<Instance>,
+    #[serde(flatten)]
+    pub of: Of,
     pub desired: Desired,
 }
 
 /// Event: what is known of an instance changed.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct StatusChanged {
-    pub id: Id<Instance>,
+    #[serde(flatten)]
+    pub of: Of,
     #[serde(flatten)]
     pub observed: Observed,
 }
@@ -176,23 +193,22 @@ pub struct StatusChanged {
 /// Event: nothing is open to a draining instance any more.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Drained {
-    pub id: Id<Instance>,
+    #[serde(flatten)]
+    pub of: Of,
 }
 
 /// Event: a stopped instance was forgotten.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Removed {
-    pub id: Id<Instance>,
+    #[serde(flatten)]
+    pub of: Of,
 }
 
 impl Apply for Allocated {
     fn apply(&self, state: &mut State, change: Change) {
         state.instances_allocated += 1;
         state.envs.update(self.spec.env, |env| {
-            *env.status
-                .instances
-                .entry(self.spec.process.clone())
-                .or_default() += 1;
+            *env.status.instances.entry(self.spec.process.clone()).or_default() += 1;
             change.touch(env);
         });
         let parent = Some(self.spec.env.any());
@@ -203,7 +219,7 @@ impl Apply for Allocated {
 
 impl Apply for DesiredChanged {
     fn apply(&self, state: &mut State, change: Change) {
-        state.instances.update(self.id, |instance| {
+        state.instances.update(self.of.id, |instance| {
             instance.spec.desired = self.desired;
             if self.desired == Desired::Draining {
                 instance.status.draining_since = Some(change.at);
@@ -215,13 +231,13 @@ impl Apply for DesiredChanged {
 
 impl Apply for StatusChanged {
     fn apply(&self, state: &mut State, change: Change) {
-        let Some(instance) = state.instances.get(self.id) else {
+        let Some(instance) = state.instances.get(self.of.id) else {
             return;
         };
         let replaced =
             self.observed.phase == Phase::Failed && instance.status.observed.phase != Phase::Failed;
         let (deploy, process) = (instance.spec.deploy, instance.spec.process.clone());
-        state.instances.update(self.id, |instance| {
+        state.instances.update(self.of.id, |instance| {
             instance.status.observed = self.observed.clone();
             if self.observed.phase == Phase::Ready && instance.status.ready_at.is_none() {
                 instance.status.ready_at = Some(change.at);
@@ -240,7 +256,7 @@ impl Apply for StatusChanged {
 
 impl Apply for Drained {
     fn apply(&self, state: &mut State, change: Change) {
-        state.instances.update(self.id, |instance| {
+        state.instances.update(self.of.id, |instance| {
             instance.status.drained = true;
             change.touch(instance);
         });
@@ -249,6 +265,6 @@ impl Apply for Drained {
 
 impl Apply for Removed {
     fn apply(&self, state: &mut State, _change: Change) {
-        state.instances.remove(self.id);
+        state.instances.remove(self.of.id);
     }
 }

@@ -60,9 +60,7 @@ impl FromStr for Name {
         if starts && continues && text.len() <= NAME_LENGTH_MAX {
             Ok(Name(text.to_owned()))
         } else {
-            Err(NameError {
-                given: text.chars().take(64).collect(),
-            })
+            Err(NameError { given: text.chars().take(64).collect() })
         }
     }
 }
@@ -89,16 +87,7 @@ mod tests {
         for good in ["a", "web", "web-1", "a23456789012345678901234567890ab"] {
             assert!(good.parse::<Name>().is_ok(), "{good}");
         }
-        for bad in [
-            "",
-            "1a",
-            "-a",
-            "A",
-            "a_b",
-            "ä",
-            "a23456789012345678901234567890abc",
-            "a/b",
-        ] {
+        for bad in ["", "1a", "-a", "A", "a_b", "ä", "a23456789012345678901234567890abc", "a/b"] {
             assert!(bad.parse::<Name>().is_err(), "{bad}");
         }
     }

@@ -36,9 +36,6 @@ mod tests {
         let block = unique_local(0x1234_5678_9abc_def0);
         assert_eq!(block.to_string(), "fd78:9abc:def0::");
         assert_eq!(env_address(block, 1).to_string(), "fd78:9abc:def0::1");
-        assert_eq!(
-            instance_address(block, 1, 5).to_string(),
-            "fd78:9abc:def0:1::5"
-        );
+        assert_eq!(instance_address(block, 1, 5).to_string(), "fd78:9abc:def0:1::5");
     }
 }

@@ -74,12 +74,8 @@ pub struct StatusChanged {
 
 impl Apply for Enrolled {
     fn apply(&self, state: &mut State, change: Change) {
-        let spec = Node {
-            subnet: self.subnet,
-        };
-        state
-            .nodes
-            .insert(change.create(self.id, self.name.clone(), None, spec));
+        let spec = Node { subnet: self.subnet };
+        state.nodes.insert(change.create(self.id, self.name.clone(), None, spec));
     }
 }
 

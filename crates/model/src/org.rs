@@ -30,8 +30,6 @@ pub struct Created {
 
 impl Apply for Created {
     fn apply(&self, state: &mut State, change: Change) {
-        state
-            .orgs
-            .insert(change.create(self.id, self.name.clone(), None, Org {}));
+        state.orgs.insert(change.create(self.id, self.name.clone(), None, Org {}));
     }
 }

@@ -163,36 +163,24 @@ impl Problem {
     /// The same naming a field at fault.
     #[must_use]
     pub fn field(mut self, field: impl Into<String>, message: impl Into<String>) -> Problem {
-        self.details.push(FieldProblem {
-            field: field.into(),
-            message: message.into(),
-        });
+        self.details.push(FieldProblem { field: field.into(), message: message.into() });
         self
     }
 
     /// Nothing of this kind goes by this reference.
     pub fn not_found(kind: crate::Kind, reference: &str) -> Problem {
-        Problem::new(Code::NotFound, format!("there is no {kind} `{reference}`")).hint(format!(
-            "`helix {} list` shows what there is",
-            kind.plural()
-        ))
+        Problem::new(Code::NotFound, format!("there is no {kind} `{reference}`"))
+            .hint(format!("`helix {} list` shows what there is", kind.plural()))
     }
 }
 
 impl From<crate::manifest::ManifestError> for Problem {
     fn from(error: crate::manifest::ManifestError) -> Problem {
         let all_deferred = error.flaws.iter().all(|flaw| flaw.deferred);
-        let code = if all_deferred {
-            Code::NotSupportedYet
-        } else {
-            Code::ManifestInvalid
-        };
+        let code = if all_deferred { Code::NotSupportedYet } else { Code::ManifestInvalid };
         let mut problem = Problem::new(code, error.to_string());
         for flaw in &error.flaws {
-            let at = format!(
-                "line {}, column {}: {}",
-                flaw.line, flaw.column, flaw.message
-            );
+            let at = format!("line {}, column {}: {}", flaw.line, flaw.column, flaw.message);
             problem = problem.field(flaw.field.clone(), at);
         }
         problem

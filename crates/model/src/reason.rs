@@ -67,9 +67,6 @@ impl fmt::Display for Reason {
 impl Reason {
     /// The reason a code names.
     pub fn from_code(code: &str) -> Option<Reason> {
-        Reason::ALL
-            .iter()
-            .copied()
-            .find(|reason| reason.code() == code)
+        Reason::ALL.iter().copied().find(|reason| reason.code() == code)
     }
 }

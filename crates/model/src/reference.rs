@@ -26,11 +26,7 @@ pub struct Scope {
 pub fn resolve(state: &State, kind: Kind, text: &str, scope: &Scope) -> Result<AnyId, Problem> {
     if let Ok(id) = text.parse::<AnyId>() {
         let found = id.kind() == kind && exists(state, id);
-        return if found {
-            Ok(id)
-        } else {
-            Err(Problem::not_found(kind, text))
-        };
+        return if found { Ok(id) } else { Err(Problem::not_found(kind, text)) };
     }
     let missing = || Problem::not_found(kind, text);
     let found = match kind {

@@ -59,8 +59,6 @@ impl Apply for Created {
             app.status.releases = self.spec.number;
             change.touch(app);
         });
-        state
-            .releases
-            .insert(change.create(self.id, self.name.clone(), parent, self.spec.clone()));
+        state.releases.insert(change.create(self.id, self.name.clone(), parent, self.spec.clone()));
     }
 }

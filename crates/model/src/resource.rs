@@ -38,10 +38,7 @@ pub struct Table<N: Noun> {
 
 impl<N: Noun> Default for Table<N> {
     fn default() -> Self {
-        Table {
-            by_id: OrdMap::new(),
-            by_parent: OrdMap::new(),
-        }
+        Table { by_id: OrdMap::new(), by_parent: OrdMap::new() }
     }
 }
 
@@ -65,10 +62,7 @@ impl<N: Noun> Table<N> {
     /// Those under one parent, by name.
     pub fn children(&self, parent: AnyId) -> impl Iterator<Item = &Resource<N>> {
         let names = self.by_parent.get(&Some(parent));
-        names
-            .into_iter()
-            .flat_map(OrdMap::values)
-            .filter_map(|id| self.get(*id))
+        names.into_iter().flat_map(OrdMap::values).filter_map(|id| self.get(*id))
     }
 
     /// How many there are.

@@ -37,9 +37,7 @@ pub struct ResourceView {
 impl ResourceView {
     /// The condition of this kind, if the resource has one.
     pub fn condition(&self, kind: ConditionKind) -> Option<&Condition> {
-        self.conditions
-            .iter()
-            .find(|condition| condition.kind == kind)
+        self.conditions.iter().find(|condition| condition.kind == kind)
     }
 }
 
@@ -51,13 +49,7 @@ trait Described: Noun {
     /// as soon as they exist.
     fn conditions(resource: &Resource<Self>, _state: &State) -> Vec<Condition> {
         let since = resource.created_at;
-        vec![Condition::new(
-            ConditionKind::Ready,
-            true,
-            "exists",
-            "It exists.",
-            since,
-        )]
+        vec![Condition::new(ConditionKind::Ready, true, "exists", "It exists.", since)]
     }
 
     fn difference(_resource: &Resource<Self>, _state: &State) -> Option<String> {
@@ -126,9 +118,7 @@ fn name_and_parent_of<N: Described>(state: &State, id: AnyId) -> Option<(Name, O
 }
 
 fn view_of<N: Described>(state: &State, id: AnyId) -> Option<ResourceView> {
-    N::table(state)
-        .get(id.typed()?)
-        .map(|resource| render(state, resource))
+    N::table(state).get(id.typed()?).map(|resource| render(state, resource))
 }
 
 fn list_of<N: Described>(
@@ -220,28 +210,14 @@ impl Described for Env {
         let since = env.updated_at;
         let serving = env_is_ready(env, state);
         let (reason, message) = if env.status.release.is_none() {
-            (
-                "no_release",
-                "No release has been deployed successfully.".to_owned(),
-            )
+            ("no_release", "No release has been deployed successfully.".to_owned())
         } else if serving {
-            (
-                "all_ready",
-                format!("{ready} of {wanted} instances are ready."),
-            )
+            ("all_ready", format!("{ready} of {wanted} instances are ready."))
         } else {
-            (
-                "not_all_ready",
-                format!("{ready} of {wanted} instances are ready."),
-            )
+            ("not_all_ready", format!("{ready} of {wanted} instances are ready."))
         };
-        let mut conditions = vec![Condition::new(
-            ConditionKind::Ready,
-            serving,
-            reason,
-            message,
-            since,
-        )];
+        let mut conditions =
+            vec![Condition::new(ConditionKind::Ready, serving, reason, message, since)];
         if let Some(deploy) = env.spec.rolling {
             let message = format!("{} is rolling.", reference::path(state, deploy.any()));
             let kind = ConditionKind::Reconciling;
@@ -249,13 +225,7 @@ impl Described for Env {
         }
         if let Some(failed) = Env::difference(env, state).filter(|_| env.spec.rolling.is_none()) {
             let kind = ConditionKind::Degraded;
-            conditions.push(Condition::new(
-                kind,
-                true,
-                "desired_not_serving",
-                failed,
-                since,
-            ));
+            conditions.push(Condition::new(kind, true, "desired_not_serving", failed, since));
         }
         conditions
     }
@@ -266,18 +236,12 @@ impl Described for Env {
             let (ready, count) = env_counts(env, state);
             return (ready != count).then(|| format!("{ready} of {count} instances are ready"));
         }
-        let last = state
-            .deploys
-            .children(env.id.any())
-            .max_by_key(|deploy| deploy.id)?;
+        let last = state.deploys.children(env.id.any()).max_by_key(|deploy| deploy.id)?;
         Some(match last.status.phase {
             deploy::Phase::Failed => format!(
                 "{} failed: {}",
                 last.name,
-                last.status
-                    .message
-                    .as_deref()
-                    .unwrap_or("no reason was recorded")
+                last.status.message.as_deref().unwrap_or("no reason was recorded")
             ),
             _ => format!("{} is rolling", last.name),
         })
@@ -286,22 +250,12 @@ impl Described for Env {
 
 /// Ready and wanted instances of what an env serves.
 fn env_counts(env: &Resource<Env>, state: &State) -> (usize, usize) {
-    let Some(release) = env
-        .status
-        .release
-        .and_then(|release| state.releases.get(release))
-    else {
+    let Some(release) = env.status.release.and_then(|release| state.releases.get(release)) else {
         return (0, 0);
     };
     let wanted = release.spec.manifest.processes.iter();
     let wanted = wanted
-        .map(|(name, process)| {
-            env.spec
-                .scale
-                .get(name)
-                .copied()
-                .unwrap_or(process.scaling.min)
-        })
+        .map(|(name, process)| env.spec.scale.get(name).copied().unwrap_or(process.scaling.min))
         .sum::<u32>();
     let ready = state.instances.children(env.id.any());
     let ready = ready
@@ -336,25 +290,13 @@ impl Described for Deploy {
             deploy::Phase::Succeeded => (true, "succeeded".to_owned(), "It serves.".to_owned()),
             deploy::Phase::Failed => (
                 false,
-                deploy
-                    .status
-                    .reason
-                    .map_or_else(String::new, |reason| reason.to_string()),
+                deploy.status.reason.map_or_else(String::new, |reason| reason.to_string()),
                 deploy.status.message.clone().unwrap_or_default(),
             ),
-            _ => (
-                false,
-                "rolling".to_owned(),
-                "Instances are being replaced.".to_owned(),
-            ),
+            _ => (false, "rolling".to_owned(), "Instances are being replaced.".to_owned()),
         };
-        let mut conditions = vec![Condition::new(
-            ConditionKind::Ready,
-            ready,
-            reason,
-            message,
-            since,
-        )];
+        let mut conditions =
+            vec![Condition::new(ConditionKind::Ready, ready, reason, message, since)];
         if !deploy.status.phase.is_final() {
             let kind = ConditionKind::Reconciling;
             conditions.push(Condition::new(kind, true, "rolling", "It goes on.", since));
@@ -382,13 +324,7 @@ impl Described for Instance {
         );
         let message = observed.message.clone().unwrap_or_default();
         let since = instance.updated_at;
-        vec![Condition::new(
-            ConditionKind::Ready,
-            ready,
-            reason,
-            message,
-            since,
-        )]
+        vec![Condition::new(ConditionKind::Ready, ready, reason, message, since)]
     }
 
     fn difference(instance: &Resource<Instance>, _state: &State) -> Option<String> {
@@ -422,13 +358,8 @@ impl Described for Endpoint {
             None if reachable => ("reachable", endpoint.status.reachable.join(", ")),
             None => ("pending", "No edge has taken it up yet.".to_owned()),
         };
-        let mut conditions = vec![Condition::new(
-            ConditionKind::Ready,
-            reachable,
-            reason,
-            message.clone(),
-            since,
-        )];
+        let mut conditions =
+            vec![Condition::new(ConditionKind::Ready, reachable, reason, message.clone(), since)];
         if endpoint.status.problem.is_some() {
             let kind = ConditionKind::Degraded;
             conditions.push(Condition::new(kind, true, reason, message, since));
@@ -449,24 +380,14 @@ impl Described for Node {
     fn conditions(node: &Resource<Node>, _state: &State) -> Vec<Condition> {
         let since = node.updated_at;
         let connected = node.status.connected;
-        let reason = if connected {
-            "connected"
-        } else {
-            "disconnected"
-        };
+        let reason = if connected { "connected" } else { "disconnected" };
         let message = match &node.status.facts {
             Some(facts) if connected => {
                 format!("It runs instances as {}.", facts.isolation)
             }
             _ => "It does not report.".to_owned(),
         };
-        vec![Condition::new(
-            ConditionKind::Ready,
-            connected,
-            reason,
-            message,
-            since,
-        )]
+        vec![Condition::new(ConditionKind::Ready, connected, reason, message, since)]
     }
 
     fn difference(node: &Resource<Node>, _state: &State) -> Option<String> {

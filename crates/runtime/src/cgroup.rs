@@ -47,10 +47,7 @@ pub(crate) fn detect() -> Option<CgroupVersion> {
     if kind == CGROUP2_SUPER_MAGIC {
         return Some(CgroupVersion::V2);
     }
-    Path::new(ROOT)
-        .join("memory")
-        .is_dir()
-        .then_some(CgroupVersion::V1)
+    Path::new(ROOT).join("memory").is_dir().then_some(CgroupVersion::V1)
 }
 
 /// The directories of one instance's cgroup. Survives in the status file, so
@@ -90,11 +87,7 @@ impl Cgroup {
     }
 
     fn create_v1(name: &str, resources: &Resources, problems: &mut Vec<String>) -> Option<Self> {
-        let mut cgroup = Self {
-            version: CgroupVersion::V1,
-            dirs: Vec::new(),
-            memory: None,
-        };
+        let mut cgroup = Self { version: CgroupVersion::V1, dirs: Vec::new(), memory: None };
         for controller in ["memory", "pids", "cpu"] {
             let dir = Path::new(ROOT).join(controller).join(PARENT).join(name);
             if let Err(error) = fs::create_dir_all(&dir).and_then(|()| writable(&dir)) {
@@ -127,30 +120,20 @@ impl Cgroup {
             }
         }
         let memory = dir.join("memory.current").exists().then(|| dir.clone());
-        Some(Self {
-            version: CgroupVersion::V2,
-            dirs: vec![dir],
-            memory,
-        })
+        Some(Self { version: CgroupVersion::V2, dirs: vec![dir], memory })
     }
 
     /// Opens the membership files. A process that writes `0` to each of them
     /// joins, even from inside namespaces where these paths do not exist.
     pub(crate) fn open_membership(&self) -> io::Result<Vec<File>> {
-        let open = |dir: &PathBuf| {
-            OpenOptions::new()
-                .write(true)
-                .open(dir.join("cgroup.procs"))
-        };
+        let open = |dir: &PathBuf| OpenOptions::new().write(true).open(dir.join("cgroup.procs"));
         self.dirs.iter().map(open).collect()
     }
 
     /// Moves the calling process in.
     pub(crate) fn enter(&self) -> io::Result<()> {
         use std::io::Write;
-        self.open_membership()?
-            .iter_mut()
-            .try_for_each(|file| file.write_all(b"0"))
+        self.open_membership()?.iter_mut().try_for_each(|file| file.write_all(b"0"))
     }
 
     /// Bytes of memory in use, page cache included.
@@ -175,9 +158,7 @@ impl Cgroup {
         };
         let text = fs::read_to_string(dir.join(file)).unwrap_or_default();
         let count = text.lines().find_map(|line| line.strip_prefix("oom_kill "));
-        count
-            .and_then(|count| count.trim().parse().ok())
-            .unwrap_or(0)
+        count.and_then(|count| count.trim().parse().ok()).unwrap_or(0)
     }
 
     fn memory_number(&self, v1: &str, v2: &str) -> Option<u64> {
@@ -185,11 +166,7 @@ impl Cgroup {
             CgroupVersion::V1 => v1,
             CgroupVersion::V2 => v2,
         };
-        fs::read_to_string(self.memory.as_ref()?.join(file))
-            .ok()?
-            .trim()
-            .parse()
-            .ok()
+        fs::read_to_string(self.memory.as_ref()?.join(file)).ok()?.trim().parse().ok()
     }
 
     fn pids(&self) -> Vec<i32> {
@@ -197,12 +174,7 @@ impl Cgroup {
         let mut pids: Vec<i32> = self
             .dirs
             .iter()
-            .flat_map(|dir| {
-                read(dir)
-                    .lines()
-                    .filter_map(|l| l.parse().ok())
-                    .collect::<Vec<_>>()
-            })
+            .flat_map(|dir| read(dir).lines().filter_map(|l| l.parse().ok()).collect::<Vec<_>>())
             .filter(|pid| *pid > 0)
             .collect();
         pids.sort_unstable();
@@ -251,10 +223,7 @@ fn v2_parent() -> PathBuf {
         return root.join(PARENT);
     }
     let own = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
-    let own = own
-        .lines()
-        .find_map(|line| line.strip_prefix("0::/"))
-        .unwrap_or_default();
+    let own = own.lines().find_map(|line| line.strip_prefix("0::/")).unwrap_or_default();
     let beside = Path::new(own).parent().unwrap_or_else(|| Path::new(""));
     root.join(beside).join(PARENT)
 }
@@ -264,10 +233,8 @@ fn v2_parent() -> PathBuf {
 fn delegate(parent: &Path) -> io::Result<()> {
     fs::create_dir_all(parent)?;
     let levels = [parent.parent(), Some(parent)];
-    for (level, controller) in levels
-        .iter()
-        .flatten()
-        .flat_map(|level| ["+memory", "+pids", "+cpu"].map(|c| (*level, c)))
+    for (level, controller) in
+        levels.iter().flatten().flat_map(|level| ["+memory", "+pids", "+cpu"].map(|c| (*level, c)))
     {
         // Failure shows as the missing interface file when the limit is applied.
         let _ = write_existing(&level.join("cgroup.subtree_control"), controller);
@@ -284,18 +251,11 @@ struct Setting {
 
 impl Setting {
     fn required(file: &'static str, value: impl ToString) -> Self {
-        Self {
-            file,
-            value: value.to_string(),
-            optional: false,
-        }
+        Self { file, value: value.to_string(), optional: false }
     }
 
     fn optional(file: &'static str, value: impl ToString) -> Self {
-        Self {
-            optional: true,
-            ..Self::required(file, value)
-        }
+        Self { optional: true, ..Self::required(file, value) }
     }
 }
 
@@ -309,52 +269,29 @@ fn v1_settings(controller: &str, resources: &Resources) -> Vec<Setting> {
                 Setting::optional("memory.memsw.limit_in_bytes", bytes),
             ]
         }),
-        "pids" => vec![Setting::required(
-            "pids.max",
-            resources.pids.unwrap_or(DEFAULT_PIDS),
-        )],
+        "pids" => vec![Setting::required("pids.max", resources.pids.unwrap_or(DEFAULT_PIDS))],
         _ => resources.cpu.map_or_else(Vec::new, |cpu| {
-            vec![Setting::required(
-                "cpu.shares",
-                scaled(cpu, 1024.0, 2, 262_144),
-            )]
+            vec![Setting::required("cpu.shares", scaled(cpu, 1024.0, 2, 262_144))]
         }),
     }
 }
 
 fn v2_settings(resources: &Resources) -> Vec<(&'static str, Vec<Setting>)> {
-    let mut all = vec![(
-        "pids",
-        vec![Setting::required(
-            "pids.max",
-            resources.pids.unwrap_or(DEFAULT_PIDS),
-        )],
-    )];
+    let mut all =
+        vec![("pids", vec![Setting::required("pids.max", resources.pids.unwrap_or(DEFAULT_PIDS))])];
     if let Some(bytes) = resources.memory_bytes {
-        let settings = vec![
-            Setting::required("memory.max", bytes),
-            Setting::optional("memory.swap.max", 0),
-        ];
+        let settings =
+            vec![Setting::required("memory.max", bytes), Setting::optional("memory.swap.max", 0)];
         all.push(("memory", settings));
     }
     if let Some(cpu) = resources.cpu {
-        all.push((
-            "cpu",
-            vec![Setting::required(
-                "cpu.weight",
-                scaled(cpu, 100.0, 1, 10_000),
-            )],
-        ));
+        all.push(("cpu", vec![Setting::required("cpu.weight", scaled(cpu, 100.0, 1, 10_000))]));
     }
     all
 }
 
 /// `cpu × factor`, rounded and kept in the range the kernel accepts.
-#[allow(
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    clippy::cast_precision_loss
-)]
+#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss)]
 fn scaled(cpu: f64, factor: f64, low: u64, high: u64) -> u64 {
     // Clamped first, so the cast can neither wrap nor lose a sign.
     (cpu * factor).round().clamp(low as f64, high as f64) as u64
@@ -376,17 +313,11 @@ fn apply(dir: &Path, settings: &[Setting]) -> Result<(), String> {
 /// would look like success.
 fn write_existing(path: &Path, value: &str) -> io::Result<()> {
     use std::io::Write;
-    OpenOptions::new()
-        .write(true)
-        .open(path)?
-        .write_all(value.as_bytes())
+    OpenOptions::new().write(true).open(path)?.write_all(value.as_bytes())
 }
 
 fn writable(dir: &Path) -> io::Result<()> {
-    OpenOptions::new()
-        .write(true)
-        .open(dir.join("cgroup.procs"))
-        .map(drop)
+    OpenOptions::new().write(true).open(dir.join("cgroup.procs")).map(drop)
 }
 
 fn explain(path: &Path, error: &io::Error) -> String {

@@ -51,10 +51,7 @@ pub fn cleanup(dir: &Path) -> io::Result<()> {
     if !status.state.is_final() {
         status.state = State::Failed;
         status.finished_at_ms = Some(sys::now_ms());
-        status.failure = Some(Failure::new(
-            Reason::ShimLost,
-            "the shim ended without a report",
-        ));
+        status.failure = Some(Failure::new(Reason::ShimLost, "the shim ended without a report"));
     }
     status.cgroup = None;
     status.store(dir)?;
@@ -84,11 +81,7 @@ pub(crate) fn kill_workload(status: &Status) {
         return;
     }
     end(workload);
-    for pid in sys::all_pids()
-        .into_iter()
-        .filter(in_session)
-        .filter(started_after)
-    {
+    for pid in sys::all_pids().into_iter().filter(in_session).filter(started_after) {
         // Gone already is what we want.
         let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
     }
@@ -104,11 +97,8 @@ pub(crate) fn kill_children_except(kept: &[Pid]) {
         let spared = |pid: &i32| kept.contains(&Pid::from_raw(*pid));
         let alive = |pid: &i32| sys::process_start_ticks(*pid).is_some();
         let pids = sys::all_pids().into_iter();
-        let children: Vec<i32> = pids
-            .filter(ours)
-            .filter(alive)
-            .filter(|pid| !spared(pid))
-            .collect();
+        let children: Vec<i32> =
+            pids.filter(ours).filter(alive).filter(|pid| !spared(pid)).collect();
         if children.is_empty() {
             return;
         }

@@ -67,10 +67,7 @@ pub enum ShimError {
 
 impl ShimError {
     pub(crate) fn io(dir: &Path, source: impl Into<io::Error>) -> Self {
-        Self::Io {
-            dir: dir.to_owned(),
-            source: source.into(),
-        }
+        Self::Io { dir: dir.to_owned(), source: source.into() }
     }
 
     /// The refusal's reason, if it was one.
@@ -102,19 +99,14 @@ impl Shim {
         spec: &InstanceSpec,
     ) -> Result<Self, StartError> {
         spec.check().map_err(StartError::Failed)?;
-        let failed = |source: io::Error| StartError::Io {
-            dir: dir.to_owned(),
-            source,
-        };
+        let failed = |source: io::Error| StartError::Io { dir: dir.to_owned(), source };
         let status = tokio::time::timeout(SPAWN_TIMEOUT, run_shim(helix_exe, dir, spec))
             .await
             .map_err(|_| failed(io::ErrorKind::TimedOut.into()))?
             .map_err(failed)?;
         match status.failure {
             Some(failure) => Err(StartError::Failed(failure)),
-            None => Ok(Self {
-                dir: dir.to_owned(),
-            }),
+            None => Ok(Self { dir: dir.to_owned() }),
         }
     }
 
@@ -124,9 +116,7 @@ impl Shim {
     pub async fn adopt(dir: &Path) -> Result<Option<Self>, ShimError> {
         let status = Status::load(dir).map_err(|error| ShimError::io(dir, error))?;
         let alive = status.is_some_and(|s| !s.state.is_final() && s.shim.is_alive());
-        let shim = Self {
-            dir: dir.to_owned(),
-        };
+        let shim = Self { dir: dir.to_owned() };
         if !alive {
             return Ok(None);
         }
@@ -165,10 +155,7 @@ impl Shim {
             Ok(connection) => connection,
             Err(error) => {
                 // It may have ended just now, which is what a watcher wants to know.
-                let last = Status::load(&self.dir)
-                    .ok()
-                    .flatten()
-                    .filter(|s| s.state.is_final());
+                let last = Status::load(&self.dir).ok().flatten().filter(|s| s.state.is_final());
                 let last = last.ok_or(error)?;
                 // The channel is new, so there is room.
                 let _ = sender.try_send(last);
@@ -224,10 +211,7 @@ impl Shim {
     /// process. `None` when nothing can be measured.
     pub async fn memory_bytes(&self) -> Result<Option<u64>, ShimError> {
         let status = self.status().await?;
-        let counted = status
-            .cgroup
-            .as_ref()
-            .and_then(crate::cgroup::Cgroup::memory_bytes);
+        let counted = status.cgroup.as_ref().and_then(crate::cgroup::Cgroup::memory_bytes);
         Ok(counted.or_else(|| resident_bytes(status.workload.filter(ProcessRef::is_alive)?.pid)))
     }
 
@@ -235,10 +219,7 @@ impl Shim {
     async fn ask(&self, request: &Request) -> Result<Frame, ShimError> {
         let answer = async {
             let mut connection = self.connect(request).await?;
-            connection
-                .receive()
-                .await
-                .map_err(|error| ShimError::io(&self.dir, error))
+            connection.receive().await.map_err(|error| ShimError::io(&self.dir, error))
         };
         let answer = tokio::time::timeout(ANSWER_TIMEOUT, answer)
             .await
@@ -254,17 +235,11 @@ impl Shim {
         let open = async {
             let folder = std::fs::File::open(&self.dir)?;
             let stream = UnixStream::connect(sys::short_path(&folder, SOCKET)).await?;
-            let mut connection = Connection {
-                stream,
-                decoder: Decoder::default(),
-            };
-            connection
-                .send(&Frame::json(FrameKind::Request, request))
-                .await?;
+            let mut connection = Connection { stream, decoder: Decoder::default() };
+            connection.send(&Frame::json(FrameKind::Request, request)).await?;
             Ok(connection)
         };
-        open.await
-            .map_err(|error: io::Error| ShimError::io(&self.dir, error))
+        open.await.map_err(|error: io::Error| ShimError::io(&self.dir, error))
     }
 
     fn parse<T: serde::de::DeserializeOwned>(&self, json: &[u8]) -> Result<T, ShimError> {
@@ -294,9 +269,7 @@ async fn run_shim(helix_exe: &Path, dir: &Path, spec: &InstanceSpec) -> io::Resu
     let mut line = Vec::new();
     if let Some(stdout) = child.stdout.take() {
         // Ends early, without a line, only if the shim could not even begin.
-        tokio::io::BufReader::new(stdout)
-            .read_until(b'\n', &mut line)
-            .await?;
+        tokio::io::BufReader::new(stdout).read_until(b'\n', &mut line).await?;
     }
     child.wait().await?;
     if line.is_empty() {
@@ -309,9 +282,7 @@ async fn run_shim(helix_exe: &Path, dir: &Path, spec: &InstanceSpec) -> io::Resu
 
 fn resident_bytes(pid: i32) -> Option<u64> {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    let line = status
-        .lines()
-        .find_map(|line| line.strip_prefix("VmRSS:"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
     let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
     Some(kib << 10)
 }

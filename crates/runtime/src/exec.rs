@@ -49,17 +49,11 @@ pub struct ExecOutput {
 impl ExecSession {
     pub(crate) async fn begin(dir: &Path, connection: Connection) -> Result<Self, ShimError> {
         let (read, write) = connection.stream.into_split();
-        let mut output = ExecOutput {
-            dir: dir.to_owned(),
-            stream: read,
-            decoder: connection.decoder,
-        };
+        let mut output =
+            ExecOutput { dir: dir.to_owned(), stream: read, decoder: connection.decoder };
         let frame = output.next_frame().await?;
         match frame.kind {
-            FrameKind::Started => Ok(Self {
-                input: ExecInput { stream: write },
-                output,
-            }),
+            FrameKind::Started => Ok(Self { input: ExecInput { stream: write }, output }),
             FrameKind::Failed => Err(ShimError::Refused(output.parse(&frame.payload)?)),
             _ => Err(output.broken("the shim spoke out of turn")),
         }
@@ -82,8 +76,7 @@ impl ExecInput {
 
     /// Tells the terminal its new size.
     pub async fn resize(&mut self, cols: u16, rows: u16) -> io::Result<()> {
-        self.send(&Frame::json(FrameKind::Resize, &WindowSize { cols, rows }))
-            .await
+        self.send(&Frame::json(FrameKind::Resize, &WindowSize { cols, rows })).await
     }
 
     /// Sends a signal to the command.
@@ -124,9 +117,6 @@ impl ExecOutput {
     }
 
     fn broken(&self, what: &str) -> ShimError {
-        ShimError::io(
-            &self.dir,
-            io::Error::new(io::ErrorKind::InvalidData, what.to_owned()),
-        )
+        ShimError::io(&self.dir, io::Error::new(io::ErrorKind::InvalidData, what.to_owned()))
     }
 }

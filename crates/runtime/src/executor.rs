@@ -72,9 +72,7 @@ impl Workload {
     fn become_workload(&self, spec: &Spec) -> Result<std::convert::Infallible, String> {
         let path = find(spec)?;
         for file in self.cgroup.iter() {
-            (&*file)
-                .write_all(b"0")
-                .map_err(|error| format!("join the cgroup: {error}"))?;
+            (&*file).write_all(b"0").map_err(|error| format!("join the cgroup: {error}"))?;
         }
         if let Some(socket) = &self.terminal {
             take_terminal(socket).map_err(|error| format!("open a terminal: {error}"))?;
@@ -108,29 +106,16 @@ fn take_terminal(socket: &OwnedFd) -> nix::Result<()> {
     let fds = [controller.as_fd().as_raw_fd()];
     let rights = [ControlMessage::ScmRights(&fds)];
     let payload = [IoSlice::new(b"t")];
-    sendmsg::<()>(
-        socket.as_raw_fd(),
-        &payload,
-        &rights,
-        MsgFlags::empty(),
-        None,
-    )?;
+    sendmsg::<()>(socket.as_raw_fd(), &payload, &rights, MsgFlags::empty(), None)?;
     Ok(())
 }
 
 /// Finds the executable by the workload's own `PATH`, as a shell would.
 fn find(spec: &Spec) -> Result<PathBuf, String> {
     let process = spec.process().as_ref().ok_or("the spec names no process")?;
-    let name = process
-        .args()
-        .as_ref()
-        .and_then(|args| args.first())
-        .ok_or("argv is empty")?;
+    let name = process.args().as_ref().and_then(|args| args.first()).ok_or("argv is empty")?;
     let env = process.env().as_deref().unwrap_or_default();
-    let search = env
-        .iter()
-        .find_map(|pair| pair.strip_prefix("PATH="))
-        .unwrap_or_default();
+    let search = env.iter().find_map(|pair| pair.strip_prefix("PATH=")).unwrap_or_default();
     let candidates = candidates(name, search);
     let mut denied = None;
     for candidate in candidates {
@@ -154,19 +139,11 @@ pub(crate) fn candidates(name: &str, search: &str) -> Vec<PathBuf> {
     if name.contains('/') {
         return vec![PathBuf::from(name)];
     }
-    search
-        .split(':')
-        .filter(|d| d.starts_with('/'))
-        .map(|dir| Path::new(dir).join(name))
-        .collect()
+    search.split(':').filter(|d| d.starts_with('/')).map(|dir| Path::new(dir).join(name)).collect()
 }
 
 pub(crate) fn c_strings(strings: Option<&[String]>) -> Result<Vec<CString>, String> {
-    strings
-        .unwrap_or_default()
-        .iter()
-        .map(|string| c_string(string))
-        .collect()
+    strings.unwrap_or_default().iter().map(|string| c_string(string)).collect()
 }
 
 pub(crate) fn c_string(string: &str) -> Result<CString, String> {

@@ -76,10 +76,7 @@ pub struct Failure {
 impl Failure {
     /// A failure with its detail already worded.
     pub fn new(reason: Reason, detail: impl Into<String>) -> Self {
-        Self {
-            reason,
-            detail: detail.into(),
-        }
+        Self { reason, detail: detail.into() }
     }
 
     /// A failed operation on a path: `verb path: error`.

@@ -48,10 +48,7 @@ impl Netlink {
         let mut socket = Socket::new(NETLINK_ROUTE)?;
         socket.bind_auto()?;
         socket.connect(&SocketAddr::new(0, 0))?;
-        Ok(Self {
-            socket,
-            sequence: 0,
-        })
+        Ok(Self { socket, sequence: 0 })
     }
 
     /// Creates a veth pair: `host` here, `peer` in the network namespace of
@@ -114,9 +111,7 @@ impl Netlink {
         match address {
             IpAddr::V6(v6) => {
                 message.header.flags = AddressHeaderFlags::Nodad;
-                message
-                    .attributes
-                    .push(AddressAttribute::Flags(AddressFlags::Nodad));
+                message.attributes.push(AddressAttribute::Flags(AddressFlags::Nodad));
                 if v6.is_unicast_link_local() {
                     message.header.scope = AddressScope::Link;
                 }
@@ -130,11 +125,7 @@ impl Netlink {
     /// route.
     pub(crate) fn add_route(&mut self, index: u32, v6: bool, route: &Route) -> io::Result<()> {
         let mut message = RouteMessage::default();
-        message.header.address_family = if v6 {
-            AddressFamily::Inet6
-        } else {
-            AddressFamily::Inet
-        };
+        message.header.address_family = if v6 { AddressFamily::Inet6 } else { AddressFamily::Inet };
         message.header.table = RouteHeader::RT_TABLE_MAIN;
         message.header.protocol = RouteProtocol::Static;
         message.header.kind = RouteType::Unicast;
@@ -144,20 +135,14 @@ impl Netlink {
         };
         if let Some((to, prefix)) = route.to {
             message.header.destination_prefix_length = prefix;
-            message
-                .attributes
-                .push(RouteAttribute::Destination(route_address(to)));
+            message.attributes.push(RouteAttribute::Destination(route_address(to)));
         }
         if let Some(via) = route.via {
             message.header.flags = RouteFlags::Onlink;
-            message
-                .attributes
-                .push(RouteAttribute::Gateway(route_address(via)));
+            message.attributes.push(RouteAttribute::Gateway(route_address(via)));
         }
         if let Some(source) = route.source {
-            message
-                .attributes
-                .push(RouteAttribute::PrefSource(route_address(source)));
+            message.attributes.push(RouteAttribute::PrefSource(route_address(source)));
         }
         message.attributes.push(RouteAttribute::Oif(index));
         self.request(RouteNetlinkMessage::NewRoute(message), CREATE)

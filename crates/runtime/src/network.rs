@@ -39,30 +39,19 @@ pub(crate) fn connect_host_end(veth: &VethSpec, peer: Pid) -> Result<(), Failure
     delete_host_end(&veth.host_ifname).map_err(failed("remove a left-over link"))?;
     let mut netlink = Netlink::open().map_err(failed("open netlink on the host"))?;
     netlink
-        .add_veth(
-            &veth.host_ifname,
-            INSTANCE_IFNAME,
-            peer.as_raw().unsigned_abs(),
-            veth.mtu,
-        )
+        .add_veth(&veth.host_ifname, INSTANCE_IFNAME, peer.as_raw().unsigned_abs(), veth.mtu)
         .map_err(failed("create the link (needs root and the veth driver)"))?;
     let index = if_nametoindex(veth.host_ifname.as_str()).map_err(failed("find the host link"))?;
     if has_ipv6() {
         no_automatic_addresses(&veth.host_ifname)
             .map_err(failed("configure IPv6 on the host link"))?;
     }
-    netlink
-        .set_up(index)
-        .map_err(failed("set the host link up"))?;
+    netlink.set_up(index).map_err(failed("set the host link up"))?;
     if has_ipv6() {
         netlink
             .add_address(index, HOST_LINK_LOCAL.into(), 64)
             .map_err(failed("add fe80::1 to the host link"))?;
-        let route = Route {
-            to: Some((veth.ipv6.into(), 128)),
-            via: None,
-            source: None,
-        };
+        let route = Route { to: Some((veth.ipv6.into(), 128)), via: None, source: None };
         netlink
             .add_route(index, true, &route)
             .map_err(failed("route the instance's IPv6 address"))?;
@@ -72,11 +61,7 @@ pub(crate) fn connect_host_end(veth: &VethSpec, peer: Pid) -> Result<(), Failure
         netlink
             .add_address(index, gateway, 32)
             .map_err(failed("add the IPv4 gateway to the host link"))?;
-        let route = Route {
-            to: Some((ipv4.into(), 32)),
-            via: None,
-            source: Some(gateway),
-        };
+        let route = Route { to: Some((ipv4.into(), 32)), via: None, source: Some(gateway) };
         netlink
             .add_route(index, false, &route)
             .map_err(failed("route the instance's IPv4 address"))?;
@@ -92,9 +77,7 @@ pub(crate) fn connect_instance_end(veth: &VethSpec) -> Result<(), Failure> {
     if has_ipv6() {
         no_automatic_addresses(INSTANCE_IFNAME).map_err(failed("configure IPv6 on the link"))?;
     }
-    netlink
-        .set_up(index)
-        .map_err(failed("set the instance's link up"))?;
+    netlink.set_up(index).map_err(failed("set the instance's link up"))?;
     if has_ipv6() {
         netlink
             .add_address(index, INSTANCE_LINK_LOCAL.into(), 64)
@@ -103,28 +86,16 @@ pub(crate) fn connect_instance_end(veth: &VethSpec) -> Result<(), Failure> {
             .add_address(index, veth.ipv6.into(), 128)
             .map_err(failed("add the instance's IPv6 address"))?;
         let via = Some(HOST_LINK_LOCAL.into());
-        let route = Route {
-            to: None,
-            via,
-            source: Some(veth.ipv6.into()),
-        };
-        netlink
-            .add_route(index, true, &route)
-            .map_err(failed("add the IPv6 default route"))?;
+        let route = Route { to: None, via, source: Some(veth.ipv6.into()) };
+        netlink.add_route(index, true, &route).map_err(failed("add the IPv6 default route"))?;
     }
     if let Some(ipv4) = veth.ipv4 {
         netlink
             .add_address(index, ipv4.into(), 32)
             .map_err(failed("add the instance's IPv4 address"))?;
         let gateway = Some(IpAddr::V4(veth.gateway_ipv4));
-        let route = Route {
-            to: None,
-            via: gateway,
-            source: Some(ipv4.into()),
-        };
-        netlink
-            .add_route(index, false, &route)
-            .map_err(failed("add the IPv4 default route"))?;
+        let route = Route { to: None, via: gateway, source: Some(ipv4.into()) };
+        netlink.add_route(index, false, &route).map_err(failed("add the IPv4 default route"))?;
     }
     Ok(())
 }
@@ -164,9 +135,7 @@ fn has_ipv6() -> bool {
 
 fn set_loopback_up(netlink: &mut Netlink) -> Result<(), Failure> {
     let index = if_nametoindex("lo").map_err(failed("find the loopback device"))?;
-    netlink
-        .set_up(index)
-        .map_err(failed("set the loopback device up"))
+    netlink.set_up(index).map_err(failed("set the loopback device up"))
 }
 
 /// Stops the kernel from inventing addresses: they would be tentative for a
@@ -182,9 +151,7 @@ fn no_automatic_addresses(ifname: &str) -> io::Result<()> {
 fn check(veth: &VethSpec) -> Result<(), Failure> {
     let name = &veth.host_ifname;
     let name_ok = (1..=IFNAME_BYTES_MAX).contains(&name.len())
-        && name
-            .bytes()
-            .all(|b| b.is_ascii_alphanumeric() || b"-_".contains(&b));
+        && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_".contains(&b));
     if !name_ok {
         return Err(Failure::new(
             Reason::SpecInvalid,

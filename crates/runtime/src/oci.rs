@@ -55,13 +55,8 @@ const MASKED_PATHS: [&str; 11] = [
 ];
 
 /// Kernel switches an instance may read but not turn.
-const READONLY_PATHS: [&str; 5] = [
-    "/proc/bus",
-    "/proc/fs",
-    "/proc/irq",
-    "/proc/sys",
-    "/proc/sysrq-trigger",
-];
+const READONLY_PATHS: [&str; 5] =
+    ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
 
 /// The complete runtime configuration of an instance.
 pub(crate) fn runtime_spec(
@@ -103,12 +98,7 @@ pub(crate) fn runtime_spec(
         .build()?;
     SpecBuilder::default()
         .version("1.0.2")
-        .root(
-            RootBuilder::default()
-                .path(&layout.merged)
-                .readonly(false)
-                .build()?,
-        )
+        .root(RootBuilder::default().path(&layout.merged).readonly(false).build()?)
         .hostname(&spec.hostname)
         .mounts(mounts(spec, layout)?)
         .process(process)
@@ -129,27 +119,20 @@ pub(crate) fn oci_user(user: &User) -> Result<oci_spec::runtime::User, OciSpecEr
 /// The workload's environment as `NAME=value` strings.
 pub(crate) fn environment(spec: &InstanceSpec, user: &User) -> Vec<String> {
     let mut env = spec.env.clone();
-    env.entry("PATH".into())
-        .or_insert_with(|| DEFAULT_PATH.into());
+    env.entry("PATH".into()).or_insert_with(|| DEFAULT_PATH.into());
     // Set here, or libcontainer would look it up through the C library's name
     // services, which can load code from the image.
     let home = env.entry("HOME".into()).or_default();
     if home.is_empty() {
         home.clone_from(&user.home);
     }
-    env.into_iter()
-        .map(|(name, value)| format!("{name}={value}"))
-        .collect()
+    env.into_iter().map(|(name, value)| format!("{name}={value}")).collect()
 }
 
 /// What the user may hold: the default set for root, for others only the ceiling.
 pub(crate) fn capabilities(user: &User) -> Result<LinuxCapabilities, OciSpecError> {
     let ceiling = HashSet::from(CAPABILITIES);
-    let held = if user.uid == 0 {
-        ceiling.clone()
-    } else {
-        HashSet::new()
-    };
+    let held = if user.uid == 0 { ceiling.clone() } else { HashSet::new() };
     LinuxCapabilitiesBuilder::default()
         .bounding(ceiling)
         .effective(held.clone())
@@ -162,31 +145,11 @@ pub(crate) fn capabilities(user: &User) -> Result<LinuxCapabilities, OciSpecErro
 fn mounts(spec: &InstanceSpec, layout: &Layout) -> Result<Vec<Mount>, OciSpecError> {
     let mut mounts = vec![
         mount("/proc", "proc", "proc", &["nosuid", "noexec", "nodev"])?,
-        mount(
-            "/dev",
-            "tmpfs",
-            "tmpfs",
-            &["nosuid", "strictatime", "mode=755", "size=65536k"],
-        )?,
+        mount("/dev", "tmpfs", "tmpfs", &["nosuid", "strictatime", "mode=755", "size=65536k"])?,
         mount("/dev/pts", "devpts", "devpts", devpts_options(spec))?,
-        mount(
-            "/dev/shm",
-            "tmpfs",
-            "shm",
-            &["nosuid", "noexec", "nodev", "mode=1777"],
-        )?,
-        mount(
-            "/dev/mqueue",
-            "mqueue",
-            "mqueue",
-            &["nosuid", "noexec", "nodev"],
-        )?,
-        mount(
-            "/sys",
-            "sysfs",
-            "sysfs",
-            &["nosuid", "noexec", "nodev", "ro"],
-        )?,
+        mount("/dev/shm", "tmpfs", "shm", &["nosuid", "noexec", "nodev", "mode=1777"])?,
+        mount("/dev/mqueue", "mqueue", "mqueue", &["nosuid", "noexec", "nodev"])?,
+        mount("/sys", "sysfs", "sysfs", &["nosuid", "noexec", "nodev", "ro"])?,
         mount("/run", "tmpfs", "tmpfs", &["nosuid", "nodev", "mode=755"])?,
         mount("/tmp", "tmpfs", "tmpfs", &["nosuid", "nodev", "mode=1777"])?,
     ];
@@ -199,11 +162,7 @@ fn mounts(spec: &InstanceSpec, layout: &Layout) -> Result<Vec<Mount>, OciSpecErr
             .destination(format!("/etc/{name}"))
             .typ("bind")
             .source(layout.etc.join(name))
-            .options(
-                ["bind", "ro", "nosuid", "nodev", "noexec"]
-                    .map(str::to_owned)
-                    .to_vec(),
-            )
+            .options(["bind", "ro", "nosuid", "nodev", "noexec"].map(str::to_owned).to_vec())
             .build()?;
         mounts.push(bind);
     }
@@ -213,21 +172,10 @@ fn mounts(spec: &InstanceSpec, layout: &Layout) -> Result<Vec<Mount>, OciSpecErr
 /// Group 5 owns terminals by custom, but exists only where all ids are mapped.
 fn devpts_options(spec: &InstanceSpec) -> &'static [&'static str] {
     match spec.isolation {
-        Isolation::Container => &[
-            "nosuid",
-            "noexec",
-            "newinstance",
-            "ptmxmode=0666",
-            "mode=0620",
-            "gid=5",
-        ],
-        _ => &[
-            "nosuid",
-            "noexec",
-            "newinstance",
-            "ptmxmode=0666",
-            "mode=0620",
-        ],
+        Isolation::Container => {
+            &["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"]
+        }
+        _ => &["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620"],
     }
 }
 
@@ -236,11 +184,6 @@ fn mount(at: &str, kind: &str, source: &str, options: &[&str]) -> Result<Mount, 
         .destination(at)
         .typ(kind)
         .source(source)
-        .options(
-            options
-                .iter()
-                .map(|option| (*option).to_owned())
-                .collect::<Vec<_>>(),
-        )
+        .options(options.iter().map(|option| (*option).to_owned()).collect::<Vec<_>>())
         .build()
 }

@@ -66,10 +66,7 @@ pub async fn probe(helix_exe: &Path) -> io::Result<Capabilities> {
         .output()
         .await?;
     if !output.status.success() {
-        return Err(io::Error::other(format!(
-            "the isolation probe ended with {}",
-            output.status
-        )));
+        return Err(io::Error::other(format!("the isolation probe ended with {}", output.status)));
     }
     Ok(serde_json::from_slice(&output.stdout)?)
 }
@@ -99,10 +96,7 @@ fn probe_here() -> Capabilities {
 }
 
 fn try_cgroup() -> (Option<Cgroup>, Limits) {
-    let resources = Resources {
-        memory_bytes: Some(64 << 20),
-        ..Resources::default()
-    };
+    let resources = Resources { memory_bytes: Some(64 << 20), ..Resources::default() };
     Cgroup::create(&format!("probe-{}", std::process::id()), &resources)
 }
 
@@ -127,10 +121,7 @@ fn container(limits: &Limits) -> Level {
     match try_in_child(|| try_jail(false).and_then(|()| try_link())) {
         Ok(()) => level(
             true,
-            format!(
-                "namespaces, overlay root, own address; {}",
-                limits_note(limits)
-            ),
+            format!("namespaces, overlay root, own address; {}", limits_note(limits)),
             None,
         ),
         Err(problem) => {
@@ -150,12 +141,7 @@ fn rootless(limits: &Limits) -> Level {
         }
         Err(problem) => (false, problem, user_namespace_advice()),
     };
-    Level {
-        isolation: Isolation::ContainerRootless,
-        available,
-        reason,
-        advice,
-    }
+    Level { isolation: Isolation::ContainerRootless, available, reason, advice }
 }
 
 fn process() -> Level {
@@ -170,16 +156,8 @@ fn process() -> Level {
 /// The switches known to turn user namespaces off.
 fn user_namespace_advice() -> Option<String> {
     let switches = [
-        (
-            "/proc/sys/kernel/unprivileged_userns_clone",
-            "0",
-            "kernel.unprivileged_userns_clone=1",
-        ),
-        (
-            "/proc/sys/user/max_user_namespaces",
-            "0",
-            "user.max_user_namespaces=15000",
-        ),
+        ("/proc/sys/kernel/unprivileged_userns_clone", "0", "kernel.unprivileged_userns_clone=1"),
+        ("/proc/sys/user/max_user_namespaces", "0", "user.max_user_namespaces=15000"),
         (
             "/proc/sys/kernel/apparmor_restrict_unprivileged_userns",
             "1",
@@ -194,12 +172,7 @@ fn user_namespace_advice() -> Option<String> {
 
 /// Enters what a container start enters, mounts what it mounts.
 fn try_jail(rootless: bool) -> Result<(), String> {
-    let user = User {
-        uid: 0,
-        gid: 0,
-        groups: Vec::new(),
-        home: "/".into(),
-    };
+    let user = User { uid: 0, gid: 0, groups: Vec::new(), home: "/".into() };
     jail::enter_new_namespaces(rootless, &user).map_err(|failure| failure.detail)?;
     let rest = CloneFlags::CLONE_NEWPID
         | CloneFlags::CLONE_NEWIPC

@@ -116,10 +116,7 @@ pub struct Frame {
 impl Frame {
     /// A frame around raw bytes.
     pub fn new(kind: FrameKind, payload: impl Into<Vec<u8>>) -> Self {
-        Self {
-            kind,
-            payload: payload.into(),
-        }
+        Self { kind, payload: payload.into() }
     }
 
     /// A frame around a value as JSON. Values of this protocol always serialize;
@@ -222,10 +219,7 @@ mod tests {
     fn hostile_headers_are_refused_before_allocating() {
         let mut decoder = Decoder::default();
         decoder.push(&[12, 0xff, 0xff, 0xff, 0xff]);
-        assert_eq!(
-            decoder.next_frame(),
-            Err(FrameError::TooLarge(u32::MAX as usize))
-        );
+        assert_eq!(decoder.next_frame(), Err(FrameError::TooLarge(u32::MAX as usize)));
         let mut decoder = Decoder::default();
         decoder.push(&[99, 0, 0, 0, 0]);
         assert_eq!(decoder.next_frame(), Err(FrameError::UnknownKind(99)));

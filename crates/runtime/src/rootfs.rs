@@ -50,25 +50,15 @@ impl Layout {
 /// Makes the directories anew, so every start begins from the image, and writes
 /// the generated files.
 pub(crate) fn prepare(layout: &Layout, spec: &InstanceSpec) -> Result<(), Failure> {
-    remove(layout).map_err(Failure::because(
-        Reason::RootfsBuildFailed,
-        "remove the old root",
-    ))?;
+    remove(layout).map_err(Failure::because(Reason::RootfsBuildFailed, "remove the old root"))?;
     for path in layout.all() {
         fs::create_dir_all(path)
             .map_err(|error| Failure::io(Reason::RootfsBuildFailed, "create", path, &error))?;
     }
     // The workload may run as any user and has to enter its own root directory.
-    let mode = fs::metadata(&spec.rootfs)
-        .map(|meta| meta.permissions())
-        .map_err(|error| {
-            Failure::io(
-                Reason::RootfsBuildFailed,
-                "read the image at",
-                &spec.rootfs,
-                &error,
-            )
-        })?;
+    let mode = fs::metadata(&spec.rootfs).map(|meta| meta.permissions()).map_err(|error| {
+        Failure::io(Reason::RootfsBuildFailed, "read the image at", &spec.rootfs, &error)
+    })?;
     for path in [&layout.upper, &layout.merged] {
         fs::set_permissions(path, mode.clone())
             .map_err(|error| Failure::io(Reason::RootfsBuildFailed, "chmod", path, &error))?;
@@ -94,10 +84,7 @@ fn generated_files(spec: &InstanceSpec) -> Vec<(&'static str, String)> {
                 let _ = writeln!(hosts, "{address} {host}");
             }
             if !veth.dns.is_empty() {
-                let lines = veth
-                    .dns
-                    .iter()
-                    .map(|server| format!("nameserver {server}\n"));
+                let lines = veth.dns.iter().map(|server| format!("nameserver {server}\n"));
                 files.push(("resolv.conf", lines.collect()));
             }
         }
@@ -121,15 +108,10 @@ pub(crate) fn mount(
         return Ok(None);
     };
     copy_tree(rootfs, &layout.merged, !rootless).map_err(|error| {
-        let detail = format!(
-            "copy {} (overlay refused: {errno}): {error}",
-            rootfs.display()
-        );
+        let detail = format!("copy {} (overlay refused: {errno}): {error}", rootfs.display());
         Failure::new(Reason::RootfsBuildFailed, detail)
     })?;
-    Ok(Some(format!(
-        "the root is a full copy of the image: overlay refused ({errno})"
-    )))
+    Ok(Some(format!("the root is a full copy of the image: overlay refused ({errno})")))
 }
 
 fn mount_overlay(layout: &Layout, rootfs: &Path, rootless: bool) -> nix::Result<()> {
@@ -247,13 +229,7 @@ mod tests {
         fs::set_permissions(from.join("bin/app"), fs::Permissions::from_mode(0o751)).unwrap();
         symlink("bin/app", from.join("link")).unwrap();
         copy_tree(&from, &to, false).unwrap();
-        assert_eq!(
-            fs::metadata(to.join("bin/app")).unwrap().mode() & 0o777,
-            0o751
-        );
-        assert_eq!(
-            fs::read_link(to.join("link")).unwrap(),
-            Path::new("bin/app")
-        );
+        assert_eq!(fs::metadata(to.join("bin/app")).unwrap().mode() & 0o777, 0o751);
+        assert_eq!(fs::read_link(to.join("link")).unwrap(), Path::new("bin/app"));
     }
 }

@@ -98,10 +98,7 @@ fn namespace_rules() -> Result<Vec<(i64, Vec<SeccompRule>)>, String> {
         let rule = SeccompRule::new(vec![condition.map_err(|e| e.to_string())?]);
         rules.push(rule.map_err(|e| e.to_string())?);
     }
-    Ok(vec![
-        (libc::SYS_clone, rules.clone()),
-        (libc::SYS_unshare, rules),
-    ])
+    Ok(vec![(libc::SYS_clone, rules.clone()), (libc::SYS_unshare, rules)])
 }
 
 fn install(rules: BTreeMap<i64, Vec<SeccompRule>>, errno: libc::c_int) -> Result<(), String> {

@@ -103,10 +103,7 @@ impl InstanceSpec {
         let bytes = std::fs::read(&path)
             .map_err(|error| Failure::io(Reason::SpecInvalid, "read", &path, &error))?;
         let spec: Self = serde_json::from_slice(&bytes).map_err(|error| {
-            Failure::new(
-                Reason::SpecInvalid,
-                format!("parse {}: {error}", path.display()),
-            )
+            Failure::new(Reason::SpecInvalid, format!("parse {}: {error}", path.display()))
         })?;
         spec.check()?;
         Ok(spec)
@@ -116,10 +113,7 @@ impl InstanceSpec {
     pub fn check(&self) -> Result<(), Failure> {
         let invalid = |detail: String| Err(Failure::new(Reason::SpecInvalid, detail));
         let id_ok = (1..=64).contains(&self.instance_id.len())
-            && self
-                .instance_id
-                .bytes()
-                .all(|b| b.is_ascii_alphanumeric() || b"-_".contains(&b));
+            && self.instance_id.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_".contains(&b));
         if !id_ok {
             return invalid(format!(
                 "instance id {:?} is not [A-Za-z0-9_-]{{1,64}}",
@@ -132,22 +126,11 @@ impl InstanceSpec {
         if !self.workdir.is_empty() && !self.workdir.starts_with('/') {
             return invalid(format!("workdir {:?} is not absolute", self.workdir));
         }
-        let strings = self
-            .argv
-            .iter()
-            .chain(self.env.keys())
-            .chain(self.env.values());
-        if strings
-            .chain([&self.workdir, &self.hostname])
-            .any(|s| s.contains('\0'))
-        {
+        let strings = self.argv.iter().chain(self.env.keys()).chain(self.env.values());
+        if strings.chain([&self.workdir, &self.hostname]).any(|s| s.contains('\0')) {
             return invalid("argv, env, workdir and hostname must not contain NUL".into());
         }
-        if self
-            .env
-            .keys()
-            .any(|key| key.is_empty() || key.contains('='))
-        {
+        if self.env.keys().any(|key| key.is_empty() || key.contains('=')) {
             return invalid("an environment name is empty or contains '='".into());
         }
         Ok(())
@@ -156,11 +139,7 @@ impl InstanceSpec {
     /// The working directory, `/` when none was given.
     #[must_use]
     pub fn workdir_or_root(&self) -> &str {
-        if self.workdir.is_empty() {
-            "/"
-        } else {
-            &self.workdir
-        }
+        if self.workdir.is_empty() { "/" } else { &self.workdir }
     }
 }
 
@@ -247,10 +226,7 @@ pub struct LogLimits {
 
 impl Default for LogLimits {
     fn default() -> Self {
-        Self {
-            segment_bytes: 8 << 20,
-            segments: 4,
-        }
+        Self { segment_bytes: 8 << 20, segments: 4 }
     }
 }
 

@@ -55,9 +55,7 @@ pub(crate) fn open_pidfd(pid: Pid) -> nix::Result<OwnedFd> {
     // descriptor or -1.
     let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid.as_raw(), 0) };
     let fd = nix::errno::Errno::result(fd)?;
-    Ok(own_received_fd(
-        i32::try_from(fd).map_err(|_| nix::errno::Errno::EBADF)?,
-    ))
+    Ok(own_received_fd(i32::try_from(fd).map_err(|_| nix::errno::Errno::EBADF)?))
 }
 
 /// Takes ownership of a descriptor the kernel has just handed out.
@@ -85,20 +83,10 @@ pub(crate) fn set_controlling_terminal(terminal: BorrowedFd<'_>) -> io::Result<(
 
 /// Tells a terminal its size in characters.
 pub(crate) fn set_window_size(terminal: impl AsFd, cols: u16, rows: u16) -> io::Result<()> {
-    let size = libc::winsize {
-        ws_row: rows,
-        ws_col: cols,
-        ws_xpixel: 0,
-        ws_ypixel: 0,
-    };
+    let size = libc::winsize { ws_row: rows, ws_col: cols, ws_xpixel: 0, ws_ypixel: 0 };
     // SAFETY: TIOCSWINSZ reads one `winsize`, which lives across the call.
-    let result = unsafe {
-        libc::ioctl(
-            terminal.as_fd().as_raw_fd(),
-            libc::TIOCSWINSZ,
-            &raw const size,
-        )
-    };
+    let result =
+        unsafe { libc::ioctl(terminal.as_fd().as_raw_fd(), libc::TIOCSWINSZ, &raw const size) };
     nix::errno::Errno::result(result)?;
     Ok(())
 }
@@ -162,18 +150,13 @@ pub(crate) fn all_pids() -> Vec<i32> {
     let Ok(entries) = std::fs::read_dir("/proc") else {
         return Vec::new();
     };
-    entries
-        .flatten()
-        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
-        .collect()
+    entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
 }
 
 /// Unix time in milliseconds.
 pub(crate) fn now_ms() -> u64 {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-    since.map_or(0, |duration| {
-        u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
-    })
+    since.map_or(0, |duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX))
 }
 
 /// A name for `file` inside `dir` short enough for a socket address, which the
@@ -192,18 +175,11 @@ mod tests {
         assert!(process_start_ticks(me).is_some());
         assert!(process_session(me).is_some());
         let mut command = std::process::Command::new("/proc/self/exe");
-        let mut child = command
-            .arg("--list")
-            .stdout(std::process::Stdio::null())
-            .spawn()
-            .unwrap();
+        let mut child = command.arg("--list").stdout(std::process::Stdio::null()).spawn().unwrap();
         let pid = i32::try_from(child.id()).unwrap();
         let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
         while process_start_ticks(pid).is_some() {
-            assert!(
-                std::time::Instant::now() < deadline,
-                "child never became a zombie"
-            );
+            assert!(std::time::Instant::now() < deadline, "child never became a zombie");
             std::thread::yield_now();
         }
         child.wait().unwrap();

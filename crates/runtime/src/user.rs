@@ -38,11 +38,7 @@ pub(crate) fn open_inside(rootfs: &Path, path: &str) -> nix::Result<File> {
 
 /// Resolves `""`, `1000`, `1000:1000`, `www-data` or `www-data:adm`.
 pub(crate) fn resolve(rootfs: &Path, user: &str) -> Result<User, Failure> {
-    resolve_with(
-        user,
-        &database(rootfs, "etc/passwd"),
-        &database(rootfs, "etc/group"),
-    )
+    resolve_with(user, &database(rootfs, "etc/passwd"), &database(rootfs, "etc/group"))
 }
 
 fn resolve_with(user: &str, passwd: &str, group: &str) -> Result<User, Failure> {
@@ -51,25 +47,18 @@ fn resolve_with(user: &str, passwd: &str, group: &str) -> Result<User, Failure> 
         None => (user, None),
     };
     let name = if name.is_empty() { "0" } else { name };
-    let entry = rows(passwd)
-        .find(|row| row.first() == Some(&name))
-        .or_else(|| {
-            rows(passwd).find(|row| name.parse::<u32>().is_ok() && row.get(2) == Some(&name))
-        });
+    let entry = rows(passwd).find(|row| row.first() == Some(&name)).or_else(|| {
+        rows(passwd).find(|row| name.parse::<u32>().is_ok() && row.get(2) == Some(&name))
+    });
     let number = |row: &Vec<&str>, index: usize| row.get(index).and_then(|n| n.parse().ok());
-    let uid = entry
-        .as_ref()
-        .and_then(|row| number(row, 2))
-        .or_else(|| name.parse().ok());
+    let uid = entry.as_ref().and_then(|row| number(row, 2)).or_else(|| name.parse().ok());
     let Some(uid) = uid else {
         return Err(unknown("user", name, "/etc/passwd"));
     };
     let gid = match group_name {
         Some(wanted) => {
             let row = rows(group).find(|row| row.first() == Some(&wanted));
-            let gid = row
-                .and_then(|row| number(&row, 2))
-                .or_else(|| wanted.parse().ok());
+            let gid = row.and_then(|row| number(&row, 2)).or_else(|| wanted.parse().ok());
             gid.ok_or_else(|| unknown("group", wanted, "/etc/group"))?
         }
         None => entry.as_ref().and_then(|row| number(row, 3)).unwrap_or(0),
@@ -83,18 +72,9 @@ fn resolve_with(user: &str, passwd: &str, group: &str) -> Result<User, Failure> 
             .collect(),
         _ => Vec::new(),
     };
-    let home = entry
-        .and_then(|row| row.get(5).copied())
-        .filter(|home| home.starts_with('/'));
-    let home = home
-        .unwrap_or(if uid == 0 { "/root" } else { "/" })
-        .to_owned();
-    Ok(User {
-        uid,
-        gid,
-        groups,
-        home,
-    })
+    let home = entry.and_then(|row| row.get(5).copied()).filter(|home| home.starts_with('/'));
+    let home = home.unwrap_or(if uid == 0 { "/root" } else { "/" }).to_owned();
+    Ok(User { uid, gid, groups, home })
 }
 
 fn unknown(what: &str, name: &str, file: &str) -> Failure {
@@ -105,9 +85,7 @@ fn unknown(what: &str, name: &str, file: &str) -> Failure {
 }
 
 fn rows(text: &str) -> impl Iterator<Item = Vec<&str>> {
-    text.lines()
-        .filter(|line| !line.starts_with('#'))
-        .map(|line| line.split(':').collect())
+    text.lines().filter(|line| !line.starts_with('#')).map(|line| line.split(':').collect())
 }
 
 /// Many images have no such file; numbers then still work.
@@ -115,12 +93,7 @@ fn database(rootfs: &Path, path: &str) -> String {
     let mut text = Vec::new();
     if let Ok(file) = open_inside(rootfs, path) {
         let regular = file.metadata().is_ok_and(|meta| meta.is_file());
-        if regular
-            && file
-                .take(DATABASE_BYTES_MAX)
-                .read_to_end(&mut text)
-                .is_err()
-        {
+        if regular && file.take(DATABASE_BYTES_MAX).read_to_end(&mut text).is_err() {
             text.clear();
         }
     }

@@ -29,24 +29,15 @@ pub(crate) fn edge_commands(report: EdgeReport) -> impl Iterator<Item = Command>
     let drained = report.drained.into_iter();
     let drained = drained.map(|instance| Command::MarkDrained(instance::MarkDrained { instance }));
     let endpoints = report.endpoints.into_iter().map(|it| {
-        let status = endpoint::Status {
-            reachable: it.reachable,
-            problem: it.problem,
-        };
-        Command::ObserveEndpoint(endpoint::Observe {
-            endpoint: it.id,
-            status,
-        })
+        let status = endpoint::Status { reachable: it.reachable, problem: it.problem };
+        Command::ObserveEndpoint(endpoint::Observe { endpoint: it.id, status })
     });
     drained.chain(endpoints)
 }
 
 /// The command in a node's report on one instance.
 pub(crate) fn instance_command(id: Id<Instance>, observed: instance::Observed) -> Command {
-    Command::ObserveInstance(instance::Observe {
-        instance: id,
-        observed,
-    })
+    Command::ObserveInstance(instance::Observe { instance: id, observed })
 }
 
 /// Sends a node its plan now and whenever it changes; does not end by itself.
@@ -56,10 +47,7 @@ pub(crate) async fn feed_node(engine: Engine, node: Id<Node>, link: Arc<dyn Node
     loop {
         position.mark_unchanged();
         let plan = plan::node_plan(&engine.state(), node);
-        if sent
-            .as_ref()
-            .is_none_or(|sent| sent.instances != plan.instances)
-        {
+        if sent.as_ref().is_none_or(|sent| sent.instances != plan.instances) {
             link.apply(plan.clone());
             sent = Some(plan);
         }

@@ -50,11 +50,7 @@ async fn pass(engine: &Engine) -> bool {
         };
         engine.submit(command, origin)
     });
-    for problem in join_all(submitted)
-        .await
-        .into_iter()
-        .filter_map(Result::err)
-    {
+    for problem in join_all(submitted).await.into_iter().filter_map(Result::err) {
         tracing::warn!(%problem, "a reconciler's proposal was refused");
     }
     engine.state().position != before

@@ -89,19 +89,12 @@ impl Server {
     pub async fn start(config: Config) -> Result<Server, ServerError> {
         let engine = Engine::start(config.log).await?;
         bootstrap(&engine).await?;
-        let listener =
-            TcpListener::bind(config.listen)
-                .await
-                .map_err(|source| ServerError::Listen {
-                    address: config.listen,
-                    source,
-                })?;
+        let listener = TcpListener::bind(config.listen)
+            .await
+            .map_err(|source| ServerError::Listen { address: config.listen, source })?;
         let address = listener
             .local_addr()
-            .map_err(|source| ServerError::Listen {
-                address: config.listen,
-                source,
-            })?;
+            .map_err(|source| ServerError::Listen { address: config.listen, source })?;
         let (closing, closed) = watch::channel(false);
         let shared = Arc::new(Shared {
             engine: engine.clone(),
@@ -114,13 +107,7 @@ impl Server {
         });
         let api = tokio::spawn(http::serve(listener, Arc::clone(&shared)));
         let reconciler = tokio::spawn(reconciler::run(engine));
-        Ok(Server {
-            shared,
-            address,
-            closing,
-            api,
-            reconciler,
-        })
+        Ok(Server { shared, address, closing, api, reconciler })
     }
 
     /// Where the API listens.
@@ -140,10 +127,7 @@ impl Server {
     ) -> Result<Id<Node>, Problem> {
         let engine = &self.shared.engine;
         let origin = machine_origin(&name);
-        let connect = Command::ConnectNode(node::Connect {
-            name: name.clone(),
-            facts,
-        });
+        let connect = Command::ConnectNode(node::Connect { name: name.clone(), facts });
         engine.submit(connect, origin).await?;
         let state = engine.state();
         let id = state
@@ -161,10 +145,7 @@ impl Server {
                 instance::Desired::Stopped => instance::Phase::Stopped,
                 _ => instance::Phase::Pending,
             };
-            let observed = instance::Observed {
-                phase,
-                ..Default::default()
-            };
+            let observed = instance::Observed { phase, ..Default::default() };
             self.instance_reported(&name, id, observed).await;
         }
         if let Ok(mut nodes) = self.shared.nodes.write() {
@@ -242,24 +223,13 @@ async fn bootstrap(engine: &Engine) -> Result<(), Problem> {
         return Ok(());
     };
     if engine.state().orgs.is_empty() {
-        let create = org::Create {
-            name: default.clone(),
-        };
+        let create = org::Create { name: default.clone() };
         engine.submit(Command::CreateOrg(create), origin()).await?;
     }
     let state = engine.state();
-    if let Some(org) = state
-        .orgs
-        .named(None, &default)
-        .filter(|_| state.projects.is_empty())
-    {
-        let create = project::Create {
-            org: org.id,
-            name: default,
-        };
-        engine
-            .submit(Command::CreateProject(create), origin())
-            .await?;
+    if let Some(org) = state.orgs.named(None, &default).filter(|_| state.projects.is_empty()) {
+        let create = project::Create { org: org.id, name: default };
+        engine.submit(Command::CreateProject(create), origin()).await?;
     }
     Ok(())
 }

@@ -22,12 +22,7 @@ pub(crate) fn run(session: &mut Session<'_>, args: &CompletionArgs) -> Result<u8
 
     let mut script = Vec::new();
     // Without the hidden words: completion should not lead to what is missing.
-    clap_complete::generate(
-        args.shell,
-        &mut crate::args::Cli::command(),
-        "helix",
-        &mut script,
-    );
+    clap_complete::generate(args.shell, &mut crate::args::Cli::command(), "helix", &mut script);
     let script = String::from_utf8_lossy(&script).into_owned();
     let document = json!({ "shell": args.shell.to_string(), "script": script });
     session.ui.result(&document, |_| script.clone())?;

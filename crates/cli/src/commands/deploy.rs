@@ -68,11 +68,7 @@ pub(crate) async fn run(session: &mut Session<'_>, args: DeployArgs) -> Result<u
 
 /// Where a source goes: the app as told, else as the source is called.
 pub(crate) fn target(session: &Session<'_>, source: &Source) -> Result<Target> {
-    let told = session
-        .settings
-        .app_given
-        .as_ref()
-        .map(|app| app.name.clone());
+    let told = session.settings.app_given.as_ref().map(|app| app.name.clone());
     let app = told.or_else(|| source.app.clone()).ok_or_else(|| {
         let label = source.what.label();
         Failure::usage(
@@ -118,9 +114,7 @@ pub(crate) async fn finish(
     };
     let deploy = rollout::follow(session.ui, client, target, &receipt, limit).await?;
     let landed = land(client, target, Some(receipt), deploy).await?;
-    session
-        .ui
-        .result(&landed, |style| landed::deployed(&landed, style))?;
+    session.ui.result(&landed, |style| landed::deployed(&landed, style))?;
     Ok(0)
 }
 
@@ -147,9 +141,7 @@ pub(crate) async fn land(
 ) -> Result<Landed> {
     let scope = target.scope();
     let release = deploy.desired.release;
-    let release = client
-        .get(Kind::Release, &release.to_string(), &scope)
-        .await?;
+    let release = client.get(Kind::Release, &release.to_string(), &scope).await?;
     let endpoints = endpoints(client, target).await?;
     let limited = endpoints.iter().filter_map(|endpoint| {
         let problem = endpoint.current.problem.as_ref()?;
@@ -177,9 +169,7 @@ async fn endpoints(client: &Client, target: &Target) -> Result<Vec<Seen<Endpoint
     for endpoint in client.all::<Endpoint>(&scope).await? {
         if endpoint.current.reachable.is_empty() && endpoint.current.problem.is_none() {
             let id = endpoint.view.id.to_string();
-            let waited = client
-                .wait(Kind::Endpoint, &id, ENDPOINT_TIMEOUT, &scope)
-                .await?;
+            let waited = client.wait(Kind::Endpoint, &id, ENDPOINT_TIMEOUT, &scope).await?;
             taken_up.push(Seen::new(waited.resource)?);
         } else {
             taken_up.push(endpoint);
@@ -198,15 +188,11 @@ async fn isolation(client: &Client, target: &Target, deploy: &Seen<Deploy>) -> O
         .filter(|instance| instance.desired.release == deploy.desired.release)
         .find(|instance| instance.current.observed.isolation.is_some())?;
     let kind = instance.current.observed.isolation?;
-    let node = client
-        .one::<Node>(&instance.desired.node.to_string(), &scope)
-        .await;
+    let node = client.one::<Node>(&instance.desired.node.to_string(), &scope).await;
     let facts = node.ok().and_then(|node| node.current.facts);
     let facts = facts.filter(|facts| facts.isolation == kind);
     Some(Isolation {
-        reason: facts
-            .as_ref()
-            .map_or_else(String::new, |facts| facts.isolation_reason.clone()),
+        reason: facts.as_ref().map_or_else(String::new, |facts| facts.isolation_reason.clone()),
         advice: facts.and_then(|facts| facts.isolation_advice),
         kind,
     })
@@ -215,10 +201,7 @@ async fn isolation(client: &Client, target: &Target, deploy: &Seen<Deploy>) -> O
 /// The name of what serves in an env, if anything does.
 pub(crate) async fn serving(client: &Client, target: &Target) -> Option<String> {
     let scope = target.scope();
-    let env = client
-        .one::<helix_model::Env>(target.env.as_str(), &scope)
-        .await
-        .ok()?;
+    let env = client.one::<helix_model::Env>(target.env.as_str(), &scope).await.ok()?;
     let release = env.current.release?.to_string();
     let release: Seen<Release> = client.one(&release, &scope).await.ok()?;
     Some(release.view.name.to_string())

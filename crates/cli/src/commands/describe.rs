@@ -36,10 +36,7 @@ impl Subject {
     /// The kind and the reference.
     pub(crate) fn parse(&self) -> Result<(Kind, String)> {
         let wrong = |detail: String| {
-            Failure::usage(
-                detail,
-                "write it as `app/hello` or `instance/web-1`, or give an id",
-            )
+            Failure::usage(detail, "write it as `app/hello` or `instance/web-1`, or give an id")
         };
         if let Some(name) = &self.name {
             let kind = self
@@ -51,19 +48,12 @@ impl Subject {
         if let Ok(id) = self.subject.parse::<AnyId>() {
             return Ok((id.kind(), id.to_string()));
         }
-        let (kind, name) = self
-            .subject
-            .split_once('/')
-            .filter(|(_, name)| !name.is_empty())
-            .ok_or_else(|| {
-                wrong(format!(
-                    "`{}` does not name a kind and a name",
-                    self.subject
-                ))
+        let (kind, name) =
+            self.subject.split_once('/').filter(|(_, name)| !name.is_empty()).ok_or_else(|| {
+                wrong(format!("`{}` does not name a kind and a name", self.subject))
             })?;
-        let kind = kind
-            .parse()
-            .map_err(|error: helix_model::kind::KindError| wrong(error.to_string()))?;
+        let kind =
+            kind.parse().map_err(|error: helix_model::kind::KindError| wrong(error.to_string()))?;
         Ok((kind, name.to_owned()))
     }
 }
@@ -77,8 +67,6 @@ pub(crate) async fn run(session: &mut Session<'_>, args: DescribeArgs) -> Result
 pub(crate) async fn show(session: &mut Session<'_>, kind: Kind, reference: &str) -> Result<u8> {
     let scope = session.settings.scope_for(kind, reference)?;
     let view = session.client()?.get(kind, reference, &scope).await?;
-    session
-        .ui
-        .result(&view, |style| resource::resource(&view, now(), style))?;
+    session.ui.result(&view, |style| resource::resource(&view, now(), style))?;
     Ok(0)
 }

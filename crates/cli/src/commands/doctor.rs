@@ -51,18 +51,13 @@ pub(crate) async fn run(session: &mut Session<'_>, _args: DoctorArgs) -> Result<
     session.ui.step("looking around");
     let mut checks = vec![program(), saved_context(session)];
     checks.extend(api(session).await);
-    checks.push(builders(
-        session.environment.get("PATH").unwrap_or_default(),
-    ));
+    checks.push(builders(session.environment.get("PATH").unwrap_or_default()));
     checks.push(manifest(&session.settings.directory));
-    let broken = checks
-        .iter()
-        .filter(|check| check.verdict == Verdict::Broken)
-        .count();
+    let broken = checks.iter().filter(|check| check.verdict == Verdict::Broken).count();
     let document = json!({ "ok": broken == 0, "checks": checks });
-    session.ui.result(&document, |style| {
-        checks.iter().map(|check| line(check, style)).collect()
-    })?;
+    session
+        .ui
+        .result(&document, |style| checks.iter().map(|check| line(check, style)).collect())?;
     Ok(u8::from(broken > 0))
 }
 
@@ -72,34 +67,16 @@ fn line(check: &Check, style: &Style) -> String {
         Verdict::Broken => style.cross(),
         Verdict::Open => style.dash(),
     };
-    let hint = check
-        .hint
-        .as_ref()
-        .map(|hint| format!("\n   {} {hint}", style.cyan("hint:")));
-    format!(
-        "{sign} {}: {}{}\n",
-        style.bold(check.name),
-        check.detail,
-        hint.unwrap_or_default()
-    )
+    let hint = check.hint.as_ref().map(|hint| format!("\n   {} {hint}", style.cyan("hint:")));
+    format!("{sign} {}: {}{}\n", style.bold(check.name), check.detail, hint.unwrap_or_default())
 }
 
 fn good(name: &'static str, detail: impl Into<String>) -> Check {
-    Check {
-        name,
-        verdict: Verdict::Good,
-        detail: detail.into(),
-        hint: None,
-    }
+    Check { name, verdict: Verdict::Good, detail: detail.into(), hint: None }
 }
 
 fn open(name: &'static str, detail: impl Into<String>) -> Check {
-    Check {
-        name,
-        verdict: Verdict::Open,
-        detail: detail.into(),
-        hint: None,
-    }
+    Check { name, verdict: Verdict::Open, detail: detail.into(), hint: None }
 }
 
 fn broken(name: &'static str, failure: &Failure) -> Check {
@@ -143,12 +120,8 @@ async fn api(session: &Session<'_>) -> Vec<Check> {
             return checks;
         }
     }
-    match within(client.list(
-        Kind::Org,
-        &helix_client::ListQuery::default(),
-        &Scope::default(),
-    ))
-    .await
+    match within(client.list(Kind::Org, &helix_client::ListQuery::default(), &Scope::default()))
+        .await
     {
         Ok(_) => checks.push(good("auth", "the token is accepted")),
         Err(failure) => checks.push(broken("auth", &failure)),
@@ -168,21 +141,15 @@ async fn within<T>(call: impl Future<Output = Result<T, ClientError>>) -> Result
         Ok(answer) => answer.map_err(Failure::from),
         Err(_) => {
             let seconds = CHECK_TIMEOUT.as_secs();
-            Err(
-                Failure::new(Code::Unavailable, format!("no answer within {seconds} s"))
-                    .hint("check the machine that runs `helix up`"),
-            )
+            Err(Failure::new(Code::Unavailable, format!("no answer within {seconds} s"))
+                .hint("check the machine that runs `helix up`"))
         }
     }
 }
 
 fn compatible(client: &Client, server: &helix_model::api::Version) -> Check {
-    let detail = format!(
-        "{} answers, version {} (API {})",
-        client.url(),
-        server.version,
-        server.api
-    );
+    let detail =
+        format!("{} answers, version {} (API {})", client.url(), server.version, server.api);
     let major = |version: &str| version.split('.').next().map(str::to_owned);
     if major(&server.version) == major(env!("CARGO_PKG_VERSION")) {
         return good("api", detail);
@@ -203,12 +170,7 @@ fn node_checks(nodes: &[Seen<Node>]) -> Vec<Check> {
 
 fn node_check(node: &Seen<Node>) -> Check {
     let name = &node.view.name;
-    let Some(facts) = node
-        .current
-        .facts
-        .as_ref()
-        .filter(|_| node.current.connected)
-    else {
+    let Some(facts) = node.current.facts.as_ref().filter(|_| node.current.connected) else {
         let failure = Failure::new(Code::Unavailable, format!("{name} is not connected"))
             .hint("start it again with `helix up`");
         return broken("node", &failure);
@@ -217,10 +179,7 @@ fn node_check(node: &Seen<Node>) -> Check {
         hint: facts.isolation_advice.clone(),
         ..good(
             "node",
-            format!(
-                "{name} isolates as {}: {}",
-                facts.isolation, facts.isolation_reason
-            ),
+            format!("{name} isolates as {}: {}", facts.isolation, facts.isolation_reason),
         )
     }
 }
@@ -232,17 +191,11 @@ fn builders(path: &str) -> Check {
         .filter(|builder| std::env::split_paths(path).any(|folder| folder.join(builder).is_file()))
         .collect();
     if !found.is_empty() {
-        return good(
-            "builders",
-            format!("{} can build Dockerfiles", found.join(", ")),
-        );
+        return good("builders", format!("{} can build Dockerfiles", found.join(", ")));
     }
     Check {
         hint: Some("to build Dockerfiles install `buildah`, `podman` or `docker.io`".to_owned()),
-        ..open(
-            "builders",
-            "none is installed; folders of files and executables work without",
-        )
+        ..open("builders", "none is installed; folders of files and executables work without")
     }
 }
 

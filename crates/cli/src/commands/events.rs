@@ -61,10 +61,7 @@ pub(crate) async fn run(session: &mut Session<'_>, args: EventsArgs) -> Result<u
 }
 
 fn subject_scope(session: &Session<'_>, subject: &str) -> Result<Scope> {
-    match subject
-        .split_once('/')
-        .map(|(kind, reference)| (kind.parse::<Kind>(), reference))
-    {
+    match subject.split_once('/').map(|(kind, reference)| (kind.parse::<Kind>(), reference)) {
         Some((Ok(kind), reference)) => session.settings.scope_for(kind, reference),
         // The server has the last word on what a subject is.
         _ => Ok(Scope::default()),
@@ -82,23 +79,13 @@ pub(crate) async fn show(
     flow: &Flow,
 ) -> Result<u8> {
     let client = session.client()?;
-    let past = flow
-        .tail
-        .or((flow.after.is_none() && !flow.follow).then_some(PAST_DEFAULT));
-    let query = EventQuery {
-        subject,
-        after: flow.after,
-        tail: past,
-        limit: None,
-    };
+    let past = flow.tail.or((flow.after.is_none() && !flow.follow).then_some(PAST_DEFAULT));
+    let query = EventQuery { subject, after: flow.after, tail: past, limit: None };
     if !flow.follow {
         let page = client.events(&query, &scope).await?;
         session.ui.result(&page, |style| {
-            let lines: Vec<String> = page
-                .items
-                .iter()
-                .map(|item| event::event(item, style))
-                .collect();
+            let lines: Vec<String> =
+                page.items.iter().map(|item| event::event(item, style)).collect();
             if lines.is_empty() {
                 "nothing has happened here yet".to_owned()
             } else {

@@ -67,16 +67,11 @@ pub(crate) async fn run(session: &mut Session<'_>, args: ExecArgs) -> Result<u8>
         rows,
         env: terminal_variables(session, tty),
     };
-    let target = ExecTarget {
-        instance: args.instance,
-        process: args.process,
-    };
+    let target = ExecTarget { instance: args.instance, process: args.process };
     let (input, output) = session.client()?.exec(&target, &request, &scope).await?;
     let stdin = session.stdin.take().filter(|_| !args.no_stdin);
     // Restored when it is dropped, whatever happens in between.
-    let raw = (tty && session.terminals.stdin)
-        .then(terminal::Raw::enter)
-        .flatten();
+    let raw = (tty && session.terminals.stdin).then(terminal::Raw::enter).flatten();
     let forwarding = tokio::spawn(forward(input, stdin, tty));
     let ended = show(session.ui, output).await;
     forwarding.abort();
@@ -94,9 +89,7 @@ fn scope(session: &Session<'_>, args: &ExecArgs) -> Result<Scope> {
 
 fn terminal_variables(session: &Session<'_>, tty: bool) -> BTreeMap<String, String> {
     let term = session.environment.get("TERM").filter(|_| tty);
-    term.map(|term| ("TERM".to_owned(), term.to_owned()))
-        .into_iter()
-        .collect()
+    term.map(|term| ("TERM".to_owned(), term.to_owned())).into_iter().collect()
 }
 
 /// Shows the program's output until it ends.
@@ -108,11 +101,8 @@ async fn show(ui: &mut Ui, mut output: ExecOutput) -> Result<ExecEnd> {
             ExecReceived::End(end) => return Ok(end),
         }
     }
-    Err(Failure::new(
-        Code::Unavailable,
-        "the connection to the instance broke off",
-    )
-    .hint("whether the command went on is not known; look before you repeat it"))
+    Err(Failure::new(Code::Unavailable, "the connection to the instance broke off")
+        .hint("whether the command went on is not known; look before you repeat it"))
 }
 
 fn chunk(ui: &mut Ui, bytes: &[u8], stream: &str) -> Result<()> {
@@ -126,16 +116,10 @@ fn chunk(ui: &mut Ui, bytes: &[u8], stream: &str) -> Result<()> {
 
 fn exit_code(ui: &mut Ui, end: ExecEnd) -> Result<u8> {
     let Some(code) = end.exit_code else {
-        let detail = if end.message.is_empty() {
-            end.reason.clone()
-        } else {
-            end.message
-        };
-        let mut failure = Failure::new(
-            Code::WorkloadFailed,
-            format!("the command did not run: {detail}"),
-        )
-        .hint("check that the program is in the image; `helix status` shows the instances");
+        let detail = if end.message.is_empty() { end.reason.clone() } else { end.message };
+        let mut failure =
+            Failure::new(Code::WorkloadFailed, format!("the command did not run: {detail}"))
+                .hint("check that the program is in the image; `helix status` shows the instances");
         failure.reason = Some(end.reason);
         return Err(failure);
     };
@@ -184,9 +168,7 @@ async fn forward(mut input: ExecInput, stdin: Option<Box<dyn Read + Send>>, tty:
 }
 
 fn named_signal(name: &str) -> ExecControl {
-    ExecControl::Signal {
-        name: name.to_owned(),
-    }
+    ExecControl::Signal { name: name.to_owned() }
 }
 
 async fn next(bytes: &mut Option<mpsc::Receiver<Vec<u8>>>) -> Option<Vec<u8>> {

@@ -22,17 +22,13 @@ pub(crate) fn run(session: &mut Session<'_>, args: &ExplainArgs) -> Result<u8> {
         let mut codes: Vec<&str> = explain::codes().collect();
         codes.sort_unstable();
         codes.dedup();
-        session
-            .ui
-            .result(&json!({ "codes": codes }), |_| codes.join("\n"))?;
+        session.ui.result(&json!({ "codes": codes }), |_| codes.join("\n"))?;
         return Ok(0);
     };
     let page = explain::explain(code).ok_or_else(|| {
         Failure::new(Code::NotFound, format!("there is no code `{code}`"))
             .hint("`helix explain` lists them all")
     })?;
-    session
-        .ui
-        .result(&json!({ "code": code, "page": page }), |_| page.clone())?;
+    session.ui.result(&json!({ "code": code, "page": page }), |_| page.clone())?;
     Ok(0)
 }

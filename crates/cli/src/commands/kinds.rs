@@ -93,10 +93,7 @@ pub(crate) async fn run(session: &mut Session<'_>, kind: Kind, args: KindArgs) -
 async fn run_list(session: &mut Session<'_>, kind: Kind, args: ListArgs) -> Result<u8> {
     let client = session.client()?;
     let scope = session.settings.list_scope(kind, args.all)?;
-    let query = ListQuery {
-        limit: Some(usize::from(args.limit)),
-        cursor: args.cursor,
-    };
+    let query = ListQuery { limit: Some(usize::from(args.limit)), cursor: args.cursor };
     let page = client.list(kind, &query, &scope).await?;
     let mut names = Names::default();
     if !session.ui.json() {
@@ -107,13 +104,9 @@ async fn run_list(session: &mut Session<'_>, kind: Kind, args: ListArgs) -> Resu
             }
         }
     }
-    session.ui.result(&page, |style| {
-        list::list(kind, &page.items, &names, now(), style)
-    })?;
+    session.ui.result(&page, |style| list::list(kind, &page.items, &names, now(), style))?;
     if let Some(cursor) = &page.next_cursor {
-        session
-            .ui
-            .note(&format!("there are more: add `--cursor {cursor}`"));
+        session.ui.note(&format!("there are more: add `--cursor {cursor}`"));
     }
     Ok(0)
 }
@@ -124,9 +117,7 @@ fn mentioned(views: &[ResourceView]) -> Vec<AnyId> {
         let desired = ["release", "node"].map(|field| view.desired.get(field));
         desired.into_iter().chain([view.current.get("release")])
     });
-    let mut ids: Vec<AnyId> = fields
-        .filter_map(|field| field?.as_str()?.parse().ok())
-        .collect();
+    let mut ids: Vec<AnyId> = fields.filter_map(|field| field?.as_str()?.parse().ok()).collect();
     ids.sort_unstable();
     ids.dedup();
     ids

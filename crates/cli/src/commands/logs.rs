@@ -43,9 +43,8 @@ pub(crate) struct LogsArgs {
 pub(crate) async fn run(session: &mut Session<'_>, args: LogsArgs) -> Result<u8> {
     let target = session.settings.target()?;
     let since = args.since.as_deref().map(|text| since(text, now()));
-    let since = since
-        .transpose()
-        .map_err(|error| Failure::usage("--since is not a time", error))?;
+    let since =
+        since.transpose().map_err(|error| Failure::usage("--since is not a time", error))?;
     let query = LogQuery {
         process: args.process,
         instance: args.instance,

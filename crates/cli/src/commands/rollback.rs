@@ -26,10 +26,7 @@ pub(crate) async fn run(session: &mut Session<'_>, args: RollbackArgs) -> Result
     let target = session.settings.target()?;
     let client = session.client()?;
     session.ui.step(&format!("rolling {target} back"));
-    let request = RollbackRequest {
-        env: target.env.to_string(),
-        to: args.to,
-    };
+    let request = RollbackRequest { env: target.env.to_string(), to: args.to };
     let receipt = client.rollback(&request, &target.scope()).await?;
     deploy::finish(session, &client, &target, receipt, args.wait.limit()).await
 }

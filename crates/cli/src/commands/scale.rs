@@ -35,12 +35,8 @@ pub(crate) struct ScaleArgs {
 
 fn count(text: &str) -> Result<(Name, u32), String> {
     let (name, count) = text.split_once('=').ok_or("write it as `web=3`")?;
-    let name = name
-        .parse()
-        .map_err(|error: helix_model::name::NameError| error.to_string())?;
-    let count = count
-        .parse()
-        .map_err(|_| format!("`{count}` is not a count"))?;
+    let name = name.parse().map_err(|error: helix_model::name::NameError| error.to_string())?;
+    let count = count.parse().map_err(|_| format!("`{count}` is not a count"))?;
     Ok((name, count))
 }
 
@@ -49,10 +45,7 @@ pub(crate) async fn run(session: &mut Session<'_>, args: ScaleArgs) -> Result<u8
     let client = session.client()?;
     let processes: BTreeMap<Name, u32> = args.processes.iter().cloned().collect();
     if processes.len() != args.processes.len() {
-        return Err(Failure::usage(
-            "a process is named twice",
-            "name each process once",
-        ));
+        return Err(Failure::usage("a process is named twice", "name each process once"));
     }
     let request = ScaleRequest { processes };
     let env = target.env.as_str();
@@ -60,9 +53,7 @@ pub(crate) async fn run(session: &mut Session<'_>, args: ScaleArgs) -> Result<u8
     let Some(limit) = args.wait.limit() else {
         return deploy::accepted(session, &target, &receipt);
     };
-    session
-        .ui
-        .step(&format!("waiting for the instances of {target}"));
+    session.ui.step(&format!("waiting for the instances of {target}"));
     let waited = settled(&client, &target, limit).await?;
     if is_ready(&waited) {
         return scaled(session, &target, &receipt, &waited);
@@ -79,9 +70,7 @@ async fn settled(client: &Client, target: &Target, limit: Duration) -> Result<Re
     let deadline = Instant::now() + limit;
     loop {
         let left = deadline.saturating_duration_since(Instant::now());
-        let waited = client
-            .wait(Kind::Env, target.env.as_str(), left, &target.scope())
-            .await?;
+        let waited = client.wait(Kind::Env, target.env.as_str(), left, &target.scope()).await?;
         let over = waited.outcome == WaitOutcome::TimedOut || left.is_zero();
         if is_ready(&waited.resource) || over {
             return Ok(waited.resource);
@@ -91,8 +80,7 @@ async fn settled(client: &Client, target: &Target, limit: Duration) -> Result<Re
 }
 
 fn is_ready(env: &ResourceView) -> bool {
-    env.condition(ConditionKind::Ready)
-        .is_some_and(|ready| ready.status)
+    env.condition(ConditionKind::Ready).is_some_and(|ready| ready.status)
 }
 
 fn scaled(
@@ -103,24 +91,16 @@ fn scaled(
 ) -> Result<u8> {
     let document = json!({ "target": target.to_string(), "receipt": receipt, "env": env });
     session.ui.result(&document, |style| {
-        let message = env
-            .condition(ConditionKind::Ready)
-            .map_or("", |ready| &ready.message);
+        let message = env.condition(ConditionKind::Ready).map_or("", |ready| &ready.message);
         let accepted = render::receipt::receipt(receipt, &target.to_string(), style);
-        format!(
-            "{} {}: {message}\n\n{accepted}",
-            style.tick(),
-            style.bold(&target.to_string())
-        )
+        format!("{} {}: {message}\n\n{accepted}", style.tick(), style.bold(&target.to_string()))
     })?;
     Ok(0)
 }
 
 fn not_scaled(target: &Target, env: &ResourceView) -> Failure {
     let ready = env.condition(ConditionKind::Ready);
-    let message = ready.map_or("it is not ready", |ready| {
-        ready.message.trim_end_matches('.')
-    });
+    let message = ready.map_or("it is not ready", |ready| ready.message.trim_end_matches('.'));
     let detail = format!("{target} is not scaled yet: {message}");
     Failure::new(Code::TimedOut, detail)
         .hint("`helix status` shows which instances are missing and why")

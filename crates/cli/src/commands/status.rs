@@ -24,17 +24,12 @@ pub(crate) struct StatusArgs {}
 pub(crate) async fn run(session: &mut Session<'_>, _args: StatusArgs) -> Result<u8> {
     let target = session.settings.target()?;
     let client = session.client()?;
-    let found = match client
-        .one::<Env>(target.env.as_str(), &target.scope())
-        .await
-    {
+    let found = match client.one::<Env>(target.env.as_str(), &target.scope()).await {
         Ok(env) => collect(&client, &target, env).await?,
         Err(ClientError::Problem(problem)) if problem.code == Code::NotFound => nothing(&target),
         Err(error) => return Err(error.into()),
     };
-    session
-        .ui
-        .result(&found, |style| status::status(&found, now(), style))?;
+    session.ui.result(&found, |style| status::status(&found, now(), style))?;
     Ok(0)
 }
 
@@ -76,10 +71,7 @@ async fn collect(client: &Client, target: &Target, env: Seen<Env>) -> Result<Sta
         },
         env: Some(env.view),
         processes,
-        instances: instances
-            .into_iter()
-            .map(|instance| instance.view)
-            .collect(),
+        instances: instances.into_iter().map(|instance| instance.view).collect(),
         endpoints: client.list_all(Kind::Endpoint, &scope).await?,
         deploys: deploys.into_iter().map(|deploy| deploy.view).collect(),
         names,
@@ -108,10 +100,7 @@ async fn names(
     let mut names = Names::default();
     for id in ids {
         // Nodes are the operator's; without their names their ids are shown.
-        if let Ok(view) = client
-            .get(id.kind(), &id.to_string(), &target.scope())
-            .await
-        {
+        if let Ok(view) = client.get(id.kind(), &id.to_string(), &target.scope()).await {
             names.learn(id, &view.name);
         }
     }

@@ -143,18 +143,13 @@ fn adopt(session: &mut Session<'_>, platform: &dyn Platform, options: &UpOptions
     let settings = &mut session.settings;
     settings.url = platform.url();
     settings.token = Some(platform.token());
-    let named_env = settings
-        .env
-        .take()
-        .filter(|env| env.origin != Origin::Context);
+    let named_env = settings.env.take().filter(|env| env.origin != Origin::Context);
     let env = match named_env {
         Some(env) => env,
         None => Setting {
-            name: FIRST_ENV
-                .parse()
-                .map_err(|error: helix_model::name::NameError| {
-                    Failure::usage(error.to_string(), "")
-                })?,
+            name: FIRST_ENV.parse().map_err(|error: helix_model::name::NameError| {
+                Failure::usage(error.to_string(), "")
+            })?,
             origin: Origin::Context,
         },
     };
@@ -186,9 +181,7 @@ async fn serve(
     let target = deploy::target(session, &source)?;
     match deliver(session, &client, &source, &target).await {
         Ok(landed) => {
-            session
-                .ui
-                .result(&landed, |style| landed::up(&landed, style))?;
+            session.ui.result(&landed, |style| landed::up(&landed, style))?;
             Ok(0)
         }
         Err(failure) if deploy::serving(&client, &target).await.is_some() => {
@@ -247,14 +240,10 @@ async fn resume(
     target: &Target,
     deploy: Seen<Deploy>,
 ) -> Result<Landed> {
-    session
-        .ui
-        .step(&format!("{target} is as it was; waiting for its instances"));
+    session.ui.step(&format!("{target} is as it was; waiting for its instances"));
     let scope = target.scope();
     let env = target.env.as_str();
-    let waited = client
-        .wait(Kind::Env, env, FIRST_DEPLOY_TIMEOUT, &scope)
-        .await?;
+    let waited = client.wait(Kind::Env, env, FIRST_DEPLOY_TIMEOUT, &scope).await?;
     if waited.outcome != WaitOutcome::Satisfied {
         let message = waited.resource.difference.unwrap_or_default();
         let detail = format!("{target} does not serve again yet: {message}");
@@ -267,10 +256,8 @@ async fn resume(
 fn bare(session: &mut Session<'_>, client: &Client, options: &UpOptions) -> Result<u8> {
     let document = json!({ "url": client.url(), "data_dir": options.data_dir, "http_port": options.http_port });
     session.ui.result(&document, |style| {
-        let rows = [
-            ("api", client.url().to_owned()),
-            ("data", options.data_dir.display().to_string()),
-        ];
+        let rows =
+            [("api", client.url().to_owned()), ("data", options.data_dir.display().to_string())];
         let next = ["helix deploy", "helix apps list", "helix doctor"].map(str::to_owned);
         format!(
             "{} {}\n{}{}",

@@ -25,11 +25,7 @@ pub(crate) struct ValidateArgs {
 
 pub(crate) fn run(session: &mut Session<'_>, args: &ValidateArgs) -> Result<u8> {
     let given = session.settings.directory.join(&args.path);
-    let path = if given.is_dir() {
-        given.join(MANIFEST_FILE)
-    } else {
-        given
-    };
+    let path = if given.is_dir() { given.join(MANIFEST_FILE) } else { given };
     if !path.exists() {
         return Err(Failure::usage(
             format!("there is no manifest at {}", path.display()),
@@ -40,17 +36,11 @@ pub(crate) fn run(session: &mut Session<'_>, args: &ValidateArgs) -> Result<u8> 
     let document =
         json!({ "valid": true, "path": path, "manifest": manifest, "hash": manifest.hash() });
     session.ui.result(&document, |style| {
-        let processes: Vec<&str> = manifest
-            .processes
-            .keys()
-            .map(helix_model::Name::as_str)
-            .collect();
+        let processes: Vec<&str> =
+            manifest.processes.keys().map(helix_model::Name::as_str).collect();
         let (processes, endpoints) = (processes.join(", "), manifest.endpoints.len());
         let shown = path.display();
-        format!(
-            "{} {shown} is valid: processes {processes}; {endpoints} endpoint(s)",
-            style.tick()
-        )
+        format!("{} {shown} is valid: processes {processes}; {endpoints} endpoint(s)", style.tick())
     })?;
     Ok(0)
 }

@@ -20,22 +20,17 @@ pub(crate) struct VersionArgs {}
 pub(crate) async fn run(session: &mut Session<'_>, _args: VersionArgs) -> Result<u8> {
     let version = env!("CARGO_PKG_VERSION");
     let server = server(session).await;
-    session
-        .ui
-        .result(&json!({ "version": version, "server": server }), |_| {
-            let server = server.as_ref().map_or_else(
-                || "not reachable".to_owned(),
-                |server| format!("{} (API {})", server.version, server.api),
-            );
-            format!("helix {version}\nserver {server}")
-        })?;
+    session.ui.result(&json!({ "version": version, "server": server }), |_| {
+        let server = server.as_ref().map_or_else(
+            || "not reachable".to_owned(),
+            |server| format!("{} (API {})", server.version, server.api),
+        );
+        format!("helix {version}\nserver {server}")
+    })?;
     Ok(0)
 }
 
 async fn server(session: &Session<'_>) -> Option<Version> {
     let client = session.client().ok()?;
-    tokio::time::timeout(SERVER_TIMEOUT, client.version())
-        .await
-        .ok()?
-        .ok()
+    tokio::time::timeout(SERVER_TIMEOUT, client.version()).await.ok()?.ok()
 }

@@ -39,12 +39,7 @@ pub(crate) async fn run(session: &mut Session<'_>, args: WaitArgs) -> Result<u8>
     session.ui.result(&waited, |style| {
         let ready = view.condition(ConditionKind::Ready);
         let message = ready.map_or("It is ready.", |ready| ready.message.as_str());
-        format!(
-            "{} {} {}: {message}",
-            style.tick(),
-            view.kind,
-            style.bold(&view.path)
-        )
+        format!("{} {} {}: {message}", style.tick(), view.kind, style.bold(&view.path))
     })?;
     Ok(0)
 }

@@ -97,15 +97,8 @@ impl Ui {
 
     /// Bytes of a remote program, as they are.
     pub(crate) fn remote(&mut self, bytes: &[u8], to_stdout: bool) -> Result<()> {
-        let stream = if to_stdout {
-            &mut self.stdout
-        } else {
-            &mut self.stderr
-        };
-        stream
-            .write_all(bytes)
-            .and_then(|()| stream.flush())
-            .map_err(|_| Failure::output_closed())
+        let stream = if to_stdout { &mut self.stdout } else { &mut self.stderr };
+        stream.write_all(bytes).and_then(|()| stream.flush()).map_err(|_| Failure::output_closed())
     }
 
     /// What is being done now. Replaced by the next on a terminal, a line each
@@ -176,11 +169,7 @@ fn render_failure(failure: &Failure, style: &Style, verbose: bool) -> String {
     let code = style.dim(&format!("({})", failure.code()));
     let mut text = format!("{} {} {code}\n", style.red("error:"), problem.detail);
     for field in &problem.details {
-        text.push_str(&format!(
-            "  {}: {}\n",
-            style.bold(&field.field),
-            field.message
-        ));
+        text.push_str(&format!("  {}: {}\n", style.bold(&field.field), field.message));
     }
     for line in &failure.logs {
         text.push_str(&format!("  {}\n", log_line(line, style)));
@@ -196,21 +185,9 @@ fn render_failure(failure: &Failure, style: &Style, verbose: bool) -> String {
 
 /// A log line with its instance in front.
 pub(crate) fn log_line(line: &LogLine, style: &Style) -> String {
-    let mark = if line.stream == "stderr" {
-        style.yellow("|")
-    } else {
-        style.dim("|")
-    };
-    let cut = if line.truncated {
-        style.dim(" [cut]")
-    } else {
-        String::new()
-    };
-    format!(
-        "{} {mark} {}{cut}",
-        style.cyan(&line.instance),
-        plain(&line.line)
-    )
+    let mark = if line.stream == "stderr" { style.yellow("|") } else { style.dim("|") };
+    let cut = if line.truncated { style.dim(" [cut]") } else { String::new() };
+    format!("{} {mark} {}{cut}", style.cyan(&line.instance), plain(&line.line))
 }
 
 /// Without control characters: a program's output must not drive the terminal

@@ -14,10 +14,7 @@ pub(super) struct Spinner {
 
 impl Spinner {
     pub(super) fn new(terminal: bool) -> Spinner {
-        Spinner {
-            terminal,
-            bar: None,
-        }
+        Spinner { terminal, bar: None }
     }
 
     pub(super) fn on_terminal(&self) -> bool {
@@ -69,11 +66,8 @@ pub(crate) struct Transfer {
 
 impl Transfer {
     pub(super) fn new(text: &str, terminal: bool) -> Transfer {
-        let target = if terminal {
-            ProgressDrawTarget::stderr()
-        } else {
-            ProgressDrawTarget::hidden()
-        };
+        let target =
+            if terminal { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
         let bar = ProgressBar::with_draw_target(Some(0), target);
         // A template that does not parse would leave the default bar.
         if let Ok(style) = ProgressStyle::with_template(

@@ -12,10 +12,7 @@ pub(crate) struct Style {
 impl Style {
     /// No colours, and signs that any terminal has.
     #[cfg(test)]
-    pub(crate) const PLAIN: Style = Style {
-        colour: false,
-        unicode: false,
-    };
+    pub(crate) const PLAIN: Style = Style { colour: false, unicode: false };
 
     /// What this stream can show: colours on a terminal unless `NO_COLOR` is set
     /// (no-color.org), signs beyond ASCII where the locale is UTF-8.
@@ -72,11 +69,7 @@ impl Style {
     }
 
     fn paint(&self, code: &str, text: &str) -> String {
-        if self.colour {
-            format!("\u{1b}[{code}m{text}\u{1b}[0m")
-        } else {
-            text.to_owned()
-        }
+        if self.colour { format!("\u{1b}[{code}m{text}\u{1b}[0m") } else { text.to_owned() }
     }
 }
 

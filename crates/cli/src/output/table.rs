@@ -28,10 +28,7 @@ impl Table {
         grid.load_preset(comfy_table::presets::NOTHING);
         grid.set_content_arrangement(comfy_table::ContentArrangement::Disabled);
         grid.set_header(titles);
-        Table {
-            grid,
-            emphasis: Vec::new(),
-        }
+        Table { grid, emphasis: Vec::new() }
     }
 
     pub(crate) fn row<const N: usize>(&mut self, emphasis: Emphasis, cells: [String; N]) {
@@ -86,14 +83,8 @@ mod tests {
     #[test]
     fn columns_line_up_without_frames() {
         let mut table = Table::new(["NAME", "PHASE", "REASON"]);
-        table.row(
-            Emphasis::Normal,
-            ["web-1".into(), "ready".into(), String::new()],
-        );
-        table.row(
-            Emphasis::Bad,
-            ["web-10".into(), "failed".into(), "it ended\nwith 1".into()],
-        );
+        table.row(Emphasis::Normal, ["web-1".into(), "ready".into(), String::new()]);
+        table.row(Emphasis::Bad, ["web-10".into(), "failed".into(), "it ended\nwith 1".into()]);
         expect![[r#"
             NAME    PHASE   REASON
             web-1   ready

@@ -7,21 +7,11 @@ use serde_json::Value;
 use crate::output::{Style, plain};
 
 /// Members of an event's data worth a place on its line, in this order.
-const TOLD: [&str; 6] = [
-    "phase",
-    "outcome",
-    "desired",
-    "reason",
-    "message",
-    "processes",
-];
+const TOLD: [&str; 6] = ["phase", "outcome", "desired", "reason", "message", "processes"];
 
 /// An event for a person.
 pub(crate) fn event(event: &EventLine, style: &Style) -> String {
-    let subject = event
-        .subject
-        .as_ref()
-        .map_or("", |subject| subject.path.as_str());
+    let subject = event.subject.as_ref().map_or("", |subject| subject.path.as_str());
     let by = match &event.actor {
         Actor::Token(name) => format!("token {name}"),
         Actor::System(name) => name.clone(),

@@ -56,19 +56,13 @@ fn body(landed: &Landed, headline: &str, style: &Style) -> String {
     text.push('\n');
     let mut rows = vec![
         ("target", landed.target.clone()),
-        (
-            "release",
-            format!("{} from {}", landed.release.name, source(&landed.release)),
-        ),
+        ("release", format!("{} from {}", landed.release.name, source(&landed.release))),
     ];
     if let Some(receipt) = &landed.receipt {
         rows.push(("receipt", receipt.id.clone()));
     }
     if let Some(isolation) = &landed.isolation {
-        rows.push((
-            "isolation",
-            format!("{} ({})", isolation.kind, isolation.reason),
-        ));
+        rows.push(("isolation", format!("{} ({})", isolation.kind, isolation.reason)));
         if let Some(advice) = &isolation.advice {
             rows.push(("advice", advice.clone()));
         }
@@ -77,20 +71,13 @@ fn body(landed: &Landed, headline: &str, style: &Style) -> String {
         rows.push(("limited", plain(limited)));
     }
     text.push_str(&pairs(&rows, 0, style));
-    let next = [
-        "helix status",
-        "helix logs -f",
-        &format!("helix scale {}=3", process(landed)),
-    ];
+    let next = ["helix status", "helix logs -f", &format!("helix scale {}=3", process(landed))];
     text.push_str(&super::next(&next.map(str::to_owned), style));
     text
 }
 
 fn source(release: &ResourceView) -> String {
-    let source = release
-        .desired
-        .get("source")
-        .and_then(|source| source.as_str());
+    let source = release.desired.get("source").and_then(|source| source.as_str());
     plain(source.unwrap_or("an image"))
 }
 
@@ -102,6 +89,5 @@ fn process(landed: &Landed) -> String {
         .map(|processes| processes.keys().collect())
         .unwrap_or_default();
     let web = names.iter().find(|name| name.as_str() == "web");
-    web.or(names.first())
-        .map_or_else(|| "web".to_owned(), |name| (*name).clone())
+    web.or(names.first()).map_or_else(|| "web".to_owned(), |name| (*name).clone())
 }

@@ -41,17 +41,12 @@ fn seen<N: helix_model::Noun>(views: &[ResourceView]) -> impl Iterator<Item = Se
 
 /// Instances with what is wrong with them.
 pub(crate) fn instances(views: &[ResourceView], names: &Names, now: Timestamp) -> Table {
-    let titles = [
-        "INSTANCE", "RELEASE", "PHASE", "RESTARTS", "AGE", "NODE", "REASON",
-    ];
+    let titles = ["INSTANCE", "RELEASE", "PHASE", "RESTARTS", "AGE", "NODE", "REASON"];
     let mut table = Table::new(titles);
     for it in seen::<Instance>(views) {
         let observed = &it.current.observed;
         let (phase, emphasis) = instance_phase(&it);
-        let reason = observed
-            .message
-            .clone()
-            .or(observed.reason.map(|reason| reason.to_string()));
+        let reason = observed.message.clone().or(observed.reason.map(|reason| reason.to_string()));
         table.row(
             emphasis,
             [
@@ -109,13 +104,7 @@ fn releases(views: &[ResourceView], now: Timestamp) -> Table {
     for it in seen::<Release>(views) {
         let app = it.view.path.rsplit_once(':').map_or("", |(app, _)| app);
         // Twelve digits tell images apart as well as sixty-four.
-        let digest: String = it
-            .desired
-            .image
-            .digest
-            .chars()
-            .take("sha256:".len() + 12)
-            .collect();
+        let digest: String = it.desired.image.digest.chars().take("sha256:".len() + 12).collect();
         table.row(
             Emphasis::Normal,
             [
@@ -132,21 +121,14 @@ fn releases(views: &[ResourceView], now: Timestamp) -> Table {
 
 /// Endpoints with where they are reachable.
 pub(crate) fn endpoints(views: &[ResourceView], now: Timestamp) -> Table {
-    let mut table = Table::new([
-        "ENDPOINT",
-        "PROCESS",
-        "DECLARED",
-        "REACHABLE AT",
-        "AGE",
-        "PROBLEM",
-    ]);
+    let mut table =
+        Table::new(["ENDPOINT", "PROCESS", "DECLARED", "REACHABLE AT", "AGE", "PROBLEM"]);
     for it in seen::<Endpoint>(views) {
         let declared = match &it.desired.exposure {
             endpoint::Exposure::Http { host } => format!("http {host}"),
-            endpoint::Exposure::Tcp {
-                address,
-                listen_port,
-            } => format!("tcp [{address}]:{listen_port}"),
+            endpoint::Exposure::Tcp { address, listen_port } => {
+                format!("tcp [{address}]:{listen_port}")
+            }
         };
         let reachable = it.current.reachable.join(" ");
         let emphasis = match (&it.current.problem, reachable.is_empty()) {
@@ -160,11 +142,7 @@ pub(crate) fn endpoints(views: &[ResourceView], now: Timestamp) -> Table {
                 it.view.name.to_string(),
                 it.desired.process.to_string(),
                 declared,
-                if reachable.is_empty() {
-                    "-".to_owned()
-                } else {
-                    reachable
-                },
+                if reachable.is_empty() { "-".to_owned() } else { reachable },
                 age(it.view.created_at, now),
                 it.current.problem.unwrap_or_default(),
             ],
@@ -199,27 +177,13 @@ fn envs(views: &[ResourceView], names: &Names, now: Timestamp) -> Table {
 }
 
 fn nodes(views: &[ResourceView], now: Timestamp) -> Table {
-    let mut table = Table::new([
-        "NODE",
-        "CONNECTED",
-        "ISOLATION",
-        "CPUS",
-        "MEMORY",
-        "VERSION",
-        "AGE",
-    ]);
+    let mut table =
+        Table::new(["NODE", "CONNECTED", "ISOLATION", "CPUS", "MEMORY", "VERSION", "AGE"]);
     for it in seen::<Node>(views) {
         let fact = |read: fn(&helix_model::node::Facts) -> String| {
-            it.current
-                .facts
-                .as_ref()
-                .map_or_else(|| "-".to_owned(), read)
+            it.current.facts.as_ref().map_or_else(|| "-".to_owned(), read)
         };
-        let emphasis = if it.current.connected {
-            Emphasis::Normal
-        } else {
-            Emphasis::Bad
-        };
+        let emphasis = if it.current.connected { Emphasis::Normal } else { Emphasis::Bad };
         table.row(
             emphasis,
             [
@@ -243,12 +207,7 @@ fn plain(views: &[ResourceView], now: Timestamp) -> Table {
         let state = ready.map_or("", |condition| condition.reason.as_str());
         table.row(
             Emphasis::Normal,
-            [
-                view.name.to_string(),
-                view.path.clone(),
-                state.to_owned(),
-                age(view.created_at, now),
-            ],
+            [view.name.to_string(), view.path.clone(), state.to_owned(), age(view.created_at, now)],
         );
     }
     table

@@ -16,16 +16,8 @@ pub(crate) fn receipt(receipt: &Receipt, target: &str, style: &Style) -> String 
         rows.push(("desired", desired));
     }
     rows.push(("receipt", receipt.id.clone()));
-    let head = format!(
-        "{} {}\n",
-        style.green("accepted"),
-        style.bold(&receipt.operation)
-    );
-    format!(
-        "{head}{}{}",
-        pairs(&rows, 2, style),
-        super::next(&receipt.next, style)
-    )
+    let head = format!("{} {}\n", style.green("accepted"), style.bold(&receipt.operation));
+    format!("{head}{}{}", pairs(&rows, 2, style), super::next(&receipt.next, style))
 }
 
 /// The plain members of an object on one line. Nested ones are for `describe`,

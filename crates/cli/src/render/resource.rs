@@ -27,11 +27,7 @@ pub(crate) fn resource(view: &ResourceView, now: Timestamp, style: &Style) -> St
     for condition in &view.conditions {
         let kind = super::word(&condition.kind);
         let good = condition.status == (kind == "Ready");
-        let emphasis = if good {
-            Emphasis::Normal
-        } else {
-            Emphasis::Notable
-        };
+        let emphasis = if good { Emphasis::Normal } else { Emphasis::Notable };
         let status = if condition.status { "yes" } else { "no" };
         table.row(
             emphasis,
@@ -87,16 +83,11 @@ fn array(text: &mut String, name: &str, items: &[Value], depth: usize) {
     }
     if items.iter().any(Value::is_object) {
         for (number, item) in items.iter().enumerate() {
-            text.push_str(&format!(
-                "{indent}{name}[{number}]:\n{}",
-                tree(item, depth + 1)
-            ));
+            text.push_str(&format!("{indent}{name}[{number}]:\n{}", tree(item, depth + 1)));
         }
         return;
     }
-    let joined: Vec<String> = items
-        .iter()
-        .map(|item| item.as_str().map_or_else(|| item.to_string(), plain))
-        .collect();
+    let joined: Vec<String> =
+        items.iter().map(|item| item.as_str().map_or_else(|| item.to_string(), plain)).collect();
     text.push_str(&format!("{indent}{name}: {}\n", joined.join(", ")));
 }

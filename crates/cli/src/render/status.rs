@@ -61,12 +61,7 @@ pub(crate) fn processes(
         .map(|(name, process)| Process {
             name: name.clone(),
             ready: count(name),
-            desired: env
-                .desired
-                .scale
-                .get(name)
-                .copied()
-                .unwrap_or(process.scaling.min),
+            desired: env.desired.scale.get(name).copied().unwrap_or(process.scaling.min),
         })
         .collect()
 }
@@ -77,29 +72,16 @@ pub(crate) fn status(status: &Status, now: Timestamp, style: &Style) -> String {
         return format!(
             "nothing is deployed at {} yet\n{}",
             style.bold(&status.target),
-            super::next(
-                &[
-                    "helix deploy".to_owned(),
-                    "helix envs list --all".to_owned()
-                ],
-                style
-            ),
+            super::next(&["helix deploy".to_owned(), "helix envs list --all".to_owned()], style),
         );
     };
     let mut text = headline(status, env, style);
     let mut processes = Table::new(["PROCESS", "READY", "DESIRED"]);
     for process in &status.processes {
         let enough = process.ready >= process.desired as usize;
-        let emphasis = if enough {
-            Emphasis::Normal
-        } else {
-            Emphasis::Notable
-        };
-        let cells = [
-            process.name.to_string(),
-            process.ready.to_string(),
-            process.desired.to_string(),
-        ];
+        let emphasis = if enough { Emphasis::Normal } else { Emphasis::Notable };
+        let cells =
+            [process.name.to_string(), process.ready.to_string(), process.desired.to_string()];
         processes.row(emphasis, cells);
     }
     let tables = [
@@ -126,21 +108,14 @@ fn headline(status: &Status, env: &ResourceView, style: &Style) -> String {
     };
     let mut text = format!("{}  {state}\n", style.bold(&status.target));
     let name = |name: &Option<String>| name.clone().unwrap_or_else(|| "none".to_owned());
-    let (current, desired) = (
-        name(&status.releases.current),
-        name(&status.releases.desired),
-    );
+    let (current, desired) = (name(&status.releases.current), name(&status.releases.desired));
     let release = if current == desired {
         current
     } else {
         format!("{current} serves, {desired} is desired")
     };
     let mut rows = vec![("release", release)];
-    if let Some(address) = env
-        .desired
-        .get("address")
-        .and_then(|address| address.as_str())
-    {
+    if let Some(address) = env.desired.get("address").and_then(|address| address.as_str()) {
         rows.push(("address", address.to_owned()));
     }
     if let Some(difference) = &env.difference {

@@ -28,14 +28,8 @@ async fn a_folder_is_built_sent_and_deployed() {
     let (path, body) = wire.heard();
     assert_eq!(path, "/v1/deploys");
     let image = body["image"].as_str().unwrap();
-    assert!(
-        image.starts_with("helix.internal/default/default/hello@sha256:"),
-        "{image}"
-    );
-    assert_eq!(
-        (&body["port"], &body["manifest"]),
-        (&8080.into(), &Value::Null)
-    );
+    assert!(image.starts_with("helix.internal/default/default/hello@sha256:"), "{image}");
+    assert_eq!((&body["port"], &body["manifest"]), (&8080.into(), &Value::Null));
     assert!(outcome.stderr.contains("building "), "{}", outcome.stderr);
     // What was sent can be pulled from the registry under that name.
     let digest = image.rsplit('@').next().unwrap();
@@ -46,9 +40,7 @@ async fn a_folder_is_built_sent_and_deployed() {
 #[tokio::test]
 async fn a_deploy_in_json_is_one_document() {
     let (world, _wire) = World::with_api().await;
-    let outcome = world
-        .helix(&["deploy", "--image", "example.net/hello:1", "--json"])
-        .await;
+    let outcome = world.helix(&["deploy", "--image", "example.net/hello:1", "--json"]).await;
     assert_eq!(outcome.code, 0, "{}", outcome.stdout);
     let document = outcome.json();
     assert_eq!(document["receipt"]["id"], "rcpt_19");
@@ -95,10 +87,7 @@ async fn without_waiting_only_the_receipt_is_told() {
     .assert_eq(&outcome.stdout);
     assert_eq!(
         wire.heard(),
-        (
-            "/v1/envs/production/scale".into(),
-            serde_json::json!({"processes": {"web": 3}})
-        )
+        ("/v1/envs/production/scale".into(), serde_json::json!({"processes": {"web": 3}}))
     );
 }
 
@@ -107,11 +96,7 @@ async fn scaling_works_beside_a_deploy_that_failed() {
     let (world, _wire) = World::with_api().await;
     let outcome = world.helix(&["scale", "web=1"]).await;
     assert_eq!(outcome.code, 0, "{}", outcome.stderr);
-    assert!(
-        outcome.stdout.contains("1 of 1 instances are ready."),
-        "{}",
-        outcome.stdout
-    );
+    assert!(outcome.stdout.contains("1 of 1 instances are ready."), "{}", outcome.stdout);
     assert_eq!(world.helix(&["scale", "web"]).await.code, 2);
     assert_eq!(world.helix(&["scale", "web=1", "web=2"]).await.code, 2);
 }
@@ -121,11 +106,7 @@ async fn rollback_needs_no_arguments() {
     let (world, wire) = World::with_api().await;
     let outcome = world.helix(&["rollback"]).await;
     assert_eq!(outcome.code, 0, "{}", outcome.stderr);
-    assert!(
-        outcome.stdout.contains("is running v1"),
-        "{}",
-        outcome.stdout
-    );
+    assert!(outcome.stdout.contains("is running v1"), "{}", outcome.stdout);
     assert_eq!(wire.heard().1["to"], Value::Null);
 }
 
@@ -135,9 +116,7 @@ async fn up_saves_the_context_deploys_and_stays_until_told() {
     let wire = wire::Wire::start().await;
     let world = World::empty();
     std::fs::write(world.folder().join("index.html"), "hi").unwrap();
-    let platform = ShortLived {
-        url: wire.url.clone(),
-    };
+    let platform = ShortLived { url: wire.url.clone() };
     let line = ["up", ".", "--data-dir", "data"];
     let up = world.helix_with(&line, &platform);
     let told = async {
@@ -149,11 +128,7 @@ async fn up_saves_the_context_deploys_and_stays_until_told() {
     };
     let (outcome, ()) = tokio::join!(up, told);
     assert_eq!(outcome.code, 0, "{}", outcome.stderr);
-    assert!(
-        outcome.stderr.contains("draining and stopping"),
-        "{}",
-        outcome.stderr
-    );
+    assert!(outcome.stderr.contains("draining and stopping"), "{}", outcome.stderr);
     let saved = context::load(&world.environment()).unwrap().unwrap();
     assert_eq!(saved.env.unwrap().as_str(), "production");
     assert_eq!(saved.data_dir.unwrap(), world.folder().join("data"));
@@ -165,17 +140,11 @@ async fn up_ends_with_the_reason_when_nothing_can_serve() {
     let _alone = SIGNALS.lock().await;
     let wire = wire::Wire::start().await;
     let world = World::empty();
-    let platform = ShortLived {
-        url: wire.url.clone(),
-    };
+    let platform = ShortLived { url: wire.url.clone() };
     let line = ["up", "--image", "example.net/bad:1", "--app", "fresh"];
     let outcome = world.helix_with(&line, &platform).await;
     assert_eq!(outcome.code, 1, "{}", outcome.stderr);
-    assert!(
-        outcome.stderr.contains("(workload_exited)"),
-        "{}",
-        outcome.stderr
-    );
+    assert!(outcome.stderr.contains("(workload_exited)"), "{}", outcome.stderr);
     let invalid = world.helix_with(&["up", "nowhere"], &platform).await;
     assert_eq!(invalid.code, 2);
 }
@@ -185,9 +154,7 @@ async fn up_resumes_what_was_there() {
     let _alone = SIGNALS.lock().await;
     let wire = wire::Wire::serving(fixture::settled()).await;
     let world = World::empty();
-    let platform = ShortLived {
-        url: wire.url.clone(),
-    };
+    let platform = ShortLived { url: wire.url.clone() };
     // The very image that serves, by digest: nothing is left to be done.
     let image = format!("helix.internal/default/default/hello@sha256:{:064x}", 1);
     let line = ["up", "--image", &image, "--port", "8080", "--json"];
@@ -199,9 +166,5 @@ async fn up_resumes_what_was_there() {
     let (outcome, ()) = tokio::join!(up, told);
     assert_eq!(outcome.code, 0, "{}", outcome.stderr);
     assert!(!wire.has_heard(), "it was deployed again");
-    assert!(
-        outcome.stderr.contains("is as it was"),
-        "{}",
-        outcome.stderr
-    );
+    assert!(outcome.stderr.contains("is as it was"), "{}", outcome.stderr);
 }

@@ -25,11 +25,7 @@ fn each_code_has_its_exit_code_in_both_forms() {
     for code in Code::ALL {
         let failure = Failure::new(*code, "it went wrong");
         assert_eq!(failure.exit_code, expected(*code), "{code}");
-        assert_eq!(
-            failure.document()["error"]["exit_code"],
-            expected(*code),
-            "{code}"
-        );
+        assert_eq!(failure.document()["error"]["exit_code"], expected(*code), "{code}");
         assert_eq!(failure.document()["error"]["code"], code.as_str());
     }
 }
@@ -42,9 +38,7 @@ async fn an_api_that_is_not_there_is_transient() {
     let outcome = world.helix(&["status"]).await;
     assert_eq!(outcome.code, 6);
     assert!(
-        outcome
-            .stderr
-            .starts_with("error: cannot reach the API at http://127.0.0.1:1: "),
+        outcome.stderr.starts_with("error: cannot reach the API at http://127.0.0.1:1: "),
         "{}",
         outcome.stderr
     );
@@ -98,18 +92,8 @@ async fn a_broken_context_is_named_and_up_does_not_mind() {
     std::fs::write(&path, "{").unwrap();
     let outcome = world.helix(&["apps", "list"]).await;
     assert_eq!(outcome.code, 2);
-    assert!(
-        outcome.stderr.contains("context.json"),
-        "{}",
-        outcome.stderr
-    );
-    assert!(
-        world
-            .helix(&["up"])
-            .await
-            .stderr
-            .contains("no platform in this test")
-    );
+    assert!(outcome.stderr.contains("context.json"), "{}", outcome.stderr);
+    assert!(world.helix(&["up"]).await.stderr.contains("no platform in this test"));
 }
 
 #[test]
@@ -128,10 +112,7 @@ fn the_context_is_for_its_owner_only() {
     let path = context::save(&world.environment(), &context).unwrap();
     let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
     assert_eq!((mode(&path), mode(path.parent().unwrap())), (0o600, 0o700));
-    assert_eq!(
-        context::load(&world.environment()).unwrap(),
-        Some(context.clone())
-    );
+    assert_eq!(context::load(&world.environment()).unwrap(), Some(context.clone()));
     assert!(!format!("{context:?}").contains("secret"));
 }
 
@@ -139,23 +120,14 @@ fn the_context_is_for_its_owner_only() {
 async fn exec_returns_the_remote_code() {
     let (world, _wire) = World::with_api().await;
     let outcome = world.helix(&["exec", "web-1", "--", "id", "-u"]).await;
-    assert_eq!(
-        (outcome.code, outcome.stdout.as_str()),
-        (3, "id -u false\n")
-    );
+    assert_eq!((outcome.code, outcome.stdout.as_str()), (3, "id -u false\n"));
     assert_eq!(outcome.stderr, "");
     let outcome = world.helix(&["exec", "-n", "--json", "--", "id"]).await;
     assert_eq!(outcome.code, 3);
-    let lines: Vec<Value> = outcome
-        .stdout
-        .lines()
-        .map(|line| serde_json::from_str(line).unwrap())
-        .collect();
+    let lines: Vec<Value> =
+        outcome.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!(lines[0]["data"], "id false\n");
-    assert_eq!(
-        (&lines[1]["type"], &lines[1]["exit_code"]),
-        (&"exit".into(), &3.into())
-    );
+    assert_eq!((&lines[1]["type"], &lines[1]["exit_code"]), (&"exit".into(), &3.into()));
 }
 
 #[tokio::test]
@@ -164,15 +136,9 @@ async fn exec_that_never_started_is_255() {
     for (instance, code) in [("web-9", "not_found"), ("web-2", "instance_gone")] {
         let outcome = world.helix(&["exec", instance, "--", "true"]).await;
         assert_eq!(outcome.code, 255, "{instance}");
-        assert!(
-            outcome.stderr.contains(code),
-            "{instance}: {}",
-            outcome.stderr
-        );
+        assert!(outcome.stderr.contains(code), "{instance}: {}", outcome.stderr);
     }
-    let outcome = world
-        .helix(&["exec", "web-9", "--json", "--", "true"])
-        .await;
+    let outcome = world.helix(&["exec", "web-9", "--json", "--", "true"]).await;
     assert_eq!(outcome.code, 255);
     assert_eq!(outcome.json()["error"]["code"], "not_found");
     assert_eq!(outcome.json()["error"]["exit_code"], 255);

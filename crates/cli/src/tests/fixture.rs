@@ -23,9 +23,7 @@ pub(crate) fn state() -> State {
 /// The state after the first deploy, before the one that failed.
 pub(crate) fn settled() -> State {
     let history = history();
-    let first = history
-        .iter()
-        .position(|event| matches!(event, Event::DeployFinished(_)));
+    let first = history.iter().position(|event| matches!(event, Event::DeployFinished(_)));
     after(&history[..=first.unwrap()])
 }
 
@@ -52,27 +50,15 @@ fn name(text: &str) -> Name {
 fn history() -> Vec<Event> {
     let address: Ipv6Addr = "fd12::1".parse().unwrap();
     vec![
-        Event::InstallationCreated(InstallationCreated {
-            network: "fd12::".parse().unwrap(),
-        }),
-        Event::OrgCreated(org::Created {
-            id: id::<Org>(1),
-            name: name("default"),
-        }),
+        Event::InstallationCreated(InstallationCreated { network: "fd12::".parse().unwrap() }),
+        Event::OrgCreated(org::Created { id: id::<Org>(1), name: name("default") }),
         Event::ProjectCreated(project::Created {
             id: id::<Project>(1),
             org: id(1),
             name: name("default"),
         }),
-        Event::NodeEnrolled(node::Enrolled {
-            id: id::<Node>(1),
-            name: name("local"),
-            subnet: 1,
-        }),
-        Event::NodeStatusChanged(node::StatusChanged {
-            id: id(1),
-            status: connected(),
-        }),
+        Event::NodeEnrolled(node::Enrolled { id: id::<Node>(1), name: name("local"), subnet: 1 }),
+        Event::NodeStatusChanged(node::StatusChanged { id: id(1), status: connected() }),
         Event::AppCreated(app::Created {
             id: id::<App>(1),
             org: id(1),
@@ -95,9 +81,7 @@ fn history() -> Vec<Event> {
                 env: id(1),
                 process: name("web"),
                 port: name("http"),
-                exposure: endpoint::Exposure::Http {
-                    host: "hello.localhost".into(),
-                },
+                exposure: endpoint::Exposure::Http { host: "hello.localhost".into() },
             },
         }),
         deployed(1, None),
@@ -110,10 +94,7 @@ fn history() -> Vec<Event> {
                 problem: None,
             },
         }),
-        Event::DeployFinished(deploy::Finished {
-            id: id(1),
-            outcome: deploy::Outcome::Succeeded,
-        }),
+        Event::DeployFinished(deploy::Finished { id: id(1), outcome: deploy::Outcome::Succeeded }),
         released(2),
         deployed(2, Some(1)),
         allocated(2),

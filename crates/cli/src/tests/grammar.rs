@@ -4,10 +4,7 @@ use super::*;
 
 /// Every command line of the grammar that is shown in help.
 fn shown(command: &clap::Command, path: &[String], found: &mut Vec<Vec<String>>) {
-    for below in command
-        .get_subcommands()
-        .filter(|below| !below.is_hide_set())
-    {
+    for below in command.get_subcommands().filter(|below| !below.is_hide_set()) {
         let mut path = path.to_vec();
         path.push(below.get_name().to_owned());
         found.push(path.clone());
@@ -26,11 +23,7 @@ async fn every_command_has_help_with_examples() {
         line.push("--help");
         let outcome = world.helix(&line).await;
         assert_eq!(outcome.code, 0, "{line:?}: {}", outcome.stderr);
-        assert!(
-            outcome.stdout.contains("Examples:\n"),
-            "{line:?}: {}",
-            outcome.stdout
-        );
+        assert!(outcome.stdout.contains("Examples:\n"), "{line:?}: {}", outcome.stdout);
         assert_eq!(outcome.stderr, "", "{line:?}");
     }
 }
@@ -54,16 +47,8 @@ async fn what_does_not_exist_yet_says_what_to_do_instead() {
     for line in lines {
         let outcome = world.helix(line).await;
         assert_eq!(outcome.code, 2, "{line:?}");
-        assert!(
-            outcome.stderr.contains("(not_supported_yet)"),
-            "{line:?}: {}",
-            outcome.stderr
-        );
-        assert!(
-            outcome.stderr.contains("hint: "),
-            "{line:?}: {}",
-            outcome.stderr
-        );
+        assert!(outcome.stderr.contains("(not_supported_yet)"), "{line:?}: {}", outcome.stderr);
+        assert!(outcome.stderr.contains("hint: "), "{line:?}: {}", outcome.stderr);
         assert_eq!(outcome.stdout, "", "{line:?}");
     }
     let outcome = world.helix(&["secrets", "list", "--json"]).await;
@@ -97,11 +82,7 @@ async fn offline_commands_need_nothing() {
     let world = World::empty();
     let outcome = world.helix(&["explain", "oom_killed"]).await;
     assert_eq!(outcome.code, 0);
-    assert!(
-        outcome.stdout.starts_with("oom_killed: "),
-        "{}",
-        outcome.stdout
-    );
+    assert!(outcome.stdout.starts_with("oom_killed: "), "{}", outcome.stdout);
     assert_eq!(world.helix(&["explain", "no_such_code"]).await.code, 4);
     let codes = world.helix(&["explain", "--json"]).await.json();
     assert!(codes["codes"].as_array().unwrap().len() > 30);
@@ -110,17 +91,11 @@ async fn offline_commands_need_nothing() {
         assert_eq!(outcome.code, 0);
         assert!(outcome.stdout.contains("rollback"), "{shell}");
     }
-    let version = world
-        .helix(&["version", "--json", "--url", "http://127.0.0.1:1"])
-        .await;
+    let version = world.helix(&["version", "--json", "--url", "http://127.0.0.1:1"]).await;
     assert_eq!(version.json()["version"], env!("CARGO_PKG_VERSION"));
     assert_eq!(version.json()["server"], Value::Null);
     for later in ["--yes", "--no-input"] {
-        assert_eq!(
-            world.helix(&["explain", "conflict", later]).await.code,
-            0,
-            "{later}"
-        );
+        assert_eq!(world.helix(&["explain", "conflict", later]).await.code, 0, "{later}");
     }
 }
 
@@ -137,14 +112,8 @@ async fn validate_points_at_the_line() {
     assert_eq!(outcome.code, 2);
     assert!(outcome.stderr.contains("line 3"), "{}", outcome.stderr);
     let outcome = world.helix(&["validate", "--json"]).await;
-    assert_eq!(
-        outcome.json()["error"]["details"][0]["field"],
-        "processes.web.resources.memory"
-    );
+    assert_eq!(outcome.json()["error"]["details"][0]["field"], "processes.web.resources.memory");
     std::fs::write(&manifest, "schema_version = \"v1\"\n[processes.web]\n").unwrap();
     assert_eq!(world.helix(&["validate"]).await.code, 0);
-    assert_eq!(
-        world.helix(&["validate", "--json"]).await.json()["valid"],
-        true
-    );
+    assert_eq!(world.helix(&["validate", "--json"]).await.json()["valid"], true);
 }

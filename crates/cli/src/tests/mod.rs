@@ -70,10 +70,7 @@ struct World {
 impl World {
     /// No context, no platform.
     fn empty() -> World {
-        World {
-            home: tempfile::tempdir().unwrap(),
-            variables: Vec::new(),
-        }
+        World { home: tempfile::tempdir().unwrap(), variables: Vec::new() }
     }
 
     /// A context that leads to an API with the fixture's history.
@@ -125,15 +122,9 @@ impl World {
             directory: self.folder(),
             executable: std::env::current_exe().unwrap(),
         };
-        let line = std::iter::once("helix")
-            .chain(line.iter().copied())
-            .map(OsString::from);
+        let line = std::iter::once("helix").chain(line.iter().copied()).map(OsString::from);
         let code = crate::run(line, io, up).await;
-        Outcome {
-            code,
-            stdout: stdout.text(),
-            stderr: stderr.text(),
-        }
+        Outcome { code, stdout: stdout.text(), stderr: stderr.text() }
     }
 }
 
@@ -155,9 +146,7 @@ struct ShortLived {
 #[async_trait]
 impl Up for ShortLived {
     async fn start(&self, _options: &UpOptions) -> Result<Box<dyn Platform>, Problem> {
-        Ok(Box::new(ShortLived {
-            url: self.url.clone(),
-        }))
+        Ok(Box::new(ShortLived { url: self.url.clone() }))
     }
 }
 

@@ -48,10 +48,7 @@ async fn status_of_nothing_is_friendly() {
     "#]]
     .assert_eq(&outcome.stdout);
     assert_eq!(
-        world
-            .helix(&["status", "--app", "other", "--json"])
-            .await
-            .json()["env"],
+        world.helix(&["status", "--app", "other", "--json"]).await.json()["env"],
         Value::Null
     );
 }
@@ -78,15 +75,8 @@ async fn every_kind_lists_and_describes_alike() {
         assert!(!page["items"].as_array().unwrap().is_empty(), "{kind}");
         let described = world.helix(&[kind, "describe", name]).await;
         assert_eq!(described.code, 0, "{kind}: {}", described.stderr);
-        assert!(
-            described.stdout.contains("conditions\n"),
-            "{kind}: {}",
-            described.stdout
-        );
-        let document = world
-            .helix(&[kind, "describe", name, "--json"])
-            .await
-            .json();
+        assert!(described.stdout.contains("conditions\n"), "{kind}: {}", described.stdout);
+        let document = world.helix(&[kind, "describe", name, "--json"]).await.json();
         assert_eq!(document["name"], name);
         let events = world.helix(&[kind, "events", name, "--json"]).await;
         assert_eq!(events.code, 0, "{kind}: {}", events.stderr);
@@ -97,15 +87,7 @@ async fn every_kind_lists_and_describes_alike() {
 async fn lists_have_the_columns_people_look_for() {
     let (world, _wire) = World::with_api().await;
     let mut screens = String::new();
-    for kind in [
-        "apps",
-        "envs",
-        "releases",
-        "deploys",
-        "instances",
-        "endpoints",
-        "nodes",
-    ] {
+    for kind in ["apps", "envs", "releases", "deploys", "instances", "endpoints", "nodes"] {
         screens.push_str(&without_ages(&world.helix(&[kind, "list"]).await.stdout));
         screens.push('\n');
     }
@@ -144,18 +126,12 @@ async fn describe_takes_paths_names_and_ids() {
     let lines: [&[&str]; 4] = [
         &["describe", "instance/web-2"],
         &["describe", "instance", "web-2"],
-        &[
-            "describe",
-            "instances/default/default/hello@production/web-2",
-        ],
+        &["describe", "instances/default/default/hello@production/web-2"],
         &["describe", &id],
     ];
     let first = world.helix(lines[0]).await.stdout;
-    let steady: String = first
-        .lines()
-        .filter(|line| !line.contains(" ago)"))
-        .collect::<Vec<_>>()
-        .join("\n");
+    let steady: String =
+        first.lines().filter(|line| !line.contains(" ago)")).collect::<Vec<_>>().join("\n");
     expect![[r#"
         instance default/default/hello@production/web-2
           id       ins_01KG9YS7G00000000000000002
@@ -191,9 +167,7 @@ async fn describe_takes_paths_names_and_ids() {
         let outcome = world.helix(line).await;
         assert_eq!(outcome.code, 0, "{line:?}: {}", outcome.stderr);
         assert!(
-            outcome
-                .stdout
-                .starts_with("instance default/default/hello@production/web-2\n"),
+            outcome.stdout.starts_with("instance default/default/hello@production/web-2\n"),
             "{line:?}"
         );
     }
@@ -203,10 +177,7 @@ async fn describe_takes_paths_names_and_ids() {
 async fn logs_are_lines_in_both_forms() {
     let (world, _wire) = World::with_api().await;
     let outcome = world.helix(&["logs"]).await;
-    assert_eq!(
-        outcome.stdout,
-        "web-1 | starting\nweb-1 | no such table: pages\n"
-    );
+    assert_eq!(outcome.stdout, "web-1 | starting\nweb-1 | no such table: pages\n");
     let outcome = world.helix(&["logs", "--json"]).await;
     for line in outcome.stdout.lines() {
         let line: Value = serde_json::from_str(line).unwrap();
@@ -221,18 +192,13 @@ async fn wait_tells_ready_from_failed() {
     let (world, _wire) = World::with_api().await;
     let outcome = world.helix(&["wait", "deploy/d1"]).await;
     assert_eq!(outcome.code, 0);
-    assert_eq!(
-        outcome.stdout,
-        "ok deploy default/default/hello@production/d1: It serves.\n"
-    );
+    assert_eq!(outcome.stdout, "ok deploy default/default/hello@production/d1: It serves.\n");
     let outcome = world.helix(&["wait", "deploy/d2", "--json"]).await;
     assert_eq!(outcome.code, 1);
     let document = outcome.json();
     assert_eq!(document["error"]["reason"], "workload_exited");
     assert_eq!(document["resource"]["name"], "d2");
-    let outcome = world
-        .helix(&["wait", "instance/web-2", "--timeout", "0"])
-        .await;
+    let outcome = world.helix(&["wait", "instance/web-2", "--timeout", "0"]).await;
     assert_eq!(outcome.code, 1, "{}", outcome.stderr);
 }
 

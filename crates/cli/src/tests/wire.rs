@@ -53,11 +53,8 @@ impl Wire {
     }
 
     pub(super) async fn serving(world: World) -> Wire {
-        let double = Double {
-            world: Arc::new(world),
-            heard: Heard::default(),
-            waited: Arc::default(),
-        };
+        let double =
+            Double { world: Arc::new(world), heard: Heard::default(), waited: Arc::default() };
         let folder = tempfile::tempdir().unwrap();
         let store = Store::open(folder.path()).unwrap();
         let routes = Router::new()
@@ -80,11 +77,7 @@ impl Wire {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         tokio::spawn(async move { axum::serve(listener, routes).await.unwrap() });
-        Wire {
-            url,
-            double,
-            _registry: folder,
-        }
+        Wire { url, double, _registry: folder }
     }
 
     /// The body of the one change that was asked for.
@@ -101,10 +94,7 @@ fn refuse(problem: Problem) -> Response {
 }
 
 async fn authorize(request: Request, next: Next) -> Response {
-    let sent = request
-        .headers()
-        .get("authorization")
-        .and_then(|value| value.to_str().ok());
+    let sent = request.headers().get("authorization").and_then(|value| value.to_str().ok());
     let open = request.uri().path() == "/v1/version";
     if open || sent == Some(&format!("Bearer {TOKEN}")) {
         return next.run(request).await;
@@ -113,10 +103,7 @@ async fn authorize(request: Request, next: Next) -> Response {
 }
 
 async fn version() -> Json<Version> {
-    Json(Version {
-        version: env!("CARGO_PKG_VERSION").into(),
-        api: "v1".into(),
-    })
+    Json(Version { version: env!("CARGO_PKG_VERSION").into(), api: "v1".into() })
 }
 
 async fn list_deploys(double: State<Double>, scope: Query<Scope>) -> Response {
@@ -183,12 +170,7 @@ async fn wait(
         _ if ready => WaitOutcome::Satisfied,
         _ => WaitOutcome::TimedOut,
     };
-    Json(WaitResult {
-        outcome,
-        resource,
-        position: state.position,
-    })
-    .into_response()
+    Json(WaitResult { outcome, resource, position: state.position }).into_response()
 }
 
 /// Nothing happens here: a page without events, a stream without lines.
@@ -197,12 +179,7 @@ async fn events(uri: Uri) -> Response {
         let never = futures_pending();
         return axum::body::Body::from_stream(never).into_response();
     }
-    Json(EventPage {
-        items: Vec::new(),
-        next_after: 0,
-        position: 0,
-    })
-    .into_response()
+    Json(EventPage { items: Vec::new(), next_after: 0, position: 0 }).into_response()
 }
 
 fn futures_pending() -> impl tokio_stream::Stream<Item = Result<Bytes, std::io::Error>> {
@@ -210,11 +187,8 @@ fn futures_pending() -> impl tokio_stream::Stream<Item = Result<Bytes, std::io::
 }
 
 async fn logs(uri: Uri) -> Response {
-    let instance = if uri.query().unwrap_or_default().contains("instance=") {
-        "web-2"
-    } else {
-        "web-1"
-    };
+    let instance =
+        if uri.query().unwrap_or_default().contains("instance=") { "web-2" } else { "web-1" };
     let line = |stream: &str, text: &str| {
         let line = LogLine {
             kind: "log".into(),
@@ -261,22 +235,12 @@ async fn change(
     uri: Uri,
     body: Bytes,
 ) -> Response {
-    let key = headers
-        .get("idempotency-key")
-        .map_or(0, axum::http::HeaderValue::len);
+    let key = headers.get("idempotency-key").map_or(0, axum::http::HeaderValue::len);
     assert!((8..=128).contains(&key), "an idempotency key is missing");
     let body: Value = serde_json::from_slice(&body).unwrap();
-    let number = if body["image"].as_str().unwrap_or_default().contains("bad") {
-        2
-    } else {
-        1
-    };
+    let number = if body["image"].as_str().unwrap_or_default().contains("bad") { 2 } else { 1 };
     let deploy = fixture::id::<helix_model::Deploy>(number).any();
-    double
-        .heard
-        .lock()
-        .unwrap()
-        .push((uri.path().to_owned(), body));
+    double.heard.lock().unwrap().push((uri.path().to_owned(), body));
     Json(Receipt {
         id: "rcpt_19".into(),
         operation: "deploy.create".into(),
@@ -320,11 +284,7 @@ pub(super) async fn wait_until(condition: impl Fn() -> bool) {
 pub(super) async fn status_of(url: &str) -> u16 {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-    let (host, path) = url
-        .strip_prefix("http://")
-        .unwrap()
-        .split_once('/')
-        .unwrap();
+    let (host, path) = url.strip_prefix("http://").unwrap().split_once('/').unwrap();
     let mut stream = tokio::net::TcpStream::connect(host).await.unwrap();
     let request = format!(
         "HEAD /{path} HTTP/1.1\r\nhost: {host}\r\nauthorization: Bearer {TOKEN}\r\nconnection: close\r\n\r\n"

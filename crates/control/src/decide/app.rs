@@ -7,28 +7,15 @@ use super::Draft;
 /// Makes an app; its name is unique in its project.
 pub(super) fn create(draft: &mut Draft<'_, '_>, command: &app::Create) -> Result<Id<App>, Problem> {
     let Some(project) = draft.state.projects.get(command.project) else {
-        return Err(Problem::not_found(
-            Kind::Project,
-            &command.project.to_string(),
-        ));
+        return Err(Problem::not_found(Kind::Project, &command.project.to_string()));
     };
     let org = project.spec.org;
-    if draft
-        .state
-        .apps
-        .named(Some(command.project.any()), &command.name)
-        .is_some()
-    {
+    if draft.state.apps.named(Some(command.project.any()), &command.name).is_some() {
         let detail = format!("there is already an app `{}`", command.name);
         return Err(Problem::new(Code::NameTaken, detail));
     }
     let id = draft.fresh_id();
     let name = command.name.clone();
-    draft.emit(Event::AppCreated(app::Created {
-        id,
-        org,
-        project: command.project,
-        name,
-    }));
+    draft.emit(Event::AppCreated(app::Created { id, org, project: command.project, name }));
     Ok(id)
 }

@@ -54,25 +54,15 @@ pub(super) fn finish(
     command: &deploy::Finish,
 ) -> Result<Option<AnyId>, Problem> {
     let Some(deploy) = draft.state.deploys.get(command.deploy) else {
-        return Err(Problem::not_found(
-            Kind::Deploy,
-            &command.deploy.to_string(),
-        ));
+        return Err(Problem::not_found(Kind::Deploy, &command.deploy.to_string()));
     };
     if deploy.status.phase.is_final() {
         return Ok(Some(command.deploy.any()));
     }
     let (env, release, previous) = (deploy.spec.env, deploy.spec.release, deploy.spec.previous);
     let outcome = command.outcome.clone();
-    let settled = if outcome == Outcome::Succeeded {
-        Some(release)
-    } else {
-        previous
-    };
-    draft.emit(Event::DeployFinished(deploy::Finished {
-        id: command.deploy,
-        outcome,
-    }));
+    let settled = if outcome == Outcome::Succeeded { Some(release) } else { previous };
+    draft.emit(Event::DeployFinished(deploy::Finished { id: command.deploy, outcome }));
     let manifest = settled
         .and_then(|release| draft.state.releases.get(release))
         .map(|release| release.spec.manifest.clone());
@@ -94,34 +84,15 @@ fn find_or_create_env(
         return Err(Problem::not_found(Kind::Project, command.project.as_str()));
     };
     let project = project.id;
-    let found = state
-        .apps
-        .named(Some(project.any()), &command.app)
-        .map(|app| app.id);
+    let found = state.apps.named(Some(project.any()), &command.app).map(|app| app.id);
     let app = match found {
         Some(app) => app,
-        None => decide_app::create(
-            draft,
-            &app::Create {
-                project,
-                name: command.app.clone(),
-            },
-        )?,
+        None => decide_app::create(draft, &app::Create { project, name: command.app.clone() })?,
     };
-    let found = draft
-        .state
-        .envs
-        .named(Some(app.any()), &command.env)
-        .map(|env| env.id);
+    let found = draft.state.envs.named(Some(app.any()), &command.env).map(|env| env.id);
     match found {
         Some(env) => Ok(env),
-        None => decide_env::create(
-            draft,
-            &env::Create {
-                app,
-                name: command.env.clone(),
-            },
-        ),
+        None => decide_env::create(draft, &env::Create { app, name: command.env.clone() }),
     }
 }
 
@@ -130,11 +101,7 @@ fn create_release(
     env: Id<Env>,
     command: &deploy::Request,
 ) -> Result<Id<Release>, Problem> {
-    let app = draft
-        .state
-        .envs
-        .get(env)
-        .and_then(|env| draft.state.apps.get(env.spec.app));
+    let app = draft.state.envs.get(env).and_then(|env| draft.state.apps.get(env.spec.app));
     let Some(app) = app else {
         return Err(Problem::not_found(Kind::App, command.app.as_str()));
     };
@@ -172,20 +139,11 @@ fn start(
             reason: Reason::DeploySuperseded,
             message: format!("d{number} took over"),
         };
-        draft.emit(Event::DeployFinished(deploy::Finished {
-            id: rolling,
-            outcome,
-        }));
+        draft.emit(Event::DeployFinished(deploy::Finished { id: rolling, outcome }));
     }
     let id: Id<Deploy> = draft.fresh_id();
     let name = numbered('d', number)?;
-    let spec = Deploy {
-        org,
-        env,
-        release,
-        intent,
-        previous,
-    };
+    let spec = Deploy { org, env, release, intent, previous };
     draft.emit(Event::DeployCreated(deploy::Created { id, name, spec }));
     Ok(Some(id.any()))
 }
@@ -207,9 +165,7 @@ fn previous(draft: &Draft<'_, '_>, env: &Resource<Env>) -> Option<Id<Release>> {
 }
 
 fn numbered(letter: char, number: u64) -> Result<Name, Problem> {
-    format!("{letter}{number}")
-        .parse()
-        .map_err(|error: helix_model::name::NameError| {
-            Problem::new(Code::Internal, error.to_string())
-        })
+    format!("{letter}{number}").parse().map_err(|error: helix_model::name::NameError| {
+        Problem::new(Code::Internal, error.to_string())
+    })
 }

@@ -1,6 +1,6 @@
 //! Deciding on endpoints: who owns a host name and a port.
 
-use helix_model::endpoint::{self, Exposure};
+use helix_model::endpoint::{self, Exposure, Of};
 use helix_model::{
     AnyId, Code, Endpoint, Env, Event, Id, Manifest, Name, Problem, Resource, manifest,
 };
@@ -40,7 +40,7 @@ pub(super) fn align(
     if extent == Extent::Exact {
         let kept = |name: &Name| wanted.iter().any(|(other, _)| other == name);
         for gone in present.iter().filter(|endpoint| !kept(&endpoint.name)) {
-            draft.emit(Event::EndpointDeleted(endpoint::Deleted { id: gone.id }));
+            draft.emit(Event::EndpointDeleted(endpoint::Deleted { of: Of::new(gone) }));
         }
     }
     for (name, spec) in wanted {
@@ -50,8 +50,8 @@ pub(super) fn align(
                 draft.emit(Event::EndpointCreated(endpoint::Created { id, name, spec }));
             }
             Some(before) if before.spec != spec && extent == Extent::Exact => {
-                let id = before.id;
-                draft.emit(Event::EndpointUpdated(endpoint::Updated { id, spec }));
+                let of = Of::new(before);
+                draft.emit(Event::EndpointUpdated(endpoint::Updated { of, spec }));
             }
             Some(_) => {}
         }
@@ -63,11 +63,8 @@ pub(super) fn align(
 pub(super) fn observe(draft: &mut Draft<'_, '_>, command: &endpoint::Observe) -> Option<AnyId> {
     let known = draft.state.endpoints.get(command.endpoint)?;
     if known.status != command.status {
-        let status = command.status.clone();
-        draft.emit(Event::EndpointStatusChanged(endpoint::StatusChanged {
-            id: command.endpoint,
-            status,
-        }));
+        let (of, status) = (Of::new(known), command.status.clone());
+        draft.emit(Event::EndpointStatusChanged(endpoint::StatusChanged { of, status }));
     }
     Some(command.endpoint.any())
 }
@@ -82,10 +79,9 @@ fn resolve(
         return Err(Problem::not_found(helix_model::Kind::Env, &env.to_string()));
     };
     let exposure = match &asked.exposure {
-        manifest::Exposure::Tcp { listen_port } => Exposure::Tcp {
-            address: owner.spec.address,
-            listen_port: *listen_port,
-        },
+        manifest::Exposure::Tcp { listen_port } => {
+            Exposure::Tcp { address: owner.spec.address, listen_port: *listen_port }
+        }
         manifest::Exposure::Http { host: Some(host) } => {
             if !is_free(draft, owner, &asked.name, host) {
                 return Err(taken(host));
@@ -94,9 +90,7 @@ fn resolve(
         }
         manifest::Exposure::Http { host: None } => {
             let candidates = default_hosts(draft, owner);
-            let free = candidates
-                .iter()
-                .find(|host| is_free(draft, owner, &asked.name, host));
+            let free = candidates.iter().find(|host| is_free(draft, owner, &asked.name, host));
             let host = free.ok_or_else(|| taken(&candidates[0]))?.clone();
             Exposure::Http { host }
         }
@@ -111,11 +105,8 @@ fn resolve(
 }
 
 fn taken(host: &str) -> Problem {
-    Problem::new(
-        Code::HostTaken,
-        format!("the host name `{host}` belongs to another endpoint"),
-    )
-    .field("endpoints.host", format!("`{host}` is taken"))
+    Problem::new(Code::HostTaken, format!("the host name `{host}` belongs to another endpoint"))
+        .field("endpoints.host", format!("`{host}` is taken"))
 }
 
 /// Free means: nobody's, or this very endpoint's. An endpoint of the same env
@@ -135,10 +126,7 @@ fn default_hosts(draft: &Draft<'_, '_>, env: &Resource<Env>) -> Vec<String> {
     let Some(app) = state.apps.get(env.spec.app) else {
         return vec![LOCAL_DOMAIN.to_owned()];
     };
-    let project = state
-        .projects
-        .get(app.spec.project)
-        .map(|project| project.name.to_string());
+    let project = state.projects.get(app.spec.project).map(|project| project.name.to_string());
     let org = state.orgs.get(app.spec.org).map(|org| org.name.to_string());
     let stem = if env.name.as_str() == MAIN_ENV {
         app.name.to_string()

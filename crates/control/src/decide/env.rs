@@ -13,25 +13,14 @@ pub(super) fn create(draft: &mut Draft<'_, '_>, command: &env::Create) -> Result
         return Err(Problem::not_found(Kind::App, &command.app.to_string()));
     };
     let org = app.spec.org;
-    if draft
-        .state
-        .envs
-        .named(Some(command.app.any()), &command.name)
-        .is_some()
-    {
+    if draft.state.envs.named(Some(command.app.any()), &command.name).is_some() {
         let detail = format!("there is already an env `{}`", command.name);
         return Err(Problem::new(Code::NameTaken, detail));
     }
     let address = network::env_address(draft.state.network, draft.state.envs_created + 1);
     let id = draft.fresh_id();
     let name = command.name.clone();
-    draft.emit(Event::EnvCreated(env::Created {
-        id,
-        org,
-        app: command.app,
-        name,
-        address,
-    }));
+    draft.emit(Event::EnvCreated(env::Created { id, org, app: command.app, name, address }));
     Ok(id)
 }
 
@@ -49,11 +38,7 @@ pub(super) fn scale(
         return Err(Problem::new(Code::InvalidArgument, detail)
             .hint("name a process and a count, for example `helix scale web=3`"));
     }
-    let release = env
-        .status
-        .release
-        .or(env.spec.release)
-        .and_then(|id| state.releases.get(id));
+    let release = env.status.release.or(env.spec.release).and_then(|id| state.releases.get(id));
     let Some(release) = release else {
         let detail = format!("nothing has been deployed to `{}` yet", env.name);
         return Err(Problem::new(Code::PreconditionFailed, detail).hint("run `helix deploy` first"));
@@ -63,10 +48,7 @@ pub(super) fn scale(
             let known = names(release.spec.manifest.processes.keys());
             return Err(Problem::new(
                 Code::InvalidArgument,
-                format!(
-                    "{} has no process `{process}`; it has {known}",
-                    release.name
-                ),
+                format!("{} has no process `{process}`; it has {known}", release.name),
             )
             .field("processes", format!("`{process}` is not a process")));
         }
@@ -76,16 +58,10 @@ pub(super) fn scale(
                 .hint(format!("ask for at most {INSTANCES_MAX} of a process")));
         }
     }
-    let changed = command
-        .processes
-        .iter()
-        .any(|(name, n)| env.spec.scale.get(name) != Some(n));
+    let changed = command.processes.iter().any(|(name, n)| env.spec.scale.get(name) != Some(n));
     if changed {
         let processes = command.processes.clone();
-        draft.emit(Event::EnvScaled(env::Scaled {
-            id: command.env,
-            processes,
-        }));
+        draft.emit(Event::EnvScaled(env::Scaled { id: command.env, processes }));
     }
     Ok(Some(command.env.any()))
 }

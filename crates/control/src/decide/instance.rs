@@ -2,7 +2,7 @@
 //!
 //! What a shell reports late or twice is not an error; it is simply no news.
 
-use helix_model::instance::{self, Desired};
+use helix_model::instance::{self, Desired, Of};
 use helix_model::{AnyId, Code, Event, Id, Instance, Kind, Problem, network};
 
 use super::Draft;
@@ -22,10 +22,7 @@ pub(super) fn allocate(
         .get(command.release)
         .and_then(|release| release.spec.manifest.processes.get(&command.process));
     let Some(process) = process else {
-        return Err(Problem::not_found(
-            Kind::Release,
-            &command.release.to_string(),
-        ));
+        return Err(Problem::not_found(Kind::Release, &command.release.to_string()));
     };
     let Some(node) = state.nodes.get(command.node) else {
         return Err(Problem::not_found(Kind::Node, &command.node.to_string()));
@@ -35,21 +32,13 @@ pub(super) fn allocate(
         let detail = format!("node `{}` has no room for {memory_bytes} bytes", node.name);
         return Err(Problem::new(Code::PreconditionFailed, detail));
     }
-    let number = env
-        .status
-        .instances
-        .get(&command.process)
-        .copied()
-        .unwrap_or(0)
-        + 1;
+    let number = env.status.instances.get(&command.process).copied().unwrap_or(0) + 1;
     // Process names may use all 32 characters; the number must still fit.
     let stem: String = command.process.as_str().chars().take(20).collect();
     let name =
-        format!("{stem}-{number}")
-            .parse()
-            .map_err(|error: helix_model::name::NameError| {
-                Problem::new(Code::Internal, error.to_string())
-            })?;
+        format!("{stem}-{number}").parse().map_err(|error: helix_model::name::NameError| {
+            Problem::new(Code::Internal, error.to_string())
+        })?;
     let spec = Instance {
         org: env.spec.org,
         env: command.env,
@@ -66,11 +55,7 @@ pub(super) fn allocate(
         desired: Desired::Running,
     };
     let id = draft.fresh_id();
-    draft.emit(Event::InstanceAllocated(instance::Allocated {
-        id,
-        name,
-        spec,
-    }));
+    draft.emit(Event::InstanceAllocated(instance::Allocated { id, name, spec }));
     Ok(Some(id.any()))
 }
 
@@ -86,11 +71,8 @@ pub(super) fn set_desired(
     };
     let known = draft.state.instances.get(command.instance)?;
     if rank(command.desired) > rank(known.spec.desired) {
-        let (id, desired) = (command.instance, command.desired);
-        draft.emit(Event::InstanceDesiredChanged(instance::DesiredChanged {
-            id,
-            desired,
-        }));
+        let (of, desired) = (Of::new(known), command.desired);
+        draft.emit(Event::InstanceDesiredChanged(instance::DesiredChanged { of, desired }));
     }
     Some(command.instance.any())
 }
@@ -99,11 +81,8 @@ pub(super) fn set_desired(
 pub(super) fn observe(draft: &mut Draft<'_, '_>, command: &instance::Observe) -> Option<AnyId> {
     let known = draft.state.instances.get(command.instance)?;
     if known.status.observed != command.observed {
-        let (id, observed) = (command.instance, command.observed.clone());
-        draft.emit(Event::InstanceStatusChanged(instance::StatusChanged {
-            id,
-            observed,
-        }));
+        let (of, observed) = (Of::new(known), command.observed.clone());
+        draft.emit(Event::InstanceStatusChanged(instance::StatusChanged { of, observed }));
     }
     Some(command.instance.any())
 }
@@ -115,9 +94,8 @@ pub(super) fn mark_drained(
 ) -> Option<AnyId> {
     let known = draft.state.instances.get(command.instance)?;
     if known.spec.desired == Desired::Draining && !known.status.drained {
-        draft.emit(Event::InstanceDrained(instance::Drained {
-            id: command.instance,
-        }));
+        let of = Of::new(known);
+        draft.emit(Event::InstanceDrained(instance::Drained { of }));
     }
     Some(command.instance.any())
 }
@@ -126,7 +104,8 @@ pub(super) fn mark_drained(
 pub(super) fn forget(draft: &mut Draft<'_, '_>, id: Id<Instance>) -> Option<AnyId> {
     let known = draft.state.instances.get(id)?;
     if known.spec.desired == Desired::Stopped {
-        draft.emit(Event::InstanceRemoved(instance::Removed { id }));
+        let of = Of::new(known);
+        draft.emit(Event::InstanceRemoved(instance::Removed { of }));
     }
     None
 }

@@ -39,11 +39,7 @@ pub fn decide(
     command: &Command,
     context: &mut Context<'_>,
 ) -> Result<Decision, Problem> {
-    let mut draft = Draft {
-        state: state.clone(),
-        events: Vec::new(),
-        context,
-    };
+    let mut draft = Draft { state: state.clone(), events: Vec::new(), context };
     let subject = match command {
         Command::CreateInstallation => draft.create_installation(),
         Command::CreateOrg(it) => org::create(&mut draft, it)?,
@@ -63,11 +59,7 @@ pub fn decide(
         Command::ConnectNode(it) => node::connect(&mut draft, it)?,
         Command::DisconnectNode(it) => node::disconnect(&mut draft, it),
     };
-    Ok(Decision {
-        events: draft.events,
-        subject,
-        state: draft.state,
-    })
+    Ok(Decision { events: draft.events, subject, state: draft.state })
 }
 
 /// The state as it will be, and the events that lead there.
@@ -79,8 +71,7 @@ struct Draft<'c, 'e> {
 
 impl Draft<'_, '_> {
     fn emit(&mut self, event: Event) {
-        self.state
-            .apply(self.state.position + 1, self.context.now, &event);
+        self.state.apply(self.state.position + 1, self.context.now, &event);
         self.events.push(event);
     }
 

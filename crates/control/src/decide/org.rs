@@ -14,9 +14,6 @@ pub(super) fn create(
         return Err(Problem::new(Code::NameTaken, detail));
     }
     let id = draft.fresh_id();
-    draft.emit(Event::OrgCreated(org::Created {
-        id,
-        name: command.name.clone(),
-    }));
+    draft.emit(Event::OrgCreated(org::Created { id, name: command.name.clone() }));
     Ok(Some(id.any()))
 }

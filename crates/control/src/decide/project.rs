@@ -12,21 +12,12 @@ pub(super) fn create(
     if draft.state.orgs.get(command.org).is_none() {
         return Err(Problem::not_found(Kind::Org, &command.org.to_string()));
     }
-    if draft
-        .state
-        .projects
-        .named(Some(command.org.any()), &command.name)
-        .is_some()
-    {
+    if draft.state.projects.named(Some(command.org.any()), &command.name).is_some() {
         let detail = format!("there is already a project `{}`", command.name);
         return Err(Problem::new(Code::NameTaken, detail));
     }
     let id = draft.fresh_id();
-    let created = project::Created {
-        id,
-        org: command.org,
-        name: command.name.clone(),
-    };
+    let created = project::Created { id, org: command.org, name: command.name.clone() };
     draft.emit(Event::ProjectCreated(created));
     Ok(Some(id.any()))
 }

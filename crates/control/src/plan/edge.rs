@@ -13,31 +13,17 @@ pub fn edge_plan(state: &State) -> EdgePlan {
         .filter(|instance| instance.spec.desired == Desired::Draining)
         .map(|instance| instance.id)
         .collect();
-    let endpoints = state
-        .endpoints
-        .iter()
-        .map(|endpoint| endpoint_plan(state, endpoint))
-        .collect();
-    EdgePlan {
-        version: state.position,
-        endpoints,
-        draining,
-    }
+    let endpoints = state.endpoints.iter().map(|endpoint| endpoint_plan(state, endpoint)).collect();
+    EdgePlan { version: state.position, endpoints, draining }
 }
 
 fn endpoint_plan(state: &State, endpoint: &Resource<Endpoint>) -> EndpointPlan {
     let spec = &endpoint.spec;
     let route = match &spec.exposure {
-        Exposure::Http { host } => Route::Http {
-            hosts: vec![host.clone()],
-        },
-        Exposure::Tcp {
-            address,
-            listen_port,
-        } => Route::Tcp {
-            address: *address,
-            port: *listen_port,
-        },
+        Exposure::Http { host } => Route::Http { hosts: vec![host.clone()] },
+        Exposure::Tcp { address, listen_port } => {
+            Route::Tcp { address: *address, port: *listen_port }
+        }
     };
     let backends = state
         .instances
@@ -49,15 +35,8 @@ fn endpoint_plan(state: &State, endpoint: &Resource<Endpoint>) -> EndpointPlan {
         })
         .filter_map(|instance| {
             let address = *instance.status.observed.ports.get(&spec.port)?;
-            Some(Backend {
-                instance: instance.id,
-                address,
-            })
+            Some(Backend { instance: instance.id, address })
         })
         .collect();
-    EndpointPlan {
-        id: endpoint.id,
-        route,
-        backends,
-    }
+    EndpointPlan { id: endpoint.id, route, backends }
 }

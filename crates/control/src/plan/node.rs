@@ -12,12 +12,7 @@ pub fn node_plan(state: &State, node: Id<Node>) -> NodePlan {
         .filter(|instance| instance.spec.node == node)
         .filter_map(|instance| instance_plan(state, instance))
         .collect();
-    NodePlan {
-        version: state.position,
-        node,
-        network: state.network,
-        instances,
-    }
+    NodePlan { version: state.position, node, network: state.network, instances }
 }
 
 fn instance_plan(state: &State, instance: &Resource<Instance>) -> Option<InstancePlan> {
@@ -27,11 +22,7 @@ fn instance_plan(state: &State, instance: &Resource<Instance>) -> Option<Instanc
         Desired::Stopped => return None,
     };
     let release = state.releases.get(instance.spec.release)?;
-    let process = release
-        .spec
-        .manifest
-        .processes
-        .get(&instance.spec.process)?;
+    let process = release.spec.manifest.processes.get(&instance.spec.process)?;
     let port = |port: &helix_model::manifest::Port| PortPlan {
         name: port.name.clone(),
         internal: port.internal,

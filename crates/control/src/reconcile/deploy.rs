@@ -34,20 +34,14 @@ pub(super) fn verdict(state: &State, env: &Resource<Env>, now: Timestamp) -> Opt
     } else {
         return None;
     };
-    Some(Command::FinishDeploy(Finish {
-        deploy: deploy.id,
-        outcome,
-    }))
+    Some(Command::FinishDeploy(Finish { deploy: deploy.id, outcome }))
 }
 
 fn is_complete(state: &State, env: &Resource<Env>, release: &Resource<Release>) -> bool {
     env::groups(state, env, release).iter().all(|group| {
         group.old.is_empty()
             && group.new.len() == group.wanted
-            && group
-                .new
-                .iter()
-                .all(|instance| instance.status.observed.phase == Phase::Ready)
+            && group.new.iter().all(|instance| instance.status.observed.phase == Phase::Ready)
     })
 }
 
@@ -67,10 +61,7 @@ fn failure(
         let process = release.spec.manifest.processes.get(&instance.spec.process);
         if let Some(reason) = process.and_then(|process| hopeless(instance, process)) {
             let observed = &instance.status.observed;
-            let message = observed
-                .message
-                .clone()
-                .unwrap_or_else(|| reason.meaning().to_owned());
+            let message = observed.message.clone().unwrap_or_else(|| reason.meaning().to_owned());
             return Some((reason, format!("{}: {message}", instance.name)));
         }
     }
@@ -83,10 +74,7 @@ fn failure(
     let pulling = of_release().any(|it| it.status.observed.phase == Phase::Pulling);
     (waited >= TIMEOUT && !pulling).then(|| {
         let seconds = TIMEOUT.as_secs();
-        (
-            Reason::DeployTimeout,
-            format!("not every instance was ready after {seconds} s"),
-        )
+        (Reason::DeployTimeout, format!("not every instance was ready after {seconds} s"))
     })
 }
 
@@ -117,18 +105,13 @@ fn blocked(
     env: &Resource<Env>,
     release: &Resource<Release>,
 ) -> Option<(Reason, String)> {
-    env::groups(state, env, release)
-        .iter()
-        .find_map(|group: &Group<'_>| {
-            if group.missing() == 0 {
-                return None;
-            }
-            let memory = group.memory_bytes;
-            let reason = place::place(state, memory).err()?;
-            let size = manifest::format_bytes(memory);
-            Some((
-                reason,
-                format!("{} needs {size}: {}", group.process, reason.meaning()),
-            ))
-        })
+    env::groups(state, env, release).iter().find_map(|group: &Group<'_>| {
+        if group.missing() == 0 {
+            return None;
+        }
+        let memory = group.memory_bytes;
+        let reason = place::place(state, memory).err()?;
+        let size = manifest::format_bytes(memory);
+        Some((reason, format!("{} needs {size}: {}", group.process, reason.meaning())))
+    })
 }

@@ -37,30 +37,18 @@ pub(super) fn groups<'s>(
         all.filter(|instance| instance.spec.desired == Desired::Running)
     };
     let processes = &release.spec.manifest.processes;
-    let names: BTreeSet<&Name> = processes
-        .keys()
-        .chain(running().map(|instance| &instance.spec.process))
-        .collect();
+    let names: BTreeSet<&Name> =
+        processes.keys().chain(running().map(|instance| &instance.spec.process)).collect();
     let group = |name: &Name| {
         let process = processes.get(name);
         let wanted = process.map_or(0, |process| {
-            env.spec
-                .scale
-                .get(name)
-                .copied()
-                .unwrap_or(process.scaling.min) as usize
+            env.spec.scale.get(name).copied().unwrap_or(process.scaling.min) as usize
         });
         let (new, old) = running()
             .filter(|instance| instance.spec.process == *name)
             .partition(|instance| instance.spec.release == release.id);
         let memory_bytes = process.map_or(0, |process| process.resources.memory_bytes);
-        Group {
-            process: name.clone(),
-            wanted,
-            memory_bytes,
-            new,
-            old,
-        }
+        Group { process: name.clone(), wanted, memory_bytes, new, old }
     };
     names.into_iter().map(group).collect()
 }
@@ -82,12 +70,8 @@ impl Group<'_> {
         candidates.sort_by_key(|instance| (is_ready(instance), !is_failed(instance), instance.id));
         let extra = self.new.len().saturating_sub(self.wanted);
         let mut going: Vec<_> = candidates.into_iter().take(extra).collect();
-        let mut ready = self
-            .new
-            .iter()
-            .chain(&self.old)
-            .filter(|instance| is_ready(instance))
-            .count();
+        let mut ready =
+            self.new.iter().chain(&self.old).filter(|instance| is_ready(instance)).count();
         ready -= going.iter().filter(|instance| is_ready(instance)).count();
         let mut old = self.old.clone();
         old.sort_by_key(|instance| (is_ready(instance), Reverse(instance.id)));
@@ -105,13 +89,8 @@ impl Group<'_> {
 
 /// The next steps towards what the env should be running.
 pub(super) fn step(state: &State, env: &Resource<Env>) -> Vec<Command> {
-    let rolling = env
-        .spec
-        .rolling
-        .and_then(|deploy| state.deploys.get(deploy));
-    let target = rolling
-        .map(|deploy| deploy.spec.release)
-        .or(env.status.release);
+    let rolling = env.spec.rolling.and_then(|deploy| state.deploys.get(deploy));
+    let target = rolling.map(|deploy| deploy.spec.release).or(env.status.release);
     let Some(release) = target.and_then(|release| state.releases.get(release)) else {
         // The first deploy failed: nothing is to be left of it.
         return state
@@ -142,19 +121,9 @@ pub(super) fn step(state: &State, env: &Resource<Env>) -> Vec<Command> {
 
 /// Sends an instance on its way: gently when it may be serving.
 fn retire(instance: &Resource<Instance>) -> Command {
-    let serving = matches!(
-        instance.status.observed.phase,
-        Phase::Ready | Phase::Unready
-    );
-    let desired = if serving {
-        Desired::Draining
-    } else {
-        Desired::Stopped
-    };
-    Command::SetInstanceDesired(SetDesired {
-        instance: instance.id,
-        desired,
-    })
+    let serving = matches!(instance.status.observed.phase, Phase::Ready | Phase::Unready);
+    let desired = if serving { Desired::Draining } else { Desired::Stopped };
+    Command::SetInstanceDesired(SetDesired { instance: instance.id, desired })
 }
 
 fn is_ready(instance: &Resource<Instance>) -> bool {

@@ -15,19 +15,15 @@ pub(super) fn step(
         Desired::Running => None,
         Desired::Draining if is_empty(state, instance, now) => {
             let desired = Desired::Stopped;
-            Some(Command::SetInstanceDesired(SetDesired {
-                instance: instance.id,
-                desired,
-            }))
+            Some(Command::SetInstanceDesired(SetDesired { instance: instance.id, desired }))
         }
         Desired::Draining => None,
         // A node that never began has nothing to say; should it begin after
         // all, the plan without the instance stops it.
-        Desired::Stopped => matches!(
-            instance.status.observed.phase,
-            Phase::Stopped | Phase::Pending
-        )
-        .then_some(Command::ForgetInstance(instance.id)),
+        Desired::Stopped => {
+            matches!(instance.status.observed.phase, Phase::Stopped | Phase::Pending)
+                .then_some(Command::ForgetInstance(instance.id))
+        }
     }
 }
 
@@ -38,9 +34,7 @@ fn is_empty(state: &State, instance: &Resource<Instance>, now: Timestamp) -> boo
         .releases
         .get(instance.spec.release)
         .and_then(|release| release.spec.manifest.processes.get(&instance.spec.process))
-        .map_or(Duration::ZERO, |process| {
-            Duration::from_secs(process.stop_grace_seconds)
-        });
+        .map_or(Duration::ZERO, |process| Duration::from_secs(process.stop_grace_seconds));
     let since = instance.status.draining_since.unwrap_or(now);
     let never_began = instance.status.observed.phase == Phase::Pending;
     never_began || instance.status.drained || now.since(since) >= grace

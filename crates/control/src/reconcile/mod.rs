@@ -23,11 +23,6 @@ pub fn reconcile(state: &State, now: Timestamp) -> Vec<Command> {
             commands.extend(env::step(state, env));
         }
     }
-    commands.extend(
-        state
-            .instances
-            .iter()
-            .filter_map(|it| instance::step(state, it, now)),
-    );
+    commands.extend(state.instances.iter().filter_map(|it| instance::step(state, it, now)));
     commands
 }

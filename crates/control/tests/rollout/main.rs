@@ -3,11 +3,7 @@
 //! [`World`] is the one way in: it runs the real decisions and reconcilers on a
 //! clock of its own; tests say what the node would report.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    reason = "a failed step fails the test"
-)]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a failed step fails the test")]
 
 mod properties;
 mod world;
@@ -28,17 +24,10 @@ fn a_first_deploy_makes_all_that_is_missing_and_succeeds_when_ready() {
     world.report_all(Phase::Ready);
     assert_eq!(world.phase(deploy), DeployPhase::Succeeded);
     assert_eq!(world.hosts(), ["shop.localhost"]);
-    let tcp = world
-        .state
-        .endpoints
-        .iter()
-        .find_map(|it| match it.spec.exposure {
-            Exposure::Tcp {
-                address,
-                listen_port,
-            } => Some((address.to_string(), listen_port)),
-            Exposure::Http { .. } => None,
-        });
+    let tcp = world.state.endpoints.iter().find_map(|it| match it.spec.exposure {
+        Exposure::Tcp { address, listen_port } => Some((address.to_string(), listen_port)),
+        Exposure::Http { .. } => None,
+    });
     assert!(tcp.is_some_and(|(address, port)| address.ends_with("::1") && port == 80));
 }
 
@@ -81,10 +70,7 @@ fn three_instances_are_replaced_one_by_one() {
     while world.report_next(Phase::Ready) {
         steps.push(world.counts());
     }
-    assert_eq!(
-        steps,
-        ["3 v1 + 1 v2", "2 v1 + 2 v2", "1 v1 + 3 v2", "0 v1 + 3 v2"]
-    );
+    assert_eq!(steps, ["3 v1 + 1 v2", "2 v1 + 2 v2", "1 v1 + 3 v2", "0 v1 + 3 v2"]);
 }
 
 #[test]
@@ -126,11 +112,7 @@ fn a_deploy_that_was_half_through_gives_back_what_it_took() {
     world.report_next(Phase::Ready);
     assert_eq!(world.counts(), "2 v1 + 2 v2");
     world.fail_next(Reason::HealthcheckFailed);
-    assert_eq!(
-        world.ready(),
-        3,
-        "the ready one of v2 stays until v1 is whole again"
-    );
+    assert_eq!(world.ready(), 3, "the ready one of v2 stays until v1 is whole again");
     while world.report_next(Phase::Ready) {}
     assert_eq!(world.counts(), "3 v1 + 0 v2");
 }

@@ -85,25 +85,14 @@ fn take(world: &mut World, step: &Step, releases: &mut u32) {
 fn check(world: &World, seen_addresses: &mut BTreeSet<(String, String)>) {
     let state = &world.state;
     for node in state.nodes.iter() {
-        let capacity = node
-            .status
-            .facts
-            .as_ref()
-            .map_or(0, |facts| facts.memory_bytes);
-        assert!(
-            place::used_bytes(state, node.id) <= capacity,
-            "memory is oversold"
-        );
+        let capacity = node.status.facts.as_ref().map_or(0, |facts| facts.memory_bytes);
+        assert!(place::used_bytes(state, node.id) <= capacity, "memory is oversold");
     }
     for instance in state.instances.iter() {
         seen_addresses.insert((instance.spec.address.to_string(), instance.id.to_string()));
     }
     let addresses: BTreeSet<_> = seen_addresses.iter().map(|(address, _)| address).collect();
-    assert_eq!(
-        addresses.len(),
-        seen_addresses.len(),
-        "an address has had two owners"
-    );
+    assert_eq!(addresses.len(), seen_addresses.len(), "an address has had two owners");
     let hosts: BTreeSet<_> = state.hosts.values().collect();
     assert_eq!(hosts.len(), state.hosts.len(), "an endpoint has two hosts");
 }

@@ -28,20 +28,11 @@ pub(crate) fn name(text: &str) -> Name {
 impl World {
     /// An org, a project, no node.
     pub(crate) fn empty() -> World {
-        let mut world = World {
-            state: State::default(),
-            now: Timestamp(1_000_000),
-            entropy: 0,
-        };
+        let mut world = World { state: State::default(), now: Timestamp(1_000_000), entropy: 0 };
         world.command(Command::CreateInstallation).unwrap();
-        world
-            .command(Command::CreateOrg(org::Create { name: name("acme") }))
-            .unwrap();
+        world.command(Command::CreateOrg(org::Create { name: name("acme") })).unwrap();
         let org = world.state.orgs.named(None, &name("acme")).unwrap().id;
-        let create = project::Create {
-            org,
-            name: name("main"),
-        };
+        let create = project::Create { org, name: name("main") };
         world.command(Command::CreateProject(create)).unwrap();
         world
     }
@@ -60,12 +51,7 @@ impl World {
             isolation_reason: "root".to_owned(),
             isolation_advice: None,
         };
-        world
-            .command(Command::ConnectNode(node::Connect {
-                name: name("one"),
-                facts,
-            }))
-            .unwrap();
+        world.command(Command::ConnectNode(node::Connect { name: name("one"), facts })).unwrap();
         world
     }
 
@@ -79,10 +65,7 @@ impl World {
 
     pub(crate) fn second_project(&mut self) {
         let org = self.state.orgs.named(None, &name("acme")).unwrap().id;
-        let create = project::Create {
-            org,
-            name: name("other"),
-        };
+        let create = project::Create { org, name: name("other") };
         self.command(Command::CreateProject(create)).unwrap();
     }
 
@@ -93,10 +76,7 @@ impl World {
             *entropy += 1;
             *entropy
         };
-        let mut context = Context {
-            now: self.now,
-            entropy: &mut fresh,
-        };
+        let mut context = Context { now: self.now, entropy: &mut fresh };
         let decision = decide(&self.state, &command, &mut context)?;
         self.state = decision.state;
         Ok(decision.subject)
@@ -143,17 +123,11 @@ impl World {
             manifest: parse_with_defaults(8080),
             source: label.to_owned(),
         };
-        let subject = self
-            .command(Command::Deploy(Box::new(request)))
-            .unwrap()
-            .unwrap();
+        let subject = self.command(Command::Deploy(Box::new(request))).unwrap().unwrap();
         self.settle();
         let deploy: Id<Deploy> = subject.typed().unwrap();
         let release = self.state.deploys.get(deploy).unwrap().spec.release;
-        assert_eq!(
-            self.state.releases.get(release).unwrap().name.as_str(),
-            label
-        );
+        assert_eq!(self.state.releases.get(release).unwrap().name.as_str(), label);
         deploy
     }
 
@@ -177,10 +151,7 @@ impl World {
     }
 
     pub(crate) fn observe(&mut self, id: Id<Instance>, observed: Observed) {
-        let command = Command::ObserveInstance(instance::Observe {
-            instance: id,
-            observed,
-        });
+        let command = Command::ObserveInstance(instance::Observe { instance: id, observed });
         self.command(command).unwrap();
         self.settle();
     }
@@ -192,11 +163,7 @@ impl World {
 
     pub(crate) fn fail(&mut self, instance: &str, reason: Reason, restarts: u32) {
         let id = self.instance(instance).unwrap().id;
-        let observed = Observed {
-            reason: Some(reason),
-            restarts,
-            ..seen(Phase::Failed)
-        };
+        let observed = Observed { reason: Some(reason), restarts, ..seen(Phase::Failed) };
         self.observe(id, observed);
     }
 
@@ -218,13 +185,7 @@ impl World {
 
     pub(crate) fn fail_next(&mut self, reason: Reason) {
         let id = self.unlike(Phase::Ready).unwrap();
-        self.observe(
-            id,
-            Observed {
-                reason: Some(reason),
-                ..seen(Phase::Failed)
-            },
-        );
+        self.observe(id, Observed { reason: Some(reason), ..seen(Phase::Failed) });
     }
 
     pub(crate) fn drained(&mut self, instance: &str) {
@@ -239,23 +200,15 @@ impl World {
     }
 
     fn unlike(&self, phase: Phase) -> Option<Id<Instance>> {
-        self.live()
-            .find(|it| it.status.observed.phase != phase)
-            .map(|it| it.id)
+        self.live().find(|it| it.status.observed.phase != phase).map(|it| it.id)
     }
 
     fn live(&self) -> impl Iterator<Item = &Resource<Instance>> {
-        self.state
-            .instances
-            .iter()
-            .filter(|it| it.spec.desired == Desired::Running)
+        self.state.instances.iter().filter(|it| it.spec.desired == Desired::Running)
     }
 
     fn instance(&self, name: &str) -> Option<&Resource<Instance>> {
-        self.state
-            .instances
-            .iter()
-            .find(|it| it.name.as_str() == name)
+        self.state.instances.iter().find(|it| it.name.as_str() == name)
     }
 
     pub(crate) fn desired(&self, instance: &str) -> Option<Desired> {
@@ -263,40 +216,24 @@ impl World {
     }
 
     fn release_of(&self, instance: &Resource<Instance>) -> String {
-        self.state
-            .releases
-            .get(instance.spec.release)
-            .unwrap()
-            .name
-            .to_string()
+        self.state.releases.get(instance.spec.release).unwrap().name.to_string()
     }
 
     pub(crate) fn running(&self) -> Vec<String> {
         let describe = |it: &Resource<Instance>| {
             let phase = serde_json::to_value(it.status.observed.phase).unwrap();
-            format!(
-                "{} {} {}",
-                it.name,
-                self.release_of(it),
-                phase.as_str().unwrap()
-            )
+            format!("{} {} {}", it.name, self.release_of(it), phase.as_str().unwrap())
         };
         self.live().map(describe).collect()
     }
 
     pub(crate) fn counts(&self) -> String {
-        let of = |release| {
-            self.live()
-                .filter(|it| self.release_of(it) == release)
-                .count()
-        };
+        let of = |release| self.live().filter(|it| self.release_of(it) == release).count();
         format!("{} v1 + {} v2", of("v1"), of("v2"))
     }
 
     pub(crate) fn ready(&self) -> usize {
-        self.live()
-            .filter(|it| it.status.observed.phase == Phase::Ready)
-            .count()
+        self.live().filter(|it| it.status.observed.phase == Phase::Ready).count()
     }
 
     pub(crate) fn hosts(&self) -> Vec<String> {
@@ -319,8 +256,5 @@ impl World {
 }
 
 pub(crate) fn seen(phase: Phase) -> Observed {
-    Observed {
-        phase,
-        ..Observed::default()
-    }
+    Observed { phase, ..Observed::default() }
 }

@@ -60,9 +60,7 @@ struct Idle {
 
 impl std::fmt::Debug for Exchange {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Exchange")
-            .field("open", &self.driver.is_some())
-            .finish_non_exhaustive()
+        f.debug_struct("Exchange").field("open", &self.driver.is_some()).finish_non_exhaustive()
     }
 }
 
@@ -72,10 +70,7 @@ impl Exchange {
             .max_buf_size(BUFFER_BYTES_MAX)
             .handshake::<_, Upload>(TokioIo::new(stream))
             .await?;
-        Ok(Exchange {
-            sender,
-            driver: Some(Box::pin(connection.with_upgrades())),
-        })
+        Ok(Exchange { sender, driver: Some(Box::pin(connection.with_upgrades())) })
     }
 
     /// Lets the connection read and write as far as it can.
@@ -95,16 +90,11 @@ impl Exchange {
             drive(driver, context);
             // Only the connection, polled above with this task's waker, can make
             // the response ready, so waiting for it takes no waker of its own.
-            response
-                .as_mut()
-                .poll(&mut Context::from_waker(Waker::noop()))
+            response.as_mut().poll(&mut Context::from_waker(Waker::noop()))
         });
         outcome.await.map_err(|mut failed| {
             let request = failed.take_message().or(spare);
-            Undelivered {
-                request,
-                error: failed.into_error(),
-            }
+            Undelivered { request, error: failed.into_error() }
         })
     }
 

@@ -72,10 +72,7 @@ async fn attempt(
     let id = headers::prepare(&mut request, sent.clone(), client);
     let wish = protocol.map(|protocol| {
         headers::set_upgrade(request.headers_mut(), protocol.clone());
-        Wish {
-            protocol,
-            client: hyper::upgrade::on(&mut request),
-        }
+        Wish { protocol, client: hyper::upgrade::on(&mut request) }
     });
     tracing::debug!(%client, %host, method = %request.method(), path = request.uri().path(), request_id = ?id, "request");
     let request = request.map(|body| Upload::new(body, conversation));
@@ -89,12 +86,7 @@ fn check(request: &Request<Incoming>) -> Result<(), Refused> {
     }
     // Any other coding would be lost with the header, and the body with it.
     let is_chunked = |value: &HeaderValue| value.as_bytes().eq_ignore_ascii_case(b"chunked");
-    if request
-        .headers()
-        .get_all(TRANSFER_ENCODING)
-        .iter()
-        .all(is_chunked)
-    {
+    if request.headers().get_all(TRANSFER_ENCODING).iter().all(is_chunked) {
         Ok(())
     } else {
         Err(Refused::Coding)
@@ -119,12 +111,7 @@ async fn deliver(
         while let Some((upstream, work)) = attempts.next() {
             match offer(shared, &upstream, request).await {
                 Outcome::Answered(response, exchange) => {
-                    return Ok(Answer {
-                        response,
-                        exchange,
-                        upstream,
-                        work,
-                    });
+                    return Ok(Answer { response, exchange, upstream, work });
                 }
                 Outcome::Again(again, reason) => (request, refused) = (again, reason),
                 Outcome::Failed(reason) => return Err(reason),
@@ -175,12 +162,7 @@ fn respond(
     id: HeaderValue,
     turn: Turn,
 ) -> Response<Reply> {
-    let Answer {
-        mut response,
-        exchange,
-        upstream,
-        work,
-    } = answer;
+    let Answer { mut response, exchange, upstream, work } = answer;
     let switched = response.status() == StatusCode::SWITCHING_PROTOCOLS;
     let backend = switched.then(|| hyper::upgrade::on(&mut response));
     headers::strip_hop_by_hop(response.headers_mut());

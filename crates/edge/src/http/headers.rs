@@ -19,14 +19,8 @@ const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 
 /// Concern one connection only, whether `Connection` names them or not.
-const HOP_BY_HOP: [HeaderName; 6] = [
-    CONNECTION,
-    KEEP_ALIVE,
-    PROXY_CONNECTION,
-    TE,
-    TRANSFER_ENCODING,
-    UPGRADE,
-];
+const HOP_BY_HOP: [HeaderName; 6] =
+    [CONNECTION, KEEP_ALIVE, PROXY_CONNECTION, TE, TRANSFER_ENCODING, UPGRADE];
 
 /// A request id longer than this is not one anybody wants in a log line.
 const REQUEST_ID_LENGTH_MAX: usize = 128;
@@ -192,19 +186,14 @@ mod tests {
 
     #[test]
     fn an_upgrade_needs_both_headers() {
-        let request = Request::get("/")
-            .header("upgrade", "websocket")
-            .body(())
-            .unwrap();
+        let request = Request::get("/").header("upgrade", "websocket").body(()).unwrap();
         assert_eq!(upgrade_of(request.headers()), None);
         let request = Request::get("/")
             .header("connection", "keep-alive, Upgrade")
             .header("upgrade", "websocket");
         let request = request.body(()).unwrap();
         assert_eq!(upgrade_of(request.headers()).unwrap(), "websocket");
-        let request = Request::get("/")
-            .header("connection", "upgrade")
-            .header("upgrade", "h2c");
+        let request = Request::get("/").header("connection", "upgrade").header("upgrade", "h2c");
         assert_eq!(upgrade_of(request.body(()).unwrap().headers()), None);
     }
 }

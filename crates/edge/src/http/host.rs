@@ -69,11 +69,7 @@ fn literal(text: &str) -> Result<&str, HostError> {
         let rest = &text[end + 1..];
         rest.is_empty() || rest.strip_prefix(':').is_some_and(is_port)
     };
-    if is_whole {
-        Ok(&text[..=end])
-    } else {
-        Err(HostError::Malformed)
-    }
+    if is_whole { Ok(&text[..=end]) } else { Err(HostError::Malformed) }
 }
 
 fn is_port(text: &str) -> bool {
@@ -86,11 +82,7 @@ mod tests {
 
     fn check(sent: &'static str, expected: Result<&str, HostError>) {
         let value = HeaderValue::from_static(sent);
-        assert_eq!(
-            name(&value).as_deref(),
-            expected.as_ref().map(|it| *it),
-            "{sent}"
-        );
+        assert_eq!(name(&value).as_deref(), expected.as_ref().map(|it| *it), "{sent}");
     }
 
     #[test]
@@ -105,27 +97,19 @@ mod tests {
 
     #[test]
     fn what_is_no_host_is_refused() {
-        for sent in [
-            "", ".", ":80", "a:b", "a:99999", "::1", "[::1", "[::1]x", "a/b", "a@b", "a b", "a,b",
-        ] {
+        for sent in
+            ["", ".", ":80", "a:b", "a:99999", "::1", "[::1", "[::1]x", "a/b", "a@b", "a b", "a,b"]
+        {
             check(sent, Err(HostError::Malformed));
         }
     }
 
     #[test]
     fn an_absolute_target_overrides_the_header_and_two_headers_are_refused() {
-        let request = Request::get("http://a.example:81/x")
-            .header(HOST, "b.example")
-            .body(());
+        let request = Request::get("http://a.example:81/x").header(HOST, "b.example").body(());
         assert_eq!(as_sent(&request.unwrap()).unwrap(), "a.example:81");
-        let request = Request::get("/x")
-            .header(HOST, "a")
-            .header(HOST, "a")
-            .body(());
+        let request = Request::get("/x").header(HOST, "a").header(HOST, "a").body(());
         assert_eq!(as_sent(&request.unwrap()), Err(HostError::Several));
-        assert_eq!(
-            as_sent(&Request::get("/").body(()).unwrap()),
-            Err(HostError::Missing)
-        );
+        assert_eq!(as_sent(&Request::get("/").body(()).unwrap()), Err(HostError::Missing));
     }
 }

@@ -91,16 +91,10 @@ impl Refused {
     /// The answer a person reads in a browser or with curl.
     pub(crate) fn into_response(self, turn: Turn) -> Response<Reply> {
         let text = Bytes::from(format!("{self}\n"));
-        let mut response = Response::new(Reply {
-            content: Content::Text(Some(text)),
-            _turn: turn,
-        });
+        let mut response = Response::new(Reply { content: Content::Text(Some(text)), _turn: turn });
         *response.status_mut() = self.status();
         let headers = response.headers_mut();
-        headers.insert(
-            CONTENT_TYPE,
-            HeaderValue::from_static("text/plain; charset=utf-8"),
-        );
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
         headers.insert(X_HELIX_REASON, HeaderValue::from_static(self.reason()));
         if self.status() == StatusCode::SERVICE_UNAVAILABLE {
             headers.insert(RETRY_AFTER, RETRY_AFTER_SECONDS);
@@ -111,19 +105,13 @@ impl Refused {
 
 impl Reply {
     pub(crate) fn download(download: Download, turn: Turn) -> Reply {
-        Reply {
-            content: Content::Download(download),
-            _turn: turn,
-        }
+        Reply { content: Content::Download(download), _turn: turn }
     }
 
     /// No body: the connection changes protocol after this response.
     pub(crate) fn switching(turn: Turn) -> Reply {
         turn.becomes_tunnel();
-        Reply {
-            content: Content::Text(None),
-            _turn: turn,
-        }
+        Reply { content: Content::Text(None), _turn: turn }
     }
 }
 
@@ -134,13 +122,7 @@ impl Download {
         upstream: Arc<Upstream>,
         work: OpenWork,
     ) -> Download {
-        Download {
-            body,
-            exchange: Some(exchange),
-            upstream,
-            has_ended: false,
-            _work: work,
-        }
+        Download { body, exchange: Some(exchange), upstream, has_ended: false, _work: work }
     }
 
     fn poll_next(

@@ -55,11 +55,7 @@ where
         Some(outcome) => outcome,
         None => {
             connection.as_mut().graceful_shutdown();
-            shared
-                .closing
-                .interrupts(connection)
-                .await
-                .unwrap_or(Ok(()))
+            shared.closing.interrupts(connection).await.unwrap_or(Ok(()))
         }
     };
     if let Err(error) = outcome {

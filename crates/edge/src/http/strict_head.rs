@@ -61,13 +61,7 @@ struct HeadScan {
 impl<S> StrictHead<S> {
     pub(crate) fn new(inner: S, conversation: Arc<Conversation>) -> StrictHead<S> {
         let scan = HeadScan::new();
-        StrictHead {
-            inner,
-            conversation,
-            scan,
-            waiting_since: None,
-            timer: None,
-        }
+        StrictHead { inner, conversation, scan, waiting_since: None, timer: None }
     }
 
     /// Looks at what was read, and notes whether the wait for it is over.
@@ -97,15 +91,9 @@ impl<S> StrictHead<S> {
             return Poll::Pending;
         }
         let since = *self.waiting_since.get_or_insert_with(Instant::now);
-        let limit = if self.scan.has_begun() {
-            HEAD_TIMEOUT
-        } else {
-            IDLE_TIMEOUT
-        };
+        let limit = if self.scan.has_begun() { HEAD_TIMEOUT } else { IDLE_TIMEOUT };
         let deadline = since + limit;
-        let timer = self
-            .timer
-            .get_or_insert_with(|| Box::pin(sleep_until(deadline)));
+        let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(deadline)));
         if timer.deadline() > deadline {
             timer.as_mut().reset(deadline);
         }
@@ -121,10 +109,7 @@ impl<S> StrictHead<S> {
 
 impl HeadScan {
     fn new() -> HeadScan {
-        HeadScan {
-            line_is_empty: true,
-            ..HeadScan::default()
-        }
+        HeadScan { line_is_empty: true, ..HeadScan::default() }
     }
 
     fn has_begun(&self) -> bool {
@@ -189,10 +174,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for StrictHead<S> {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
-        if Pin::new(&mut self.inner)
-            .poll_read(context, buffer)?
-            .is_pending()
-        {
+        if Pin::new(&mut self.inner).poll_read(context, buffer)?.is_pending() {
             ready!(self.poll_deadline(context));
             return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
         }
@@ -261,12 +243,8 @@ mod tests {
         assert!(is_refused(
             "P / HTTP/1.1\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n"
         ));
-        assert!(is_refused(
-            "P / HTTP/1.1\r\ntransfer-ENCODING: x\r\ncontent-length: 3\r\n\r\n"
-        ));
-        assert!(is_refused(
-            "P / HTTP/1.1\r\nContent-Length: 3\r\nContent-Length: 3\r\n\r\n"
-        ));
+        assert!(is_refused("P / HTTP/1.1\r\ntransfer-ENCODING: x\r\ncontent-length: 3\r\n\r\n"));
+        assert!(is_refused("P / HTTP/1.1\r\nContent-Length: 3\r\nContent-Length: 3\r\n\r\n"));
     }
 
     #[test]
@@ -275,9 +253,7 @@ mod tests {
         assert_eq!(scanned(body, 7), (body.to_vec(), true));
         let tunnel = b"GET / HTTP/1.1\r\nUpgrade: x\r\n\r\n\n\n\n";
         assert_eq!(scanned(tunnel, 5), (tunnel.to_vec(), true));
-        assert!(is_refused(
-            "GET / HTTP/1.1\r\nHost: a\r\n\r\nGET / HTTP/1.1\n\r\n"
-        ));
+        assert!(is_refused("GET / HTTP/1.1\r\nHost: a\r\n\r\nGET / HTTP/1.1\n\r\n"));
     }
 
     proptest! {

@@ -32,10 +32,7 @@ pub(crate) fn tunnel(
 ) {
     let stages = Arc::clone(shared);
     shared.tasks.spawn(async move {
-        let carried = stages
-            .closing
-            .interrupts(carry(client, backend, exchange))
-            .await;
+        let carried = stages.closing.interrupts(carry(client, backend, exchange)).await;
         if let Some(Err(error)) = carried {
             tracing::debug!(%error, "upgraded connection broken off");
         }

@@ -61,11 +61,9 @@ impl ListenerState {
 
     pub(crate) fn problem(&self) -> Option<String> {
         match self {
-            ListenerState::Listening {
-                address, instead, ..
-            } => instead
-                .as_ref()
-                .map(|refusal| format!("{refusal}, listening on {address} instead")),
+            ListenerState::Listening { address, instead, .. } => {
+                instead.as_ref().map(|refusal| format!("{refusal}, listening on {address} instead"))
+            }
             ListenerState::Failed(reason) => Some(reason.clone()),
         }
     }
@@ -73,11 +71,7 @@ impl ListenerState {
 
 impl Listeners {
     pub(crate) fn new(shared: Arc<Shared>, any_ip: AnyIp) -> Listeners {
-        Listeners {
-            shared,
-            routes: AnyIpRoutes::new(any_ip),
-            states: BTreeMap::new(),
-        }
+        Listeners { shared, routes: AnyIpRoutes::new(any_ip), states: BTreeMap::new() }
     }
 
     /// The state of an endpoint's listener; `None` for HTTP, which shares one.
@@ -131,30 +125,22 @@ impl Listeners {
         let (listener, instead) = match self.routes.make_local(address).await {
             Err(refusal) => (listen_instead((address, port))?, Some(refusal)),
             Ok(()) => match sockets::listen_any(SocketAddrV6::new(address, port, 0, 0)) {
-                Err(error) if error.kind() == io::ErrorKind::PermissionDenied => (
-                    listen_instead((address, port))?,
-                    Some(Refusal::Privilege(address)),
-                ),
+                Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                    (listen_instead((address, port))?, Some(Refusal::Privilege(address)))
+                }
                 outcome => (outcome?, None),
             },
         };
         let stop = self.shared.draining.child_token();
         let address = listener.local_addr()?;
-        Ok(ListenerState::Listening {
-            address,
-            instead,
-            listener: Some(listener),
-            stop,
-        })
+        Ok(ListenerState::Listening { address, instead, listener: Some(listener), stop })
     }
 }
 
 async fn accept(shared: Arc<Shared>, key: TcpKey, listener: TcpListener, stop: CancellationToken) {
     while let Some((client, peer)) = stop.run_until_cancelled(sockets::accept(&listener)).await {
         tracing::debug!(%peer, address = %key.0, port = key.1, "connection");
-        shared
-            .tasks
-            .spawn(relay::carry(Arc::clone(&shared), key, client));
+        shared.tasks.spawn(relay::carry(Arc::clone(&shared), key, client));
     }
 }
 

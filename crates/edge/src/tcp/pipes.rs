@@ -48,10 +48,6 @@ impl Pipe {
         // Refused when the user's budget is spent; the default size works too.
         let size = i32::try_from(PIPE_BYTES).unwrap_or(i32::MAX);
         let _ = fcntl(&writer, FcntlArg::F_SETPIPE_SZ(size));
-        Ok(Pipe {
-            reader,
-            writer,
-            filled: 0,
-        })
+        Ok(Pipe { reader, writer, filled: 0 })
     }
 }

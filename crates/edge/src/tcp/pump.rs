@@ -64,11 +64,7 @@ pub(crate) async fn pump(
             }
         };
         bytes.fetch_add(passed as u64, Ordering::Relaxed);
-        bulk_reads = if passed >= BULK_BYTES {
-            bulk_reads + 1
-        } else {
-            0
-        };
+        bulk_reads = if passed >= BULK_BYTES { bulk_reads + 1 } else { 0 };
         if bulk_reads >= BULK_READS {
             if splice_until_idle(from.as_ref(), to, bytes).await? {
                 return end(to);
@@ -139,9 +135,8 @@ async fn splice_until_idle(
     };
     loop {
         consume_budget().await;
-        let filled = from.try_io(Interest::READABLE, || {
-            splice_once(from, &pipe.writer, PIPE_BYTES)
-        });
+        let filled =
+            from.try_io(Interest::READABLE, || splice_once(from, &pipe.writer, PIPE_BYTES));
         match filled {
             Ok(0) => {
                 pipe.give_back();
@@ -156,9 +151,8 @@ async fn splice_until_idle(
         }
         bytes.fetch_add(pipe.filled as u64, Ordering::Relaxed);
         while pipe.filled > 0 {
-            let emptied = to.try_io(Interest::WRITABLE, || {
-                splice_once(&pipe.reader, to, pipe.filled)
-            });
+            let emptied =
+                to.try_io(Interest::WRITABLE, || splice_once(&pipe.reader, to, pipe.filled));
             match emptied {
                 Ok(emptied) => pipe.filled -= emptied,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => to.writable().await?,
@@ -171,10 +165,7 @@ async fn splice_until_idle(
 /// Nothing to read now, or a kernel (or sandbox) that does not splice sockets.
 fn is_pause(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::WouldBlock
-        || matches!(
-            error.raw_os_error(),
-            Some(nix::libc::EINVAL | nix::libc::ENOSYS)
-        )
+        || matches!(error.raw_os_error(), Some(nix::libc::EINVAL | nix::libc::ENOSYS))
 }
 
 fn splice_once(from: impl AsFd, to: impl AsFd, limit: usize) -> io::Result<usize> {

@@ -29,10 +29,7 @@ pub(crate) async fn carry(shared: Arc<Shared>, key: TcpKey, mut client: TcpStrea
     let (from_client, to_client) = client.split();
     let (from_backend, to_backend) = backend.split();
     let both = async {
-        tokio::try_join!(
-            pump(from_client, to_backend, bytes),
-            pump(from_backend, to_client, bytes),
-        )
+        tokio::try_join!(pump(from_client, to_backend, bytes), pump(from_backend, to_client, bytes),)
     };
     let outcome = shared.closing.interrupts(both).await;
     if !matches!(outcome, Some(Ok(_))) {

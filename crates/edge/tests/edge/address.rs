@@ -31,9 +31,7 @@ impl Prefix {
 
     fn is_routed(&self) -> bool {
         let hex = format!("{:032x} 40 ", u128::from(self.0));
-        fs::read_to_string("/proc/net/ipv6_route")
-            .unwrap()
-            .contains(&hex)
+        fs::read_to_string("/proc/net/ipv6_route").unwrap().contains(&hex)
     }
 }
 
@@ -41,19 +39,14 @@ impl Drop for Prefix {
     fn drop(&mut self) {
         if self.is_routed() {
             let prefix = format!("{}/64", self.0);
-            let _ = Command::new("ip")
-                .args(["-6", "route", "del", "local", &prefix])
-                .status();
+            let _ = Command::new("ip").args(["-6", "route", "del", "local", &prefix]).status();
         }
     }
 }
 
 fn may_change_routes() -> bool {
     let status = fs::read_to_string("/proc/self/status").unwrap();
-    let line = status
-        .lines()
-        .find_map(|line| line.strip_prefix("CapEff:"))
-        .unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("CapEff:")).unwrap();
     u64::from_str_radix(line.trim(), 16).unwrap() >> CAP_NET_ADMIN & 1 == 1
 }
 
@@ -72,14 +65,9 @@ async fn with_privileges_an_endpoint_has_its_own_address_and_leaves_no_trace() {
     let prefix = Prefix::fresh();
     let app = App::echo(1).await;
     let world = World::with(AnyIp::Auto, None).await;
-    let report = world
-        .apply(vec![tcp(1, prefix.address(), 80, &[app.backend()])])
-        .await;
+    let report = world.apply(vec![tcp(1, prefix.address(), 80, &[app.backend()])]).await;
     assert_eq!(report.endpoints[0].problem, None);
-    assert_eq!(
-        report.endpoints[0].reachable,
-        [format!("[{}]:80", prefix.address())]
-    );
+    assert_eq!(report.endpoints[0].reachable, [format!("[{}]:80", prefix.address())]);
     echoes(only_address(&report)).await;
     assert!(prefix.is_routed());
     world.edge.shutdown(Duration::ZERO).await;
@@ -114,16 +102,11 @@ async fn without_an_address_of_its_own_an_endpoint_gets_a_stable_loopback_port_a
     let mut addresses = Vec::new();
     for _ in 0..2 {
         let world = World::with(AnyIp::Off, None).await;
-        let report = world
-            .apply(vec![tcp(1, prefix.address(), 5432, &[app.backend()])])
-            .await;
+        let report = world.apply(vec![tcp(1, prefix.address(), 5432, &[app.backend()])]).await;
         let edge = only_address(&report);
         assert!(edge.ip().is_loopback());
         let problem = report.endpoints[0].problem.clone().unwrap();
-        assert!(
-            problem.ends_with(&format!("listening on {edge} instead")),
-            "{problem}"
-        );
+        assert!(problem.ends_with(&format!("listening on {edge} instead")), "{problem}");
         echoes(edge).await;
         addresses.push(edge);
         world.edge.shutdown(Duration::ZERO).await;
@@ -141,14 +124,10 @@ async fn without_privileges_the_report_says_what_would_help() {
     let prefix = Prefix::fresh();
     let app = App::echo(1).await;
     let world = World::with(AnyIp::Auto, None).await;
-    let report = world
-        .apply(vec![tcp(1, prefix.address(), 80, &[app.backend()])])
-        .await;
+    let report = world.apply(vec![tcp(1, prefix.address(), 80, &[app.backend()])]).await;
     let edge = only_address(&report);
-    let expected = format!(
-        "needs root for its own address {}, listening on {edge} instead",
-        prefix.address()
-    );
+    let expected =
+        format!("needs root for its own address {}, listening on {edge} instead", prefix.address());
     assert_eq!(report.endpoints[0].problem, Some(expected));
     echoes(edge).await;
 }

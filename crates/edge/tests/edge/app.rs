@@ -84,13 +84,7 @@ impl App {
                 connections.spawn(serve(stream));
             }
         });
-        App {
-            number,
-            address,
-            gate,
-            seen,
-            task: task.abort_handle(),
-        }
+        App { number, address, gate, seen, task: task.abort_handle() }
     }
 
     pub(crate) fn backend(&self) -> (u128, SocketAddr) {
@@ -154,9 +148,8 @@ pub(crate) struct Answer {
 impl Client {
     pub(crate) async fn connect(address: SocketAddr) -> Client {
         let stream = TcpStream::connect(address).await.unwrap();
-        let (sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
-            .await
-            .unwrap();
+        let (sender, connection) =
+            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.unwrap();
         tokio::spawn(connection);
         Client(sender)
     }
@@ -170,21 +163,13 @@ impl Client {
         self.0.ready().await?;
         let (head, body) = self.0.send_request(request).await?.into_parts();
         let body = body.collect().await?.to_bytes();
-        Ok(Answer {
-            status: head.status,
-            headers: head.headers,
-            body,
-        })
+        Ok(Answer { status: head.status, headers: head.headers, body })
     }
 }
 
 /// One request on a connection of its own.
 pub(crate) async fn get(address: SocketAddr, host: &str, path: &str) -> Answer {
-    Client::connect(address)
-        .await
-        .get(host, path)
-        .await
-        .unwrap()
+    Client::connect(address).await.get(host, path).await.unwrap()
 }
 
 /// Sends these bytes and returns all that comes back until the end.

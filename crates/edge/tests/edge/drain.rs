@@ -13,9 +13,7 @@ use crate::world::{World, http, instance, only_address, soon, tcp};
 async fn a_request_in_flight_finishes_and_only_then_is_its_instance_drained() {
     let world = World::new().await;
     let (old, new) = (App::http(1).await, App::http(2).await);
-    world
-        .apply(vec![http(1, "app.example", &[old.backend()])])
-        .await;
+    world.apply(vec![http(1, "app.example", &[old.backend()])]).await;
     let slow = tokio::spawn(get_slow(world.http()));
     soon(async {
         while old.seen.load(Ordering::Relaxed) == 0 {
@@ -24,9 +22,7 @@ async fn a_request_in_flight_finishes_and_only_then_is_its_instance_drained() {
     })
     .await;
 
-    let report = world
-        .apply_draining(vec![http(1, "app.example", &[new.backend()])], &[1])
-        .await;
+    let report = world.apply_draining(vec![http(1, "app.example", &[new.backend()])], &[1]).await;
     assert_eq!(report.drained, []);
     for _ in 0..4 {
         assert_eq!(get(world.http(), "app.example", "/").await.body, "app 2");
@@ -45,14 +41,10 @@ async fn get_slow(edge: std::net::SocketAddr) -> bytes::Bytes {
 async fn idle_connections_are_no_work_and_are_closed() {
     let world = World::new().await;
     let app = App::http(1).await;
-    world
-        .apply(vec![http(1, "app.example", &[app.backend()])])
-        .await;
+    world.apply(vec![http(1, "app.example", &[app.backend()])]).await;
     let mut client = crate::app::Client::connect(world.http()).await;
     client.get("app.example", "/").await.unwrap();
-    let report = world
-        .apply_draining(vec![http(1, "app.example", &[])], &[1])
-        .await;
+    let report = world.apply_draining(vec![http(1, "app.example", &[])], &[1]).await;
     assert!(
         report.drained == [instance(1)] || {
             // The client may have its answer a moment before the edge is done with it.
@@ -117,9 +109,7 @@ async fn echo_once(stream: &mut TcpStream) {
 async fn shutting_down_waits_for_open_work_and_then_closes_it() {
     let world = World::new().await;
     let app = App::http(1).await;
-    world
-        .apply(vec![http(1, "app.example", &[app.backend()])])
-        .await;
+    world.apply(vec![http(1, "app.example", &[app.backend()])]).await;
     let edge = world.http();
     let slow = tokio::spawn(get_slow(edge));
     soon(async {

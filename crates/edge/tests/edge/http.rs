@@ -21,15 +21,10 @@ async fn requests_find_their_app_by_host() {
         ])
         .await;
     let port = world.http().port();
-    assert_eq!(
-        report.endpoints[0].reachable,
-        [format!("http://one.example:{port}")]
-    );
-    for (host, body) in [
-        ("one.example", "app 1"),
-        ("ONE.example:8080", "app 1"),
-        ("two.example.", "app 2"),
-    ] {
+    assert_eq!(report.endpoints[0].reachable, [format!("http://one.example:{port}")]);
+    for (host, body) in
+        [("one.example", "app 1"), ("ONE.example:8080", "app 1"), ("two.example.", "app 2")]
+    {
         assert_eq!(get(world.http(), host, "/").await.body, body, "{host}");
     }
     let absolute =
@@ -43,29 +38,14 @@ async fn requests_find_their_app_by_host() {
 async fn an_unknown_host_is_told_so_and_nothing_about_others() {
     let world = World::new().await;
     let app = App::http(1).await;
-    world
-        .apply(vec![http(1, "secret.example", &[app.backend()])])
-        .await;
+    world.apply(vec![http(1, "secret.example", &[app.backend()])]).await;
     let answer = get(world.http(), "other.example", "/").await;
     assert_eq!(answer.status, StatusCode::NOT_FOUND);
     let text = String::from_utf8(answer.body.to_vec()).unwrap();
-    assert!(
-        text.contains("no app here is called other.example"),
-        "{text}"
-    );
-    assert!(
-        text.contains("helix endpoints list") && !text.contains("secret"),
-        "{text}"
-    );
-    let head = raw(
-        world.http(),
-        "HEAD / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n",
-    )
-    .await;
-    assert!(
-        head.starts_with("HTTP/1.1 404") && head.ends_with("\r\n\r\n"),
-        "{head}"
-    );
+    assert!(text.contains("no app here is called other.example"), "{text}");
+    assert!(text.contains("helix endpoints list") && !text.contains("secret"), "{text}");
+    let head = raw(world.http(), "HEAD / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await;
+    assert!(head.starts_with("HTTP/1.1 404") && head.ends_with("\r\n\r\n"), "{head}");
 }
 
 #[tokio::test]
@@ -87,29 +67,21 @@ async fn without_a_ready_instance_the_edge_fails_fast_and_says_why() {
             }
         }
     });
-    assert_eq!(
-        answer.await.headers["x-helix-reason"],
-        "backend_unreachable"
-    );
+    assert_eq!(answer.await.headers["x-helix-reason"], "backend_unreachable");
 }
 
 #[tokio::test]
 async fn an_app_sees_who_asked_and_not_what_they_claim() {
     let world = World::new().await;
     let app = App::http(1).await;
-    world
-        .apply(vec![http(1, "app.example", &[app.backend()])])
-        .await;
+    world.apply(vec![http(1, "app.example", &[app.backend()])]).await;
     let request = Request::get("/headers")
         .header(header::HOST, "app.example")
         .header("x-forwarded-for", "10.9.8.7")
         .header("connection", "x-hop")
         .header("x-hop", "1");
     let mut client = Client::connect(world.http()).await;
-    let answer = client
-        .send(request.body(Full::default()).unwrap())
-        .await
-        .unwrap();
+    let answer = client.send(request.body(Full::default()).unwrap()).await.unwrap();
     let seen = String::from_utf8(answer.body.to_vec()).unwrap();
     for part in [
         r#""host": "app.example""#,
@@ -119,10 +91,7 @@ async fn an_app_sees_who_asked_and_not_what_they_claim() {
     ] {
         assert!(seen.contains(part), "{part} not in {seen}");
     }
-    assert!(
-        !seen.contains("x-hop") && !seen.contains("10.9.8.7"),
-        "{seen}"
-    );
+    assert!(!seen.contains("x-hop") && !seen.contains("10.9.8.7"), "{seen}");
     let id = answer.headers["x-request-id"].to_str().unwrap();
     assert!(seen.contains(id), "{seen}");
 }
@@ -131,9 +100,7 @@ async fn an_app_sees_who_asked_and_not_what_they_claim() {
 async fn bodies_pass_in_both_framings_and_connections_are_reused() {
     let world = World::new().await;
     let app = App::http(1).await;
-    world
-        .apply(vec![http(1, "app.example", &[app.backend()])])
-        .await;
+    world.apply(vec![http(1, "app.example", &[app.backend()])]).await;
     let mut client = Client::connect(world.http()).await;
     let body = Bytes::from((0..3_000_000_u32).map(|it| it as u8).collect::<Vec<_>>());
     for _ in 0..3 {
@@ -145,24 +112,16 @@ async fn bodies_pass_in_both_framings_and_connections_are_reused() {
     let chunked = "POST /echo HTTP/1.1\r\nHost: app.example\r\nConnection: close\r\n\
                    Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n";
     let answer = raw(world.http(), chunked).await;
-    assert!(
-        answer.starts_with("HTTP/1.1 200") && answer.contains("abc"),
-        "{answer}"
-    );
+    assert!(answer.starts_with("HTTP/1.1 200") && answer.contains("abc"), "{answer}");
 }
 
 #[tokio::test]
 async fn an_old_client_and_one_that_waits_for_permission_are_served() {
     let world = World::new().await;
     let app = App::http(1).await;
-    world
-        .apply(vec![http(1, "app.example", &[app.backend()])])
-        .await;
+    world.apply(vec![http(1, "app.example", &[app.backend()])]).await;
     let old = raw(world.http(), "GET / HTTP/1.0\r\nHost: app.example\r\n\r\n").await;
-    assert!(
-        old.starts_with("HTTP/1.0 200") && old.ends_with("app 1"),
-        "{old}"
-    );
+    assert!(old.starts_with("HTTP/1.0 200") && old.ends_with("app 1"), "{old}");
 
     let mut stream = TcpStream::connect(world.http()).await.unwrap();
     let head = "POST /echo HTTP/1.1\r\nHost: app.example\r\nExpect: 100-continue\r\n\
@@ -174,10 +133,7 @@ async fn an_old_client_and_one_that_waits_for_permission_are_served() {
     stream.write_all(b"hello").await.unwrap();
     let mut answer = String::new();
     soon(stream.read_to_string(&mut answer)).await.unwrap();
-    assert!(
-        answer.starts_with("HTTP/1.1 200") && answer.ends_with("hello"),
-        "{answer}"
-    );
+    assert!(answer.starts_with("HTTP/1.1 200") && answer.ends_with("hello"), "{answer}");
 }
 
 #[tokio::test]
@@ -190,9 +146,7 @@ async fn a_client_that_reads_slowly_slows_the_app_and_gets_everything() {
         let _ = stream.write_all(&vec![b'x'; 20_000_000]).await;
     })
     .await;
-    world
-        .apply(vec![http(1, "app.example", &[app.backend()])])
-        .await;
+    world.apply(vec![http(1, "app.example", &[app.backend()])]).await;
     let mut stream = TcpStream::connect(world.http()).await.unwrap();
     let head = "GET / HTTP/1.1\r\nHost: app.example\r\nConnection: close\r\n\r\n";
     stream.write_all(head.as_bytes()).await.unwrap();

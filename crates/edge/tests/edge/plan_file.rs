@@ -15,9 +15,7 @@ async fn a_restarted_edge_serves_what_it_served() {
     let path = folder.path().join("edge-plan.json");
     let app = App::http(1).await;
     let world = World::with(AnyIp::Off, Some(path.clone())).await;
-    world
-        .apply(vec![http(1, "app.example", &[app.backend()])])
-        .await;
+    world.apply(vec![http(1, "app.example", &[app.backend()])]).await;
     world.edge.shutdown(Duration::ZERO).await;
 
     let world = World::with(AnyIp::Off, Some(path)).await;
@@ -29,17 +27,8 @@ async fn a_restarted_edge_serves_what_it_served() {
 async fn an_older_plan_is_ignored() {
     let world = World::new().await;
     let app = App::http(1).await;
-    let plan = |version, endpoints| {
-        Arc::new(EdgePlan {
-            version,
-            endpoints,
-            draining: vec![],
-        })
-    };
-    world
-        .edge
-        .apply(plan(7, vec![http(1, "app.example", &[app.backend()])]))
-        .await;
+    let plan = |version, endpoints| Arc::new(EdgePlan { version, endpoints, draining: vec![] });
+    world.edge.apply(plan(7, vec![http(1, "app.example", &[app.backend()])])).await;
     let report = world.edge.apply(plan(6, vec![])).await;
     assert_eq!((report.version, report.endpoints.len()), (7, 1));
     assert_eq!(get(world.http(), "app.example", "/").await.body, "app 1");

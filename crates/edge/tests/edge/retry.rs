@@ -15,9 +15,7 @@ const CLIENTS: usize = 16;
 async fn no_request_fails_while_one_instance_is_killed_and_another_added() {
     let world = World::new().await;
     let mut apps = vec![App::http(1).await, App::http(2).await, App::http(3).await];
-    world
-        .apply(vec![http(1, "app.example", &backends(&apps))])
-        .await;
+    world.apply(vec![http(1, "app.example", &backends(&apps))]).await;
 
     let answered = Arc::new(AtomicUsize::new(0));
     let done = Arc::new(AtomicBool::new(false));
@@ -74,13 +72,7 @@ async fn rude(number: u128) -> App {
 async fn what_may_be_repeated_is_repeated_elsewhere_and_nothing_else() {
     let world = World::new().await;
     let (rude, kind) = (rude(1).await, App::http(2).await);
-    world
-        .apply(vec![http(
-            1,
-            "app.example",
-            &[rude.backend(), kind.backend()],
-        )])
-        .await;
+    world.apply(vec![http(1, "app.example", &[rude.backend(), kind.backend()])]).await;
     for _ in 0..4 {
         assert_eq!(get(world.http(), "app.example", "/").await.body, "app 2");
     }
@@ -100,15 +92,11 @@ async fn a_connection_the_app_closed_meanwhile_is_replaced() {
     // Answers one request with keep-alive, then closes anyway when asked again.
     let app = App::tcp(1, |mut stream| async move {
         let _ = stream.read(&mut [0; 4096]).await;
-        let _ = stream
-            .write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
-            .await;
+        let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await;
         let _ = stream.read(&mut [0; 4096]).await;
     })
     .await;
-    world
-        .apply(vec![http(1, "app.example", &[app.backend()])])
-        .await;
+    world.apply(vec![http(1, "app.example", &[app.backend()])]).await;
     let mut client = Client::connect(world.http()).await;
     for _ in 0..5 {
         assert_eq!(client.get("app.example", "/").await.unwrap().body, "ok");

@@ -14,20 +14,11 @@ use crate::world::{World, http, soon};
 async fn refused(head: &str, status: u16) {
     let world = World::new().await;
     let app = App::http(1).await;
-    world
-        .apply(vec![http(1, "app.example", &[app.backend()])])
-        .await;
+    world.apply(vec![http(1, "app.example", &[app.backend()])]).await;
     let answer = soon(raw(world.http(), head)).await;
     let head = &head[..head.len().min(160)];
-    assert!(
-        answer.starts_with(&format!("HTTP/1.1 {status} ")),
-        "{head:?}: {answer}"
-    );
-    assert_eq!(
-        app.seen.load(std::sync::atomic::Ordering::Relaxed),
-        0,
-        "{head:?}"
-    );
+    assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{head:?}: {answer}");
+    assert_eq!(app.seen.load(std::sync::atomic::Ordering::Relaxed), 0, "{head:?}");
 }
 
 #[tokio::test]
@@ -67,29 +58,19 @@ async fn what_cannot_be_routed_or_understood_is_refused() {
     )
     .await;
     let large = "x".repeat(70_000);
-    refused(
-        &format!("GET / HTTP/1.1\r\nHost: app.example\r\nX: {large}\r\n\r\n"),
-        431,
-    )
-    .await;
+    refused(&format!("GET / HTTP/1.1\r\nHost: app.example\r\nX: {large}\r\n\r\n"), 431).await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_head_that_never_ends_ends_the_connection() {
     let world = World::new().await;
     let mut client = TcpStream::connect(world.http()).await.unwrap();
-    client
-        .write_all(b"GET / HTTP/1.1\r\nHost: app")
-        .await
-        .unwrap();
+    client.write_all(b"GET / HTTP/1.1\r\nHost: app").await.unwrap();
     let begun = Instant::now();
     let mut answer = Vec::new();
     let _ = client.read_to_end(&mut answer).await;
     let waited = begun.elapsed();
-    assert!(
-        waited >= Duration::from_secs(9) && waited < Duration::from_secs(20),
-        "{waited:?}"
-    );
+    assert!(waited >= Duration::from_secs(9) && waited < Duration::from_secs(20), "{waited:?}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -97,10 +78,7 @@ async fn resting_between_requests_is_allowed_for_longer() {
     let world = World::new().await;
     let mut client = TcpStream::connect(world.http()).await.unwrap();
     for _ in 0..2 {
-        client
-            .write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
-            .await
-            .unwrap();
+        client.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
         let mut answer = [0; 1024];
         assert!(client.read(&mut answer).await.unwrap() > 0);
         tokio::time::sleep(Duration::from_secs(60)).await;
@@ -114,15 +92,10 @@ async fn resting_between_requests_is_allowed_for_longer() {
 async fn a_body_may_contain_what_a_head_may_not() {
     let world = World::new().await;
     let app = App::http(1).await;
-    world
-        .apply(vec![http(1, "app.example", &[app.backend()])])
-        .await;
+    world.apply(vec![http(1, "app.example", &[app.backend()])]).await;
     let twice = "POST /echo HTTP/1.1\r\nHost: app.example\r\nContent-Length: 5\r\n\r\na\n\nb\n\
                  GET / HTTP/1.1\r\nHost: app.example\r\nConnection: close\r\n\r\n";
     let answer = raw(world.http(), twice).await;
-    assert!(
-        answer.contains("a\n\nb\n") && answer.ends_with("app 1"),
-        "{answer}"
-    );
+    assert!(answer.contains("a\n\nb\n") && answer.ends_with("app 1"), "{answer}");
     assert_eq!(get(world.http(), "app.example", "/").await.body, "app 1");
 }

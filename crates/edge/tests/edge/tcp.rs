@@ -10,9 +10,7 @@ use crate::world::{World, only_address, soon, tcp};
 
 async fn edge_before(world: &World, apps: &[&App]) -> std::net::SocketAddr {
     let backends: Vec<_> = apps.iter().map(|app| app.backend()).collect();
-    let report = world
-        .apply(vec![tcp(1, Ipv6Addr::LOCALHOST, 0, &backends)])
-        .await;
+    let report = world.apply(vec![tcp(1, Ipv6Addr::LOCALHOST, 0, &backends)]).await;
     only_address(&report)
 }
 
@@ -26,9 +24,7 @@ async fn bulk_passes_byte_for_byte_both_ways_at_once() {
     const TOTAL: usize = 64 * 1024 * 1024;
     let world = World::new().await;
     let app = App::echo(1).await;
-    let stream = TcpStream::connect(edge_before(&world, &[&app]).await)
-        .await
-        .unwrap();
+    let stream = TcpStream::connect(edge_before(&world, &[&app]).await).await.unwrap();
     let (mut reader, mut writer) = stream.into_split();
     let sending = tokio::spawn(async move {
         let mut sent = 0;
@@ -51,19 +47,12 @@ async fn bulk_passes_byte_for_byte_both_ways_at_once() {
                 return received;
             }
             for (offset, byte) in buffer[..count].iter().enumerate() {
-                assert_eq!(
-                    *byte,
-                    byte_at(received + offset),
-                    "at {}",
-                    received + offset
-                );
+                assert_eq!(*byte, byte_at(received + offset), "at {}", received + offset);
             }
             received += count;
         }
     };
-    let received = tokio::time::timeout(crate::world::DEADLINE * 3, receiving)
-        .await
-        .unwrap();
+    let received = tokio::time::timeout(crate::world::DEADLINE * 3, receiving).await.unwrap();
     assert_eq!(received, TOTAL);
     soon(sending).await.unwrap();
     let stats = world.edge.stats();
@@ -77,15 +66,10 @@ async fn the_end_of_one_direction_leaves_the_other_open() {
     let app = App::tcp(1, |mut stream| async move {
         let mut all = Vec::new();
         stream.read_to_end(&mut all).await.unwrap();
-        stream
-            .write_all(format!("{} bytes", all.len()).as_bytes())
-            .await
-            .unwrap();
+        stream.write_all(format!("{} bytes", all.len()).as_bytes()).await.unwrap();
     })
     .await;
-    let mut stream = TcpStream::connect(edge_before(&world, &[&app]).await)
-        .await
-        .unwrap();
+    let mut stream = TcpStream::connect(edge_before(&world, &[&app]).await).await.unwrap();
     stream.write_all(b"hello").await.unwrap();
     stream.shutdown().await.unwrap();
     let mut answer = String::new();
@@ -101,9 +85,7 @@ async fn a_slow_reader_gets_everything() {
         let _ = stream.write_all(&bytes).await;
     })
     .await;
-    let mut stream = TcpStream::connect(edge_before(&world, &[&app]).await)
-        .await
-        .unwrap();
+    let mut stream = TcpStream::connect(edge_before(&world, &[&app]).await).await.unwrap();
     let mut all = Vec::new();
     let mut piece = vec![0; 10_007];
     loop {
@@ -143,9 +125,7 @@ async fn a_broken_connection_breaks_on_the_other_side_too() {
         let _ = socket2::SockRef::from(&stream).set_linger(Some(std::time::Duration::ZERO));
     })
     .await;
-    let mut stream = TcpStream::connect(edge_before(&world, &[&app]).await)
-        .await
-        .unwrap();
+    let mut stream = TcpStream::connect(edge_before(&world, &[&app]).await).await.unwrap();
     stream.write_all(b"ping").await.unwrap();
     let error = soon(stream.read(&mut [0; 4])).await.unwrap_err();
     assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
@@ -157,16 +137,12 @@ async fn a_port_in_use_is_reported_and_taken_once_free() {
     let app = App::echo(1).await;
     let other = TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).await.unwrap();
     let port = other.local_addr().unwrap().port();
-    let report = world
-        .apply(vec![tcp(1, Ipv6Addr::LOCALHOST, port, &[app.backend()])])
-        .await;
+    let report = world.apply(vec![tcp(1, Ipv6Addr::LOCALHOST, port, &[app.backend()])]).await;
     let problem = report.endpoints[0].problem.clone().unwrap();
     assert!(problem.starts_with(&format!("port {port} on ::1 is used by another program")));
     assert!(report.endpoints[0].reachable.is_empty());
     drop(other);
-    let report = world
-        .report(|report| report.endpoints[0].problem.is_none())
-        .await;
+    let report = world.report(|report| report.endpoints[0].problem.is_none()).await;
     assert_eq!(report.endpoints[0].reachable, [format!("[::1]:{port}")]);
 }
 

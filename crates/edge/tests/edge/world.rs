@@ -27,15 +27,8 @@ impl World {
 
     pub(crate) async fn with(any_ip: AnyIp, plan_file: Option<PathBuf>) -> World {
         let http_listen = vec![SocketAddr::from((Ipv6Addr::LOCALHOST, 0))];
-        let config = Config {
-            http_listen,
-            plan_file,
-            any_ip,
-        };
-        World {
-            edge: Edge::start(config).await.unwrap(),
-            version: AtomicU64::new(0),
-        }
+        let config = Config { http_listen, plan_file, any_ip };
+        World { edge: Edge::start(config).await.unwrap(), version: AtomicU64::new(0) }
     }
 
     pub(crate) fn http(&self) -> SocketAddr {
@@ -54,13 +47,7 @@ impl World {
     ) -> EdgeReport {
         let version = self.version.fetch_add(1, Ordering::Relaxed) + 1;
         let draining = draining.iter().map(|number| instance(*number)).collect();
-        self.edge
-            .apply(Arc::new(EdgePlan {
-                version,
-                endpoints,
-                draining,
-            }))
-            .await
+        self.edge.apply(Arc::new(EdgePlan { version, endpoints, draining })).await
     }
 
     /// Waits for a report that fulfils the condition.
@@ -77,13 +64,7 @@ pub(crate) fn instance(number: u128) -> Id<Instance> {
 
 /// An HTTP endpoint of these instances.
 pub(crate) fn http(number: u128, host: &str, backends: &[(u128, SocketAddr)]) -> EndpointPlan {
-    endpoint(
-        number,
-        Route::Http {
-            hosts: vec![host.to_owned()],
-        },
-        backends,
-    )
+    endpoint(number, Route::Http { hosts: vec![host.to_owned()] }, backends)
 }
 
 /// A TCP endpoint of these instances.
@@ -102,27 +83,17 @@ fn endpoint(number: u128, route: Route, backends: &[(u128, SocketAddr)]) -> Endp
         address: *address,
     };
     let backends = backends.iter().map(backend).collect();
-    EndpointPlan {
-        id: Id::new(Timestamp(1), number),
-        route,
-        backends,
-    }
+    EndpointPlan { id: Id::new(Timestamp(1), number), route, backends }
 }
 
 /// The only address a report gives, as something to connect to.
 pub(crate) fn only_address(report: &EdgeReport) -> SocketAddr {
-    let [endpoint] = report.endpoints.as_slice() else {
-        panic!("not one endpoint: {report:?}")
-    };
-    let [address] = endpoint.reachable.as_slice() else {
-        panic!("not one address: {report:?}")
-    };
+    let [endpoint] = report.endpoints.as_slice() else { panic!("not one endpoint: {report:?}") };
+    let [address] = endpoint.reachable.as_slice() else { panic!("not one address: {report:?}") };
     address.parse().unwrap()
 }
 
 /// Fails the test instead of hanging it.
 pub(crate) async fn soon<T>(future: impl Future<Output = T>) -> T {
-    tokio::time::timeout(DEADLINE, future)
-        .await
-        .expect("not in time")
+    tokio::time::timeout(DEADLINE, future).await.expect("not in time")
 }

@@ -10,15 +10,16 @@ use crate::world::http::get;
 use crate::world::{Places, World, can_isolate, until};
 
 /// What the page says before and after it is edited.
-const OLD: &str = "Hello";
-const NEW: &str = "Changed by hand";
+const OLD: &str = "It runs.";
+const NEW: &str = "It runs otherwise.";
 
 #[test]
 fn up_builds_serves_and_says_where() {
     if !can_isolate("up_builds_serves_and_says_where") {
         return;
     }
-    let mut world = World::start([Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/hello")]);
+    let mut world =
+        World::start([Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/hello")]);
     let said = world.platform().stdout();
     let folder = world.copy_example("hello");
     let places = world.places(&folder);
@@ -41,7 +42,14 @@ fn up_builds_serves_and_says_where() {
 
     let page = page(&places);
     assert!(page.contains(OLD), "{page}");
-    assert_eq!(curl(&["--resolve", &resolve(&places), &format!("http://{}:{}/", places.host, places.http.port())]), page);
+    assert_eq!(
+        curl(&[
+            "--resolve",
+            &resolve(&places),
+            &format!("http://{}:{}/", places.host, places.http.port())
+        ]),
+        page
+    );
     assert_eq!(curl(&["-g", &format!("http://{}/", places.tcp)]), page);
     let stranger = get(places.http, "nobody.localhost", "/").unwrap();
     assert_eq!(stranger.status, 404, "{}", stranger.body);
@@ -55,7 +63,9 @@ fn up_builds_serves_and_says_where() {
     world.up::<&str>([]);
     let again = world.places(&folder);
     assert_eq!(again.tcp, places.tcp, "the address is the app's for good");
-    until("the app to serve again", || get(again.tcp, "x", "/").is_ok_and(|reply| reply.body == page));
+    until("the app to serve again", || {
+        get(again.tcp, "x", "/").is_ok_and(|reply| reply.body == page)
+    });
     until("the app to serve by name", || {
         get(again.http, &again.host, "/").is_ok_and(|reply| reply.body == page)
     });
@@ -120,8 +130,12 @@ fn a_second_terminal_looks_inside() {
     assert!(lines.iter().all(|line| line["type"] == "log" && line["ts"].is_string()), "{lines:?}");
 
     let events = world.json(&folder, ["events"]);
-    let kinds: Vec<&str> =
-        events["items"].as_array().unwrap().iter().filter_map(|event| event["type"].as_str()).collect();
+    let kinds: Vec<&str> = events["items"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter_map(|event| event["type"].as_str())
+        .collect();
     for kind in ["release.created", "deploy.created", "instance.allocated"] {
         assert!(kinds.contains(&kind), "{kind} is missing: {kinds:?}");
     }
@@ -143,11 +157,24 @@ fn a_second_terminal_looks_inside() {
         "endpoint/tcp-80",
     ] {
         let described = world.json(&folder, ["describe", subject]);
-        assert!(described["resource"]["id"].is_string() || described["id"].is_string(), "{described:#}");
+        assert!(
+            described["resource"]["id"].is_string() || described["id"].is_string(),
+            "{described:#}"
+        );
         world.helix_in(&folder, ["describe", subject]).ok();
         world.helix_in(&folder, ["wait", subject, "--timeout", "30s"]).ok();
     }
-    for kind in ["orgs", "projects", "apps", "envs", "releases", "deploys", "instances", "endpoints", "nodes"] {
+    for kind in [
+        "orgs",
+        "projects",
+        "apps",
+        "envs",
+        "releases",
+        "deploys",
+        "instances",
+        "endpoints",
+        "nodes",
+    ] {
         let listed = world.json(&folder, [kind, "list"]);
         assert_eq!(listed["items"].as_array().unwrap().is_empty(), false, "{kind}: {listed:#}");
     }

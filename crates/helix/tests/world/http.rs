@@ -34,7 +34,8 @@ pub fn get(address: SocketAddr, host: &str, path: &str) -> io::Result<Reply> {
 }
 
 fn parse(answer: &str) -> io::Result<Reply> {
-    let broken = |what: &str| io::Error::new(io::ErrorKind::InvalidData, format!("{what}: {answer:?}"));
+    let broken =
+        |what: &str| io::Error::new(io::ErrorKind::InvalidData, format!("{what}: {answer:?}"));
     let (head, body) = answer.split_once("\r\n\r\n").ok_or_else(|| broken("no whole head"))?;
     let status = head.split(' ').nth(1).and_then(|status| status.parse().ok());
     let status = status.ok_or_else(|| broken("no status"))?;

@@ -39,14 +39,17 @@ impl Load {
     pub fn start(address: SocketAddr, host: &str) -> Load {
         let stop = Arc::new(AtomicBool::new(false));
         let answered = Arc::new(AtomicUsize::new(0));
-        let (host, stopping, counting) = (host.to_owned(), Arc::clone(&stop), Arc::clone(&answered));
+        let (host, stopping, counting) =
+            (host.to_owned(), Arc::clone(&stop), Arc::clone(&answered));
         let visitor = std::thread::spawn(move || {
             let mut tally = Tally::default();
             while !stopping.load(Ordering::Relaxed) {
                 let began = Instant::now();
                 match outcome(address, &host) {
                     Ok(()) => tally.answered = counting.fetch_add(1, Ordering::Relaxed) + 1,
-                    Err(what) => tally.failures.push(Failure { began, ended: Instant::now(), what }),
+                    Err(what) => {
+                        tally.failures.push(Failure { began, ended: Instant::now(), what })
+                    }
                 }
                 std::thread::sleep(PACE);
             }
@@ -80,7 +83,12 @@ impl Tally {
     #[track_caller]
     pub fn nothing_lost(&self, whose: &str) {
         assert!(self.answered > 0, "{whose}: nothing was asked");
-        assert!(self.failures.is_empty(), "{whose}: {} answered, but {:#?}", self.answered, self.failures);
+        assert!(
+            self.failures.is_empty(),
+            "{whose}: {} answered, but {:#?}",
+            self.answered,
+            self.failures
+        );
     }
 
     /// The same, but forgives what was under way at a moment: a connection that

@@ -171,7 +171,11 @@ impl World {
     }
 
     /// The document of a command that must succeed; `--json` is added.
-    pub fn json<S: AsRef<OsStr>>(&self, directory: &Path, args: impl IntoIterator<Item = S>) -> Value {
+    pub fn json<S: AsRef<OsStr>>(
+        &self,
+        directory: &Path,
+        args: impl IntoIterator<Item = S>,
+    ) -> Value {
         let args = args.into_iter().map(|arg| arg.as_ref().to_owned());
         self.helix_in(directory, args.chain(["--json".into()])).ok().document()
     }
@@ -329,7 +333,8 @@ pub fn can_isolate(test: &str) -> bool {
         println!("skip {test}: needs root");
         return false;
     }
-    let tried = Command::new("unshare").args(["--mount", "--pid", "--net", "--fork", "true"]).output();
+    let tried =
+        Command::new("unshare").args(["--mount", "--pid", "--net", "--fork", "true"]).output();
     let can = tried.is_ok_and(|output| output.status.success());
     if !can {
         println!("skip {test}: namespaces are refused here");

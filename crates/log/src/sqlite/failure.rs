@@ -18,52 +18,27 @@ const SQLITE_IOERR_SHORT_READ: i32 = 522;
 pub(super) fn storage_error(path: &Path, action: &'static str, error: sqlx::Error) -> LogError {
     let path = path.to_owned();
     let code = result_code(&error);
-    if matches!(
-        error,
-        sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_)
-    ) {
+    if matches!(error, sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_)) {
         let detail = "it holds a value of the wrong type".to_owned();
-        return LogError::Corrupt {
-            path,
-            detail,
-            source: Some(error.into()),
-        };
+        return LogError::Corrupt { path, detail, source: Some(error.into()) };
     }
     if code == SQLITE_IOERR_SHORT_READ || [SQLITE_CORRUPT, SQLITE_NOTADB].contains(&(code & 0xff)) {
         let detail = format!("could not {action}");
-        return LogError::Corrupt {
-            path,
-            detail,
-            source: Some(error.into()),
-        };
+        return LogError::Corrupt { path, detail, source: Some(error.into()) };
     }
     if code == SQLITE_FULL {
-        return LogError::Full {
-            action,
-            path,
-            source: error.into(),
-        };
+        return LogError::Full { action, path, source: error.into() };
     }
-    LogError::Storage {
-        action,
-        path,
-        source: error.into(),
-    }
+    LogError::Storage { action, path, source: error.into() }
 }
 
 /// The extended result code, 0 when the error is not from SQLite.
 fn result_code(error: &sqlx::Error) -> i32 {
-    let code = error
-        .as_database_error()
-        .and_then(sqlx::error::DatabaseError::code);
+    let code = error.as_database_error().and_then(sqlx::error::DatabaseError::code);
     code.and_then(|it| it.parse().ok()).unwrap_or(0)
 }
 
 /// The file is readable, but what it says cannot be.
 pub(super) fn corrupt(path: &Path, detail: String) -> LogError {
-    LogError::Corrupt {
-        path: path.to_owned(),
-        detail,
-        source: None,
-    }
+    LogError::Corrupt { path: path.to_owned(), detail, source: None }
 }

@@ -62,10 +62,7 @@ impl DataDir {
             refuse_orphaned_wal(&database)?;
             create_database(directory, &database).await?;
         }
-        Ok(DataDir {
-            database,
-            _lock: lock,
-        })
+        Ok(DataDir { database, _lock: lock })
     }
 
     /// Options of the one connection that writes.
@@ -108,10 +105,7 @@ fn lock(path: &Path) -> Result<std::fs::File, LogError> {
     match file.try_lock() {
         Ok(()) => {}
         Err(std::fs::TryLockError::WouldBlock) => {
-            return Err(LogError::InUse {
-                path: path.to_owned(),
-                holder: holder(&mut file),
-            });
+            return Err(LogError::InUse { path: path.to_owned(), holder: holder(&mut file) });
         }
         Err(std::fs::TryLockError::Error(source)) => return Err(file_error("lock", path, source)),
     }
@@ -132,11 +126,7 @@ fn holder(file: &mut std::fs::File) -> Option<u32> {
 
 async fn create_database(directory: &Path, database: &Path) -> Result<(), LogError> {
     let draft = directory.join(DRAFT_FILE);
-    for leftover in [
-        &draft,
-        &with_suffix(&draft, "-wal"),
-        &with_suffix(&draft, "-shm"),
-    ] {
+    for leftover in [&draft, &with_suffix(&draft, "-wal"), &with_suffix(&draft, "-shm")] {
         if exists(leftover)? {
             fs::remove_file(leftover).map_err(|it| file_error("remove", leftover, it))?;
         }
@@ -177,9 +167,7 @@ fn refuse_stub(database: &Path) -> Result<(), LogError> {
 }
 
 fn length(path: &Path) -> Result<u64, LogError> {
-    Ok(fs::metadata(path)
-        .map_err(|it| file_error("read", path, it))?
-        .len())
+    Ok(fs::metadata(path).map_err(|it| file_error("read", path, it))?.len())
 }
 
 /// A write-ahead log without its database is what remains when somebody deletes
@@ -199,14 +187,9 @@ fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
 }
 
 fn exists(path: &Path) -> Result<bool, LogError> {
-    path.try_exists()
-        .map_err(|source| file_error("look for", path, source))
+    path.try_exists().map_err(|source| file_error("look for", path, source))
 }
 
 fn file_error(action: &'static str, path: &Path, source: io::Error) -> LogError {
-    LogError::File {
-        action,
-        path: path.to_owned(),
-        source,
-    }
+    LogError::File { action, path: path.to_owned(), source }
 }

@@ -22,18 +22,12 @@ const APPLICATION_ID: i64 = 0x484C_584C;
 /// Refuses a file this program does not understand.
 pub(super) async fn check(connection: &mut SqliteConnection, path: &Path) -> Result<(), LogError> {
     if pragma(connection, path, "PRAGMA application_id").await? != APPLICATION_ID {
-        return Err(LogError::Foreign {
-            path: path.to_owned(),
-        });
+        return Err(LogError::Foreign { path: path.to_owned() });
     }
     let found = version(connection, path).await?;
     let known = MIGRATIONS.len() as i64;
     if found > known {
-        return Err(LogError::NewerSchema {
-            path: path.to_owned(),
-            found,
-            known,
-        });
+        return Err(LogError::NewerSchema { path: path.to_owned(), found, known });
     }
     Ok(())
 }

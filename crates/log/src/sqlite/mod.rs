@@ -55,11 +55,7 @@ impl SqliteLog {
             .idle_timeout(READER_IDLE)
             .max_lifetime(None)
             .connect_lazy_with(files.reader());
-        Ok(SqliteLog {
-            writer: Arc::new(Mutex::new(writer)),
-            readers,
-            files,
-        })
+        Ok(SqliteLog { writer: Arc::new(Mutex::new(writer)), readers, files })
     }
 
     /// Waits for an append under way, closes the file in good order, leaving no
@@ -97,11 +93,7 @@ impl EventLog for SqliteLog {
         let appending = tokio::spawn(async move { writer.append(batch).await });
         appending.await.unwrap_or_else(|source| {
             let path = self.files.database.clone();
-            Err(LogError::Storage {
-                action: "append",
-                path,
-                source: source.into(),
-            })
+            Err(LogError::Storage { action: "append", path, source: source.into() })
         })
     }
 

@@ -43,21 +43,14 @@ impl EventRow {
     pub(super) fn into_entry(self, database: &Path) -> Result<Entry, LogError> {
         let hash = self.hash(database)?;
         let (position, at_ms) = (self.position, self.at_ms);
-        Ok(Entry {
-            position,
-            at_ms,
-            payload: Bytes::from(self.payload),
-            hash,
-        })
+        Ok(Entry { position, at_ms, payload: Bytes::from(self.payload), hash })
     }
 
     fn hash(&self, database: &Path) -> Result<Hash, LogError> {
-        self.hash.as_slice().try_into().map_err(|_| {
-            corrupt(
-                database,
-                format!("entry {} has no proper hash", self.position),
-            )
-        })
+        self.hash
+            .as_slice()
+            .try_into()
+            .map_err(|_| corrupt(database, format!("entry {} has no proper hash", self.position)))
     }
 }
 
@@ -175,9 +168,7 @@ pub(super) async fn receipt(
     let request_hash: &[u8] = row.try_get(0)?;
     Ok(Some(StoredReceipt {
         key: key.to_owned(),
-        request_hash: request_hash
-            .try_into()
-            .map_err(|it| sqlx::Error::Decode(Box::new(it)))?,
+        request_hash: request_hash.try_into().map_err(|it| sqlx::Error::Decode(Box::new(it)))?,
         body: row.try_get(1)?,
         at_ms: row.try_get(2)?,
         position: to_position(row.try_get(3)?),
@@ -188,9 +179,8 @@ pub(super) async fn delete_receipts_before(
     connection: &mut SqliteConnection,
     before_ms: i64,
 ) -> Result<u64, sqlx::Error> {
-    let deleted = sqlx::query("DELETE FROM receipts WHERE at_ms < ?")
-        .bind(before_ms)
-        .execute(connection);
+    let deleted =
+        sqlx::query("DELETE FROM receipts WHERE at_ms < ?").bind(before_ms).execute(connection);
     Ok(deleted.await?.rows_affected())
 }
 
@@ -226,23 +216,11 @@ pub(super) async fn snapshot(
             .fetch_optional(readers)
             .await?;
     Ok(row.map(|(position, digest, bytes)| {
-        (
-            Snapshot {
-                position: to_position(position),
-                format,
-                bytes,
-            },
-            digest,
-        )
+        (Snapshot { position: to_position(position), format, bytes }, digest)
     }))
 }
 
 /// What [`last_event`] means for the chain.
 pub(super) fn head_of(last: Option<&EventRow>, database: &Path) -> Result<Head, LogError> {
-    last.map_or(Ok(Head::EMPTY), |it| {
-        Ok(Head {
-            position: it.position,
-            hash: it.hash(database)?,
-        })
-    })
+    last.map_or(Ok(Head::EMPTY), |it| Ok(Head { position: it.position, hash: it.hash(database)? }))
 }

@@ -36,11 +36,7 @@ impl Writer {
             .map_err(|error| storage_error(path, "open the database", error))?;
         migrate::check(&mut connection, path).await?;
         migrate::migrate(&mut connection, path).await?;
-        let mut writer = Writer {
-            connection,
-            head: None,
-            files,
-        };
+        let mut writer = Writer { connection, head: None, files };
         // Finds damage of the newest page now rather than at the first append.
         writer.head().await?;
         Ok(writer)
@@ -56,10 +52,7 @@ impl Writer {
     pub(super) async fn append(&mut self, mut batch: Batch) -> Result<Vec<Entry>, LogError> {
         let head = self.head().await?;
         if batch.expected != head.position {
-            return Err(LogError::Stale {
-                expected: batch.expected,
-                actual: head.position,
-            });
+            return Err(LogError::Stale { expected: batch.expected, actual: head.position });
         }
         let mut chain = Chain::after(head);
         let new_entries = std::mem::take(&mut batch.entries);
@@ -76,10 +69,7 @@ impl Writer {
     pub(super) async fn save_snapshot(&mut self, snapshot: &Snapshot) -> Result<(), LogError> {
         let head = self.head().await?.position;
         if snapshot.position > head {
-            return Err(LogError::SnapshotAhead {
-                position: snapshot.position,
-                head,
-            });
+            return Err(LogError::SnapshotAhead { position: snapshot.position, head });
         }
         let digest = Sha256::digest(&snapshot.bytes);
         let saved = rows::replace_snapshot(&mut self.connection, snapshot, &digest).await;
@@ -110,14 +100,9 @@ impl Writer {
     ) -> Result<(), LogError> {
         let path = &self.files.database;
         let failed = |error| storage_error(path, "append", error);
-        let mut transaction = self
-            .connection
-            .begin_with("BEGIN IMMEDIATE")
-            .await
-            .map_err(failed)?;
-        rows::insert_events(&mut transaction, entries)
-            .await
-            .map_err(failed)?;
+        let mut transaction =
+            self.connection.begin_with("BEGIN IMMEDIATE").await.map_err(failed)?;
+        rows::insert_events(&mut transaction, entries).await.map_err(failed)?;
         let taken = rows::insert_receipts(&mut transaction, &batch.receipts, head.position).await;
         if let Some(receipt) = taken.map_err(failed)? {
             let key = receipt.key.clone();

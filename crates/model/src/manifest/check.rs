@@ -15,57 +15,34 @@ mod process;
 /// Reads and validates a manifest.
 pub fn parse(text: &str) -> Result<Manifest, ManifestError> {
     if text.len() > MANIFEST_BYTES_MAX {
-        return Err(whole_file(format!(
-            "longer than {MANIFEST_BYTES_MAX} bytes"
-        )));
+        return Err(whole_file(format!("longer than {MANIFEST_BYTES_MAX} bytes")));
     }
     let source: Source = toml::from_str(text).map_err(|error| syntax(text, &error))?;
-    let mut checker = Checker {
-        text,
-        flaws: Vec::new(),
-    };
+    let mut checker = Checker { text, flaws: Vec::new() };
     let manifest = checker.manifest(source);
     if checker.flaws.is_empty() {
         Ok(manifest)
     } else {
-        Err(ManifestError {
-            flaws: checker.flaws,
-        })
+        Err(ManifestError { flaws: checker.flaws })
     }
 }
 
 /// The manifest of an app that has none: one `web` process with one port.
 pub fn parse_with_defaults(port: u16) -> Manifest {
-    let web = process::with_defaults(Port {
-        name: literal("http"),
-        internal: port,
-    });
+    let web = process::with_defaults(Port { name: literal("http"), internal: port });
     let processes = BTreeMap::from([(literal("web"), web)]);
     let endpoints = endpoint::defaults(&processes);
-    Manifest {
-        name: None,
-        image: None,
-        build: Build::default(),
-        processes,
-        endpoints,
-    }
+    Manifest { name: None, image: None, build: Build::default(), processes, endpoints }
 }
 
 /// A name that is known to be valid.
 fn literal(text: &'static str) -> Name {
     // Only called with the words in this file, each of which a test parses.
-    text.parse()
-        .unwrap_or_else(|_| unreachable!("`{text}` is a valid name"))
+    text.parse().unwrap_or_else(|_| unreachable!("`{text}` is a valid name"))
 }
 
 fn whole_file(message: String) -> ManifestError {
-    let flaw = Flaw {
-        field: String::new(),
-        message,
-        line: 1,
-        column: 1,
-        deferred: false,
-    };
+    let flaw = Flaw { field: String::new(), message, line: 1, column: 1, deferred: false };
     ManifestError { flaws: vec![flaw] }
 }
 
@@ -73,13 +50,7 @@ fn syntax(text: &str, error: &toml::de::Error) -> ManifestError {
     let (line, column) = locate::position(text, error.span().map_or(0, |span| span.start));
     let message = error.message().to_owned();
     ManifestError {
-        flaws: vec![Flaw {
-            field: String::new(),
-            message,
-            line,
-            column,
-            deferred: false,
-        }],
+        flaws: vec![Flaw { field: String::new(), message, line, column, deferred: false }],
     }
 }
 
@@ -92,13 +63,7 @@ impl Checker<'_> {
     fn flaw(&mut self, field: &str, message: impl Into<String>) {
         let (line, column) = locate::field(self.text, field);
         let message = message.into();
-        self.flaws.push(Flaw {
-            field: field.to_owned(),
-            message,
-            line,
-            column,
-            deferred: false,
-        });
+        self.flaws.push(Flaw { field: field.to_owned(), message, line, column, deferred: false });
     }
 
     fn deferred(&mut self, field: &str, present: bool, instead: &str) {
@@ -114,17 +79,9 @@ impl Checker<'_> {
         match source.schema_version.as_deref() {
             Some("v1") => {}
             Some(_) => self.flaw("schema_version", "unknown; this version reads \"v1\""),
-            None => self.flaw(
-                "schema_version",
-                "missing; begin with schema_version = \"v1\"",
-            ),
+            None => self.flaw("schema_version", "missing; begin with schema_version = \"v1\""),
         }
-        if source
-            .app
-            .description
-            .as_ref()
-            .is_some_and(|text| text.chars().count() > 256)
-        {
+        if source.app.description.as_ref().is_some_and(|text| text.chars().count() > 256) {
             self.flaw("app.description", "longer than 256 characters");
         }
         let instead = "keep data in a service outside for now";
@@ -146,11 +103,7 @@ impl Checker<'_> {
         if source.processes.is_empty() {
             self.flaw("processes", "at least one [processes.NAME] is needed");
         }
-        let name = source
-            .app
-            .name
-            .as_deref()
-            .and_then(|name| self.name("app.name", name));
+        let name = source.app.name.as_deref().and_then(|name| self.name("app.name", name));
         let build = self.build(source.build);
         let mut processes = BTreeMap::new();
         for (name, process) in source.processes {
@@ -161,13 +114,7 @@ impl Checker<'_> {
             }
         }
         let endpoints = self.endpoints(source.endpoints, &processes);
-        Manifest {
-            name,
-            image: source.image.reference,
-            build,
-            processes,
-            endpoints,
-        }
+        Manifest { name, image: source.image.reference, build, processes, endpoints }
     }
 
     fn name(&mut self, field: &str, text: &str) -> Option<Name> {
@@ -179,15 +126,10 @@ impl Checker<'_> {
     fn vars(&mut self, field: &str, vars: &BTreeMap<String, String>) {
         for key in vars.keys() {
             let mut bytes = key.bytes();
-            let starts = bytes
-                .next()
-                .is_some_and(|b| b.is_ascii_uppercase() || b == b'_');
+            let starts = bytes.next().is_some_and(|b| b.is_ascii_uppercase() || b == b'_');
             let goes_on = bytes.all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'_');
             if !(starts && goes_on) {
-                self.flaw(
-                    &format!("{field}.{key}"),
-                    "variable names use A-Z, 0-9 and _",
-                );
+                self.flaw(&format!("{field}.{key}"), "variable names use A-Z, 0-9 and _");
             }
         }
     }
@@ -215,12 +157,7 @@ impl Checker<'_> {
                 self.flaw(field, "must stay inside the folder of the manifest");
             }
         }
-        Build {
-            pack,
-            root: source.root,
-            binary: source.binary,
-            dockerfile: source.dockerfile,
-        }
+        Build { pack, root: source.root, binary: source.binary, dockerfile: source.dockerfile }
     }
 }
 

@@ -25,9 +25,7 @@ pub(super) fn field(text: &str, path: &str) -> (usize, usize) {
             Some(DeValue::Table(inner)) => entry(inner, segment, &mut offset),
             Some(DeValue::Array(items)) => {
                 let index = segment.trim_end_matches(']').parse::<usize>().ok();
-                index
-                    .and_then(|index| items.get(index))
-                    .inspect(|item| offset = item.span().start)
+                index.and_then(|index| items.get(index)).inspect(|item| offset = item.span().start)
             }
             Some(_) => None,
         };

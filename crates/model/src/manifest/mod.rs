@@ -198,9 +198,6 @@ impl Manifest {
         // Serialising plain data with string keys has no way to fail; an empty
         // document would only make two manifests look alike.
         let canonical = serde_json::to_vec(self).unwrap_or_default();
-        Sha256::digest(&canonical)
-            .iter()
-            .map(|byte| format!("{byte:02x}"))
-            .collect()
+        Sha256::digest(&canonical).iter().map(|byte| format!("{byte:02x}")).collect()
     }
 }

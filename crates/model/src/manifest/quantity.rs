@@ -33,17 +33,8 @@ mod tests {
     fn reads_what_people_write() {
         assert_eq!(parse_bytes("64Mi"), Some(64 << 20));
         assert_eq!(parse_bytes("2Gi"), Some(2 << 30));
-        for bad in [
-            "",
-            "Mi",
-            "64",
-            "64mb",
-            "-1Mi",
-            "1.5Gi",
-            "99999999999999999999Mi",
-            "1Ti",
-            "ä",
-        ] {
+        for bad in ["", "Mi", "64", "64mb", "-1Mi", "1.5Gi", "99999999999999999999Mi", "1Ti", "ä"]
+        {
             assert_eq!(parse_bytes(bad), None, "{bad}");
         }
         assert_eq!(format_bytes(2 << 30), "2Gi");

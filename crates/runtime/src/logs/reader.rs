@@ -123,9 +123,7 @@ impl Tail {
             }
             // Looked up before reading: a segment with a successor gets no more.
             let current = self.segment.as_ref().map_or(0, |(number, _)| *number);
-            let next = numbers(&self.dir)?
-                .into_iter()
-                .find(|number| *number > current);
+            let next = numbers(&self.dir)?.into_iter().find(|number| *number > current);
             self.read_segment(&mut take)?;
             let Some(next) = next else { return Ok(()) };
             self.partial.clear();

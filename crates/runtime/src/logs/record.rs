@@ -66,13 +66,7 @@ pub(super) fn decode(record: &[u8]) -> Option<Record> {
     if flag == b"d" {
         return Some(Record::Dropped(line.parse().ok()?));
     }
-    Some(Record::Line(LogLine {
-        ts_ms,
-        stream,
-        line,
-        truncated: flag == b"t",
-        dropped_before: 0,
-    }))
+    Some(Record::Line(LogLine { ts_ms, stream, line, truncated: flag == b"t", dropped_before: 0 }))
 }
 
 fn unescape(escaped: &[u8]) -> String {
@@ -97,13 +91,7 @@ mod tests {
 
     #[test]
     fn any_bytes_come_back() {
-        for line in [
-            "",
-            "plain",
-            "tab\tand \\ and \\n",
-            "line\nbreak",
-            "\u{1f600}",
-        ] {
+        for line in ["", "plain", "tab\tand \\ and \\n", "line\nbreak", "\u{1f600}"] {
             let mut text = Vec::new();
             encode(&mut text, 7, LogStream::Stderr, b'-', line.as_bytes());
             assert_eq!(text.iter().filter(|byte| **byte == b'\n').count(), 1);

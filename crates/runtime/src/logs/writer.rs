@@ -71,8 +71,7 @@ impl LogWriter {
         let line = self.line(stream);
         let room = LINE_BYTES_MAX - line.bytes.len();
         line.truncated |= bytes.len() > room;
-        line.bytes
-            .extend_from_slice(&bytes[..bytes.len().min(room)]);
+        line.bytes.extend_from_slice(&bytes[..bytes.len().min(room)]);
     }
 
     fn end_line(&mut self, stream: LogStream, now_ms: u64) {
@@ -111,13 +110,7 @@ impl Segments {
         let number = numbers(&dir)?.last().copied().unwrap_or(1);
         let file = append(&dir, number)?;
         let size_bytes = file.metadata()?.len();
-        Ok(Self {
-            dir,
-            limits,
-            number,
-            file,
-            size_bytes,
-        })
+        Ok(Self { dir, limits, number, file, size_bytes })
     }
 
     fn write(&mut self, records: &[u8]) -> io::Result<()> {
@@ -149,10 +142,7 @@ impl Segments {
 }
 
 fn append(dir: &Path, number: u64) -> io::Result<File> {
-    OpenOptions::new()
-        .create(true)
-        .append(true)
-        .open(segment_path(dir, number))
+    OpenOptions::new().create(true).append(true).open(segment_path(dir, number))
 }
 
 /// Path of one segment.
@@ -168,14 +158,7 @@ pub(super) fn numbers(dir: &Path) -> io::Result<Vec<u64>> {
     };
     let mut numbers: Vec<u64> = entries
         .flatten()
-        .filter_map(|entry| {
-            entry
-                .file_name()
-                .to_str()?
-                .strip_suffix(".log")?
-                .parse()
-                .ok()
-        })
+        .filter_map(|entry| entry.file_name().to_str()?.strip_suffix(".log")?.parse().ok())
         .collect();
     numbers.sort_unstable();
     Ok(numbers)
@@ -187,10 +170,7 @@ mod tests {
     use crate::logs::{Query, Tail};
 
     fn lines(dir: &Path) -> Vec<crate::logs::LogLine> {
-        Tail::open(dir, &Query::default())
-            .unwrap()
-            .read_available()
-            .unwrap()
+        Tail::open(dir, &Query::default()).unwrap().read_available().unwrap()
     }
 
     #[test]
@@ -201,10 +181,7 @@ mod tests {
         log.push(LogStream::Stderr, b"err\r\n", 2);
         log.push(LogStream::Stdout, b"o\nthree", 3);
         log.finish(LogStream::Stdout, 4);
-        let got: Vec<_> = lines(dir.path())
-            .into_iter()
-            .map(|l| (l.ts_ms, l.line))
-            .collect();
+        let got: Vec<_> = lines(dir.path()).into_iter().map(|l| (l.ts_ms, l.line)).collect();
         let want = [(1, "one"), (2, "err"), (3, "two"), (4, "three")];
         assert_eq!(got, want.map(|(ts, line)| (ts, line.to_owned())));
     }
@@ -216,28 +193,18 @@ mod tests {
         log.push(LogStream::Stdout, &vec![b'x'; LINE_BYTES_MAX + 5], 1);
         log.push(LogStream::Stdout, b"more\nnext\n", 1);
         let got = lines(dir.path());
-        assert_eq!(
-            (got[0].line.len(), got[0].truncated),
-            (LINE_BYTES_MAX, true)
-        );
+        assert_eq!((got[0].line.len(), got[0].truncated), (LINE_BYTES_MAX, true));
         assert_eq!((got[1].line.as_str(), got[1].truncated), ("next", false));
     }
 
     #[test]
     fn old_segments_go_and_a_reopened_log_continues() {
         let dir = tempfile::tempdir().unwrap();
-        let limits = LogLimits {
-            segment_bytes: 100,
-            segments: 3,
-        };
+        let limits = LogLimits { segment_bytes: 100, segments: 3 };
         for run in 0..2 {
             let mut log = LogWriter::open(dir.path(), limits).unwrap();
             for number in 0..50 {
-                log.push(
-                    LogStream::Stdout,
-                    format!("run {run} line {number}\n").as_bytes(),
-                    1,
-                );
+                log.push(LogStream::Stdout, format!("run {run} line {number}\n").as_bytes(), 1);
             }
         }
         assert_eq!(numbers(&dir.path().join(DIR)).unwrap().len(), 3);
@@ -249,15 +216,9 @@ mod tests {
     #[test]
     fn a_follower_sees_each_line_once_across_segments() {
         let dir = tempfile::tempdir().unwrap();
-        let limits = LogLimits {
-            segment_bytes: 64,
-            segments: 100,
-        };
+        let limits = LogLimits { segment_bytes: 64, segments: 100 };
         let mut log = LogWriter::open(dir.path(), limits).unwrap();
-        let query = Query {
-            tail_lines: Some(0),
-            ..Query::default()
-        };
+        let query = Query { tail_lines: Some(0), ..Query::default() };
         log.push(LogStream::Stdout, b"before\n", 1);
         let mut tail = Tail::open(dir.path(), &query).unwrap();
         let mut seen = Vec::new();
@@ -270,13 +231,7 @@ mod tests {
         seen.extend(tail.read_available().unwrap());
         let seen: Vec<_> = seen.into_iter().map(|line| line.line).collect();
         let lines = (1..40).map(|number| format!("half{number}"));
-        assert_eq!(
-            seen,
-            ["0".to_owned()]
-                .into_iter()
-                .chain(lines)
-                .collect::<Vec<_>>()
-        );
+        assert_eq!(seen, ["0".to_owned()].into_iter().chain(lines).collect::<Vec<_>>());
     }
 
     #[test]

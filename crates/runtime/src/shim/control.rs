@@ -137,17 +137,17 @@ impl Shim {
         let alive = client.receive();
         loop {
             match client.decoder.next_frame() {
-                Ok(Some(Frame {
-                    kind: FrameKind::Request,
-                    payload,
-                })) => match serde_json::from_slice(&payload) {
-                    Ok(Request::Exec(spec)) => return Next::Exec(spec),
-                    Ok(request) => self.answer(client, &request),
-                    Err(error) => {
-                        let detail = format!("parse the request: {error}");
-                        client.queue(&Frame::failed(&Failure::new(Reason::SpecInvalid, detail)));
+                Ok(Some(Frame { kind: FrameKind::Request, payload })) => {
+                    match serde_json::from_slice(&payload) {
+                        Ok(Request::Exec(spec)) => return Next::Exec(spec),
+                        Ok(request) => self.answer(client, &request),
+                        Err(error) => {
+                            let detail = format!("parse the request: {error}");
+                            client
+                                .queue(&Frame::failed(&Failure::new(Reason::SpecInvalid, detail)));
+                        }
                     }
-                },
+                }
                 Ok(None) => break,
                 Ok(Some(_)) | Err(_) => return Next::Drop,
             }

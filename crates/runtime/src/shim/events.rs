@@ -74,10 +74,7 @@ impl Shim {
         // A workload that has ended already is not findable any more, but its
         // pid is still ours until reaped.
         let pid = launched.pid;
-        let workload = ProcessRef::of(pid).unwrap_or(ProcessRef {
-            pid,
-            start_ticks: 0,
-        });
+        let workload = ProcessRef::of(pid).unwrap_or(ProcessRef { pid, start_ticks: 0 });
         self.status.workload = Some(workload);
         self.status.started_at_ms = Some(sys::now_ms());
         if !listeners.is_empty() {
@@ -106,19 +103,12 @@ impl Shim {
             stdio,
         )?;
         let notes = vec!["process isolation: the workload sees the whole machine".to_owned()];
-        Ok(Launched {
-            pid: pid.as_raw(),
-            limits_problem: None,
-            notes,
-        })
+        Ok(Launched { pid: pid.as_raw(), limits_problem: None, notes })
     }
 
     fn make_pipes(&mut self) -> Result<Stdio, Failure> {
         let failed = |errno: Errno| {
-            Failure::new(
-                Reason::WorkloadStartFailed,
-                format!("make the output pipes: {errno}"),
-            )
+            Failure::new(Reason::WorkloadStartFailed, format!("make the output pipes: {errno}"))
         };
         let user = user::resolve(&self.spec.rootfs, &self.spec.user)?;
         let pipe = || -> nix::Result<(OwnedFd, OwnedFd)> {
@@ -132,17 +122,11 @@ impl Shim {
         let (stdout_read, stdout) = pipe().map_err(failed)?;
         let (stderr_read, stderr) = pipe().map_err(failed)?;
         let null = std::fs::File::open("/dev/null");
-        let stdin = null.map_err(Failure::because(
-            Reason::WorkloadStartFailed,
-            "open /dev/null",
-        ))?;
+        let stdin =
+            null.map_err(Failure::because(Reason::WorkloadStartFailed, "open /dev/null"))?;
         self.io.stdout = Some(stdout_read);
         self.io.stderr = Some(stderr_read);
-        Ok(Stdio {
-            stdin: stdin.into(),
-            stdout,
-            stderr,
-        })
+        Ok(Stdio { stdin: stdin.into(), stdout, stderr })
     }
 
     /// Undoes a start that failed.
@@ -281,11 +265,7 @@ impl Shim {
                 Ok(_) => continue,
             };
             self.io.helpers.retain(|helper| *helper != pid);
-            if self
-                .status
-                .workload
-                .is_some_and(|workload| workload.pid == pid.as_raw())
-            {
+            if self.status.workload.is_some_and(|workload| workload.pid == pid.as_raw()) {
                 self.io.exit = Some(self.describe_exit(code, signal));
             }
         }

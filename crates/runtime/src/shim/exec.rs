@@ -52,9 +52,8 @@ impl Session<'_> {
     /// holds what came behind it.
     pub(super) fn start(self, stream: &UnixStream, decoder: Decoder) -> Result<Pid, Failure> {
         let mut decoder = Some(decoder);
-        sys::fork_child(|| self.serve(stream, decoder.take().unwrap_or_default())).map_err(
-            Failure::because(Reason::WorkloadStartFailed, "fork the exec helper"),
-        )
+        sys::fork_child(|| self.serve(stream, decoder.take().unwrap_or_default()))
+            .map_err(Failure::because(Reason::WorkloadStartFailed, "fork the exec helper"))
     }
 
     fn serve(&self, stream: &UnixStream, decoder: Decoder) -> i32 {
@@ -116,10 +115,7 @@ impl Session<'_> {
             cgroup: self.cgroup,
             data_bytes: None,
         };
-        Ok(Started {
-            pid: process::spawn(&command, stdio)?,
-            channels,
-        })
+        Ok(Started { pid: process::spawn(&command, stdio)?, channels })
     }
 
     fn start_in_container(&self, tty: bool) -> Result<Started, Failure> {
@@ -128,17 +124,11 @@ impl Session<'_> {
         let rootless = spec.isolation == Isolation::ContainerRootless;
         let user = self.user(&spec, rootless)?;
         // Opened while the cgroup tree is still in sight.
-        let cgroup = self
-            .cgroup
-            .map_or_else(|| Ok(Vec::new()), Cgroup::open_membership);
-        let cgroup = cgroup.map_err(Failure::because(
-            Reason::CgroupSetupFailed,
-            "open the cgroup",
-        ))?;
-        jail::enter_namespaces_of(self.workload_pid, rootless).map_err(Failure::because(
-            Reason::NotRunning,
-            "enter the instance's namespaces",
-        ))?;
+        let cgroup = self.cgroup.map_or_else(|| Ok(Vec::new()), Cgroup::open_membership);
+        let cgroup =
+            cgroup.map_err(Failure::because(Reason::CgroupSetupFailed, "open the cgroup"))?;
+        jail::enter_namespaces_of(self.workload_pid, rootless)
+            .map_err(Failure::because(Reason::NotRunning, "enter the instance's namespaces"))?;
         jail::enter_private_mounts()?;
         jail::hide_cgroups(&spec.instance_id)?;
         let (channels, stdio) = pipes()?;
@@ -158,10 +148,7 @@ impl Session<'_> {
             // A terminal of unknown size still works.
             let _ = sys::set_window_size(&controller, self.spec.cols, self.spec.rows);
         }
-        Ok(Started {
-            pid,
-            channels: Channels::terminal(controller)?,
-        })
+        Ok(Started { pid, channels: Channels::terminal(controller)? })
     }
 
     /// The user to run as. With one mapped id there is no choice: everybody is
@@ -170,10 +157,7 @@ impl Session<'_> {
         let own = user::resolve(&spec.rootfs, &self.instance.user)?;
         let wanted = user::resolve(&spec.rootfs, &spec.user)?;
         if rootless && (wanted.uid, wanted.gid) != (own.uid, own.gid) {
-            let detail = format!(
-                "user {:?}: a rootless instance has one user only",
-                spec.user
-            );
+            let detail = format!("user {:?}: a rootless instance has one user only", spec.user);
             return Err(Failure::new(Reason::WorkloadStartFailed, detail));
         }
         let groups = if rootless { Vec::new() } else { wanted.groups };
@@ -199,10 +183,7 @@ impl Session<'_> {
             .rlimits(vec![])
             .build()
             .map_err(invalid)?;
-        let path = self
-            .dir
-            .join(STATE)
-            .join(format!("exec-{}.json", std::process::id()));
+        let path = self.dir.join(STATE).join(format!("exec-{}.json", std::process::id()));
         let json = serde_json::to_vec(&process).map_err(invalid)?;
         fs::write(&path, json)
             .map_err(|error| Failure::io(Reason::WorkloadStartFailed, "write", &path, &error))?;
@@ -227,20 +208,15 @@ impl Session<'_> {
         match built {
             _ if !said.is_empty() => Err(Failure::new(Reason::WorkloadStartFailed, said)),
             Ok(pid) => Ok(Pid::from_raw(pid.as_raw())),
-            Err(error) => Err(Failure::chain(
-                Reason::WorkloadStartFailed,
-                "join the instance",
-                &error,
-            )),
+            Err(error) => {
+                Err(Failure::chain(Reason::WorkloadStartFailed, "join the instance", &error))
+            }
         }
     }
 }
 
 fn invalid(error: impl std::fmt::Display) -> Failure {
-    Failure::new(
-        Reason::SpecInvalid,
-        format!("translate the command: {error}"),
-    )
+    Failure::new(Reason::SpecInvalid, format!("translate the command: {error}"))
 }
 
 fn pipes() -> Result<(Channels, Stdio), Failure> {
@@ -250,22 +226,13 @@ fn pipes() -> Result<(Channels, Stdio), Failure> {
     };
     let ((stdin, ours_in), (ours_out, stdout), (ours_err, stderr)) = (pipe()?, pipe()?, pipe()?);
     let channels = Channels::pipes(ours_in, ours_out, ours_err)?;
-    Ok((
-        channels,
-        Stdio {
-            stdin,
-            stdout,
-            stderr,
-        },
-    ))
+    Ok((channels, Stdio { stdin, stdout, stderr }))
 }
 
 fn socket_pair() -> Result<(OwnedFd, OwnedFd), Failure> {
     let pair = UnixStream::pair();
-    let (ours, theirs) = pair.map_err(Failure::because(
-        Reason::WorkloadStartFailed,
-        "make a socket pair",
-    ))?;
+    let (ours, theirs) =
+        pair.map_err(Failure::because(Reason::WorkloadStartFailed, "make a socket pair"))?;
     Ok((ours.into(), theirs.into()))
 }
 
@@ -282,15 +249,10 @@ fn receive_terminal(socket: &OwnedFd) -> Result<OwnedFd, Failure> {
         MsgFlags::MSG_CMSG_CLOEXEC,
     )
     .map_err(|errno| failed(format!("receive the terminal: {errno}")))?;
-    let rights = message
-        .cmsgs()
-        .ok()
-        .into_iter()
-        .flatten()
-        .find_map(|message| match message {
-            ControlMessageOwned::ScmRights(fds) => fds.first().copied(),
-            _ => None,
-        });
+    let rights = message.cmsgs().ok().into_iter().flatten().find_map(|message| match message {
+        ControlMessageOwned::ScmRights(fds) => fds.first().copied(),
+        _ => None,
+    });
     let fd = rights.ok_or_else(|| failed("the command sent no terminal".to_owned()))?;
     Ok(sys::own_received_fd(fd))
 }

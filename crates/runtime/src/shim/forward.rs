@@ -35,10 +35,7 @@ pub(super) fn bind(forwards: &[Forward]) -> Result<Vec<Bound>, Failure> {
             let detail = format!("listen on {}: {error}", forward.host);
             Failure::new(Reason::NetworkSetupFailed, detail)
         })?;
-        Ok(Bound {
-            listener,
-            instance_port: forward.instance_port,
-        })
+        Ok(Bound { listener, instance_port: forward.instance_port })
     };
     forwards.iter().map(bind_one).collect()
 }
@@ -55,19 +52,14 @@ pub(super) fn start(workload_pid: i32, rootless: bool, ports: Vec<Bound>) -> Res
             return 1;
         }
         // One thread moves several Gbit/s, and an instance has one forwarder.
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_io()
-            .enable_time()
-            .build();
+        let runtime =
+            tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build();
         match runtime {
             Ok(runtime) => runtime.block_on(serve(ports.take().unwrap_or_default())),
             Err(_) => 1,
         }
     })
-    .map_err(Failure::because(
-        Reason::NetworkSetupFailed,
-        "fork the forwarder",
-    ))
+    .map_err(Failure::because(Reason::NetworkSetupFailed, "fork the forwarder"))
 }
 
 async fn serve(ports: Vec<Bound>) -> i32 {

@@ -31,10 +31,7 @@ pub(crate) fn enter_new_namespaces(rootless: bool, user: &User) -> Result<(), Fa
         write_map("setgroups", "deny")
             .and_then(|()| write_map("uid_map", &format!("{} {uid} 1", user.uid)))
             .and_then(|()| write_map("gid_map", &format!("{} {gid} 1", user.gid)))
-            .map_err(Failure::because(
-                Reason::IsolationUnavailable,
-                "map the user",
-            ))?;
+            .map_err(Failure::because(Reason::IsolationUnavailable, "map the user"))?;
     } else {
         setgroups(&[]).map_err(refused("drop supplementary groups"))?;
     }
@@ -46,14 +43,8 @@ pub(crate) fn enter_new_namespaces(rootless: bool, user: &User) -> Result<(), Fa
 pub(crate) fn enter_private_mounts() -> Result<(), Failure> {
     let refused = |what: &'static str| Failure::because(Reason::IsolationUnavailable, what);
     unshare(CloneFlags::CLONE_NEWNS).map_err(refused("create a mount namespace"))?;
-    mount(
-        None::<&str>,
-        "/",
-        None::<&str>,
-        MsFlags::MS_REC | MsFlags::MS_PRIVATE,
-        None::<&str>,
-    )
-    .map_err(refused("make mounts private"))
+    mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>)
+        .map_err(refused("make mounts private"))
 }
 
 /// Enters the user and network namespaces of a running workload.
@@ -78,21 +69,10 @@ pub(crate) fn hide_cgroups(name: &str) -> Result<(), Failure> {
     }
     // Refused in a user namespace, where the mounts belong to somebody else.
     let _ = umount2(CGROUP_ROOT, MntFlags::MNT_DETACH);
-    mount(
-        Some("tmpfs"),
-        CGROUP_ROOT,
-        Some("tmpfs"),
-        MsFlags::empty(),
-        Some("mode=755,size=1m"),
-    )
-    .map_err(Failure::because(
-        Reason::CgroupSetupFailed,
-        "cover the cgroup tree",
-    ))?;
-    make_decoys(name).map_err(Failure::because(
-        Reason::CgroupSetupFailed,
-        "stand in for the cgroup tree",
-    ))
+    mount(Some("tmpfs"), CGROUP_ROOT, Some("tmpfs"), MsFlags::empty(), Some("mode=755,size=1m"))
+        .map_err(Failure::because(Reason::CgroupSetupFailed, "cover the cgroup tree"))?;
+    make_decoys(name)
+        .map_err(Failure::because(Reason::CgroupSetupFailed, "stand in for the cgroup tree"))
 }
 
 /// Where the v1 trees could not be detached, libcontainer still finds them in
@@ -110,11 +90,7 @@ fn make_decoys(name: &str) -> io::Result<()> {
         for part in ["", "helix", name] {
             level.push(part);
             fs::create_dir_all(&level)?;
-            for (file, text) in [
-                ("cgroup.procs", ""),
-                ("cpuset.cpus", "0"),
-                ("cpuset.mems", "0"),
-            ] {
+            for (file, text) in [("cgroup.procs", ""), ("cpuset.cpus", "0"), ("cpuset.mems", "0")] {
                 fs::write(level.join(file), text)?;
             }
         }

@@ -81,24 +81,14 @@ pub(super) fn launch(
     stdio: Stdio,
 ) -> Result<Launched, Failure> {
     let user = user::resolve(&spec.rootfs, &spec.user)?;
-    let plan = Plan {
-        dir,
-        spec,
-        user,
-        layout: Layout::of(dir),
-        cgroup,
-    };
+    let plan = Plan { dir, spec, user, layout: Layout::of(dir), cgroup };
     rootfs::prepare(&plan.layout, spec)?;
     write_bundle(&plan)?;
     let start_failed = |error: std::io::Error| {
-        Failure::new(
-            Reason::WorkloadStartFailed,
-            format!("start the launcher: {error}"),
-        )
+        Failure::new(Reason::WorkloadStartFailed, format!("start the launcher: {error}"))
     };
     let (mine, theirs) = UnixStream::pair().map_err(start_failed)?;
-    mine.set_read_timeout(Some(LAUNCH_TIMEOUT))
-        .map_err(start_failed)?;
+    mine.set_read_timeout(Some(LAUNCH_TIMEOUT)).map_err(start_failed)?;
     let mut stdio = Some(stdio);
     let launcher = sys::fork_child(|| {
         let Some(stdio) = stdio.take() else { return 1 };
@@ -138,10 +128,7 @@ fn receive(lines: &mut impl BufRead) -> Result<Message, Failure> {
 }
 
 fn lost_launcher(error: impl std::fmt::Display) -> Failure {
-    Failure::new(
-        Reason::WorkloadStartFailed,
-        format!("wait for the launcher: {error}"),
-    )
+    Failure::new(Reason::WorkloadStartFailed, format!("wait for the launcher: {error}"))
 }
 
 fn launcher_main(plan: &Plan<'_>, stdio: Stdio, link: &UnixStream) -> i32 {
@@ -177,20 +164,13 @@ fn launch_here(plan: &Plan<'_>, stdio: Stdio, mut link: &UnixStream) -> Result<L
     let note = rootfs::mount(&plan.layout, &spec.rootfs, rootless)?;
     jail::hide_cgroups(&spec.instance_id)?;
     let pid = run_container(plan, stdio)?;
-    Ok(Launched {
-        pid: pid.as_raw(),
-        limits_problem,
-        notes: note.into_iter().collect(),
-    })
+    Ok(Launched { pid: pid.as_raw(), limits_problem, notes: note.into_iter().collect() })
 }
 
 fn run_container(plan: &Plan<'_>, stdio: Stdio) -> Result<Pid, Failure> {
     let (mut failed, failure) = failure_pipe()?;
-    let workload = Workload {
-        cgroup: Rc::new(Vec::new()),
-        failure: Rc::new(failure),
-        terminal: None,
-    };
+    let workload =
+        Workload { cgroup: Rc::new(Vec::new()), failure: Rc::new(failure), terminal: None };
     let build = || {
         ContainerBuilder::new(plan.spec.instance_id.clone(), SyscallType::Linux)
             .with_root_path(plan.dir.join(STATE))?
@@ -215,15 +195,10 @@ fn run_container(plan: &Plan<'_>, stdio: Stdio) -> Result<Pid, Failure> {
     match (started, read) {
         (Ok(Some(pid)), Ok(_)) if said.is_empty() => Ok(Pid::from_raw(pid.as_raw())),
         (_, Ok(count)) if count > 0 => Err(Failure::new(Reason::WorkloadStartFailed, said)),
-        (Err(error), _) => Err(Failure::chain(
-            Reason::WorkloadStartFailed,
-            "set the container up",
-            &error,
-        )),
-        _ => Err(Failure::new(
-            Reason::WorkloadStartFailed,
-            "the container ended during its start",
-        )),
+        (Err(error), _) => {
+            Err(Failure::chain(Reason::WorkloadStartFailed, "set the container up", &error))
+        }
+        _ => Err(Failure::new(Reason::WorkloadStartFailed, "the container ended during its start")),
     }
 }
 

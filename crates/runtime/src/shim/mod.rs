@@ -140,10 +140,7 @@ fn prepare(dir: &Path) -> Result<Shim, Failure> {
     let listener = listen(dir).map_err(failed("listen on the control socket"))?;
     let log = LogWriter::open(dir, spec.logs).map_err(failed("open the log"))?;
     let me = std::process::id().cast_signed();
-    let shim = ProcessRef::of(me).unwrap_or(ProcessRef {
-        pid: me,
-        start_ticks: 0,
-    });
+    let shim = ProcessRef::of(me).unwrap_or(ProcessRef { pid: me, start_ticks: 0 });
     let (cgroup, limits) = Cgroup::create(&spec.instance_id, &spec.resources);
     let status = Status {
         instance_id: spec.instance_id.clone(),
@@ -158,12 +155,7 @@ fn prepare(dir: &Path) -> Result<Shim, Failure> {
         failure: None,
         limits,
         cgroup,
-        notes: spec
-            .resources
-            .disk_bytes
-            .map(|_| DISK_NOTE.to_owned())
-            .into_iter()
-            .collect(),
+        notes: spec.resources.disk_bytes.map(|_| DISK_NOTE.to_owned()).into_iter().collect(),
     };
     // Stored before anything can be left behind, so cleanup knows of it.
     status.store(dir).map_err(failed("write the status"))?;
@@ -182,14 +174,8 @@ fn prepare(dir: &Path) -> Result<Shim, Failure> {
 /// workload so that none escapes being reaped.
 fn take_signals() -> nix::Result<SignalFd> {
     nix::sys::prctl::set_child_subreaper(true)?;
-    let mask: SigSet = [
-        Signal::SIGCHLD,
-        Signal::SIGTERM,
-        Signal::SIGINT,
-        Signal::SIGHUP,
-    ]
-    .into_iter()
-    .collect();
+    let mask: SigSet =
+        [Signal::SIGCHLD, Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP].into_iter().collect();
     mask.thread_block()?;
     SignalFd::with_flags(&mask, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)
 }
@@ -230,19 +216,13 @@ fn fall_silent() {
 
 fn report_failure(dir: &Path, failure: Failure) {
     let me = std::process::id().cast_signed();
-    let stored = Status::load(dir)
-        .ok()
-        .flatten()
-        .filter(|status| status.shim.pid == me);
+    let stored = Status::load(dir).ok().flatten().filter(|status| status.shim.pid == me);
     let status = stored.unwrap_or_else(|| Status {
         instance_id: String::new(),
         boot_id: String::new(),
         state: State::Failed,
         workload: None,
-        shim: ProcessRef {
-            pid: me,
-            start_ticks: 0,
-        },
+        shim: ProcessRef { pid: me, start_ticks: 0 },
         started_at_ms: None,
         finished_at_ms: Some(sys::now_ms()),
         start_took_ms: None,
@@ -252,11 +232,7 @@ fn report_failure(dir: &Path, failure: Failure) {
         cgroup: None,
         notes: Vec::new(),
     });
-    let status = Status {
-        state: State::Failed,
-        failure: Some(failure),
-        ..status
-    };
+    let status = Status { state: State::Failed, failure: Some(failure), ..status };
     // Reported on standard output even if the disk takes no more.
     let _ = status.store(dir);
     let _ = crate::cleanup::remove_socket(dir);

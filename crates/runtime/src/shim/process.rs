@@ -34,10 +34,7 @@ pub(super) struct Command<'a> {
 
 /// Starts the command and returns once it has been executed.
 pub(super) fn spawn(command: &Command<'_>, stdio: Stdio) -> Result<Pid, Failure> {
-    let search = command
-        .env
-        .iter()
-        .find_map(|pair| pair.strip_prefix("PATH="));
+    let search = command.env.iter().find_map(|pair| pair.strip_prefix("PATH="));
     let program = find(command, search.unwrap_or_default())?;
     let invalid = |detail| Failure::new(Reason::SpecInvalid, detail);
     let argv = c_strings(Some(command.argv)).map_err(invalid)?;
@@ -75,9 +72,7 @@ fn become_child(command: &Command<'_>, workdir: &Path, stdio: &Stdio) -> Result<
     nix::sys::prctl::set_pdeathsig(Signal::SIGKILL).map_err(failed("tie to the keeper"))?;
     nix::sys::prctl::set_no_new_privs().map_err(failed("give up new privileges"))?;
     if let Some(cgroup) = command.cgroup {
-        cgroup
-            .enter()
-            .map_err(|error| format!("enter the cgroup: {error}"))?;
+        cgroup.enter().map_err(|error| format!("enter the cgroup: {error}"))?;
     }
     if let Some(bytes) = command.data_bytes {
         sys::limit_data_segment(bytes).map_err(failed("limit memory"))?;
@@ -99,9 +94,8 @@ fn find(command: &Command<'_>, search: &str) -> Result<File, Failure> {
         let Ok(file) = user::open_inside(command.rootfs, &path.to_string_lossy()) else {
             continue;
         };
-        let executable = file
-            .metadata()
-            .is_ok_and(|m| m.is_file() && m.permissions().mode() & 0o111 != 0);
+        let executable =
+            file.metadata().is_ok_and(|m| m.is_file() && m.permissions().mode() & 0o111 != 0);
         if executable {
             check_static(&file, name)?;
             return Ok(file);

@@ -13,33 +13,18 @@ use nix::unistd::Pid;
 use crate::world::{World, block_on, is_root, until, wait_for_end};
 
 pub(crate) const TESTS: &[(&str, fn())] = &[
-    (
-        "container::the_exit_code_is_reported_and_nothing_is_left",
-        exit_code,
-    ),
+    ("container::the_exit_code_is_reported_and_nothing_is_left", exit_code),
     ("container::both_outputs_arrive_in_order", output_order),
     ("container::the_workload_sees_its_own_machine", own_machine),
     ("container::another_user_has_no_capabilities", other_user),
     ("container::dangerous_calls_are_refused", forbidden),
-    (
-        "container::a_memory_hog_is_killed_and_reported",
-        out_of_memory,
-    ),
-    (
-        "container::stop_lets_the_workload_end_well",
-        stop_gracefully,
-    ),
+    ("container::a_memory_hog_is_killed_and_reported", out_of_memory),
+    ("container::stop_lets_the_workload_end_well", stop_gracefully),
     ("container::stop_kills_what_ignores_it", stop_forcibly),
     ("container::the_host_reaches_it_on_both_families", reachable),
-    (
-        "container::a_missing_command_is_a_failed_start",
-        missing_command,
-    ),
+    ("container::a_missing_command_is_a_failed_start", missing_command),
     ("container::an_agent_finds_its_instance_again", adoption),
-    (
-        "container::a_killed_shim_leaves_nothing_behind",
-        killed_shim,
-    ),
+    ("container::a_killed_shim_leaves_nothing_behind", killed_shim),
     ("container::a_distributions_shell_runs_a_script", script),
     ("container::starts_are_fast_and_shims_small", speed),
     ("container::twenty_start_at_once_from_one_image", twenty),
@@ -69,14 +54,9 @@ fn output_order() {
         let log = world.log();
         for prefix in ["out", "err"] {
             let of_one: Vec<_> = log.iter().filter(|line| line.starts_with(prefix)).collect();
-            let expected: Vec<_> = (0..500)
-                .map(|number| format!("{prefix} {number}"))
-                .collect();
+            let expected: Vec<_> = (0..500).map(|number| format!("{prefix} {number}")).collect();
             assert!(
-                of_one
-                    .iter()
-                    .map(|line| line.as_str())
-                    .eq(expected.iter().map(String::as_str))
+                of_one.iter().map(|line| line.as_str()).eq(expected.iter().map(String::as_str))
             );
         }
         assert!(log.contains(&"no newline".to_owned()));
@@ -104,15 +84,9 @@ fn own_machine() {
             "NoNewPrivs:\t1",
             "Seccomp:\t2",
         ] {
-            assert!(
-                log.iter().any(|got| got == line),
-                "{line:?} missing in {log:#?}"
-            );
+            assert!(log.iter().any(|got| got == line), "{line:?} missing in {log:#?}");
         }
-        assert!(
-            !world.path().join("rootfs/written").exists(),
-            "the image was written to"
-        );
+        assert!(!world.path().join("rootfs/written").exists(), "the image was written to");
     });
 }
 
@@ -126,15 +100,8 @@ fn other_user() {
         spec.user = "app".into();
         world.run(&spec).await;
         let log = world.log();
-        for line in [
-            "uid=1234 gid=1234",
-            "env HOME=/home/app",
-            "CapEff:\t0000000000000000",
-        ] {
-            assert!(
-                log.iter().any(|got| got == line),
-                "{line:?} missing in {log:#?}"
-            );
+        for line in ["uid=1234 gid=1234", "env HOME=/home/app", "CapEff:\t0000000000000000"] {
+            assert!(log.iter().any(|got| got == line), "{line:?} missing in {log:#?}");
         }
     });
 }
@@ -149,15 +116,9 @@ fn forbidden() {
         let log = world.log();
         assert_eq!(status.exit.unwrap().code, 0, "{log:?}");
         for line in ["mount Err(EPERM)", "unshare Err(EPERM)", "setns Err(EPERM)"] {
-            assert!(
-                log.iter().any(|got| got == line),
-                "{line:?} missing in {log:#?}"
-            );
+            assert!(log.iter().any(|got| got == line), "{line:?} missing in {log:#?}");
         }
-        assert!(
-            log.iter().any(|got| got.starts_with("sysctl Err")),
-            "{log:#?}"
-        );
+        assert!(log.iter().any(|got| got.starts_with("sysctl Err")), "{log:#?}");
         let kcore = |line: &String| line == "kcore Ok(0)" || line == "kcore Err(NotFound)";
         assert!(log.iter().any(kcore), "{log:#?}");
     });
@@ -188,10 +149,7 @@ fn stop_gracefully() {
         let world = World::new();
         let shim = world.start(&world.spec(&["until-term"])).await;
         world.wait_for_log("ready").await;
-        let follow = Query {
-            follow: true,
-            ..Query::default()
-        };
+        let follow = Query { follow: true, ..Query::default() };
         let mut lines = read(&world.dir(), follow);
         assert_eq!(lines.recv().await.unwrap().unwrap().line, "ready");
         shim.stop(Duration::from_secs(20)).await.unwrap();
@@ -214,10 +172,7 @@ fn stop_forcibly() {
         shim.stop(Duration::from_millis(100)).await.unwrap();
         let status = wait_for_end(&shim).await;
         assert_eq!(status.exit.unwrap().signal, Some(9));
-        assert!(
-            world.log().contains(&"not going".to_owned()),
-            "it got its TERM first"
-        );
+        assert!(world.log().contains(&"not going".to_owned()), "it got its TERM first");
     });
 }
 
@@ -260,19 +215,11 @@ fn missing_command() {
         let world = World::new();
         let mut spec = world.spec(&[]);
         spec.argv = vec!["no-such-program".into()];
-        let error = Shim::spawn(Path::new("/proc/self/exe"), &world.dir(), &spec)
-            .await
-            .unwrap_err();
-        let StartError::Failed(failure) = error else {
-            panic!("{error}")
-        };
+        let error =
+            Shim::spawn(Path::new("/proc/self/exe"), &world.dir(), &spec).await.unwrap_err();
+        let StartError::Failed(failure) = error else { panic!("{error}") };
         assert_eq!(failure.reason, Reason::WorkloadStartFailed);
-        assert!(
-            failure
-                .detail
-                .starts_with("command not found: no-such-program"),
-            "{failure}"
-        );
+        assert!(failure.detail.starts_with("command not found: no-such-program"), "{failure}");
         let status = Status::load(&world.dir()).unwrap().unwrap();
         assert_eq!(status.state, State::Failed);
         world.assert_no_traces().await;
@@ -289,18 +236,13 @@ fn adoption() {
         world.start(&world.spec(&["until-term"])).await;
     });
     block_on(async {
-        let shim = Shim::adopt(&world.dir())
-            .await
-            .unwrap()
-            .expect("the shim is alive");
+        let shim = Shim::adopt(&world.dir()).await.unwrap().expect("the shim is alive");
         assert_eq!(shim.status().await.unwrap().state, State::Running);
         world.wait_for_log("ready").await;
         shim.stop(Duration::from_secs(20)).await.unwrap();
         wait_for_end(&shim).await;
-        until("the shim to go", || {
-            !Status::load(&world.dir()).unwrap().unwrap().shim.is_alive()
-        })
-        .await;
+        until("the shim to go", || !Status::load(&world.dir()).unwrap().unwrap().shim.is_alive())
+            .await;
         assert!(Shim::adopt(&world.dir()).await.unwrap().is_none());
     });
 }
@@ -339,11 +281,7 @@ fn speed() {
         let memory = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap();
         let memory: Vec<_> = memory
             .lines()
-            .filter(|line| {
-                ["Rss", "Pss:", "Private_Dirty"]
-                    .iter()
-                    .any(|k| line.starts_with(k))
-            })
+            .filter(|line| ["Rss", "Pss:", "Private_Dirty"].iter().any(|k| line.starts_with(k)))
             .collect();
         println!("     start took {took_ms} ms; shim {memory:?}");
         // Ten times the target: catches a timeout on the path, not a busy machine.
@@ -367,12 +305,7 @@ fn twenty() {
             starts
                 .spawn(async move { Shim::spawn(Path::new("/proc/self/exe"), &dir, &spec).await });
         }
-        let shims: Vec<Shim> = starts
-            .join_all()
-            .await
-            .into_iter()
-            .map(Result::unwrap)
-            .collect();
+        let shims: Vec<Shim> = starts.join_all().await.into_iter().map(Result::unwrap).collect();
         println!("     20 starts took {} ms", begun.elapsed().as_millis());
         for world in &worlds {
             // Before, its first process would ignore the signal: it is pid 1.
@@ -392,14 +325,9 @@ fn twenty() {
 
 /// Copies the machine's own shell and the libraries it is linked with.
 fn add_shell(rootfs: &Path) {
-    let listed = std::process::Command::new("ldd")
-        .arg("/bin/sh")
-        .output()
-        .unwrap();
+    let listed = std::process::Command::new("ldd").arg("/bin/sh").output().unwrap();
     let listed = String::from_utf8(listed.stdout).unwrap();
-    let libraries = listed
-        .split_whitespace()
-        .filter(|word| word.starts_with('/'));
+    let libraries = listed.split_whitespace().filter(|word| word.starts_with('/'));
     for file in libraries.chain(["/bin/sh"]) {
         let target = rootfs.join(file.trim_start_matches('/'));
         std::fs::create_dir_all(target.parent().unwrap()).unwrap();

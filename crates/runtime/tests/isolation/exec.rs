@@ -13,27 +13,14 @@ pub(crate) const TESTS: &[(&str, fn())] = &[
     ("exec::it_runs_with_the_instances_limits", limits),
     ("exec::a_missing_command_never_started", missing),
     ("exec::a_terminal_has_a_size_and_a_name_inside", terminal),
-    (
-        "exec::a_client_that_leaves_takes_its_command_along",
-        leaving,
-    ),
-    (
-        "exec::the_end_of_the_instance_ends_its_sessions",
-        instance_ends,
-    ),
+    ("exec::a_client_that_leaves_takes_its_command_along", leaving),
+    ("exec::the_end_of_the_instance_ends_its_sessions", instance_ends),
     ("exec::an_unread_session_does_not_stop_the_instance", unread),
 ];
 
 pub(crate) fn command(mode: &[&str]) -> ExecSpec {
-    let argv = ["/app", "workload"]
-        .iter()
-        .chain(mode)
-        .map(|arg| (*arg).to_owned())
-        .collect();
-    ExecSpec {
-        argv,
-        ..ExecSpec::default()
-    }
+    let argv = ["/app", "workload"].iter().chain(mode).map(|arg| (*arg).to_owned()).collect();
+    ExecSpec { argv, ..ExecSpec::default() }
 }
 
 /// Everything a session says, as text, and how it ended.
@@ -71,18 +58,12 @@ fn output_and_code() {
         let mut session = shim.exec(&command(&["print", "2"])).await.unwrap();
         let (out, err, exit) = collect(&mut session).await;
         println!("     exec took {} ms", begun.elapsed().as_millis());
-        assert_eq!(
-            (out.as_str(), err.as_str()),
-            ("out 0\nout 1\nno newline", "err 0\nerr 1\n")
-        );
+        assert_eq!((out.as_str(), err.as_str()), ("out 0\nout 1\nno newline", "err 0\nerr 1\n"));
         assert_eq!(exit.code, 0);
         let mut session = shim.exec(&command(&["exit", "9"])).await.unwrap();
         assert_eq!(collect(&mut session).await.2.code, 9);
         let mut session = shim.exec(&command(&["ignore-term"])).await.unwrap();
-        assert_eq!(
-            session.output.next().await.unwrap(),
-            ExecEvent::Stdout(b"ready\n".to_vec())
-        );
+        assert_eq!(session.output.next().await.unwrap(), ExecEvent::Stdout(b"ready\n".to_vec()));
         session.input.signal(9).await.unwrap();
         let exit = collect(&mut session).await.2;
         assert_eq!((exit.code, exit.signal), (137, Some(9)));
@@ -132,10 +113,7 @@ fn limits() {
             "NoNewPrivs:\t1",
             "Seccomp:\t2",
         ] {
-            assert!(
-                out.lines().any(|got| got == line),
-                "{line:?} missing in {out}"
-            );
+            assert!(out.lines().any(|got| got == line), "{line:?} missing in {out}");
         }
         // The instance's memory limit holds for commands in it, too.
         let (_, _, exit) = collect(&mut shim.exec(&command(&["fill-memory"])).await.unwrap()).await;
@@ -145,30 +123,17 @@ fn limits() {
 
 fn missing() {
     with_instance("missing", async |_, shim| {
-        let spec = ExecSpec {
-            argv: vec!["nothing-here".into()],
-            ..ExecSpec::default()
-        };
+        let spec = ExecSpec { argv: vec!["nothing-here".into()], ..ExecSpec::default() };
         let error = shim.exec(&spec).await.unwrap_err();
         let failure = error.failure().unwrap_or_else(|| panic!("{error}"));
         assert_eq!(failure.reason, Reason::WorkloadStartFailed);
-        assert!(
-            failure
-                .detail
-                .starts_with("command not found: nothing-here"),
-            "{failure}"
-        );
+        assert!(failure.detail.starts_with("command not found: nothing-here"), "{failure}");
     });
 }
 
 fn terminal() {
     with_instance("terminal", async |_, shim| {
-        let spec = ExecSpec {
-            tty: true,
-            cols: 100,
-            rows: 40,
-            ..command(&["tty"])
-        };
+        let spec = ExecSpec { tty: true, cols: 100, rows: 40, ..command(&["tty"]) };
         let (out, _, exit) = collect(&mut shim.exec(&spec).await.unwrap()).await;
         assert_eq!((out.trim(), exit.code), ("terminal true /dev/pts/0", 0));
     });
@@ -177,10 +142,7 @@ fn terminal() {
 fn leaving() {
     with_instance("leaving", async |world, shim| {
         let mut session = shim.exec(&command(&["ignore-term"])).await.unwrap();
-        assert_eq!(
-            session.output.next().await.unwrap(),
-            ExecEvent::Stdout(b"ready\n".to_vec())
-        );
+        assert_eq!(session.output.next().await.unwrap(), ExecEvent::Stdout(b"ready\n".to_vec()));
         drop(session);
         let commands = || count_processes(world, "ignore-term");
         until("the command to die", || commands() == 0).await;
@@ -190,21 +152,13 @@ fn leaving() {
 fn instance_ends() {
     with_instance("instance_ends", async |_, shim| {
         let mut session = shim.exec(&command(&["ignore-term"])).await.unwrap();
-        assert_eq!(
-            session.output.next().await.unwrap(),
-            ExecEvent::Stdout(b"ready\n".to_vec())
-        );
+        assert_eq!(session.output.next().await.unwrap(), ExecEvent::Stdout(b"ready\n".to_vec()));
         shim.stop(Duration::from_secs(20)).await.unwrap();
         wait_for_end(shim).await;
         let (_, _, exit) = collect(&mut session).await;
         assert_eq!(exit.signal, Some(9));
         let error = shim.exec(&command(&["exit", "0"])).await.unwrap_err();
-        assert!(
-            error
-                .failure()
-                .is_none_or(|f| f.reason == Reason::NotRunning),
-            "{error}"
-        );
+        assert!(error.failure().is_none_or(|f| f.reason == Reason::NotRunning), "{error}");
     });
 }
 
@@ -225,9 +179,5 @@ fn count_processes(world: &World, mode: &str) -> usize {
         let read = |file| std::fs::read_to_string(pid.join(file)).unwrap_or_default();
         read("cgroup").contains(&cgroup) && read("cmdline").contains(mode)
     };
-    std::fs::read_dir("/proc")
-        .unwrap()
-        .flatten()
-        .filter(|entry| belongs(&entry.path()))
-        .count()
+    std::fs::read_dir("/proc").unwrap().flatten().filter(|entry| belongs(&entry.path())).count()
 }

@@ -17,10 +17,7 @@ pub(crate) const TESTS: &[(&str, fn())] = &[
     ("machine::without_cgroups_instances_run_unlimited", || {
         on_machine("without-cgroups");
     }),
-    (
-        "machine::a_unified_tree_without_controllers_still_groups",
-        || on_machine("unified"),
-    ),
+    ("machine::a_unified_tree_without_controllers_still_groups", || on_machine("unified")),
     ("machine::on_an_overlay_the_root_is_a_copy", || {
         on_machine("overlay");
     }),
@@ -46,19 +43,8 @@ pub(crate) fn main(mut args: impl Iterator<Item = OsString>) -> ExitCode {
     umount2("/sys/fs/cgroup", MntFlags::MNT_DETACH).unwrap();
     let unified = kind == "unified";
     let filesystem = if unified { "cgroup2" } else { "tmpfs" };
-    let flags = if unified {
-        MsFlags::empty()
-    } else {
-        MsFlags::MS_RDONLY
-    };
-    mount(
-        Some("none"),
-        "/sys/fs/cgroup",
-        Some(filesystem),
-        flags,
-        None::<&str>,
-    )
-    .unwrap();
+    let flags = if unified { MsFlags::empty() } else { MsFlags::MS_RDONLY };
+    mount(Some("none"), "/sys/fs/cgroup", Some(filesystem), flags, None::<&str>).unwrap();
     start_exec_and_stop(unified);
     ExitCode::SUCCESS
 }
@@ -69,9 +55,7 @@ fn start_exec_and_stop(grouped: bool) {
         let shim = world.start(&world.spec(&["until-term"])).await;
         world.wait_for_log("ready").await;
         let status = shim.status().await.unwrap();
-        let memory_limited = Path::new("/sys/fs/cgroup/helix")
-            .join(world.id())
-            .join("memory.max");
+        let memory_limited = Path::new("/sys/fs/cgroup/helix").join(world.id()).join("memory.max");
         assert_eq!(status.limits.limits_enforced, memory_limited.exists());
         assert_eq!(status.limits.reason.is_some(), !memory_limited.exists());
         assert_eq!(status.cgroup.is_some(), grouped);
@@ -96,28 +80,14 @@ fn run_on_overlay() {
     let options = format!("lowerdir={root}/lower,upperdir={root}/upper,workdir={root}/work");
     let merged = at.join("merged");
     let kind = Some("overlay");
-    mount(
-        kind,
-        &merged,
-        kind,
-        MsFlags::empty(),
-        Some(options.as_str()),
-    )
-    .unwrap();
+    mount(kind, &merged, kind, MsFlags::empty(), Some(options.as_str())).unwrap();
     block_on(async {
         let world = World::inside(&merged);
         let status = world.run(&world.spec(&["show"])).await;
         assert_eq!(status.exit.as_ref().unwrap().code, 0);
-        assert!(
-            status.notes.iter().any(|note| note.contains("copy")),
-            "{:?}",
-            status.notes
-        );
+        assert!(status.notes.iter().any(|note| note.contains("copy")), "{:?}", status.notes);
         assert!(world.log().contains(&"mount=Ok(())".to_owned()));
-        assert!(
-            !world.path().join("rootfs/written").exists(),
-            "the image was written to"
-        );
+        assert!(!world.path().join("rootfs/written").exists(), "the image was written to");
         world.assert_no_traces().await;
     });
     umount2(&merged, MntFlags::MNT_DETACH).unwrap();

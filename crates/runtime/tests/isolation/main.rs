@@ -5,12 +5,7 @@
 //! is linked statically, so a copy of it is a whole image.
 
 // Without a harness this is no test to clippy, but it is one all the same.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::print_stdout,
-    clippy::print_stderr
-)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, clippy::print_stderr)]
 
 mod container;
 mod exec;
@@ -33,17 +28,10 @@ fn main() -> ExitCode {
         Some("as-plain-user") => return rootless::main(args),
         _ => {}
     }
-    let filter: Vec<String> = std::env::args()
-        .skip(1)
-        .filter(|arg| !arg.starts_with('-'))
-        .collect();
-    let tests: Vec<Test> = [
-        container::TESTS,
-        exec::TESTS,
-        machine::TESTS,
-        rootless::TESTS,
-    ]
-    .concat();
+    let filter: Vec<String> =
+        std::env::args().skip(1).filter(|arg| !arg.starts_with('-')).collect();
+    let tests: Vec<Test> =
+        [container::TESTS, exec::TESTS, machine::TESTS, rootless::TESTS].concat();
     let tests = tests.into_iter().filter(|(name, _)| {
         filter.is_empty() || filter.iter().any(|part| name.contains(part.as_str()))
     });
@@ -58,18 +46,11 @@ fn main() -> ExitCode {
         let begun = Instant::now();
         let outcome = std::panic::catch_unwind(test);
         let verdict = if outcome.is_ok() { "ok" } else { "FAILED" };
-        println!(
-            "test {name} ... {verdict} ({} ms)",
-            begun.elapsed().as_millis()
-        );
+        println!("test {name} ... {verdict} ({} ms)", begun.elapsed().as_millis());
         if outcome.is_err() {
             failed.push(name);
         }
     }
     println!("\n{count} tests, {} failed {failed:?}", failed.len());
-    if failed.is_empty() {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    }
+    if failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

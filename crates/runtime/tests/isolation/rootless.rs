@@ -19,20 +19,14 @@ use crate::exec::{collect, command};
 use crate::world::{World, block_on, is_root, wait_for_end};
 
 pub(crate) const TESTS: &[(&str, fn())] = &[
-    (
-        "rootless::a_user_gets_a_container_with_forwarded_ports",
-        || as_plain_user("container"),
-    ),
+    ("rootless::a_user_gets_a_container_with_forwarded_ports", || as_plain_user("container")),
     ("rootless::a_user_gets_plain_processes", || {
         as_plain_user("process");
     }),
     ("rootless::the_probe_tells_a_user_what_is_missing", || {
         as_plain_user("probe");
     }),
-    (
-        "rootless::root_may_use_plain_processes_with_limits",
-        root_process,
-    ),
+    ("rootless::root_may_use_plain_processes_with_limits", root_process),
     ("rootless::the_probe_tells_root_that_all_works", root_probe),
 ];
 
@@ -42,26 +36,16 @@ const PLAIN_ID: u32 = 65_534;
 fn as_plain_user(scenario: &str) {
     let mut child = Command::new("/proc/self/exe");
     child.args(["as-plain-user", scenario]);
-    let folder = tempfile::Builder::new()
-        .prefix("helix-user-")
-        .tempdir()
-        .unwrap();
+    let folder = tempfile::Builder::new().prefix("helix-user-").tempdir().unwrap();
     if nix::unistd::geteuid().is_root() {
         std::os::unix::fs::chown(folder.path(), Some(PLAIN_ID), Some(PLAIN_ID)).unwrap();
         // The test binary's folder may be closed to others; /tmp is not.
         let program = folder.path().join("helix");
         std::fs::copy("/proc/self/exe", &program).unwrap();
         child = Command::new(program);
-        child
-            .args(["as-plain-user", scenario])
-            .uid(PLAIN_ID)
-            .gid(PLAIN_ID);
+        child.args(["as-plain-user", scenario]).uid(PLAIN_ID).gid(PLAIN_ID);
     }
-    let status = child
-        .env("TMPDIR", folder.path())
-        .current_dir("/")
-        .status()
-        .unwrap();
+    let status = child.env("TMPDIR", folder.path()).current_dir("/").status().unwrap();
     assert!(status.success(), "{scenario}: {status}");
 }
 
@@ -95,44 +79,22 @@ fn container() {
         let status = world.run(&rootless_spec(&world, &["show"], vec![])).await;
         let log = world.log();
         assert_eq!(status.exit.as_ref().unwrap().code, 0, "{log:?}");
-        for line in [
-            "hostname=testhost",
-            "pid=1",
-            "uid=0 gid=0",
-            "mount=Ok(())",
-            "Seccomp:\t2",
-        ] {
-            assert!(
-                log.iter().any(|got| got == line),
-                "{line:?} missing in {log:#?}"
-            );
+        for line in ["hostname=testhost", "pid=1", "uid=0 gid=0", "mount=Ok(())", "Seccomp:\t2"] {
+            assert!(log.iter().any(|got| got == line), "{line:?} missing in {log:#?}");
         }
         assert!(!status.limits.limits_enforced && status.limits.reason.is_some());
-        println!(
-            "     notes {:?}, limits {:?}",
-            status.notes, status.limits.reason
-        );
+        println!("     notes {:?}, limits {:?}", status.notes, status.limits.reason);
         world.assert_no_traces().await;
 
         // The one id a plain user has may bear any number inside.
         let mut spec = rootless_spec(&world, &["show"], vec![]);
         spec.user = "app".into();
         world.run(&spec).await;
-        assert!(
-            world.log().contains(&"uid=1234 gid=1234".to_owned()),
-            "{:#?}",
-            world.log()
-        );
+        assert!(world.log().contains(&"uid=1234 gid=1234".to_owned()), "{:#?}", world.log());
 
         let host = free_port();
-        let spec = rootless_spec(
-            &world,
-            &["listen", "80"],
-            vec![Forward {
-                host,
-                instance_port: 80,
-            }],
-        );
+        let spec =
+            rootless_spec(&world, &["listen", "80"], vec![Forward { host, instance_port: 80 }]);
         let shim = world.start(&spec).await;
         world.wait_for_log("listening").await;
         assert_eq!(ask(host.ip(), host.port(), "hello"), "got hello");
@@ -151,10 +113,7 @@ fn process_spec(world: &World, mode: &[&str]) -> InstanceSpec {
         network: NetworkSpec::Host {},
         ..world.spec(mode)
     };
-    spec.env.insert(
-        "PORT".into(),
-        mode.get(1).copied().unwrap_or_default().into(),
-    );
+    spec.env.insert("PORT".into(), mode.get(1).copied().unwrap_or_default().into());
     spec
 }
 
@@ -165,10 +124,7 @@ fn process() {
         let spec = process_spec(&world, &["listen", &host.port().to_string()]);
         let shim = world.start(&spec).await;
         world.wait_for_log("listening").await;
-        assert_eq!(
-            ask(IpAddr::V4(Ipv4Addr::LOCALHOST), host.port(), "hi"),
-            "got hi"
-        );
+        assert_eq!(ask(IpAddr::V4(Ipv4Addr::LOCALHOST), host.port(), "hi"), "got hi");
         let (out, _, exit) =
             collect(&mut shim.exec(&command(&["print", "1"])).await.unwrap()).await;
         assert_eq!((out.as_str(), exit.code), ("out 0\nno newline", 0));
@@ -184,12 +140,9 @@ fn process() {
         std::fs::set_permissions(world.path().join("rootfs/script"), executable).unwrap();
         let mut spec = process_spec(&world, &[]);
         spec.argv = vec!["/script".into()];
-        let error = Shim::spawn(Path::new("/proc/self/exe"), &world.dir(), &spec)
-            .await
-            .unwrap_err();
-        let StartError::Failed(failure) = error else {
-            panic!("{error}")
-        };
+        let error =
+            Shim::spawn(Path::new("/proc/self/exe"), &world.dir(), &spec).await.unwrap_err();
+        let StartError::Failed(failure) = error else { panic!("{error}") };
         assert_eq!(failure.reason, Reason::ImageNeedsNamespaces);
         assert!(failure.reason.hint().is_some());
     });

@@ -42,11 +42,7 @@ fn show() {
     let hostname = nix::unistd::gethostname().unwrap();
     println!("hostname={}", hostname.to_string_lossy());
     println!("pid={}", std::process::id());
-    println!(
-        "uid={} gid={}",
-        nix::unistd::getuid(),
-        nix::unistd::getgid()
-    );
+    println!("uid={} gid={}", nix::unistd::getuid(), nix::unistd::getgid());
     println!("cwd={}", std::env::current_dir().unwrap().display());
     for (name, value) in std::env::vars() {
         println!("env {name}={value}");
@@ -58,10 +54,7 @@ fn show() {
     {
         println!("{line}");
     }
-    println!(
-        "mount={:?}",
-        std::fs::write("/written", "x").map_err(|e| e.kind())
-    );
+    println!("mount={:?}", std::fs::write("/written", "x").map_err(|e| e.kind()));
 }
 
 /// Answers each connection with what it received, after the peer's half-close.
@@ -112,37 +105,19 @@ fn ignore_term() {
 fn try_forbidden() {
     use nix::mount::MsFlags;
     use nix::sched::{CloneFlags, unshare};
-    let mount = nix::mount::mount(
-        Some("t"),
-        "/tmp",
-        Some("tmpfs"),
-        MsFlags::empty(),
-        None::<&str>,
-    );
+    let mount = nix::mount::mount(Some("t"), "/tmp", Some("tmpfs"), MsFlags::empty(), None::<&str>);
     println!("mount {mount:?}");
     println!("unshare {:?}", unshare(CloneFlags::CLONE_NEWUSER));
-    println!(
-        "setns {:?}",
-        nix::sched::setns(std::io::stdin(), CloneFlags::empty())
-    );
-    println!(
-        "sysctl {:?}",
-        std::fs::write("/proc/sys/kernel/panic", "1").map_err(|e| e.kind())
-    );
+    println!("setns {:?}", nix::sched::setns(std::io::stdin(), CloneFlags::empty()));
+    println!("sysctl {:?}", std::fs::write("/proc/sys/kernel/panic", "1").map_err(|e| e.kind()));
     println!(
         "kcore {:?}",
-        std::fs::read("/proc/kcore")
-            .map(|bytes| bytes.len())
-            .map_err(|e| e.kind())
+        std::fs::read("/proc/kcore").map(|bytes| bytes.len()).map_err(|e| e.kind())
     );
 }
 
 fn tty() {
     use std::io::IsTerminal;
     let name = nix::unistd::ttyname(std::io::stdin()).unwrap();
-    println!(
-        "terminal {} {}",
-        std::io::stdin().is_terminal(),
-        name.display()
-    );
+    println!("terminal {} {}", std::io::stdin().is_terminal(), name.display());
 }

@@ -31,10 +31,7 @@ impl World {
 
     /// The same in a folder of the test's choice.
     pub(crate) fn inside(parent: &Path) -> Self {
-        let folder = tempfile::Builder::new()
-            .prefix("helix-runtime-")
-            .tempdir_in(parent)
-            .unwrap();
+        let folder = tempfile::Builder::new().prefix("helix-runtime-").tempdir_in(parent).unwrap();
         let open = std::fs::Permissions::from_mode(0o755);
         std::fs::set_permissions(folder.path(), open).unwrap();
         let rootfs = folder.path().join("rootfs");
@@ -45,10 +42,7 @@ impl World {
         )
         .unwrap();
         std::fs::copy("/proc/self/exe", rootfs.join("app")).unwrap();
-        Self {
-            folder,
-            number: NEXT.fetch_add(1, Ordering::Relaxed),
-        }
+        Self { folder, number: NEXT.fetch_add(1, Ordering::Relaxed) }
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -69,12 +63,7 @@ impl World {
         VethSpec {
             host_ifname: format!("hxt{process:x}{:x}", self.number),
             ipv6: Ipv6Addr::new(0xfd4d, 0x7e57, process, 0, 0, 0, 0, self.number),
-            ipv4: Some(Ipv4Addr::new(
-                10,
-                213,
-                (process & 0xff).try_into().unwrap(),
-                low,
-            )),
+            ipv4: Some(Ipv4Addr::new(10, 213, (process & 0xff).try_into().unwrap(), low)),
             gateway_ipv4: Ipv4Addr::new(169, 254, 1, 1),
             mtu: 1500,
             dns: vec!["fd00::53".parse().unwrap()],
@@ -83,11 +72,7 @@ impl World {
 
     /// A spec that runs this binary in the given mode, as root in a container.
     pub(crate) fn spec(&self, mode: &[&str]) -> InstanceSpec {
-        let argv = ["/app", "workload"]
-            .iter()
-            .chain(mode)
-            .map(|arg| (*arg).to_owned())
-            .collect();
+        let argv = ["/app", "workload"].iter().chain(mode).map(|arg| (*arg).to_owned()).collect();
         InstanceSpec {
             version: SPEC_VERSION,
             instance_id: self.id(),
@@ -99,10 +84,7 @@ impl World {
             env: [("GREETING".to_owned(), "hello".to_owned())].into(),
             workdir: String::new(),
             user: String::new(),
-            resources: Resources {
-                memory_bytes: Some(256 << 20),
-                ..Resources::default()
-            },
+            resources: Resources { memory_bytes: Some(256 << 20), ..Resources::default() },
             network: NetworkSpec::Veth(self.veth()),
             logs: helix_runtime::LogLimits::default(),
             stop_grace_ms: 5_000,
@@ -110,14 +92,9 @@ impl World {
     }
 
     pub(crate) async fn start(&self, spec: &InstanceSpec) -> Shim {
-        Shim::spawn(Path::new("/proc/self/exe"), &self.dir(), spec)
-            .await
-            .unwrap_or_else(|error| {
-                panic!(
-                    "{error}: {:?}",
-                    std::error::Error::source(&error).map(ToString::to_string)
-                )
-            })
+        Shim::spawn(Path::new("/proc/self/exe"), &self.dir(), spec).await.unwrap_or_else(|error| {
+            panic!("{error}: {:?}", std::error::Error::source(&error).map(ToString::to_string))
+        })
     }
 
     /// Runs to the end and returns the final status.
@@ -127,28 +104,19 @@ impl World {
     }
 
     pub(crate) fn log(&self) -> Vec<String> {
-        let lines = Tail::open(&self.dir(), &Query::default())
-            .unwrap()
-            .read_available()
-            .unwrap();
+        let lines = Tail::open(&self.dir(), &Query::default()).unwrap().read_available().unwrap();
         lines.into_iter().map(|line| line.line).collect()
     }
 
     pub(crate) async fn wait_for_log(&self, text: &str) {
-        until(&format!("{text:?} in the log"), || {
-            self.log().iter().any(|line| line == text)
-        })
-        .await;
+        until(&format!("{text:?} in the log"), || self.log().iter().any(|line| line == text)).await;
     }
 
     /// Fails if anything of the instance is left on the machine.
     pub(crate) async fn assert_no_traces(&self) {
         let id = self.id();
         for controller in ["memory", "pids", "cpu", "."] {
-            let cgroup = Path::new("/sys/fs/cgroup")
-                .join(controller)
-                .join("helix")
-                .join(&id);
+            let cgroup = Path::new("/sys/fs/cgroup").join(controller).join("helix").join(&id);
             assert!(!cgroup.exists(), "{} is left", cgroup.display());
         }
         let link = Path::new("/sys/class/net").join(self.veth().host_ifname);
@@ -156,10 +124,7 @@ impl World {
         let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
         let dir = self.dir().to_string_lossy().into_owned();
         assert!(!mounts.contains(&dir), "a mount is left below {dir}");
-        until("the last process to go", || {
-            processes_naming(&dir).is_empty()
-        })
-        .await;
+        until("the last process to go", || processes_naming(&dir).is_empty()).await;
         for name in ["upper", "work", "merged", "state", "bundle", "shim.sock"] {
             assert!(!self.dir().join(name).exists(), "{name} is left");
         }
@@ -192,9 +157,7 @@ pub(crate) async fn wait_for_end(shim: &Shim) -> Status {
         }
         last
     };
-    let last = tokio::time::timeout(DEADLINE, last)
-        .await
-        .expect("the instance did not end");
+    let last = tokio::time::timeout(DEADLINE, last).await.expect("the instance did not end");
     let last = last.expect("no status");
     assert!(last.state.is_final(), "watch ended early: {last:?}");
     last

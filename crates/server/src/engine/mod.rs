@@ -88,12 +88,7 @@ impl Engine {
             position: position_sender,
         };
         tokio::spawn(writer.run(submissions));
-        Ok(Engine {
-            log,
-            state,
-            position,
-            queue,
-        })
+        Ok(Engine { log, state, position, queue })
     }
 
     /// The state as of now.
@@ -115,14 +110,7 @@ impl Engine {
     pub async fn submit(&self, command: Command, origin: Origin) -> Result<Receipt, Problem> {
         let (reply, answer) = oneshot::channel();
         let gone = || Problem::new(Code::Unavailable, "the server is shutting down");
-        self.queue
-            .send(Submission {
-                command,
-                origin,
-                reply,
-            })
-            .await
-            .map_err(|_| gone())?;
+        self.queue.send(Submission { command, origin, reply }).await.map_err(|_| gone())?;
         answer.await.map_err(|_| gone())?
     }
 

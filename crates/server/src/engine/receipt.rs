@@ -17,20 +17,16 @@ pub(super) fn receipt(
     origin: &Origin,
     at: Timestamp,
 ) -> Receipt {
-    let affected = |id: AnyId| Affected {
-        kind: id.kind(),
-        id,
-        path: reference::path(state, id),
-    };
+    let affected = |id: AnyId| Affected { kind: id.kind(), id, path: reference::path(state, id) };
     let mut seen = BTreeSet::new();
     let touched = events
         .iter()
         .filter_map(Event::subject)
-        .filter(|id| seen.insert(*id));
+        .filter(|it| seen.insert(it.id))
+        .map(|it| Affected { kind: it.id.kind(), id: it.id, path: it.path(state) });
     let viewed = subject.and_then(|id| view::view(state, id));
-    let (desired, current) = viewed.map_or((Value::Null, Value::Null), |view| {
-        (view.desired, view.current)
-    });
+    let (desired, current) =
+        viewed.map_or((Value::Null, Value::Null), |view| (view.desired, view.current));
     Receipt {
         id: format!("rcpt_{}", state.position),
         operation: command.operation().to_owned(),
@@ -39,7 +35,7 @@ pub(super) fn receipt(
         actor: origin.actor.clone(),
         request_id: origin.request_id.clone(),
         subject: subject.map(affected),
-        affected: touched.map(affected).collect(),
+        affected: touched.collect(),
         desired,
         current,
         next: subject.map(|id| next(state, id)).unwrap_or_default(),

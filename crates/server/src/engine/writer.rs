@@ -24,10 +24,7 @@ pub(super) struct Writer {
 }
 
 /// Answers that may be given only once the batch is durable.
-type Answer = (
-    oneshot::Sender<Result<Receipt, Problem>>,
-    Result<Receipt, Problem>,
-);
+type Answer = (oneshot::Sender<Result<Receipt, Problem>>, Result<Receipt, Problem>);
 
 /// What a round of commands comes to, before it is written.
 struct Draft {
@@ -58,31 +55,15 @@ impl Writer {
             answers: Vec::new(),
         };
         for submission in submissions {
-            let Submission {
-                command,
-                origin,
-                reply,
-            } = submission;
+            let Submission { command, origin, reply } = submission;
             let result = match self.remembered(&draft, &origin).await {
                 Some(result) => result,
                 None => draft.decide(&command, &origin),
             };
             draft.answers.push((reply, result));
         }
-        let Draft {
-            state,
-            entries,
-            receipts,
-            answers,
-            ..
-        } = draft;
-        let written = self
-            .append(Batch {
-                expected,
-                entries,
-                receipts,
-            })
-            .await;
+        let Draft { state, entries, receipts, answers, .. } = draft;
+        let written = self.append(Batch { expected, entries, receipts }).await;
         match written {
             Ok(()) => {
                 let position = state.position;
@@ -148,10 +129,7 @@ impl Writer {
 }
 
 fn unreadable(error: &dyn std::error::Error) -> Problem {
-    Problem::new(
-        Code::Unavailable,
-        format!("an earlier receipt cannot be read: {error}"),
-    )
+    Problem::new(Code::Unavailable, format!("an earlier receipt cannot be read: {error}"))
 }
 
 impl Draft {
@@ -162,10 +140,7 @@ impl Draft {
     ) -> Result<Receipt, Problem> {
         let now = clock::now();
         let mut entropy = entropy::fresh;
-        let mut context = Context {
-            now,
-            entropy: &mut entropy,
-        };
+        let mut context = Context { now, entropy: &mut entropy };
         let decision = decide::decide(&self.state, command, &mut context)?;
         let receipt = receipt::receipt(
             command,
@@ -197,27 +172,17 @@ impl Draft {
 }
 
 fn entry(at: Timestamp, origin: &Origin, event: Event) -> Result<NewEntry, Problem> {
-    let recorded = Recorded {
-        at,
-        actor: origin.actor.clone(),
-        request_id: origin.request_id.clone(),
-        event,
-    };
+    let recorded =
+        Recorded { at, actor: origin.actor.clone(), request_id: origin.request_id.clone(), event };
     let payload = serde_json::to_vec(&recorded).map_err(|error| unwritable(&error))?;
     if payload.len() > helix_log::PAYLOAD_MAX_BYTES {
         let limit = helix_log::PAYLOAD_MAX_BYTES;
         let detail = format!("the change is {} bytes, more than {limit}", payload.len());
         return Err(Problem::new(Code::PayloadTooLarge, detail));
     }
-    Ok(NewEntry {
-        at_ms: at.0,
-        payload,
-    })
+    Ok(NewEntry { at_ms: at.0, payload })
 }
 
 fn unwritable(error: &serde_json::Error) -> Problem {
-    Problem::new(
-        Code::Internal,
-        format!("the change cannot be written down: {error}"),
-    )
+    Problem::new(Code::Internal, format!("the change cannot be written down: {error}"))
 }

@@ -31,12 +31,9 @@ pub(super) async fn create(
     };
     let wanted = request.image.clone().or_else(|| manifest.image.clone());
     let wanted = wanted.ok_or_else(|| {
-        Problem::new(
-            Code::InvalidArgument,
-            "neither the request nor the manifest names an image",
-        )
-        .hint("pass `--image REF`, or deploy a folder")
-        .field("image", "missing")
+        Problem::new(Code::InvalidArgument, "neither the request nor the manifest names an image")
+            .hint("pass `--image REF`, or deploy a folder")
+            .field("image", "missing")
     })?;
     let image = images::resolve(&api, &wanted).await?;
     let source = request.source.unwrap_or(wanted);
@@ -49,11 +46,7 @@ pub(super) async fn create(
         manifest,
         source,
     };
-    Ok(Json(
-        api.engine
-            .submit(Command::Deploy(Box::new(command)), origin)
-            .await?,
-    ))
+    Ok(Json(api.engine.submit(Command::Deploy(Box::new(command)), origin).await?))
 }
 
 /// Lists deploys like any other kind; the route is here because it also takes
@@ -77,9 +70,7 @@ pub(super) async fn rollback(
     let origin = gate::origin(&headers, &id, scale::request_hash("rollback", &request))?;
     let state = api.engine.state();
     let env = reference::resolve(&state, Kind::Env, &request.env, &scope)?;
-    let env = env
-        .typed::<Env>()
-        .ok_or_else(|| Problem::not_found(Kind::Env, &request.env))?;
+    let env = env.typed::<Env>().ok_or_else(|| Problem::not_found(Kind::Env, &request.env))?;
     let to = match &request.to {
         None => None,
         Some(text) => {

@@ -60,35 +60,15 @@ pub(super) async fn list(
             Some(tail) => last(&api, within, tail.min(LIMIT_MAX), head).await?,
             None => Vec::new(),
         };
-        let after = if wanted.tail.is_some() {
-            head
-        } else {
-            wanted.after.unwrap_or(head)
-        };
+        let after = if wanted.tail.is_some() { head } else { wanted.after.unwrap_or(head) };
         return Ok(stream(&api, within, first, after));
     }
     if wanted.after.is_none() {
-        let items = last(
-            &api,
-            within,
-            wanted.tail.unwrap_or(limit).min(LIMIT_MAX),
-            head,
-        )
-        .await?;
-        return Ok(Json(EventPage {
-            items,
-            next_after: head,
-            position: head,
-        })
-        .into_response());
+        let items = last(&api, within, wanted.tail.unwrap_or(limit).min(LIMIT_MAX), head).await?;
+        return Ok(Json(EventPage { items, next_after: head, position: head }).into_response());
     }
     let (items, next_after) = page(&api, within, wanted.after.unwrap_or(0), limit).await?;
-    Ok(Json(EventPage {
-        items,
-        next_after,
-        position: head,
-    })
-    .into_response())
+    Ok(Json(EventPage { items, next_after, position: head }).into_response())
 }
 
 fn subject_id(state: &World, text: &str, scope: &Scope) -> Result<AnyId, Problem> {
@@ -96,11 +76,9 @@ fn subject_id(state: &World, text: &str, scope: &Scope) -> Result<AnyId, Problem
         let detail = format!("`{text}` is not KIND/REFERENCE");
         return Err(Problem::new(Code::InvalidArgument, detail).field("subject", "write app/hello"));
     };
-    let kind: Kind = kind
-        .parse()
-        .map_err(|error: helix_model::kind::KindError| {
-            Problem::new(Code::InvalidArgument, error.to_string())
-        })?;
+    let kind: Kind = kind.parse().map_err(|error: helix_model::kind::KindError| {
+        Problem::new(Code::InvalidArgument, error.to_string())
+    })?;
     // What is gone is no longer in the state, but its events are in the log.
     match reference.parse::<AnyId>() {
         Ok(id) if id.kind() == kind => Ok(id),
@@ -161,10 +139,7 @@ async fn last(
 async fn read(api: &Shared, after: u64, limit: usize) -> Result<Vec<Entry>, Problem> {
     let read = api.engine.log().read(Position(after), limit).await;
     read.map_err(|error: LogError| {
-        Problem::new(
-            Code::Unavailable,
-            format!("the event log cannot be read: {error}"),
-        )
+        Problem::new(Code::Unavailable, format!("the event log cannot be read: {error}"))
     })
 }
 
@@ -172,18 +147,19 @@ async fn read(api: &Shared, after: u64, limit: usize) -> Result<Vec<Entry>, Prob
 fn line(state: &World, entry: &Entry, within: Option<AnyId>) -> Result<Option<EventLine>, Problem> {
     let recorded: Recorded = serde_json::from_slice(&entry.payload).map_err(|error| {
         let position = entry.position;
-        Problem::new(
-            Code::Internal,
-            format!("event {position} cannot be understood: {error}"),
-        )
+        Problem::new(Code::Internal, format!("event {position} cannot be understood: {error}"))
     })?;
     let subject = recorded.event.subject();
-    let wanted = within.is_none_or(|within| {
-        subject.is_some_and(|subject| view::is_within(state, subject, within))
-    });
+    let wanted =
+        within.is_none_or(|within| subject.is_some_and(|subject| subject.is_within(state, within)));
     if !wanted {
         return Ok(None);
     }
+    let subject = subject.map(|subject| Affected {
+        kind: subject.id.kind(),
+        id: subject.id,
+        path: subject.path(state),
+    });
     let value = serde_json::to_value(&recorded.event).unwrap_or(Value::Null);
     Ok(Some(EventLine {
         kind: recorded.event.name().to_owned(),
@@ -191,11 +167,7 @@ fn line(state: &World, entry: &Entry, within: Option<AnyId>) -> Result<Option<Ev
         position: entry.position.0,
         actor: recorded.actor,
         request_id: recorded.request_id,
-        subject: subject.map(|id| Affected {
-            kind: id.kind(),
-            id,
-            path: reference::path(state, id),
-        }),
+        subject,
         data: value.get("data").cloned().unwrap_or(Value::Null),
     }))
 }

@@ -43,9 +43,7 @@ pub(super) async fn exec(
         any_ready(&state, &scope, wanted.process.as_deref())?
     } else {
         let found = reference::resolve(&state, Kind::Instance, &reference, &scope)?;
-        found
-            .typed()
-            .ok_or_else(|| Problem::not_found(Kind::Instance, &reference))?
+        found.typed().ok_or_else(|| Problem::not_found(Kind::Instance, &reference))?
     };
     let node = running_on(&state, id)?;
     drop(state);
@@ -55,10 +53,7 @@ pub(super) async fn exec(
 
 fn any_ready(state: &World, scope: &Scope, process: Option<&str>) -> Result<Id<Instance>, Problem> {
     let Some(env) = reference::scoped_env(state, scope) else {
-        return Err(Problem::not_found(
-            Kind::Env,
-            scope.env.as_deref().unwrap_or_default(),
-        ));
+        return Err(Problem::not_found(Kind::Env, scope.env.as_deref().unwrap_or_default()));
     };
     let ready = state.instances.children(env.id.any()).filter(|it| {
         it.spec.desired == Desired::Running && it.status.observed.phase == Phase::Ready
@@ -91,11 +86,9 @@ fn running_on(state: &World, id: Id<Instance>) -> Result<Id<Node>, Problem> {
 async fn run(api: Api, id: Id<Instance>, node: Id<Node>, mut socket: WebSocket) {
     let end = match begin(&api, id, node, &mut socket).await {
         Ok(session) => pump(&api, session, &mut socket).await,
-        Err(message) => Some(ExecEnd {
-            exit_code: None,
-            reason: "not_started".to_owned(),
-            message,
-        }),
+        Err(message) => {
+            Some(ExecEnd { exit_code: None, reason: "not_started".to_owned(), message })
+        }
     };
     if let Some(end) = end {
         let json = serde_json::to_vec(&end).unwrap_or_default();
@@ -120,14 +113,8 @@ async fn begin(
         return Err("there is no command to run".to_owned());
     }
     let link = {
-        let nodes = api
-            .nodes
-            .read()
-            .map_err(|_| "the server is shutting down".to_owned())?;
-        nodes
-            .iter()
-            .find(|(known, _)| *known == node)
-            .map(|(_, link)| std::sync::Arc::clone(link))
+        let nodes = api.nodes.read().map_err(|_| "the server is shutting down".to_owned())?;
+        nodes.iter().find(|(known, _)| *known == node).map(|(_, link)| std::sync::Arc::clone(link))
     };
     let Some(link) = link else {
         return Err("its node is not connected".to_owned());
@@ -174,11 +161,7 @@ async fn pump(api: &Api, mut session: ExecSession, socket: &mut WebSocket) -> Op
 }
 
 fn ended(exit_code: Option<i32>, reason: &str) -> ExecEnd {
-    ExecEnd {
-        exit_code,
-        reason: reason.to_owned(),
-        message: String::new(),
-    }
+    ExecEnd { exit_code, reason: reason.to_owned(), message: String::new() }
 }
 
 fn input(bytes: &Bytes) -> Option<ExecInput> {

@@ -32,18 +32,13 @@ pub(super) struct RequestId(pub String);
 
 /// Gives the request an id and the response the id and the log position.
 pub(super) async fn stamp(State(api): State<Api>, mut request: Request, next: Next) -> Response {
-    let given = request
-        .headers()
-        .get("x-request-id")
-        .and_then(|value| value.to_str().ok());
+    let given = request.headers().get("x-request-id").and_then(|value| value.to_str().ok());
     let is_plain = |id: &&str| {
         !id.is_empty()
             && id.len() <= REQUEST_ID_LENGTH_MAX
             && id.bytes().all(|byte| byte.is_ascii_graphic())
     };
-    let id = given
-        .filter(is_plain)
-        .map_or_else(entropy::request_id, str::to_owned);
+    let id = given.filter(is_plain).map_or_else(entropy::request_id, str::to_owned);
     request.extensions_mut().insert(RequestId(id.clone()));
     let mut response = next.run(request).await;
     response = super::problem::with_request_id(response, &id);
@@ -51,9 +46,7 @@ pub(super) async fn stamp(State(api): State<Api>, mut request: Request, next: Ne
         response.headers_mut().insert("x-request-id", id);
     }
     let position = api.engine.state().position;
-    response
-        .headers_mut()
-        .insert(POSITION_HEADER, HeaderValue::from(position));
+    response.headers_mut().insert(POSITION_HEADER, HeaderValue::from(position));
     response
 }
 
@@ -84,9 +77,7 @@ pub(super) async fn guard(State(api): State<Api>, request: Request, next: Next) 
 /// Whether the headers carry the token: as bearer, or as the password of HTTP
 /// Basic (what registry clients send).
 pub(super) fn is_authorized(headers: &HeaderMap, expected: &TokenHash) -> bool {
-    let Some(value) = headers
-        .get(header::AUTHORIZATION)
-        .and_then(|value| value.to_str().ok())
+    let Some(value) = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok())
     else {
         return false;
     };
@@ -95,8 +86,7 @@ pub(super) fn is_authorized(headers: &HeaderMap, expected: &TokenHash) -> bool {
         Some((scheme, pair)) if scheme.eq_ignore_ascii_case("basic") => {
             let decoded = BASE64_STANDARD.decode(pair.trim()).unwrap_or_default();
             let pair = String::from_utf8(decoded).unwrap_or_default();
-            pair.split_once(':')
-                .map_or_else(String::new, |(_, password)| password.to_owned())
+            pair.split_once(':').map_or_else(String::new, |(_, password)| password.to_owned())
         }
         _ => return false,
     };
@@ -120,16 +110,9 @@ pub(super) fn origin(
                         .field("Idempotency-Key", "wrong length"),
                 ));
             }
-            Some(Idempotency {
-                key: format!("admin:{key}"),
-                request_hash,
-            })
+            Some(Idempotency { key: format!("admin:{key}"), request_hash })
         }
     };
     let actor = Actor::Token("admin".to_owned());
-    Ok(Origin {
-        actor,
-        request_id: id.0.clone(),
-        idempotency,
-    })
+    Ok(Origin { actor, request_id: id.0.clone(), idempotency })
 }

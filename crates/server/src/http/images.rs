@@ -12,23 +12,14 @@ use super::Api;
 /// What a reference stands for now, fixed by digest.
 pub(super) async fn resolve(api: &Api, text: &str) -> Result<Image, Problem> {
     let reference: Reference = text.parse().map_err(|error| {
-        Problem::new(
-            Code::InvalidArgument,
-            format!("`{text}` is not an image reference: {error}"),
-        )
-        .hint("write it as host/name:tag or host/name@sha256:…")
+        Problem::new(Code::InvalidArgument, format!("`{text}` is not an image reference: {error}"))
+            .hint("write it as host/name:tag or host/name@sha256:…")
     })?;
     let digest = if reference.registry() == OWN_REGISTRY {
         own(api, &reference)?
     } else {
-        let resolved = api
-            .puller
-            .resolve(&reference, &Auth::Anonymous)
-            .boxed()
-            .await;
-        resolved
-            .map_err(|error| refused(text, &error))?
-            .manifest_digest
+        let resolved = api.puller.resolve(&reference, &Auth::Anonymous).boxed().await;
+        resolved.map_err(|error| refused(text, &error))?.manifest_digest
     };
     Ok(Image {
         repository: format!("{}/{}", reference.registry(), reference.repository()),
@@ -40,18 +31,12 @@ pub(super) async fn resolve(api: &Api, text: &str) -> Result<Image, Problem> {
 /// An image that was pushed here must be named by digest and be here.
 fn own(api: &Api, reference: &Reference) -> Result<Digest, Problem> {
     let digest = reference.digest().ok_or_else(|| {
-        Problem::new(
-            Code::InvalidArgument,
-            format!("`{reference}` has no digest"),
-        )
+        Problem::new(Code::InvalidArgument, format!("`{reference}` has no digest"))
     })?;
     if api.images.has(&digest) {
         return Ok(digest);
     }
-    Err(Problem::new(
-        Code::ImageNotFound,
-        format!("`{reference}` was not pushed here"),
-    ))
+    Err(Problem::new(Code::ImageNotFound, format!("`{reference}` was not pushed here")))
 }
 
 fn refused(text: &str, error: &ImageError) -> Problem {

@@ -48,12 +48,7 @@ pub(super) async fn stream(
     }
     let instances = chosen(&api.engine.state(), &scope, &wanted)?;
     let since = wanted.since_ms.map(Timestamp);
-    let query = LogQuery {
-        instances,
-        tail_lines,
-        since,
-        follow: wanted.follow,
-    };
+    let query = LogQuery { instances, tail_lines, since, follow: wanted.follow };
     let (sender, receiver) = mpsc::channel(STREAM_BUFFER);
     tokio::spawn(send(api, scope, wanted, query, sender));
     Ok(ndjson(Body::from_stream(ReceiverStream::new(receiver))))
@@ -125,11 +120,7 @@ fn chosen(state: &World, scope: &Scope, wanted: &Wanted) -> Result<Vec<Id<Instan
     };
     let all = state.instances.children(env.id.any());
     Ok(all
-        .filter(|it| {
-            process
-                .as_ref()
-                .is_none_or(|process| it.spec.process == *process)
-        })
+        .filter(|it| process.as_ref().is_none_or(|process| it.spec.process == *process))
         .filter(|it| release.is_none_or(|release| it.spec.release.any() == release))
         .map(|it| it.id)
         .collect())
@@ -140,10 +131,7 @@ fn streams(api: &Api, query: &LogQuery) -> Vec<BoxStream<'static, LogRecord>> {
     let Ok(nodes) = api.nodes.read() else {
         return Vec::new();
     };
-    nodes
-        .iter()
-        .map(|(_, link)| link.logs(query.clone()))
-        .collect()
+    nodes.iter().map(|(_, link)| link.logs(query.clone())).collect()
 }
 
 fn render(state: &World, record: LogRecord) -> LogLine {

@@ -32,9 +32,7 @@ type Api = Arc<Shared>;
 /// Serves until the server is closing and open requests have ended.
 pub(crate) async fn serve(listener: TcpListener, shared: Arc<Shared>) {
     let done = shared.closed();
-    let served = axum::serve(listener, router(shared))
-        .with_graceful_shutdown(done)
-        .await;
+    let served = axum::serve(listener, router(shared)).with_graceful_shutdown(done).await;
     if let Err(error) = served {
         tracing::error!(%error, "the API listener failed");
     }
@@ -59,10 +57,7 @@ fn router(shared: Arc<Shared>) -> Router {
         .fallback(problem::no_route)
         .method_not_allowed_fallback(problem::no_method)
         .layer(axum::extract::DefaultBodyLimit::max(BODY_BYTES_MAX))
-        .layer(axum::middleware::from_fn_with_state(
-            Arc::clone(&shared),
-            gate::guard,
-        ));
+        .layer(axum::middleware::from_fn_with_state(Arc::clone(&shared), gate::guard));
     Router::new()
         .route("/v1/health", get(version::health))
         .route("/v1/version", get(version::version))

@@ -76,9 +76,7 @@ pub(super) struct Query<T>(pub T);
 /// The path is there, but not for this method.
 pub(super) async fn no_method(method: http::Method, uri: http::Uri) -> ApiProblem {
     let detail = format!("`{}` cannot be asked with {method}", uri.path());
-    ApiProblem(
-        Problem::new(Code::MethodNotAllowed, detail).hint("docs/api.md lists every route"),
-    )
+    ApiProblem(Problem::new(Code::MethodNotAllowed, detail).hint("docs/api.md lists every route"))
 }
 
 /// No such path.

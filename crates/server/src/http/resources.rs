@@ -50,15 +50,8 @@ pub(super) fn page(
     let mut items = view::list(&state, kind, within, after, limit + 1);
     let more = items.len() > limit;
     items.truncate(limit);
-    let next_cursor = items
-        .last()
-        .filter(|_| more)
-        .map(|last| last.id.to_string());
-    Ok(Json(Page {
-        items,
-        next_cursor,
-        position: state.position,
-    }))
+    let next_cursor = items.last().filter(|_| more).map(|last| last.id.to_string());
+    Ok(Json(Page { items, next_cursor, position: state.position }))
 }
 
 /// `GET /v1/{plural}/{ref}`: one resource, desired and current.
@@ -84,10 +77,7 @@ fn plural(text: &str) -> Result<Kind, Problem> {
 
 fn parse_cursor(text: &str) -> Result<AnyId, Problem> {
     text.parse().map_err(|_| {
-        Problem::new(
-            Code::InvalidArgument,
-            "the cursor is not one this API gave out",
-        )
-        .field("cursor", "pass `next_cursor` of the page before, unchanged")
+        Problem::new(Code::InvalidArgument, "the cursor is not one this API gave out")
+            .field("cursor", "pass `next_cursor` of the page before, unchanged")
     })
 }

@@ -14,8 +14,5 @@ pub(super) async fn health() -> Json<Value> {
 
 /// Which version answers.
 pub(super) async fn version(State(api): State<Api>) -> Json<Version> {
-    Json(Version {
-        version: api.version.clone(),
-        api: "v1".to_owned(),
-    })
+    Json(Version { version: api.version.clone(), api: "v1".to_owned() })
 }

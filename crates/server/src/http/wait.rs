@@ -32,12 +32,9 @@ pub(super) async fn wait(
     Query(scope): Query<Scope>,
     Query(wanted): Query<Wanted>,
 ) -> Result<Json<WaitResult>, ApiProblem> {
-    let kind: Kind = wanted
-        .kind
-        .parse()
-        .map_err(|error: helix_model::kind::KindError| {
-            Problem::new(Code::InvalidArgument, error.to_string())
-        })?;
+    let kind: Kind = wanted.kind.parse().map_err(|error: helix_model::kind::KindError| {
+        Problem::new(Code::InvalidArgument, error.to_string())
+    })?;
     let id = reference::resolve(&api.engine.state(), kind, &wanted.reference, &scope)?;
     let seconds = wanted.timeout_seconds.unwrap_or(TIMEOUT_DEFAULT_SECONDS);
     let timeout = Duration::from_secs(seconds.min(TIMEOUT_MAX_SECONDS));
@@ -47,10 +44,7 @@ pub(super) async fn wait(
         Ok(None) => Err(Problem::not_found(kind, &wanted.reference).into()),
         Err(_) => {
             let now = look(&api, id).ok_or_else(|| Problem::not_found(kind, &wanted.reference))?;
-            Ok(Json(WaitResult {
-                outcome: WaitOutcome::TimedOut,
-                ..now
-            }))
+            Ok(Json(WaitResult { outcome: WaitOutcome::TimedOut, ..now }))
         }
     }
 }
@@ -78,30 +72,20 @@ fn look(api: &Api, id: AnyId) -> Option<WaitResult> {
     let state = api.engine.state();
     let resource = view::view(&state, id)?;
     let outcome = outcome(&resource);
-    Some(WaitResult {
-        outcome,
-        resource,
-        position: state.position,
-    })
+    Some(WaitResult { outcome, resource, position: state.position })
 }
 
 fn outcome(resource: &ResourceView) -> WaitOutcome {
-    let holds = |kind| {
-        resource
-            .condition(kind)
-            .is_some_and(|condition| condition.status)
-    };
-    let phase = resource
-        .current
-        .get("phase")
-        .and_then(serde_json::Value::as_str);
+    let holds = |kind| resource.condition(kind).is_some_and(|condition| condition.status);
+    let phase = resource.current.get("phase").and_then(serde_json::Value::as_str);
     let failed = match resource.kind {
         Kind::Deploy | Kind::Instance => phase == Some("failed"),
+        // An env whose last deploy failed still serves what it served before,
+        // and may become ready as that. Without such, nothing will come.
         Kind::Env | Kind::App => {
-            let reason = resource
-                .condition(ConditionKind::Degraded)
-                .map(|it| it.reason.as_str());
-            reason == Some("desired_not_serving") && !holds(ConditionKind::Reconciling)
+            let ready = resource.condition(ConditionKind::Ready);
+            ready.is_some_and(|ready| ready.reason == "no_release")
+                && holds(ConditionKind::Degraded)
         }
         _ => false,
     };

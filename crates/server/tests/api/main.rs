@@ -3,11 +3,7 @@
 //! [`World`] is the one way in: a server with a log and an image store of its
 //! own, and a node whose reports the test speaks.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    reason = "a failed step fails the test"
-)]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a failed step fails the test")]
 
 mod world;
 
@@ -22,22 +18,14 @@ async fn without_a_token_nothing_but_health_and_version_answers() {
     let world = World::new().await;
     let http = reqwest::Client::new();
     for open in ["/v1/health", "/v1/version"] {
-        assert_eq!(
-            http.get(world.url(open)).send().await.unwrap().status(),
-            200
-        );
+        assert_eq!(http.get(world.url(open)).send().await.unwrap().status(), 200);
     }
     for closed in ["/v1/apps", "/v1/events", "/v1/wait?kind=app&ref=x", "/v2/"] {
         let response = http.get(world.url(closed)).send().await.unwrap();
         assert_eq!(response.status(), 401, "{closed}");
         assert!(response.headers().contains_key("x-request-id"), "{closed}");
     }
-    let wrong = http
-        .get(world.url("/v1/apps"))
-        .bearer_auth("hx_at_wrong")
-        .send()
-        .await
-        .unwrap();
+    let wrong = http.get(world.url("/v1/apps")).bearer_auth("hx_at_wrong").send().await.unwrap();
     assert_eq!(wrong.headers()["content-type"], "application/problem+json");
     let problem: Value = wrong.json().await.unwrap();
     assert_eq!(problem["code"], "unauthorized");
@@ -49,16 +37,8 @@ async fn a_deploy_answers_with_a_receipt_that_can_be_waited_on() {
     let world = World::new().await;
     let receipt = world.deploy("shop", "key-00000001").await;
     assert_eq!(receipt["operation"], "deploy");
-    assert_eq!(
-        receipt["subject"]["path"],
-        "default/default/shop@production/d1"
-    );
-    assert!(
-        receipt["next"][0]
-            .as_str()
-            .unwrap()
-            .starts_with("helix wait deploy/")
-    );
+    assert_eq!(receipt["subject"]["path"], "default/default/shop@production/d1");
+    assert!(receipt["next"][0].as_str().unwrap().starts_with("helix wait deploy/"));
 
     let path = "/v1/wait?kind=deploy&timeout_seconds=0&ref=";
     let id = receipt["subject"]["id"].as_str().unwrap();
@@ -82,10 +62,7 @@ async fn the_same_key_gives_the_same_receipt_and_changes_nothing() {
 
     let other = deploy_body("other", &world.image);
     let (status, problem) = world.post("/v1/deploys", &other, "key-00000001").await;
-    assert_eq!(
-        (status, problem["code"].as_str()),
-        (409, Some("idempotency_key_reuse"))
-    );
+    assert_eq!((status, problem["code"].as_str()), (409, Some("idempotency_key_reuse")));
 }
 
 #[tokio::test]
@@ -112,21 +89,13 @@ async fn racing_requests_with_one_key_have_one_effect() {
 async fn pages_walk_through_everything_once() {
     let world = World::new().await;
     for index in 0..7 {
-        world
-            .deploy(&format!("shop-{index}"), &format!("key-0000000{index}"))
-            .await;
+        world.deploy(&format!("shop-{index}"), &format!("key-0000000{index}")).await;
     }
     let mut seen = Vec::new();
     let mut path = "/v1/apps?limit=3".to_owned();
     loop {
         let page = world.get(&path).await;
-        seen.extend(
-            page["items"]
-                .as_array()
-                .unwrap()
-                .iter()
-                .map(|it| it["name"].clone()),
-        );
+        seen.extend(page["items"].as_array().unwrap().iter().map(|it| it["name"].clone()));
         match page["next_cursor"].as_str() {
             Some(cursor) => path = format!("/v1/apps?limit=3&cursor={cursor}"),
             None => break,
@@ -142,11 +111,7 @@ async fn a_read_may_ask_for_a_position() {
     let receipt = world.deploy("shop", "key-00000001").await;
     let position = receipt["position"].as_u64().unwrap();
     let request = world.authorized(reqwest::Method::GET, "/v1/apps/default%2Fdefault%2Fshop");
-    let response = request
-        .header("helix-wait-position", position)
-        .send()
-        .await
-        .unwrap();
+    let response = request.header("helix-wait-position", position).send().await.unwrap();
     assert_eq!(response.status(), 200);
     let reflected = response.headers()["helix-position"].to_str().unwrap();
     assert!(reflected.parse::<u64>().unwrap() >= position);
@@ -159,39 +124,19 @@ async fn mistakes_in_a_manifest_are_placed() {
     body["manifest"] =
         json!("schema_version = \"v1\"\n[processes.web]\nports = [{internal = 0}]\n");
     let (status, problem) = world.post("/v1/deploys", &body, "key-00000001").await;
-    assert_eq!(
-        (status, problem["code"].as_str()),
-        (400, Some("manifest_invalid"))
-    );
-    assert_eq!(
-        problem["details"][0]["field"],
-        "processes.web.ports[0].internal"
-    );
-    assert_eq!(
-        problem["details"][0]["message"],
-        "line 3, column 11: from 1 to 65535"
-    );
+    assert_eq!((status, problem["code"].as_str()), (400, Some("manifest_invalid")));
+    assert_eq!(problem["details"][0]["field"], "processes.web.ports[0].internal");
+    assert_eq!(problem["details"][0]["message"], "line 3, column 11: from 1 to 65535");
 }
 
 #[tokio::test]
 async fn an_image_that_is_not_there_changes_nothing() {
     let world = World::new().await;
-    let missing = format!(
-        "helix.internal/default/default/shop@sha256:{}",
-        "0".repeat(64)
-    );
+    let missing = format!("helix.internal/default/default/shop@sha256:{}", "0".repeat(64));
     let body = deploy_body("shop", &missing);
     let (status, problem) = world.post("/v1/deploys", &body, "key-00000001").await;
-    assert_eq!(
-        (status, problem["code"].as_str()),
-        (422, Some("image_not_found"))
-    );
-    assert!(
-        world.get("/v1/apps").await["items"]
-            .as_array()
-            .unwrap()
-            .is_empty()
-    );
+    assert_eq!((status, problem["code"].as_str()), (422, Some("image_not_found")));
+    assert!(world.get("/v1/apps").await["items"].as_array().unwrap().is_empty());
 }
 
 #[tokio::test]
@@ -205,11 +150,7 @@ async fn what_is_not_there_is_not_found_by_any_name() {
         "/v1/nothing/at/all",
     ] {
         let (status, problem) = world.try_get(path).await;
-        assert_eq!(
-            (status, problem["code"].as_str()),
-            (404, Some("not_found")),
-            "{path}"
-        );
+        assert_eq!((status, problem["code"].as_str()), (404, Some("not_found")), "{path}");
         assert!(!problem["hint"].as_str().unwrap().is_empty());
     }
 }
@@ -229,24 +170,14 @@ async fn every_kind_can_be_listed_and_a_wrong_method_is_explained() {
 #[tokio::test]
 async fn events_can_be_read_back_and_followed() {
     let world = World::new().await;
-    let mut lines = world
-        .follow("/v1/events?follow=true&after=0&app=default/default/shop")
-        .await;
-    assert_eq!(
-        lines.status(),
-        404,
-        "a scope that names nothing is an error, not silence"
-    );
+    let mut lines = world.follow("/v1/events?follow=true&after=0&app=default/default/shop").await;
+    assert_eq!(lines.status(), 404, "a scope that names nothing is an error, not silence");
     lines = world.follow("/v1/events?follow=true&after=0").await;
     world.deploy("shop", "key-00000001").await;
     let mut text = String::new();
     let deadline = Duration::from_secs(20);
     while !text.contains("\"deploy.created\"") {
-        let chunk = tokio::time::timeout(deadline, lines.chunk())
-            .await
-            .unwrap()
-            .unwrap()
-            .unwrap();
+        let chunk = tokio::time::timeout(deadline, lines.chunk()).await.unwrap().unwrap().unwrap();
         text.push_str(std::str::from_utf8(&chunk).unwrap());
     }
     let types: Vec<String> = text
@@ -257,9 +188,7 @@ async fn events_can_be_read_back_and_followed() {
     assert_eq!(types[0], "installation.created");
     assert!(types.contains(&"release.created".to_owned()));
 
-    let tail = world
-        .get("/v1/events?limit=2&subject=app/default/default/shop")
-        .await;
+    let tail = world.get("/v1/events?limit=2&subject=app/default/default/shop").await;
     assert_eq!(tail["items"].as_array().unwrap().len(), 2);
 }
 

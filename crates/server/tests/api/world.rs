@@ -46,10 +46,7 @@ impl NodeLink for IdleNode {
     }
 
     async fn exec(&self, _: Id<Instance>, _: Exec) -> Result<ExecSession, ExecRefused> {
-        Err(ExecRefused {
-            message: "this node runs nothing".to_owned(),
-            not_running: true,
-        })
+        Err(ExecRefused { message: "this node runs nothing".to_owned(), not_running: true })
     }
 }
 
@@ -63,13 +60,7 @@ impl World {
 
     /// Stops the server and starts it again on the same files.
     pub(crate) async fn restarted(self) -> World {
-        let World {
-            server,
-            log,
-            token,
-            dir,
-            ..
-        } = self;
+        let World { server, log, token, dir, .. } = self;
         server.shutdown().await;
         // The engine's writer ends when its last handle is gone; until then the
         // log's directory is in use.
@@ -101,18 +92,8 @@ impl World {
             isolation_advice: None,
         };
         let link = Arc::new(IdleNode(sender));
-        server
-            .attach_node(node_name(), facts, BTreeSet::new(), link)
-            .await
-            .unwrap();
-        World {
-            image,
-            server,
-            log,
-            token,
-            plans,
-            dir,
-        }
+        server.attach_node(node_name(), facts, BTreeSet::new(), link).await.unwrap();
+        World { image, server, log, token, plans, dir }
     }
 
     pub(crate) fn url(&self, path: &str) -> String {
@@ -121,8 +102,7 @@ impl World {
 
     pub(crate) fn authorized(&self, method: Method, path: &str) -> RequestBuilder {
         let http = reqwest::Client::new();
-        http.request(method, self.url(path))
-            .bearer_auth(self.token.reveal())
+        http.request(method, self.url(path)).bearer_auth(self.token.reveal())
     }
 
     pub(crate) async fn try_get(&self, path: &str) -> (u16, Value) {
@@ -141,17 +121,13 @@ impl World {
     }
 
     pub(crate) async fn post(&self, path: &str, body: &Value, key: &str) -> (u16, Value) {
-        let request = self
-            .authorized(Method::POST, path)
-            .header("idempotency-key", key);
+        let request = self.authorized(Method::POST, path).header("idempotency-key", key);
         let response = request.json(body).send().await.unwrap();
         (response.status().as_u16(), response.json().await.unwrap())
     }
 
     pub(crate) async fn deploy(&self, app: &str, key: &str) -> Value {
-        let (status, receipt) = self
-            .post("/v1/deploys", &deploy_body(app, &self.image), key)
-            .await;
+        let (status, receipt) = self.post("/v1/deploys", &deploy_body(app, &self.image), key).await;
         assert_eq!(status, 200, "{receipt}");
         receipt
     }
@@ -167,23 +143,15 @@ impl World {
             let Some(id) = next.map(|it| it.id) else {
                 return;
             };
-            let observed = Observed {
-                phase,
-                ..Observed::default()
-            };
-            self.server
-                .instance_reported(&node_name(), id, observed)
-                .await;
+            let observed = Observed { phase, ..Observed::default() };
+            self.server.instance_reported(&node_name(), id, observed).await;
         }
     }
 
     pub(crate) async fn wait_plan(&self, is_wanted: impl Fn(&NodePlan) -> bool) {
         let mut plans = self.plans.clone();
         let wanted = plans.wait_for(|plan| plan.as_ref().is_some_and(&is_wanted));
-        tokio::time::timeout(DEADLINE, wanted)
-            .await
-            .expect("the plan never came")
-            .unwrap();
+        tokio::time::timeout(DEADLINE, wanted).await.expect("the plan never came").unwrap();
     }
 }
 
@@ -198,10 +166,7 @@ async fn wait_sole_owner(log: Arc<SqliteLog>) -> SqliteLog {
         match Arc::try_unwrap(log) {
             Ok(sole) => return sole,
             Err(shared) => {
-                assert!(
-                    tokio::time::Instant::now() < deadline,
-                    "the log is still in use"
-                );
+                assert!(tokio::time::Instant::now() < deadline, "the log is still in use");
                 log = shared;
                 tokio::task::yield_now().await;
             }
@@ -215,15 +180,9 @@ fn node_name() -> Name {
 
 async fn push(images: &Store) -> String {
     let source = FileSource::Bytes(b"hello".to_vec());
-    let file = ComposeFile {
-        path: "/app".to_owned(),
-        source,
-        mode: 0o644,
-    };
+    let file = ComposeFile { path: "/app".to_owned(), source, mode: 0o644 };
     let layers = vec![ComposeLayer::Files(vec![file])];
-    let digest = compose(images, layers, ImageConfig::default())
-        .await
-        .unwrap();
+    let digest = compose(images, layers, ImageConfig::default()).await.unwrap();
     format!("helix.internal/default/default/shop@{digest}")
 }
 

@@ -11,14 +11,8 @@ use crate::manifest::{Endpoint, Exposure, Process};
 /// that has one) is reachable by host name and on port 80 of the env's address:
 /// what someone who deploys a first app expects to find.
 pub(super) fn defaults(processes: &BTreeMap<Name, Process>) -> Vec<Endpoint> {
-    let web = processes
-        .get_key_value(&literal("web"))
-        .filter(|(_, p)| !p.ports.is_empty());
-    let chosen = web.or_else(|| {
-        processes
-            .iter()
-            .find(|(_, process)| !process.ports.is_empty())
-    });
+    let web = processes.get_key_value(&literal("web")).filter(|(_, p)| !p.ports.is_empty());
+    let chosen = web.or_else(|| processes.iter().find(|(_, process)| !process.ports.is_empty()));
     let Some((process, spec)) = chosen else {
         return Vec::new();
     };
@@ -28,10 +22,7 @@ pub(super) fn defaults(processes: &BTreeMap<Name, Process>) -> Vec<Endpoint> {
         port: spec.ports[0].name.clone(),
         exposure,
     };
-    vec![
-        to("http", Exposure::Http { host: None }),
-        to("tcp-80", Exposure::Tcp { listen_port: 80 }),
-    ]
+    vec![to("http", Exposure::Http { host: None }), to("tcp-80", Exposure::Tcp { listen_port: 80 })]
 }
 
 impl Checker<'_> {
@@ -71,10 +62,7 @@ impl Checker<'_> {
         let wanted = source.process.as_deref().unwrap_or("web");
         let Some((process, spec)) = processes.iter().find(|(name, _)| name.as_str() == wanted)
         else {
-            self.flaw(
-                &format!("{field}.process"),
-                format!("there is no process `{wanted}`"),
-            );
+            self.flaw(&format!("{field}.process"), format!("there is no process `{wanted}`"));
             return None;
         };
         let port = match source.port.as_deref() {
@@ -82,10 +70,7 @@ impl Checker<'_> {
             None => spec.ports.first(),
         };
         let Some(port) = port else {
-            self.flaw(
-                &format!("{field}.port"),
-                format!("names no port of `{process}`"),
-            );
+            self.flaw(&format!("{field}.port"), format!("names no port of `{process}`"));
             return None;
         };
         let exposure = self.exposure(field, &source)?;
@@ -94,12 +79,7 @@ impl Checker<'_> {
             Exposure::Tcp { listen_port } => format!("tcp-{listen_port}"),
         });
         let name = self.name(&format!("{field}.name"), &name)?;
-        Some(Endpoint {
-            name,
-            process: process.clone(),
-            port: port.name.clone(),
-            exposure,
-        })
+        Some(Endpoint { name, process: process.clone(), port: port.name.clone(), exposure })
     }
 
     fn exposure(&mut self, field: &str, source: &source::Endpoint) -> Option<Exposure> {
@@ -134,11 +114,7 @@ impl Checker<'_> {
             }
             Some("udp" | "tls") => {
                 let field = format!("{field}.protocol");
-                self.deferred(
-                    &field,
-                    true,
-                    "use \"tcp\", which passes TLS through untouched",
-                );
+                self.deferred(&field, true, "use \"tcp\", which passes TLS through untouched");
                 None
             }
             Some(_) => {
@@ -154,9 +130,7 @@ impl Checker<'_> {
 fn is_host(host: &str) -> bool {
     let label = |label: &str| {
         (1..=63).contains(&label.len())
-            && label
-                .bytes()
-                .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+            && label.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
             && !label.starts_with('-')
             && !label.ends_with('-')
     };

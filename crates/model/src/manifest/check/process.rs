@@ -33,11 +33,7 @@ pub(super) fn with_defaults(port: Port) -> Process {
             disk_bytes: DISK_DEFAULT_BYTES,
         },
         scaling: Scaling { min: 1, max: 1 },
-        restart: Restart {
-            policy: RestartPolicy::Always,
-            max_retries: 3,
-            backoff_seconds: 2,
-        },
+        restart: Restart { policy: RestartPolicy::Always, max_retries: 3, backoff_seconds: 2 },
         health: Some(default_health(&port)),
         ports: vec![port],
         stop_grace_seconds: STOP_GRACE_DEFAULT_SECONDS,
@@ -67,32 +63,16 @@ impl Checker<'_> {
         let instead = "keep data in a service outside for now";
         self.deferred(&format!("{field}.mounts"), source.mounts.is_some(), instead);
         let instead = "run it at the start of `command`";
-        self.deferred(
-            &format!("{field}.prestart"),
-            source.prestart.is_some(),
-            instead,
-        );
+        self.deferred(&format!("{field}.prestart"), source.prestart.is_some(), instead);
         let timeout = source.prestart_timeout_seconds.is_some();
-        self.deferred(
-            &format!("{field}.prestart_timeout_seconds"),
-            timeout,
-            instead,
-        );
-        let stop_grace_seconds = source
-            .stop_grace_seconds
-            .unwrap_or(STOP_GRACE_DEFAULT_SECONDS);
+        self.deferred(&format!("{field}.prestart_timeout_seconds"), timeout, instead);
+        let stop_grace_seconds = source.stop_grace_seconds.unwrap_or(STOP_GRACE_DEFAULT_SECONDS);
         if stop_grace_seconds > STOP_GRACE_MAX_SECONDS {
-            self.flaw(
-                &format!("{field}.stop_grace_seconds"),
-                "at most 86400 (one day)",
-            );
+            self.flaw(&format!("{field}.stop_grace_seconds"), "at most 86400 (one day)");
         }
         let command = source.command.or_else(|| env.command.clone());
         if command.as_ref().is_some_and(Vec::is_empty) {
-            self.flaw(
-                &format!("{field}.command"),
-                "empty; leave it out to use the image's",
-            );
+            self.flaw(&format!("{field}.command"), "empty; leave it out to use the image's");
         }
         let ports = self.ports(field, source.ports);
         let health = match source.health {
@@ -124,10 +104,7 @@ impl Checker<'_> {
                 default
             }
             None => {
-                self.flaw(
-                    field,
-                    format!("`{text}` is not a size; write it as 256Mi or 1Gi"),
-                );
+                self.flaw(field, format!("`{text}` is not a size; write it as 256Mi or 1Gi"));
                 default
             }
         }
@@ -136,10 +113,7 @@ impl Checker<'_> {
     fn resources(&mut self, field: &str, source: &source::Resources) -> Resources {
         let cpu = source.cpu.unwrap_or(1.0);
         if !(cpu > 0.0 && cpu <= CPU_MAX) {
-            self.flaw(
-                &format!("{field}.cpu"),
-                format!("more than 0 and at most {CPU_MAX}"),
-            );
+            self.flaw(&format!("{field}.cpu"), format!("more than 0 and at most {CPU_MAX}"));
         }
         let memory = format!("{field}.memory");
         let disk = format!("{field}.disk");
@@ -151,12 +125,7 @@ impl Checker<'_> {
                 MEMORY_MIN_BYTES,
             ),
             cpu,
-            disk_bytes: self.bytes(
-                &disk,
-                source.disk.as_ref(),
-                DISK_DEFAULT_BYTES,
-                DISK_MIN_BYTES,
-            ),
+            disk_bytes: self.bytes(&disk, source.disk.as_ref(), DISK_DEFAULT_BYTES, DISK_MIN_BYTES),
         }
     }
 
@@ -186,10 +155,7 @@ impl Checker<'_> {
             }
         };
         if source.max_retries.is_some() && policy != RestartPolicy::OnFailure {
-            self.flaw(
-                &format!("{field}.max_retries"),
-                "only with policy = \"on-failure\"",
-            );
+            self.flaw(&format!("{field}.max_retries"), "only with policy = \"on-failure\"");
         }
         Restart {
             policy,
@@ -205,29 +171,17 @@ impl Checker<'_> {
             if source.internal == 0 {
                 self.flaw(&format!("{field}.internal"), "from 1 to 65535");
             }
-            if source
-                .protocol
-                .as_deref()
-                .is_some_and(|protocol| protocol != "tcp")
-            {
+            if source.protocol.as_deref().is_some_and(|protocol| protocol != "tcp") {
                 self.flaw(&format!("{field}.protocol"), "only \"tcp\" so far");
             }
-            let name = source
-                .name
-                .unwrap_or_else(|| format!("p{}", source.internal));
+            let name = source.name.unwrap_or_else(|| format!("p{}", source.internal));
             let Some(name) = self.name(&format!("{field}.name"), &name) else {
                 continue;
             };
-            if ports
-                .iter()
-                .any(|port| port.name == name || port.internal == source.internal)
-            {
+            if ports.iter().any(|port| port.name == name || port.internal == source.internal) {
                 self.flaw(&field, "another port has this name or number");
             }
-            ports.push(Port {
-                name,
-                internal: source.internal,
-            });
+            ports.push(Port { name, internal: source.internal });
         }
         ports
     }
@@ -266,10 +220,7 @@ impl Checker<'_> {
         let success_threshold = source.success_threshold.unwrap_or(1);
         let failure_threshold = source.failure_threshold.unwrap_or(3);
         if success_threshold == 0 || failure_threshold == 0 {
-            self.flaw(
-                field,
-                "success_threshold and failure_threshold are at least 1",
-            );
+            self.flaw(field, "success_threshold and failure_threshold are at least 1");
         }
         Some(Health {
             check,

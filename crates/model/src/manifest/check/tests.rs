@@ -14,12 +14,7 @@ fn check(text: &str, expected: Expect) {
         Err(error) => error
             .flaws
             .iter()
-            .map(|flaw| {
-                format!(
-                    "{}:{} {}: {}\n",
-                    flaw.line, flaw.column, flaw.field, flaw.message
-                )
-            })
+            .map(|flaw| format!("{}:{} {}: {}\n", flaw.line, flaw.column, flaw.field, flaw.message))
             .collect(),
     };
     expected.assert_eq(&said);
@@ -27,20 +22,14 @@ fn check(text: &str, expected: Expect) {
 
 #[test]
 fn the_smallest_manifest_gets_every_default() {
-    let manifest = parse(&format!(
-        "{HEAD}[processes.web]\nports = [{{ internal = 8080 }}]"
-    ))
-    .unwrap();
+    let manifest =
+        parse(&format!("{HEAD}[processes.web]\nports = [{{ internal = 8080 }}]")).unwrap();
     let web = &manifest.processes[&literal("web")];
     assert_eq!(web.resources.memory_bytes, 256 << 20);
     assert_eq!(web.ports[0].name.as_str(), "p8080");
     assert_eq!(web.health.as_ref().unwrap().check, Check::Tcp);
     assert_eq!(
-        manifest
-            .endpoints
-            .iter()
-            .map(|e| e.name.as_str())
-            .collect::<Vec<_>>(),
+        manifest.endpoints.iter().map(|e| e.name.as_str()).collect::<Vec<_>>(),
         ["http", "tcp-80"]
     );
 }

@@ -41,36 +41,22 @@ impl Channels {
         for fd in [&stdin, &stdout, &stderr] {
             no_blocking(fd)?;
         }
-        Ok(Self {
-            stdin: Some(stdin),
-            stdout: Some(stdout),
-            stderr: Some(stderr),
-            terminal: false,
-        })
+        Ok(Self { stdin: Some(stdin), stdout: Some(stdout), stderr: Some(stderr), terminal: false })
     }
 
     pub(super) fn terminal(controller: OwnedFd) -> Result<Self, Failure> {
         no_blocking(&controller)?;
-        let stdin = controller.try_clone().map_err(Failure::because(
-            Reason::WorkloadStartFailed,
-            "share the terminal",
-        ))?;
-        Ok(Self {
-            stdin: Some(stdin),
-            stdout: Some(controller),
-            stderr: None,
-            terminal: true,
-        })
+        let stdin = controller
+            .try_clone()
+            .map_err(Failure::because(Reason::WorkloadStartFailed, "share the terminal"))?;
+        Ok(Self { stdin: Some(stdin), stdout: Some(controller), stderr: None, terminal: true })
     }
 }
 
 fn no_blocking(fd: &OwnedFd) -> Result<(), Failure> {
     fcntl(fd, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))
         .map(drop)
-        .map_err(Failure::because(
-            Reason::WorkloadStartFailed,
-            "configure a stream",
-        ))
+        .map_err(Failure::because(Reason::WorkloadStartFailed, "configure a stream"))
 }
 
 /// The state of one session.
@@ -97,16 +83,7 @@ impl<'a> Pump<'a> {
     ) -> Self {
         let output = Frame::new(FrameKind::Started, []).encode().into();
         let (input, input_over, exit) = (VecDeque::new(), false, None);
-        Self {
-            stream,
-            decoder,
-            channels,
-            pid,
-            input,
-            input_over,
-            output,
-            exit,
-        }
+        Self { stream, decoder, channels, pid, input, input_over, output, exit }
     }
 
     /// Carries on until all is said. Returns the helper's own exit code.
@@ -148,27 +125,15 @@ impl<'a> Pump<'a> {
         }
         // The next output is read only once the last is sent.
         if self.output.is_empty() {
-            for pipe in [&self.channels.stdout, &self.channels.stderr]
-                .into_iter()
-                .flatten()
-            {
+            for pipe in [&self.channels.stdout, &self.channels.stderr].into_iter().flatten() {
                 fds.push(PollFd::new(pipe.as_fd(), PollFlags::POLLIN));
             }
         }
-        if let Some(stdin) = self
-            .channels
-            .stdin
-            .as_ref()
-            .filter(|_| !self.input.is_empty())
-        {
+        if let Some(stdin) = self.channels.stdin.as_ref().filter(|_| !self.input.is_empty()) {
             fds.push(PollFd::new(stdin.as_fd(), PollFlags::POLLOUT));
         }
         let lingering = self.exit.is_some() && open && self.output.is_empty();
-        let timeout = if lingering {
-            PollTimeout::from(LINGER_MS)
-        } else {
-            PollTimeout::NONE
-        };
+        let timeout = if lingering { PollTimeout::from(LINGER_MS) } else { PollTimeout::NONE };
         // An interrupted wait counts as an event: every source is looked at.
         poll(&mut fds, timeout).unwrap_or(1)
     }
@@ -185,11 +150,7 @@ impl<'a> Pump<'a> {
             };
             if pid == self.pid {
                 let signal = signal.map(|signal| signal as i32);
-                self.exit = Some(Exit {
-                    code,
-                    signal,
-                    ..Exit::default()
-                });
+                self.exit = Some(Exit { code, signal, ..Exit::default() });
             }
         }
     }
@@ -247,12 +208,7 @@ impl<'a> Pump<'a> {
     }
 
     fn feed_command(&mut self) {
-        while let Some(stdin) = self
-            .channels
-            .stdin
-            .as_ref()
-            .filter(|_| !self.input.is_empty())
-        {
+        while let Some(stdin) = self.channels.stdin.as_ref().filter(|_| !self.input.is_empty()) {
             match nix::unistd::write(stdin, self.input.as_slices().0) {
                 Ok(count) => drop(self.input.drain(..count)),
                 Err(Errno::EAGAIN) => return,
@@ -283,9 +239,7 @@ impl<'a> Pump<'a> {
             match nix::unistd::read(&*pipe, &mut buffer) {
                 // A terminal reports the end of its last user as an error.
                 Ok(0) | Err(Errno::EIO) => *slot = None,
-                Ok(count) => self
-                    .output
-                    .extend(Frame::new(kind, &buffer[..count]).encode()),
+                Ok(count) => self.output.extend(Frame::new(kind, &buffer[..count]).encode()),
                 Err(_) => {}
             }
         }
@@ -307,10 +261,7 @@ impl<'a> Pump<'a> {
         let exit = self.exit.unwrap_or_default();
         let frame = Frame::json(FrameKind::Exit, &exit).encode();
         let sent = self.stream.set_nonblocking(false);
-        i32::from(
-            sent.and_then(|()| (&mut &*self.stream).write_all(&frame))
-                .is_err(),
-        )
+        i32::from(sent.and_then(|()| (&mut &*self.stream).write_all(&frame)).is_err())
     }
 
     /// The client is gone: so is its command, with the process group it leads.

@@ -4,6 +4,7 @@ use async_trait::async_trait;
 use helix_cli::{Platform as CliPlatform, Up, UpOptions};
 use helix_edge::AnyIp;
 use helix_model::{Code, Problem};
+use helix_node::Isolation;
 
 use crate::node_link::chain;
 use crate::platform::{Options, Platform, PlatformError};
@@ -22,11 +23,19 @@ impl Up for LocalPlatform {
             listen: options.listen,
             http_listen: (std::net::Ipv6Addr::UNSPECIFIED, options.http_port).into(),
             helix_exe,
-            isolation: None,
+            isolation: options.isolation.map(level),
             any_ip: AnyIp::Auto,
         });
         let platform = started.await.map_err(|error| problem(&error))?;
         Ok(Box::new(Running(platform)))
+    }
+}
+
+fn level(demanded: helix_cli::Isolation) -> Isolation {
+    match demanded {
+        helix_cli::Isolation::Container => Isolation::Container,
+        helix_cli::Isolation::ContainerRootless => Isolation::ContainerRootless,
+        helix_cli::Isolation::Process => Isolation::Process,
     }
 }
 

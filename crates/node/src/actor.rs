@@ -212,7 +212,7 @@ impl Actor {
     }
 
     fn start(&mut self, boot: Boot) {
-        let spec = match self.spec() {
+        let mut spec = match self.spec() {
             Ok(spec) => spec,
             Err(failure) => {
                 self.tasks
@@ -221,9 +221,13 @@ impl Actor {
             }
         };
         self.targets = Arc::new(boot::targets(&self.plan, &spec));
-        let (shared, dir) = (self.shared.clone(), self.dir.clone());
-        self.tasks
-            .spawn(async move { Done::Started(boot, shared.machine.start(&dir, &spec).await) });
+        let (shared, dir, network) = (self.shared.clone(), self.dir.clone(), self.network);
+        self.tasks.spawn(async move {
+            if shared.egress.ready(network).await {
+                boot::let_out(&mut spec);
+            }
+            Done::Started(boot, shared.machine.start(&dir, &spec).await)
+        });
     }
 
     /// What is to be started, with everything this machine allots to it.
@@ -260,7 +264,7 @@ impl Actor {
             network: self.network,
             ipv4_slot: self.slot.ipv4_slot,
             loopback_ports,
-            resolvers: self.shared.resolvers.clone(),
+            resolvers: self.shared.egress.resolvers().to_vec(),
         };
         Ok(boot::instance_spec(&self.plan, &image, &here))
     }

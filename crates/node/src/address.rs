@@ -46,6 +46,17 @@ impl Slots {
     }
 }
 
+/// What the name of every link's host end begins with.
+pub(crate) const LINK_PREFIX: &str = "hx-";
+
+/// Length of the prefix an installation's IPv4 addresses share.
+pub(crate) const POOL_BITS: u8 = 20;
+
+/// The block of private IPv4 addresses of the installation.
+pub(crate) fn pool_ipv4(network: Ipv6Addr) -> Ipv4Addr {
+    instance_ipv4(network, 0)
+}
+
 /// The IPv4 address of a slot in the installation that owns the block.
 pub(crate) fn instance_ipv4(network: Ipv6Addr, slot: u16) -> Ipv4Addr {
     let block = &network.octets()[..6];
@@ -76,7 +87,7 @@ pub(crate) fn routed_ipv4(routes: &str) -> HashSet<Ipv4Addr> {
 pub(crate) fn link_name(instance: Id<Instance>) -> String {
     let id = instance.to_string().to_ascii_lowercase();
     let tail = id.get(id.len().saturating_sub(12)..).unwrap_or(&id);
-    format!("hx-{tail}")
+    format!("{LINK_PREFIX}{tail}")
 }
 
 /// A loopback port nobody listens on now. Somebody may before it is used; the
@@ -125,6 +136,7 @@ mod tests {
         let (gateway, last) = (gateway_ipv4(network()), instance_ipv4(network(), LAST));
         let block = |address: Ipv4Addr| u32::from(address) >> 12;
         assert_eq!(block(gateway), block(last));
+        assert_eq!(block(pool_ipv4(network())) << 12, pool_ipv4(network()).into());
         assert_eq!((gateway.octets()[0], gateway.octets()[3]), (10, 1));
         assert_ne!(instance_ipv4(network(), 2), instance_ipv4(network(), 0x102));
     }

@@ -13,6 +13,7 @@ use tokio::task::JoinHandle;
 
 use crate::board::Observation;
 use crate::config::Config;
+use crate::egress::{self, Egress};
 use crate::error::NodeError;
 use crate::images::Images;
 use crate::logs::{self, LogQuery, LogStream};
@@ -54,8 +55,10 @@ impl Agent {
         let last = last_plan(&config);
         let (plans, plans_seen) = watch::channel(last.map(Arc::new));
         let (leave, leave_seen) = watch::channel(None);
-        let shared = Arc::new(Shared::new(config, machine, images));
+        let egress = Egress::detect(machine.isolation()).await;
+        let shared = Arc::new(Shared::new(config, machine, images, egress));
         let supervisor = Supervisor::new(shared.clone(), plans_seen, leave_seen);
+        tokio::spawn(egress::keep(shared.clone(), plans.subscribe()));
         if shared.config.image_collect {
             tokio::spawn(collect_images(shared.clone(), plans.subscribe()));
         }
@@ -70,7 +73,11 @@ impl Agent {
 
     /// What this machine is.
     pub fn facts(&self) -> Facts {
-        self.shared.machine.facts()
+        let mut facts = self.shared.machine.facts();
+        if let Some(advice) = self.shared.egress.advice() {
+            facts.isolation_advice = Some(advice.to_owned());
+        }
+        facts
     }
 
     /// Takes a plan. Returns at once; a plan older than the last is ignored.
@@ -141,6 +148,8 @@ impl Agent {
         {
             tracing::error!(%error, "the supervisor failed");
         }
+        // After the last instance: until then it is shielded.
+        self.shared.egress.leave(mode).await;
     }
 }
 

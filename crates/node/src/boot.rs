@@ -31,7 +31,7 @@ pub(crate) struct Circumstances {
     /// A free loopback port for each declared port, without one.
     pub(crate) loopback_ports: Vec<u16>,
     /// The machine's name servers.
-    pub(crate) resolvers: Vec<IpAddr>,
+    pub(crate) resolvers: Vec<Ipv4Addr>,
 }
 
 /// What the runtime is to start.
@@ -180,7 +180,8 @@ fn network(plan: &InstancePlan, here: &Circumstances) -> NetworkSpec {
             ipv4: here.ipv4_slot.map(|slot| instance_ipv4(here.network, slot)),
             gateway_ipv4: gateway_ipv4(here.network),
             mtu: 1500,
-            dns: here.resolvers.clone(),
+            dns: here.resolvers.iter().copied().map(IpAddr::V4).collect(),
+            forwarding: false,
         }),
         Isolation::ContainerRootless => {
             let forward = |(port, host): (&helix_model::plan::PortPlan, &u16)| Forward {
@@ -199,13 +200,22 @@ fn network(plan: &InstancePlan, here: &Circumstances) -> NetworkSpec {
     }
 }
 
-/// The name servers of a `resolv.conf` that can be reached from another network
-/// namespace, which those on loopback cannot.
-pub(crate) fn resolvers(resolv_conf: &str) -> Vec<IpAddr> {
+/// Lets the instance's IPv4 packets out of its link, once the rules that keep
+/// them in bounds are in place.
+pub(crate) fn let_out(spec: &mut InstanceSpec) {
+    if let NetworkSpec::Veth(veth) = &mut spec.network {
+        veth.forwarding = true;
+    }
+}
+
+/// The name servers of a `resolv.conf` that instances can reach: from another
+/// network namespace not those on loopback, and without a way out for IPv6 not
+/// those.
+pub(crate) fn resolvers(resolv_conf: &str) -> Vec<Ipv4Addr> {
     resolv_conf
         .lines()
         .filter_map(|line| line.trim().strip_prefix("nameserver")?.trim().parse().ok())
-        .filter(|address: &IpAddr| !address.is_loopback())
+        .filter(|address: &Ipv4Addr| !address.is_loopback())
         .collect()
 }
 
@@ -332,7 +342,7 @@ mod tests {
 
     #[test]
     fn only_resolvers_reachable_from_elsewhere_count() {
-        let text = "# x\nnameserver 127.0.0.53\nnameserver 9.9.9.9\noptions a\n";
-        assert_eq!(resolvers(text), ["9.9.9.9".parse::<IpAddr>().unwrap()]);
+        let text = "# x\nnameserver 127.0.0.53\nnameserver fd00::53\nnameserver 9.9.9.9\n";
+        assert_eq!(resolvers(text), [Ipv4Addr::new(9, 9, 9, 9)]);
     }
 }

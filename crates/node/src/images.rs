@@ -14,8 +14,6 @@ use helix_image::{
 use helix_model::Reason;
 use helix_model::api::OWN_REGISTRY;
 
-use tokio::sync::Semaphore;
-
 use crate::config::{Config, OwnRegistry};
 use crate::error::NodeError;
 use crate::files;
@@ -28,10 +26,6 @@ const KEPT_OTHERS: usize = 5;
 /// Uses remembered: far more than one machine runs at a time, since images in
 /// use stand between the others in the list.
 const USED_MAX: usize = 1024;
-
-/// Images being brought here at a time. Each holds a thread, and a machine's
-/// link and disk are busy with far fewer.
-const FETCHES_AT_ONCE: usize = 16;
 
 /// Younger content stays: a pull stores layers before the manifest that leads
 /// to them, and may take half an hour.
@@ -54,7 +48,6 @@ pub(crate) struct Images {
     /// Digests as plans name them, the latest needed last.
     used: Mutex<Vec<String>>,
     used_path: PathBuf,
-    turns: Semaphore,
 }
 
 impl Images {
@@ -75,12 +68,12 @@ impl Images {
             own,
             used: Mutex::new(used),
             used_path,
-            turns: Semaphore::new(FETCHES_AT_ONCE),
         })
     }
 
     /// Brings an image here and unpacks it. What is here already needs no
-    /// network, and whoever wants the same meanwhile waits for it.
+    /// network, and whoever wants the same meanwhile waits for it. Dropping the
+    /// future ends the download.
     pub(crate) async fn fetch(&self, image: &str) -> Result<Image, Refusal> {
         let (reference, auth) = self.locate(image).map_err(|error| refusal(&error))?;
         if let Some(digest) = reference.digest() {
@@ -96,22 +89,9 @@ impl Images {
         })
     }
 
-    /// On a thread of its own: a pull borrows in a way that keeps its future
-    /// from moving between threads.
     async fn unpacked(&self, reference: Reference, auth: Auth) -> Result<RootFs, ImageError> {
-        let _turn = self
-            .turns
-            .acquire()
-            .await
-            .map_err(|_| ImageError::Interrupted)?;
-        let (store, puller) = (self.store.clone(), self.puller.clone());
-        let work = move || {
-            tokio::runtime::Handle::current().block_on(async {
-                let pulled = puller.pull(&reference, &auth, &NoProgress).await?;
-                rootfs(&store, &pulled.manifest_digest).await
-            })
-        };
-        tokio::task::spawn_blocking(work).await?
+        let pulled = self.puller.pull(&reference, &auth, &NoProgress).await?;
+        rootfs(&self.store, &pulled.manifest_digest).await
     }
 
     /// Removes images that are neither named here nor among the last used.

@@ -2,7 +2,7 @@
 //! decides.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::Ipv6Addr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -12,8 +12,8 @@ use tokio::time::Instant;
 
 use crate::address::Slots;
 use crate::board::Board;
-use crate::boot;
 use crate::config::Config;
+use crate::egress::Egress;
 use crate::images::Images;
 use crate::lifecycle::Moment;
 use crate::machine::Machine;
@@ -24,7 +24,7 @@ pub(crate) struct Shared {
     pub(crate) machine: Machine,
     pub(crate) images: Images,
     pub(crate) board: Board,
-    pub(crate) resolvers: Vec<IpAddr>,
+    pub(crate) egress: Egress,
     slots: Mutex<Slots>,
     /// Plans of instances that exist here, those being stopped included.
     live: Mutex<HashMap<Id<Instance>, Arc<InstancePlan>>>,
@@ -44,14 +44,13 @@ pub(crate) enum Want {
 }
 
 impl Shared {
-    pub(crate) fn new(config: Config, machine: Machine, images: Images) -> Shared {
-        let resolv_conf = std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
+    pub(crate) fn new(config: Config, machine: Machine, images: Images, egress: Egress) -> Shared {
         Shared {
             config,
             machine,
             images,
             board: Board::new(),
-            resolvers: boot::resolvers(&resolv_conf),
+            egress,
             slots: Mutex::default(),
             live: Mutex::default(),
             born: Instant::now(),

@@ -3,7 +3,8 @@
 //!
 //! Nothing here is pinned: when the last process of the instance's network
 //! namespace ends, the kernel removes namespace, both link ends, addresses and
-//! routes. It must not know other instances, and it never turns on forwarding.
+//! routes. It must not know other instances, and no setting but the link's own
+//! is changed.
 
 use std::io;
 use std::net::{IpAddr, Ipv6Addr};
@@ -146,6 +147,21 @@ fn no_automatic_addresses(ifname: &str) -> io::Result<()> {
     std::fs::write(conf.join("disable_ipv6"), "0")?;
     std::fs::write(conf.join("addr_gen_mode"), "1")?;
     std::fs::write(conf.join("accept_ra"), "0")
+}
+
+/// Decides what becomes of IPv4 packets from the instance that are not for the
+/// host. Machines that forward by default do so on new links too, so refusing
+/// takes a setting as well.
+fn set_forwarding(veth: &VethSpec) -> io::Result<()> {
+    let setting = Path::new("/proc/sys/net/ipv4/conf")
+        .join(&veth.host_ifname)
+        .join("forwarding");
+    let wanted = if veth.forwarding { "1" } else { "0" };
+    // Each change takes a lock all links share.
+    if std::fs::read_to_string(&setting)?.trim() == wanted {
+        return Ok(());
+    }
+    std::fs::write(&setting, wanted)
 }
 
 fn check(veth: &VethSpec) -> Result<(), Failure> {

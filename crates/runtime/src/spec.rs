@@ -195,6 +195,10 @@ pub struct VethSpec {
     /// Resolvers written to `/etc/resolv.conf`; none leaves the image's file.
     #[serde(default)]
     pub dns: Vec<IpAddr>,
+    /// Whether the host passes on IPv4 packets that arrive by this link; they
+    /// end at the host otherwise.
+    #[serde(default)]
+    pub forwarding: bool,
 }
 
 fn default_gateway_ipv4() -> Ipv4Addr {

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use clap::Args;
+use clap::{Args, ValueEnum};
 use helix_client::{Client, Seen};
 use helix_model::api::WaitOutcome;
 use helix_model::deploy::Phase;
@@ -66,6 +66,19 @@ pub struct UpOptions {
     pub listen: SocketAddr,
     /// The shared HTTP listener's port.
     pub http_port: u16,
+    /// The isolation demanded; the strongest there is when `None`.
+    pub isolation: Option<Isolation>,
+}
+
+/// What an instance may be demanded to run under.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Isolation {
+    /// Namespaces, limits and an address of its own; needs root
+    Container,
+    /// Namespaces inside a user namespace
+    ContainerRootless,
+    /// A plain process: no isolation
+    Process,
 }
 
 /// Start the platform on this machine, and run an app in it
@@ -91,6 +104,9 @@ pub(crate) struct UpArgs {
     /// Port of the shared HTTP listener
     #[arg(long, value_name = "PORT", default_value_t = 8080)]
     http_port: u16,
+    /// Isolation to demand; the strongest there is when absent
+    #[arg(long, value_name = "LEVEL", value_enum)]
+    isolation: Option<Isolation>,
 }
 
 pub(crate) async fn run(session: &mut Session<'_>, args: UpArgs, up: &dyn Up) -> Result<u8> {
@@ -101,6 +117,7 @@ pub(crate) async fn run(session: &mut Session<'_>, args: UpArgs, up: &dyn Up) ->
         data_dir: data_dir(&args, session)?,
         listen: args.listen,
         http_port: args.http_port,
+        isolation: args.isolation,
     };
     session.ui.step("starting the platform");
     let mut platform = tokio::select! {

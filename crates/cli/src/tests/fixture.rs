@@ -88,7 +88,7 @@ fn history() -> Vec<Event> {
         allocated(1),
         observed(1, instance::Phase::Ready, None),
         Event::EndpointStatusChanged(endpoint::StatusChanged {
-            id: id(1),
+            of: endpoint::Of { id: id(1), name: name("http"), env: id(1) },
             status: endpoint::Status {
                 reachable: vec!["http://hello.localhost:8080".into(), "[fd12::1]:80".into()],
                 problem: None,
@@ -177,8 +177,9 @@ fn allocated(number: u128) -> Event {
 }
 
 fn observed(number: u128, phase: instance::Phase, reason: Option<Reason>) -> Event {
+    let of = instance::Of { id: id(number), name: name(&format!("web-{number}")), env: id(1) };
     Event::InstanceStatusChanged(instance::StatusChanged {
-        id: id(number),
+        of,
         observed: instance::Observed {
             phase,
             reason,

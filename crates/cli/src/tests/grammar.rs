@@ -64,7 +64,7 @@ async fn a_mistyped_line_is_a_usage_error() {
     expect![[r#"
         error: unrecognized subcommand 'stauts' (invalid_argument)
 
-        hint: some similar subcommands exist: 'instances', 'status'
+        hint: some similar subcommands exist: 'audit', 'instances', 'status'
 
         Usage: helix [OPTIONS] <COMMAND>
 

@@ -144,7 +144,7 @@ fn a_second_terminal_looks_inside() {
     let version = world.helix_in(&folder, ["exec", "--", "/helix", "version"]).ok();
     assert!(version.stdout.contains(env!("CARGO_PKG_VERSION")), "{}", version.stdout);
     world.helix_in(&folder, ["exec", "web-1", "--", "/helix", "no-such-command"]).code_is(2);
-    world.helix_in(&folder, ["exec", "--", "/helix", "describe", "app/x"]).code_is(4);
+    world.helix_in(&folder, ["exec", "--", "/helix", "explain", "no_such_code"]).code_is(4);
     world.helix_in(&folder, ["exec", "--", "/no/such/program"]).code_is(255);
 
     for subject in [

@@ -1,1 +1,136 @@
-//! registry
+//! Debian's own registry on a free loopback port, with Debian's nginx in it:
+//! an image and a registry that nobody here wrote.
+
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+use tempfile::TempDir;
+
+/// A running registry; it ends with its last user.
+pub struct Registry {
+    address: String,
+    process: Child,
+    /// The pinned references of the two pages.
+    pub first: String,
+    pub second: String,
+    _storage: TempDir,
+}
+
+/// What the two images' pages say.
+pub const FIRST_PAGE: &str = "the first nginx";
+pub const SECOND_PAGE: &str = "the second nginx";
+
+/// Shared by the tests that run at the same time. Weak, because statics are
+/// never dropped and this one has a process.
+static SHARED: Mutex<Weak<Registry>> = Mutex::new(Weak::new());
+
+impl Registry {
+    /// The one that runs, or a new one with both images.
+    pub fn shared() -> Arc<Registry> {
+        let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
+        shared.upgrade().unwrap_or_else(|| {
+            let registry = Arc::new(Registry::start());
+            *shared = Arc::downgrade(&registry);
+            registry
+        })
+    }
+
+    fn start() -> Registry {
+        let storage = tempfile::Builder::new().prefix("helix-e2e-registry-").tempdir().unwrap();
+        let settings = storage.path().join("config.yml");
+        let text = format!(
+            "version: 0.1\nstorage:\n  filesystem:\n    rootdirectory: {}\nhttp:\n  addr: 127.0.0.1:0\n",
+            storage.path().display()
+        );
+        std::fs::write(&settings, text).unwrap();
+        let mut process = Command::new(program())
+            .arg("serve")
+            .arg(&settings)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("start docker-registry");
+        let log = BufReader::new(process.stderr.take().unwrap());
+        // Owned from here on, so that a failure below ends the process.
+        let mut registry = Registry {
+            address: String::new(),
+            process,
+            first: String::new(),
+            second: String::new(),
+            _storage: storage,
+        };
+        registry.address = listening(log);
+        registry.first = registry.push("first", FIRST_PAGE);
+        registry.second = registry.push("second", SECOND_PAGE);
+        registry
+    }
+
+    /// A reference to something in this registry: `HOST:PORT/REST`.
+    pub fn reference(&self, rest: &str) -> String {
+        format!("{}/{rest}", self.address)
+    }
+
+    /// Makes nginx from Debian packages and pushes it; its pinned reference.
+    fn push(&self, tag: &str, message: &str) -> String {
+        let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+        let mut command = Command::new(cargo);
+        for (name, _) in std::env::vars_os() {
+            let text = name.to_string_lossy();
+            // They are about this test, and would tell cargo that xtask changed.
+            if text.starts_with("CARGO_PKG_") || text.starts_with("CARGO_MANIFEST_") {
+                command.env_remove(&name);
+            }
+        }
+        let output = command
+            .args(["run", "--quiet", "--package", "xtask", "--", "image", "nginx"])
+            .args(["--registry", &self.address, "--tag", tag, "--message", message])
+            .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("../.."))
+            .output()
+            .expect("run cargo xtask image");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "cargo xtask image: {said}");
+        let reference = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+        assert!(reference.starts_with(&self.address), "{reference:?}\n{said}");
+        reference
+    }
+}
+
+impl Drop for Registry {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// Reads the registry's log until it says where it listens, and goes on reading
+/// so that it never blocks.
+fn listening(log: BufReader<impl std::io::Read + Send + 'static>) -> String {
+    let mut lines = log.lines();
+    let mut heard = String::new();
+    for line in lines.by_ref().map_while(Result::ok) {
+        if let Some((_, rest)) = line.split_once("listening on ") {
+            let address: String =
+                rest.chars().take_while(|char| char.is_ascii_digit() || ".:".contains(*char)).collect();
+            std::thread::spawn(move || lines.for_each(drop));
+            return address;
+        }
+        heard.push_str(&line);
+    }
+    panic!("docker-registry does not start: {heard}");
+}
+
+/// On the path, or where `cargo xtask test` unpacked it.
+fn program() -> PathBuf {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let unpacked = Path::new(env!("CARGO_BIN_EXE_helix"))
+        .ancestors()
+        .map(|folder| folder.join("xtask/packages/usr/bin"));
+    std::env::split_paths(&path)
+        .chain(unpacked)
+        .map(|folder| folder.join("docker-registry"))
+        .find(|program| program.exists())
+        .expect("docker-registry is missing: run `cargo xtask test --only packages`")
+}

@@ -301,7 +301,8 @@ pub struct Places {
 }
 
 impl Places {
-    fn of(status: &Value) -> Option<Places> {
+    /// From the document of `helix status`; `None` unless both are there.
+    pub fn of(status: &Value) -> Option<Places> {
         let endpoints = status["endpoints"].as_array()?;
         let reachable: Vec<&str> = endpoints
             .iter()

@@ -67,6 +67,7 @@ impl World {
             gateway_ipv4: Ipv4Addr::new(169, 254, 1, 1),
             mtu: 1500,
             dns: vec!["fd00::53".parse().unwrap()],
+            forwarding: false,
         }
     }
 

@@ -47,6 +47,7 @@ pub(crate) fn connect_host_end(veth: &VethSpec, peer: Pid) -> Result<(), Failure
         no_automatic_addresses(&veth.host_ifname)
             .map_err(failed("configure IPv6 on the host link"))?;
     }
+    set_forwarding(veth).map_err(failed("configure forwarding on the host link"))?;
     netlink.set_up(index).map_err(failed("set the host link up"))?;
     if has_ipv6() {
         netlink

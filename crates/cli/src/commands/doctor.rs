@@ -18,8 +18,6 @@ use crate::session::Session;
 
 /// What does not answer by then does not work.
 const CHECK_TIMEOUT: Duration = Duration::from_secs(5);
-/// Programs that build Dockerfiles.
-const BUILDERS: [&str; 3] = ["docker", "buildah", "podman"];
 
 /// Check this machine, the API and the manifest
 ///
@@ -51,7 +49,7 @@ pub(crate) async fn run(session: &mut Session<'_>, _args: DoctorArgs) -> Result<
     session.ui.step("looking around");
     let mut checks = vec![program(), saved_context(session)];
     checks.extend(api(session).await);
-    checks.push(builders(session.environment.get("PATH").unwrap_or_default()));
+    checks.push(builders(session.environment.get("PATH").unwrap_or_default()).await);
     checks.push(manifest(&session.settings.directory));
     let broken = checks.iter().filter(|check| check.verdict == Verdict::Broken).count();
     let document = json!({ "ok": broken == 0, "checks": checks });
@@ -185,17 +183,15 @@ fn node_check(node: &Seen<Node>) -> Check {
 }
 
 /// Needed for Dockerfiles only, so their absence breaks nothing.
-fn builders(path: &str) -> Check {
-    let found: Vec<&str> = BUILDERS
-        .into_iter()
-        .filter(|builder| std::env::split_paths(path).any(|folder| folder.join(builder).is_file()))
-        .collect();
-    if !found.is_empty() {
-        return good("builders", format!("{} can build Dockerfiles", found.join(", ")));
-    }
-    Check {
-        hint: Some("to build Dockerfiles install `buildah`, `podman` or `docker.io`".to_owned()),
-        ..open("builders", "none is installed; folders of files and executables work without")
+async fn builders(path: &str) -> Check {
+    match helix_image::pack::builder(path.as_ref()).await {
+        Ok(builder) => good("builders", format!("{builder} builds Dockerfiles")),
+        Err(found) => Check {
+            hint: Some(
+                "to build Dockerfiles install `buildah` or `podman`, or start docker".into(),
+            ),
+            ..open("builders", format!("{found}; folders of files and executables work without"))
+        },
     }
 }
 

@@ -15,7 +15,7 @@ pub(crate) fn event(event: &EventLine, style: &Style) -> String {
     let by = match &event.actor {
         Actor::Token(name) => format!("token {name}"),
         Actor::System(name) => name.clone(),
-        Actor::Machine(name) => format!("node {name}"),
+        Actor::Machine(name) => name.clone(),
     };
     let told: Vec<String> = TOLD
         .iter()

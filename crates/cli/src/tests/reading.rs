@@ -214,8 +214,8 @@ async fn doctor_checks_one_by_one() {
         ok auth: the token is accepted
         ok node: local isolates as container: pid, mount and network of its own
            hint: install a kernel with user namespaces
-        -  builders: none is installed; folders of files and executables work without
-           hint: to build Dockerfiles install `buildah`, `podman` or `docker.io`
+        -  builders: none of them is installed; folders of files and executables work without
+           hint: to build Dockerfiles install `buildah` or `podman`, or start docker
         -  manifest: there is no helix.toml here
     "#]]
     .assert_eq(&outcome.stdout.replace(&wire.url, "URL"));

@@ -39,7 +39,8 @@ pub fn decide(
     command: &Command,
     context: &mut Context<'_>,
 ) -> Result<Decision, Problem> {
-    let mut draft = Draft { state: state.clone(), events: Vec::new(), context };
+    let first = (context.entropy)();
+    let mut draft = Draft { state: state.clone(), events: Vec::new(), context, next: first };
     let subject = match command {
         Command::CreateInstallation => draft.create_installation(),
         Command::CreateOrg(it) => org::create(&mut draft, it)?,
@@ -67,6 +68,8 @@ struct Draft<'c, 'e> {
     state: State,
     events: Vec<Event>,
     context: &'c mut Context<'e>,
+    /// Entropy of the next id.
+    next: u128,
 }
 
 impl Draft<'_, '_> {
@@ -75,8 +78,12 @@ impl Draft<'_, '_> {
         self.events.push(event);
     }
 
+    /// Ids of one command count up from one random number, so that what is made
+    /// in the same millisecond is listed in the order it was made.
     fn fresh_id<N: Noun>(&mut self) -> Id<N> {
-        Id::new(self.context.now, (self.context.entropy)())
+        let id = Id::new(self.context.now, self.next);
+        self.next = self.next.wrapping_add(1);
+        id
     }
 
     fn create_installation(&mut self) -> Option<AnyId> {

@@ -5,6 +5,7 @@
 //! sandbox these tools bring. Programs are run by argument list, never through
 //! a shell, in a process group of their own that ends with the build.
 
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
@@ -61,26 +62,37 @@ pub async fn build(
         .unwrap_or(Err(PackError::BuildTimeout))
 }
 
+/// The program that would build a Dockerfile with this `PATH`, or why there is
+/// none.
+pub async fn builder(path: &OsStr) -> Result<&'static str, String> {
+    Builder::usable(path).await.map(Builder::program).map_err(str::to_owned)
+}
+
 impl Builder {
+    async fn find(file: &Path) -> Result<Self, PackError> {
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        Self::usable(&path).await.map_err(|found| PackError::BuilderMissing {
+            file: file.to_owned(),
+            found: found.to_owned(),
+        })
+    }
+
     /// The first usable one. Docker comes first where its engine answers, as
     /// its cache is usually the warm one.
-    async fn find(file: &Path) -> Result<Self, PackError> {
+    async fn usable(path: &OsStr) -> Result<Self, &'static str> {
         let mut found = "none of them is installed";
-        if installed("docker") {
+        if installed(path, "docker") {
             if engine_answers().await {
                 return Ok(Self::Docker);
             }
             found = "docker is installed, but its engine does not answer";
         }
         for builder in [Self::Buildah, Self::Podman] {
-            if installed(builder.program()) {
+            if installed(path, builder.program()) {
                 return Ok(builder);
             }
         }
-        Err(PackError::BuilderMissing {
-            file: file.to_owned(),
-            found: found.to_owned(),
-        })
+        Err(found)
     }
 
     fn program(self) -> &'static str {
@@ -136,9 +148,8 @@ fn image_id(builder: Builder, text: &str) -> Result<String, PackError> {
     }
 }
 
-fn installed(program: &str) -> bool {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    std::env::split_paths(&path).any(|directory| directory.join(program).is_file())
+fn installed(path: &OsStr, program: &str) -> bool {
+    std::env::split_paths(path).any(|directory| directory.join(program).is_file())
 }
 
 async fn engine_answers() -> bool {

@@ -20,6 +20,7 @@ mod tests;
 use std::path::{Path, PathBuf};
 
 pub use detect::detect;
+pub use dockerfile::builder;
 
 use crate::digest::Digest;
 use crate::error::ImageError;

@@ -4,7 +4,6 @@ use std::ffi::OsString;
 use std::io::{Read, Write};
 use std::net::{Ipv6Addr, TcpListener};
 use std::process::ExitCode;
-use std::time::Duration;
 
 use nix::sys::signal::{SigSet, Signal};
 

@@ -29,8 +29,10 @@ pub struct Resource<N: Noun> {
     pub status: N::Status,
 }
 
-/// Every resource of one kind, by id and by name in its parent.
-#[derive(Clone, Debug, PartialEq)]
+/// Every resource of one kind, by id and by name in its parent. Written down as
+/// the list of its resources; the indexes follow from it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(bound = "", into = "Vec<Arc<Resource<N>>>", from = "Vec<Arc<Resource<N>>>")]
 pub struct Table<N: Noun> {
     by_id: OrdMap<Id<N>, Arc<Resource<N>>>,
     by_parent: OrdMap<Option<AnyId>, OrdMap<Name, Id<N>>>,
@@ -76,9 +78,13 @@ impl<N: Noun> Table<N> {
     }
 
     pub(crate) fn insert(&mut self, resource: Resource<N>) {
+        self.keep(Arc::new(resource));
+    }
+
+    fn keep(&mut self, resource: Arc<Resource<N>>) {
         let names = self.by_parent.entry(resource.parent).or_default();
         names.insert(resource.name.clone(), resource.id);
-        self.by_id.insert(resource.id, Arc::new(resource));
+        self.by_id.insert(resource.id, resource);
     }
 
     pub(crate) fn update(&mut self, id: Id<N>, change: impl FnOnce(&mut Resource<N>)) {
@@ -91,8 +97,28 @@ impl<N: Noun> Table<N> {
         let Some(resource) = self.by_id.remove(&id) else {
             return;
         };
-        if let Some(names) = self.by_parent.get_mut(&resource.parent) {
-            names.remove(&resource.name);
+        let Some(names) = self.by_parent.get_mut(&resource.parent) else { return };
+        names.remove(&resource.name);
+        // An empty index would make this table differ from one that was read
+        // back, and would stay for ever.
+        if names.is_empty() {
+            self.by_parent.remove(&resource.parent);
         }
+    }
+}
+
+impl<N: Noun> From<Table<N>> for Vec<Arc<Resource<N>>> {
+    fn from(table: Table<N>) -> Self {
+        table.by_id.values().cloned().collect()
+    }
+}
+
+impl<N: Noun> From<Vec<Arc<Resource<N>>>> for Table<N> {
+    fn from(resources: Vec<Arc<Resource<N>>>) -> Self {
+        let mut table = Table::default();
+        for resource in resources {
+            table.keep(resource);
+        }
+        table
     }
 }

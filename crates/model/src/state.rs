@@ -6,6 +6,7 @@
 use std::net::Ipv6Addr;
 
 use imbl::OrdMap;
+use serde::{Deserialize, Serialize};
 
 use crate::event::Event;
 use crate::{
@@ -13,8 +14,13 @@ use crate::{
     Resource, Table, Timestamp,
 };
 
+/// Version of the written form of [`State`] and of what events mean to it.
+/// Counts up when either changes: a snapshot of another version is not read, the
+/// log is replayed instead.
+pub const SNAPSHOT_FORMAT: u32 = 1;
+
 /// Everything there is, as of one log position.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct State {
     /// The last entry folded in; 0 before the first.
     pub position: u64,

@@ -23,6 +23,10 @@ const TIMEOUT: Duration = Duration::from_secs(600);
 /// within a second.
 const NODE_WAIT: Duration = Duration::from_secs(15);
 
+/// How long a deploy waits for room that instances on their way out will give
+/// back: longer than the usual grace, shorter than patience.
+const ROOM_WAIT: Duration = Duration::from_secs(60);
+
 /// The end of the env's rolling deploy, if it has come.
 pub(super) fn verdict(state: &State, env: &Resource<Env>, now: Timestamp) -> Option<Command> {
     let deploy = state.deploys.get(env.spec.rolling?)?;
@@ -66,8 +70,8 @@ fn failure(
         }
     }
     let waited = now.since(deploy.created_at);
-    let blocked = blocked(state, env, release)
-        .filter(|(reason, _)| *reason != Reason::NoNodesActive || waited >= NODE_WAIT);
+    let blocked =
+        blocked(state, env, release).filter(|(reason, _)| waited >= patience(state, *reason));
     if blocked.is_some() {
         return blocked;
     }
@@ -92,6 +96,16 @@ fn hopeless(instance: &Resource<Instance>, process: &manifest::Process) -> Optio
     match reason {
         Reason::WorkloadExited | Reason::OomKilled => retried.then_some(reason),
         _ => Some(reason),
+    }
+}
+
+/// How long to wait for what stands in the way of placing an instance.
+fn patience(state: &State, reason: Reason) -> Duration {
+    let leaving = || state.instances.iter().any(|it| it.spec.desired != Desired::Running);
+    match reason {
+        Reason::NoNodesActive => NODE_WAIT,
+        Reason::NoCapacityMemory if leaving() => ROOM_WAIT,
+        _ => Duration::ZERO,
     }
 }
 

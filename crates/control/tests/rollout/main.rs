@@ -158,6 +158,20 @@ fn what_does_not_fit_is_refused_with_the_reason() {
 }
 
 #[test]
+fn room_that_is_being_given_back_is_waited_for() {
+    let mut world = World::with_node_of(600 << 20);
+    world.deploy("v1");
+    world.report_all(Phase::Ready);
+    world.deploy("v2");
+    world.report_all(Phase::Ready);
+    let deploy = world.deploy("v3");
+    assert_eq!(world.phase(deploy), DeployPhase::Rolling, "web-1 is still on its way out");
+    world.drained("web-1");
+    world.report("web-1", Phase::Stopped);
+    assert_eq!(world.running(), ["web-2 v2 ready", "web-3 v3 pending"]);
+}
+
+#[test]
 fn without_a_node_a_deploy_waits_a_little_and_then_fails() {
     let mut world = World::empty();
     let deploy = world.deploy("v1");

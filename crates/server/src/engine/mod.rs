@@ -17,6 +17,7 @@ use helix_model::{Actor, Code, Command, Problem, Receipt, State};
 use tokio::sync::{mpsc, oneshot, watch};
 
 mod receipt;
+mod snapshot;
 mod writer;
 
 /// How many commands may wait. Beyond that callers are slowed down rather than
@@ -77,8 +78,9 @@ pub enum EngineError {
 impl Engine {
     /// Replays the log and starts the writer.
     pub async fn start(log: Arc<dyn EventLog>) -> Result<Engine, EngineError> {
-        let mut state = State::default();
-        replay(log.as_ref(), &mut state).await?;
+        let mut state = snapshot::load(log.as_ref()).await?;
+        let snapshot_position = state.position;
+        replay(log.as_ref(), &mut state, u64::MAX).await?;
         let (position_sender, position) = watch::channel(state.position);
         let state = Arc::new(ArcSwap::from_pointee(state));
         let (queue, submissions) = mpsc::channel(QUEUE_MAX);
@@ -86,6 +88,7 @@ impl Engine {
             log: Arc::clone(&log),
             state: Arc::clone(&state),
             position: position_sender,
+            snapshot_position,
         };
         tokio::spawn(writer.run(submissions));
         Ok(Engine { log, state, position, queue })
@@ -114,6 +117,14 @@ impl Engine {
         answer.await.map_err(|_| gone())?
     }
 
+    /// Whether folding the whole log anew gives the present state, and which
+    /// position that is of.
+    pub async fn verify_state(&self) -> Result<(bool, u64), EngineError> {
+        let live = self.state();
+        let same = snapshot::is_reproducible(self.log(), &live).await?;
+        Ok((same, live.position))
+    }
+
     /// Waits until the state reflects a log position, at most `timeout`.
     pub async fn reached(&self, position: u64, timeout: Duration) -> bool {
         let mut watched = self.position();
@@ -122,18 +133,19 @@ impl Engine {
     }
 }
 
-/// Brings a state up to the head of the log.
-async fn replay(log: &dyn EventLog, state: &mut State) -> Result<(), EngineError> {
-    loop {
+/// Brings a state up to a position, or to the head of the log if that is before.
+async fn replay(log: &dyn EventLog, state: &mut State, until: u64) -> Result<(), EngineError> {
+    while state.position < until {
         let page = log.read(Position(state.position), REPLAY_PAGE).await?;
         if page.is_empty() {
             return Ok(());
         }
-        for entry in page {
+        for entry in page.into_iter().take_while(|entry| entry.position.0 <= until) {
             let position = entry.position.0;
             let recorded: Recorded = serde_json::from_slice(&entry.payload)
                 .map_err(|source| EngineError::Entry { position, source })?;
             state.apply(position, recorded.at, &recorded.event);
         }
     }
+    Ok(())
 }

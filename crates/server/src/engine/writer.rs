@@ -8,9 +8,9 @@ use helix_control::decide::{self, Context};
 use helix_log::{Batch, EventLog, LogError, NewEntry, NewReceipt, Position};
 use helix_model::event::Recorded;
 use helix_model::{Code, Event, Problem, Receipt, State, Timestamp};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, watch};
 
-use super::{Origin, Submission, receipt, replay};
+use super::{Origin, Submission, receipt, replay, snapshot};
 use crate::{clock, entropy};
 
 /// Commands decided in one go. More would delay the first of them; the fsync is
@@ -21,68 +21,96 @@ pub(super) struct Writer {
     pub log: Arc<dyn EventLog>,
     pub state: Arc<ArcSwap<State>>,
     pub position: watch::Sender<u64>,
+    /// What the newest snapshot is of.
+    pub snapshot_position: u64,
 }
 
-/// Answers that may be given only once the batch is durable.
-type Answer = (oneshot::Sender<Result<Receipt, Problem>>, Result<Receipt, Problem>);
+/// How often a batch is decided anew because another writer was faster.
+const ATTEMPTS_MAX: usize = 16;
 
 /// What a round of commands comes to, before it is written.
 struct Draft {
     state: State,
-    entries: Vec<NewEntry>,
-    receipts: Vec<NewReceipt>,
+    batch: Batch,
     /// Receipts of this very batch, by key.
     fresh: HashMap<String, ([u8; 32], Receipt)>,
-    answers: Vec<Answer>,
+    /// To be given only once the batch is durable, in the order of the commands.
+    answers: Vec<Result<Receipt, Problem>>,
+}
+
+/// Another writer came between deciding and appending.
+fn is_lost_race(error: &LogError) -> bool {
+    matches!(error, LogError::Stale { .. } | LogError::DuplicateReceipt { .. })
 }
 
 impl Writer {
-    pub(super) async fn run(self, mut submissions: mpsc::Receiver<Submission>) {
+    pub(super) async fn run(mut self, mut submissions: mpsc::Receiver<Submission>) {
         let mut waiting = Vec::with_capacity(BATCH_MAX);
         while submissions.recv_many(&mut waiting, BATCH_MAX).await > 0 {
-            self.round(waiting.drain(..)).await;
+            self.round(std::mem::take(&mut waiting)).await;
+            self.keep_snapshot();
         }
     }
 
-    async fn round(&self, submissions: impl Iterator<Item = Submission>) {
-        let state = State::clone(&self.state.load());
-        let expected = Position(state.position);
-        let mut draft = Draft {
-            state,
-            entries: Vec::new(),
-            receipts: Vec::new(),
-            fresh: HashMap::new(),
-            answers: Vec::new(),
-        };
+    /// Has a snapshot kept, now and then, beside the work.
+    fn keep_snapshot(&mut self) {
+        let state = self.state.load_full();
+        if state.position - self.snapshot_position >= snapshot::INTERVAL {
+            self.snapshot_position = state.position;
+            tokio::spawn(snapshot::save(Arc::clone(&self.log), state));
+        }
+    }
+
+    /// Decides and writes; another writer of the same log may be faster, and
+    /// then everything is decided again on what it wrote.
+    async fn round(&self, submissions: Vec<Submission>) {
+        let mut last = None;
+        for _ in 0..ATTEMPTS_MAX {
+            let Draft { state, batch, answers, .. } = self.draft(&submissions).await;
+            match self.append(batch).await {
+                Ok(()) => {
+                    self.publish(state);
+                    for (submission, answer) in submissions.into_iter().zip(answers) {
+                        let _ = submission.reply.send(answer);
+                    }
+                    return;
+                }
+                Err(error) => {
+                    let lost_race = is_lost_race(&error);
+                    last = Some(error);
+                    self.resync().await;
+                    if !lost_race {
+                        break;
+                    }
+                }
+            }
+        }
+        let why = last.map_or_else(String::new, |error| error.to_string());
+        tracing::error!(why, "the event log refused a batch");
         for submission in submissions {
-            let Submission { command, origin, reply } = submission;
-            let result = match self.remembered(&draft, &origin).await {
-                Some(result) => result,
-                None => draft.decide(&command, &origin),
+            let detail = format!("the change could not be recorded: {why}");
+            let _ = submission.reply.send(Err(Problem::new(Code::Unavailable, detail)));
+        }
+    }
+
+    async fn draft(&self, submissions: &[Submission]) -> Draft {
+        let state = State::clone(&self.state.load());
+        let batch = Batch { expected: Position(state.position), ..Batch::default() };
+        let mut draft = Draft { state, batch, fresh: HashMap::new(), answers: Vec::new() };
+        for submission in submissions {
+            let answer = match self.remembered(&draft, &submission.origin).await {
+                Some(answer) => answer,
+                None => draft.decide(&submission.command, &submission.origin),
             };
-            draft.answers.push((reply, result));
+            draft.answers.push(answer);
         }
-        let Draft { state, entries, receipts, answers, .. } = draft;
-        let written = self.append(Batch { expected, entries, receipts }).await;
-        match written {
-            Ok(()) => {
-                let position = state.position;
-                self.state.store(Arc::new(state));
-                self.position
-                    .send_if_modified(|current| std::mem::replace(current, position) != position);
-                for (reply, result) in answers {
-                    let _ = reply.send(result);
-                }
-            }
-            Err(error) => {
-                tracing::error!(%error, "the event log refused a batch");
-                self.resync().await;
-                for (reply, _) in answers {
-                    let detail = format!("the change could not be recorded: {error}");
-                    let _ = reply.send(Err(Problem::new(Code::Unavailable, detail)));
-                }
-            }
-        }
+        draft
+    }
+
+    fn publish(&self, state: State) {
+        let position = state.position;
+        self.state.store(Arc::new(state));
+        self.position.send_if_modified(|current| std::mem::replace(current, position) != position);
     }
 
     async fn append(&self, batch: Batch) -> Result<(), LogError> {
@@ -95,13 +123,11 @@ impl Writer {
     /// After a failed append nobody knows whether it took place; the log does.
     async fn resync(&self) {
         let mut state = State::clone(&self.state.load());
-        if let Err(error) = replay(self.log.as_ref(), &mut state).await {
+        if let Err(error) = replay(self.log.as_ref(), &mut state, u64::MAX).await {
             tracing::error!(%error, "the event log cannot be read back");
             return;
         }
-        let position = state.position;
-        self.state.store(Arc::new(state));
-        self.position.send_replace(position);
+        self.publish(state);
     }
 
     /// The answer given to an earlier request with the same key.
@@ -156,7 +182,7 @@ impl Draft {
         }
         if let Some(idempotency) = &origin.idempotency {
             let body = serde_json::to_vec(&receipt).map_err(|error| unwritable(&error))?;
-            self.receipts.push(NewReceipt {
+            self.batch.receipts.push(NewReceipt {
                 key: idempotency.key.clone(),
                 request_hash: idempotency.request_hash,
                 body,
@@ -165,7 +191,7 @@ impl Draft {
             let fresh = (idempotency.request_hash, receipt.clone());
             self.fresh.insert(idempotency.key.clone(), fresh);
         }
-        self.entries.append(&mut entries);
+        self.batch.entries.append(&mut entries);
         self.state = decision.state;
         Ok(receipt)
     }

@@ -21,6 +21,7 @@ mod logs;
 mod problem;
 mod resources;
 mod scale;
+mod verify;
 mod version;
 mod wait;
 
@@ -52,6 +53,8 @@ fn router(shared: Arc<Shared>) -> Router {
         .route("/v1/rollbacks", post(deploys::rollback))
         .route("/v1/envs/{env}/scale", post(scale::scale))
         .route("/v1/instances/{instance}/exec", get(exec::exec))
+        .route("/v1/audit/verify", get(verify::log))
+        .route("/v1/admin/verify-state", get(verify::state))
         .route("/v1/{kind}", get(resources::list))
         .route("/v1/{kind}/{reference}", get(resources::describe))
         .fallback(problem::no_route)

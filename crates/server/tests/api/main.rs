@@ -193,6 +193,18 @@ async fn events_can_be_read_back_and_followed() {
 }
 
 #[tokio::test]
+async fn the_log_and_the_state_can_be_verified() {
+    let world = World::new().await;
+    let receipt = world.deploy("shop", "key-00000001").await;
+    let verdict = world.get("/v1/audit/verify").await;
+    assert_eq!(verdict["intact"], true);
+    assert!(verdict["position"].as_u64() >= receipt["position"].as_u64());
+    assert_eq!(verdict["hash"].as_str().unwrap().len(), 64);
+    let verdict = world.get("/v1/admin/verify-state").await;
+    assert_eq!(verdict["same"], true);
+}
+
+#[tokio::test]
 async fn the_plan_follows_what_is_desired() {
     let world = World::new().await;
     world.deploy("shop", "key-00000001").await;

@@ -1,0 +1,83 @@
+//! The engine alone, on a log in memory: snapshots, and two writers of one log.
+
+#![allow(clippy::unwrap_used, reason = "a failed step fails the test")]
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use helix_log::{EventLog, MemoryLog, Snapshot};
+use helix_model::state::SNAPSHOT_FORMAT;
+use helix_model::{Actor, Command, Name, node, org};
+use helix_server::{Engine, Origin};
+
+fn origin() -> Origin {
+    Origin {
+        actor: Actor::System("test".to_owned()),
+        request_id: "req_test".to_owned(),
+        idempotency: None,
+    }
+}
+
+fn connect(cpus: u32) -> Command {
+    let facts = node::Facts {
+        version: "0".to_owned(),
+        cpus,
+        memory_bytes: 1 << 30,
+        isolation: "process".to_owned(),
+        isolation_reason: "pretended".to_owned(),
+        isolation_advice: None,
+    };
+    Command::ConnectNode(node::Connect { name: "here".parse().unwrap(), facts })
+}
+
+async fn wait_snapshot(log: &MemoryLog) -> Snapshot {
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(60);
+    loop {
+        if let Some(snapshot) = log.load_snapshot(SNAPSHOT_FORMAT).await.unwrap() {
+            return snapshot;
+        }
+        assert!(tokio::time::Instant::now() < deadline, "no snapshot was kept");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_start_from_a_snapshot_gives_the_same_state_as_one_from_the_log() {
+    let log = Arc::new(MemoryLog::new());
+    let engine = Engine::start(log.clone()).await.unwrap();
+    let submitted = (0..10_100).map(|turn| engine.submit(connect(turn), origin()));
+    for receipt in futures::future::join_all(submitted).await {
+        receipt.unwrap();
+    }
+    let snapshot = wait_snapshot(&log).await;
+    assert!(snapshot.position.0 >= 10_000);
+
+    let again = Engine::start(log.clone()).await.unwrap();
+    assert_eq!(again.state(), engine.state());
+    assert_eq!(again.verify_state().await.unwrap(), (true, engine.state().position));
+
+    let damaged = Snapshot { bytes: b"{".to_vec(), ..snapshot };
+    log.save_snapshot(damaged).await.unwrap();
+    let anew = Engine::start(log).await.unwrap();
+    assert_eq!(anew.state(), engine.state());
+}
+
+#[tokio::test]
+async fn two_writers_of_one_log_lose_and_double_nothing() {
+    let log = Arc::new(MemoryLog::new());
+    let one = Engine::start(log.clone()).await.unwrap();
+    let other = Engine::start(log.clone()).await.unwrap();
+    let create = |engine: &Engine, number: u32| {
+        let name: Name = format!("org-{number}").parse().unwrap();
+        let engine = engine.clone();
+        async move { engine.submit(Command::CreateOrg(org::Create { name }), origin()).await }
+    };
+    let mut accepted = 0;
+    for number in 0..200 {
+        let (a, b) = tokio::join!(create(&one, number), create(&other, number));
+        assert!(a.is_ok() != b.is_ok(), "one name, one owner");
+        accepted += 1;
+    }
+    let fresh = Engine::start(log).await.unwrap();
+    assert_eq!(fresh.state().orgs.len(), accepted);
+}

@@ -57,17 +57,14 @@ pub fn run(options: &Options) -> Result<bool> {
     let mut broken = Vec::new();
     for target in &targets {
         say(&format!("\n==> fuzz {target}, {} s", options.seconds));
+        tools.build(&directory, target)?;
         if let Err(error) = tools.fuzz(&directory, target, options.seconds) {
             say(&format!("{target}: {error:#}"));
             broken.push(target.as_str());
         }
     }
     for target in &targets {
-        let outcome = if broken.contains(&target.as_str()) {
-            "BROKEN"
-        } else {
-            "ok"
-        };
+        let outcome = if broken.contains(&target.as_str()) { "BROKEN" } else { "ok" };
         result(&format!("{target:<20} {outcome}"));
     }
     if !broken.is_empty() {
@@ -102,9 +99,8 @@ struct Tools {
 impl Tools {
     fn provide() -> Result<Self> {
         let path = env::var_os("PATH").unwrap_or_default();
-        let nightly = Command::new("rustup")
-            .args(["run", TOOLCHAIN, "rustc", "--version"])
-            .output();
+        let nightly =
+            Command::new("rustup").args(["run", TOOLCHAIN, "rustc", "--version"]).output();
         if !nightly.is_ok_and(|output| output.status.success()) {
             bail!(
                 "sanitizers need the nightly compiler: \
@@ -124,14 +120,20 @@ impl Tools {
     /// The nightly cargo.
     fn command(&self) -> Command {
         let mut command = Command::new("rustup");
-        command
-            .args(["run", TOOLCHAIN, "cargo"])
-            .env("PATH", &self.search_path);
+        command.args(["run", TOOLCHAIN, "cargo"]).env("PATH", &self.search_path);
         // The cargo that runs this chore says who it is; the other one is itself.
         for variable in ["CARGO", "RUSTC", "RUSTDOC", "RUSTFLAGS"] {
             command.env_remove(variable);
         }
         command
+    }
+
+    /// Apart from running, so that what does not compile is not taken for a
+    /// target that was broken by an input.
+    fn build(&self, directory: &Path, target: &str) -> Result<()> {
+        let mut command = self.command();
+        command.args(["fuzz", "build", target]).current_dir(directory);
+        process::run(&mut command)
     }
 
     fn fuzz(&self, directory: &Path, target: &str, seconds: u32) -> Result<()> {

@@ -2,10 +2,11 @@
 //!
 //! Start at [`suite`] for what `cargo xtask test` does, at [`tidy`] for the
 //! rules the source itself must keep, at [`bench`] for the figures in
-//! `docs/benchmarks.md`. Nothing here is part of the product: no room depends
+//! `docs/benchmarks.md`, at [`fuzz`] for hostile input. Nothing here is part of the product: no room depends
 //! on this package, and it drives the product only through the built binary.
 
 pub mod bench;
+pub mod fuzz;
 pub mod image;
 pub mod output;
 pub mod packages;

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
-use xtask::{bench, image, output, suite, tidy, workspace};
+use xtask::{bench, fuzz, image, output, suite, tidy, workspace};
 
 #[derive(Parser)]
 #[command(name = "cargo xtask", about = "Chores of the HelixStack repository")]
@@ -21,6 +21,8 @@ enum Chore {
     Tidy,
     /// Measure the product beside its peers.
     Bench(bench::Options),
+    /// Throw mutated input at the parsers of what comes from outside.
+    Fuzz(fuzz::Options),
     /// Build a container image from Debian packages and push it to a registry.
     Image(image::Options),
 }
@@ -42,6 +44,7 @@ fn run(chore: Chore) -> Result<bool> {
         Chore::Test(options) => suite::run(&options),
         Chore::Tidy => run_tidy(),
         Chore::Bench(options) => bench::run(&options).map(|()| true),
+        Chore::Fuzz(options) => fuzz::run(&options),
         Chore::Image(options) => image::run(&options).map(|()| true),
     }
 }

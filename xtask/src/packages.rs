@@ -3,7 +3,9 @@
 //!
 //! A package that would start a service is not installed: its files are
 //! unpacked below `target/xtask/packages` and its programs found there, so
-//! that running the tests never opens a port or takes one from somebody.
+//! that running the tests never opens a port or takes one from somebody. The
+//! exception is PostgreSQL, whose programs need a dozen libraries around them:
+//! installing it may start Debian's own server, which the tests leave alone.
 
 use std::env;
 use std::ffi::OsString;
@@ -54,6 +56,42 @@ pub const FOR_TESTS: &[Package] = &[
         program: "setpriv",
         how: How::Install,
         reason: "the tests run the binary as a plain user and with namespaces denied",
+    },
+    Package {
+        name: "nftables",
+        program: "nft",
+        how: How::Install,
+        reason: "what the node lets instances out with, and shields them from one another with",
+    },
+    Package {
+        name: "procps",
+        program: "kill",
+        how: How::Install,
+        reason: "the tests end processes the way a person would",
+    },
+    Package {
+        name: "nftables",
+        program: "nft",
+        how: How::Install,
+        reason: "the node's tests check the packet filter with a firewall that is not ours",
+    },
+    Package {
+        name: "openssl",
+        program: "openssl",
+        how: How::Install,
+        reason: "the image tests make a certificate for a registry behind TLS",
+    },
+    Package {
+        name: "buildah",
+        program: "buildah",
+        how: How::Install,
+        reason: "builds the test app that has a Dockerfile, without a daemon",
+    },
+    Package {
+        name: "postgresql",
+        program: "postgres",
+        how: How::Install,
+        reason: "the log's tests start, kill and restart servers of their own, on Unix sockets",
     },
     Package {
         name: "skopeo",
@@ -112,10 +150,7 @@ pub fn provide(packages: &[Package]) -> Result<()> {
     let mut missing = Vec::new();
     for package in packages {
         if find(package.program)?.is_none() {
-            say(&format!(
-                "{} is missing: {}",
-                package.program, package.reason
-            ));
+            say(&format!("{} is missing: {}", package.program, package.reason));
             missing.push(package);
         }
     }
@@ -124,10 +159,7 @@ pub fn provide(packages: &[Package]) -> Result<()> {
     }
     bring(&missing).with_context(|| {
         let names: Vec<_> = missing.iter().map(|package| package.name).collect();
-        format!(
-            "bring what is missing; by hand: apt-get install {}",
-            names.join(" ")
-        )
+        format!("bring what is missing; by hand: apt-get install {}", names.join(" "))
     })
 }
 
@@ -150,7 +182,18 @@ pub fn search_path() -> Result<OsString> {
     let own = env::var_os("PATH").unwrap_or_default();
     let system = ["/usr/sbin", "/sbin"].map(PathBuf::from);
     let brought = ["usr/bin", "usr/sbin"].map(|name| unpacked.join(name));
-    env::join_paths(env::split_paths(&own).chain(system).chain(brought)).context("extend PATH")
+    let path = env::split_paths(&own).chain(system).chain(postgresql()).chain(brought);
+    env::join_paths(path).context("extend PATH")
+}
+
+/// Where Debian keeps PostgreSQL's server programs, one directory for each
+/// version and none of them on anybody's `PATH`.
+fn postgresql() -> Vec<PathBuf> {
+    let versions = fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
+    let mut programs: Vec<_> = versions.map(|version| version.path().join("bin")).collect();
+    programs.sort();
+    programs.reverse();
+    programs
 }
 
 fn unpacked_dir() -> Result<PathBuf> {
@@ -168,22 +211,14 @@ fn bring(missing: &[&Package]) -> Result<()> {
     for package in missing.iter().filter(|package| package.how == How::Unpack) {
         // One that was just installed may have brought this program too.
         if find(package.program)?.is_none() {
-            say(&format!(
-                "unpacking {} into {}",
-                package.name,
-                unpacked.display()
-            ));
+            say(&format!("unpacking {} into {}", package.name, unpacked.display()));
             let archives = download(&[package.name.to_owned()], &unpacked.join("archives"))?;
             unpack(&archives, &unpacked)?;
         }
     }
     for package in missing {
         if find(package.program)?.is_none() {
-            bail!(
-                "package {} did not bring the program {}",
-                package.name,
-                package.program
-            );
+            bail!("package {} did not bring the program {}", package.name, package.program);
         }
     }
     Ok(())
@@ -206,13 +241,7 @@ fn install(names: &[&str]) -> Result<()> {
     // Through `env` because `sudo` drops the variables of its caller.
     let mut command = process::as_root("env");
     command
-        .args([
-            "DEBIAN_FRONTEND=noninteractive",
-            "apt-get",
-            "install",
-            "-qq",
-            "-y",
-        ])
+        .args(["DEBIAN_FRONTEND=noninteractive", "apt-get", "install", "-qq", "-y"])
         .arg("--no-install-recommends")
         .args(names);
     process::output(&mut command).map(drop)
@@ -226,12 +255,7 @@ pub fn download(names: &[String], into: &Path) -> Result<Vec<PathBuf>> {
     fs::create_dir_all(into).with_context(|| format!("create {}", into.display()))?;
     // A directory of its own, so that what is in it afterwards is the answer.
     let fresh = tempfile::tempdir_in(into).context("make a download directory")?;
-    process::output(
-        Command::new("apt-get")
-            .arg("download")
-            .args(names)
-            .current_dir(&fresh),
-    )?;
+    process::output(Command::new("apt-get").arg("download").args(names).current_dir(&fresh))?;
     let mut archives = Vec::new();
     for entry in fs::read_dir(&fresh).context("list downloaded packages")? {
         let entry = entry.context("list downloaded packages")?;
@@ -253,22 +277,12 @@ pub fn unpack(archives: &[PathBuf], root: &Path) -> Result<()> {
     for archive in archives {
         let files = tempfile::NamedTempFile::new_in(root).context("make a temporary file")?;
         let stdout = files.reopen().context("open a temporary file")?;
-        process::run(
-            Command::new("dpkg-deb")
-                .arg("--fsys-tarfile")
-                .arg(archive)
-                .stdout(stdout),
-        )?;
+        process::run(Command::new("dpkg-deb").arg("--fsys-tarfile").arg(archive).stdout(stdout))?;
         let mut tar = Command::new("tar");
-        tar.args([
-            "--extract",
-            "--keep-directory-symlink",
-            "--no-same-owner",
-            "--file",
-        ])
-        .arg(files.path())
-        .arg("--directory")
-        .arg(root);
+        tar.args(["--extract", "--keep-directory-symlink", "--no-same-owner", "--file"])
+            .arg(files.path())
+            .arg("--directory")
+            .arg(root);
         process::run(&mut tar)?;
     }
     Ok(())

@@ -4,6 +4,7 @@
 use std::env;
 use std::ffi::OsStr;
 use std::fs;
+use std::net::TcpListener;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -20,9 +21,7 @@ const ENDS_WITHIN: Duration = Duration::from_secs(10);
 /// # Errors
 /// When it cannot start or does not succeed.
 pub fn run(command: &mut Command) -> Result<()> {
-    let status = command
-        .status()
-        .with_context(|| format!("start `{}`", words(command)))?;
+    let status = command.status().with_context(|| format!("start `{}`", words(command)))?;
     if !status.success() {
         bail!("`{}` failed: {status}", words(command));
     }
@@ -97,6 +96,15 @@ pub fn as_root(program: &str) -> Command {
     command
 }
 
+/// A loopback port that nobody listens on.
+///
+/// # Errors
+/// When there is none.
+pub fn free_port() -> Result<u16> {
+    let listener = TcpListener::bind("127.0.0.1:0").context("find a free port")?;
+    Ok(listener.local_addr().context("find a free port")?.port())
+}
+
 /// A child process that is killed and reaped when its owner goes away.
 pub struct Owned(Child);
 
@@ -106,10 +114,7 @@ impl Owned {
     /// # Errors
     /// When it cannot start.
     pub fn spawn(command: &mut Command) -> Result<Self> {
-        command
-            .spawn()
-            .map(Self)
-            .with_context(|| format!("start `{}`", words(command)))
+        command.spawn().map(Self).with_context(|| format!("start `{}`", words(command)))
     }
 
     /// The child's process id.
@@ -129,9 +134,11 @@ impl Owned {
         }
     }
 
-    /// Waits for a child that was told to end, but not for ever: `Drop` kills
-    /// what is still there.
-    pub fn wait_a_moment(&mut self) {
+    /// Tells it to end and waits, but not for ever: `Drop` kills what is still
+    /// there.
+    pub fn terminate(&mut self) {
+        // Fails only when it is gone already.
+        let _ = output(Command::new("kill").arg(self.0.id().to_string()));
         let deadline = Instant::now() + ENDS_WITHIN;
         while matches!(self.0.try_wait(), Ok(None)) && Instant::now() < deadline {
             thread::sleep(Duration::from_millis(10));
@@ -153,9 +160,7 @@ mod tests {
 
     #[test]
     fn a_failed_command_names_itself_and_its_stderr() {
-        let error = capture(Command::new("ls").arg("/does/not/exist"))
-            .unwrap_err()
-            .to_string();
+        let error = capture(Command::new("ls").arg("/does/not/exist")).unwrap_err().to_string();
         assert!(error.contains("`ls /does/not/exist` failed"), "{error}");
         assert!(error.contains("No such file"), "{error}");
     }

@@ -71,11 +71,8 @@ struct Row {
 /// # Errors
 /// When the options choose nothing.
 pub fn run(options: &Options) -> Result<bool> {
-    let steps: Vec<Step> = Step::value_variants()
-        .iter()
-        .copied()
-        .filter(|step| options.chooses(*step))
-        .collect();
+    let steps: Vec<Step> =
+        Step::value_variants().iter().copied().filter(|step| options.chooses(*step)).collect();
     if steps.is_empty() {
         bail!("`--only` and `--skip` leave no step to run");
     }
@@ -97,20 +94,11 @@ impl Options {
 fn run_steps(steps: &[Step], perform: impl Fn(Step) -> Result<()>) -> Vec<Row> {
     let mut rows: Vec<Row> = Vec::new();
     for &step in steps {
-        let not_built = rows
-            .iter()
-            .any(|row| row.step == Step::Build && row.outcome == Outcome::Failed);
+        let not_built =
+            rows.iter().any(|row| row.step == Step::Build && row.outcome == Outcome::Failed);
         let started = Instant::now();
-        let outcome = if not_built {
-            Outcome::Skipped
-        } else {
-            attempt(step, &perform)
-        };
-        rows.push(Row {
-            step,
-            outcome,
-            took: started.elapsed(),
-        });
+        let outcome = if not_built { Outcome::Skipped } else { attempt(step, &perform) };
+        rows.push(Row { step, outcome, took: started.elapsed() });
     }
     rows
 }
@@ -131,15 +119,7 @@ fn perform(step: Step) -> Result<()> {
         Step::Packages => packages::provide(packages::FOR_TESTS),
         Step::Fmt => cargo(&["fmt", "--all", "--check"], &[]),
         Step::Clippy => cargo(
-            &[
-                "clippy",
-                "--workspace",
-                "--all-targets",
-                "--locked",
-                "--",
-                "-D",
-                "warnings",
-            ],
+            &["clippy", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"],
             &[],
         ),
         Step::Build => cargo(&["test", "--workspace", "--locked", "--no-run"], &[]),
@@ -151,14 +131,7 @@ fn perform(step: Step) -> Result<()> {
 
 fn unit() -> Result<()> {
     let integration = integration_tests(|package| package != END_TO_END_PACKAGE)?;
-    let arguments = [
-        "test",
-        "--workspace",
-        "--locked",
-        "--no-fail-fast",
-        "--lib",
-        "--bins",
-    ];
+    let arguments = ["test", "--workspace", "--locked", "--no-fail-fast", "--lib", "--bins"];
     cargo(&arguments, &integration)
 }
 
@@ -168,14 +141,8 @@ fn end_to_end() -> Result<()> {
         bail!("package {END_TO_END_PACKAGE} has no end-to-end test");
     }
     let mut selection = tests;
-    selection.extend([
-        "--".to_owned(),
-        format!("--test-threads={END_TO_END_THREADS}"),
-    ]);
-    cargo(
-        &["test", "--workspace", "--locked", "--no-fail-fast"],
-        &selection,
-    )
+    selection.extend(["--".to_owned(), format!("--test-threads={END_TO_END_THREADS}")]);
+    cargo(&["test", "--workspace", "--locked", "--no-fail-fast"], &selection)
 }
 
 /// `--test NAME` for every integration test of the packages `wanted` accepts.
@@ -193,10 +160,7 @@ fn integration_tests(wanted: impl Fn(&str) -> bool) -> Result<Vec<String>> {
 
 fn cargo(arguments: &[&str], more: &[String]) -> Result<()> {
     let mut command: Command = workspace::cargo();
-    command
-        .args(arguments)
-        .args(more)
-        .current_dir(workspace::root());
+    command.args(arguments).args(more).current_dir(workspace::root());
     command.env("PATH", packages::search_path()?);
     // Cargo sets these for the process it runs; handed on, they would tell the
     // next cargo that it is somebody else's.
@@ -205,29 +169,19 @@ fn cargo(arguments: &[&str], more: &[String]) -> Result<()> {
             command.env_remove(variable);
         }
     }
-    command
-        .env_remove("CARGO_MANIFEST_DIR")
-        .env_remove("CARGO_MANIFEST_PATH");
-    let typed: Vec<&str> = arguments
-        .iter()
-        .copied()
-        .chain(more.iter().map(String::as_str))
-        .collect();
+    command.env_remove("CARGO_MANIFEST_DIR").env_remove("CARGO_MANIFEST_PATH");
+    let typed: Vec<&str> =
+        arguments.iter().copied().chain(more.iter().map(String::as_str)).collect();
     say(&format!("    cargo {}", typed.join(" ")));
     process::run(&mut command)
 }
 
 fn name(step: Step) -> String {
-    step.to_possible_value()
-        .map(|value| value.get_name().to_owned())
-        .unwrap_or_default()
+    step.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
 }
 
 fn summary(rows: &[Row]) -> Vec<String> {
-    let mut lines = vec![
-        String::new(),
-        format!("{:<12} {:<8} {:>8}", "step", "result", "seconds"),
-    ];
+    let mut lines = vec![String::new(), format!("{:<12} {:<8} {:>8}", "step", "result", "seconds")];
     for row in rows {
         let outcome = match row.outcome {
             Outcome::Passed => "ok",
@@ -235,10 +189,7 @@ fn summary(rows: &[Row]) -> Vec<String> {
             Outcome::Skipped => "skipped",
         };
         let seconds = row.took.as_secs_f64();
-        lines.push(format!(
-            "{:<12} {outcome:<8} {seconds:>8.1}",
-            name(row.step)
-        ));
+        lines.push(format!("{:<12} {outcome:<8} {seconds:>8.1}", name(row.step)));
     }
     let total: f64 = rows.iter().map(|row| row.took.as_secs_f64()).sum();
     lines.push(format!("{:<12} {:<8} {total:>8.1}", "total", ""));
@@ -251,16 +202,9 @@ mod tests {
 
     fn outcomes(steps: &[Step], fails: Step) -> Vec<Outcome> {
         let perform = |step| {
-            if step == fails {
-                bail!("as asked")
-            } else {
-                Ok(())
-            }
+            if step == fails { bail!("as asked") } else { Ok(()) }
         };
-        run_steps(steps, perform)
-            .iter()
-            .map(|row| row.outcome)
-            .collect()
+        run_steps(steps, perform).iter().map(|row| row.outcome).collect()
     }
 
     #[test]
@@ -273,21 +217,13 @@ mod tests {
     #[test]
     fn nothing_is_tested_that_was_not_built() {
         let steps = [Step::Fmt, Step::Build, Step::Unit, Step::EndToEnd];
-        let expected = [
-            Outcome::Passed,
-            Outcome::Failed,
-            Outcome::Skipped,
-            Outcome::Skipped,
-        ];
+        let expected = [Outcome::Passed, Outcome::Failed, Outcome::Skipped, Outcome::Skipped];
         assert_eq!(outcomes(&steps, Step::Build), expected);
     }
 
     #[test]
     fn only_and_skip_choose_steps() {
-        let options = Options {
-            only: vec![Step::Unit, Step::Doc],
-            skip: vec![Step::Doc],
-        };
+        let options = Options { only: vec![Step::Unit, Step::Doc], skip: vec![Step::Doc] };
         assert!(options.chooses(Step::Unit));
         assert!(!options.chooses(Step::Doc));
         assert!(!options.chooses(Step::Fmt));

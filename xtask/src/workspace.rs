@@ -44,10 +44,7 @@ pub struct Target {
 /// The workspace's root directory.
 pub fn root() -> PathBuf {
     // This package sits directly below it.
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .parent()
-        .map(Path::to_owned)
-        .unwrap_or_default()
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().map(Path::to_owned).unwrap_or_default()
 }
 
 /// Asks cargo about the workspace at `root`.
@@ -55,13 +52,7 @@ pub fn root() -> PathBuf {
 /// # Errors
 /// When cargo fails, or answers in a form this does not know.
 pub fn metadata(root: &Path) -> Result<Metadata> {
-    let arguments = [
-        "metadata",
-        "--no-deps",
-        "--format-version",
-        "1",
-        "--offline",
-    ];
+    let arguments = ["metadata", "--no-deps", "--format-version", "1", "--offline"];
     let json = process::capture(cargo().args(arguments).current_dir(root))?;
     serde_json::from_str(&json).context("read the answer of `cargo metadata`")
 }
@@ -69,6 +60,16 @@ pub fn metadata(root: &Path) -> Result<Metadata> {
 /// The cargo that runs this chore.
 pub fn cargo() -> Command {
     Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+}
+
+/// The commit that is checked out, in short, with a mark when files differ from
+/// it.
+///
+/// # Errors
+/// When git cannot tell.
+pub fn commit() -> Result<String> {
+    let arguments = ["describe", "--always", "--dirty", "--exclude", "*"];
+    process::capture(Command::new("git").args(arguments).current_dir(root()))
 }
 
 /// Where the chores keep downloads and unpacked packages between runs.
@@ -86,25 +87,12 @@ pub fn cache_dir() -> Result<PathBuf> {
 pub fn build_dist_binary() -> Result<PathBuf> {
     let mut command = cargo();
     command
-        .args([
-            "build",
-            "--profile",
-            "dist",
-            "--package",
-            "helix",
-            "--bin",
-            "helix",
-            "--locked",
-        ])
+        .args(["build", "--profile", "dist", "--package", "helix", "--bin", "helix", "--locked"])
         .arg("--message-format=json-render-diagnostics")
         .stderr(std::process::Stdio::inherit())
         .current_dir(root());
     let messages = process::capture(&mut command)?;
-    messages
-        .lines()
-        .filter_map(executable)
-        .next_back()
-        .context("cargo built no `helix`")
+    messages.lines().filter_map(executable).next_back().context("cargo built no `helix`")
 }
 
 fn executable(message: &str) -> Option<PathBuf> {

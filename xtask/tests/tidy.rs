@@ -6,10 +6,5 @@ use xtask::{tidy, workspace};
 fn the_source_keeps_its_rules() {
     let findings = tidy::run(&workspace::root()).unwrap();
     let list: Vec<String> = findings.iter().map(ToString::to_string).collect();
-    assert!(
-        list.is_empty(),
-        "{} findings:\n{}",
-        list.len(),
-        list.join("\n")
-    );
+    assert!(list.is_empty(), "{} findings:\n{}", list.len(), list.join("\n"));
 }

@@ -1,8 +1,9 @@
 //! What can go wrong with the log, and what a person can do about it.
 //!
-//! Start at [`LogError`]. Refusals (`Stale`, the limits) leave the log as it
-//! was; after any other error of an append, whether the batch was written is
-//! unknown until the log has been read again.
+//! Start at [`LogError`]. Refusals (`Stale`, the limits) and `Unreachable` leave
+//! the log as it was; after any other error of an append, `OutcomeUnknown` above
+//! all, whether the batch was written is unknown until the log has been read
+//! again.
 
 use std::error::Error;
 use std::io;
@@ -11,6 +12,7 @@ use std::path::PathBuf;
 use thiserror::Error;
 
 use crate::entry::Position;
+use crate::place::Place;
 
 /// An operation of the log that was refused or failed.
 #[derive(Debug, Error)]
@@ -36,24 +38,47 @@ pub enum LogError {
     #[error("could not lock {}: another process{} uses this data directory", .path.display(), holder_text(*.holder))]
     InUse { path: PathBuf, holder: Option<u32> },
 
-    #[error("could not open {}: its schema is version {found}, this program knows up to {known}", .path.display())]
-    NewerSchema { path: PathBuf, found: i64, known: i64 },
+    #[error("could not read after position {after}: entries up to {start} are in the archive")]
+    Archived { after: Position, start: Position },
 
-    #[error("could not open {}: it is a database of another program", .path.display())]
-    Foreign { path: PathBuf },
+    #[error("pruning through position {position} refused: the log has another entry there")]
+    PruneMismatch { position: Position },
 
-    #[error("{} is damaged: {detail}", .path.display())]
+    #[error("could not connect to {place}")]
+    Unreachable {
+        place: Place,
+        #[source]
+        source: Box<dyn Error + Send + Sync>,
+    },
+
+    /// The batch may be in the log, may come to be in it shortly, or neither.
+    #[error("the connection to {place} was lost during an append, which may have happened")]
+    OutcomeUnknown {
+        place: Place,
+        #[source]
+        source: Box<dyn Error + Send + Sync>,
+    },
+
+    #[error(
+        "could not open {place}: its schema is version {found}, this program knows up to {known}"
+    )]
+    NewerSchema { place: Place, found: i64, known: i64 },
+
+    #[error("could not open {place}: it is a database of another program")]
+    Foreign { place: Place },
+
+    #[error("{place} is damaged: {detail}")]
     Corrupt {
-        path: PathBuf,
+        place: Place,
         detail: String,
         #[source]
         source: Option<Box<dyn Error + Send + Sync>>,
     },
 
-    #[error("could not {action}: no space left for {}", .path.display())]
+    #[error("could not {action}: no space left for {place}")]
     Full {
         action: &'static str,
-        path: PathBuf,
+        place: Place,
         #[source]
         source: Box<dyn Error + Send + Sync>,
     },
@@ -66,10 +91,10 @@ pub enum LogError {
         source: io::Error,
     },
 
-    #[error("could not {action} in {}", .path.display())]
+    #[error("could not {action} in {place}")]
     Storage {
         action: &'static str,
-        path: PathBuf,
+        place: Place,
         #[source]
         source: Box<dyn Error + Send + Sync>,
     },
@@ -83,14 +108,36 @@ impl LogError {
             LogError::InUse { .. } => {
                 Some("stop the other process, or choose another directory with --data-dir")
             }
-            LogError::NewerSchema { .. } => {
+            LogError::NewerSchema { place: Place::File(_), .. } => {
                 Some("run the helix version that last used this data directory, or a newer one")
             }
-            LogError::Foreign { .. } => Some("choose another directory with --data-dir"),
-            LogError::Corrupt { .. } => {
+            LogError::NewerSchema { .. } => {
+                Some("run the helix version that last used this database, or a newer one")
+            }
+            LogError::Foreign { place: Place::File(_) } => {
+                Some("choose another directory with --data-dir")
+            }
+            LogError::Foreign { .. } => {
+                Some("create an empty database for helix and name it with --database-url")
+            }
+            LogError::Corrupt { place: Place::File(_), .. } => {
                 Some("keep a copy of the file, then restore the data directory from a backup")
             }
+            LogError::Corrupt { place: Place::Database(_), .. } => {
+                Some("keep a copy of the database, then restore it from a backup")
+            }
+            LogError::Corrupt { place: Place::Archive, .. } => {
+                Some("restore the segment from a backup of the archive")
+            }
             LogError::Full { .. } => Some("free space on the disk; nothing acknowledged is lost"),
+            LogError::Unreachable { .. } => {
+                Some("check that PostgreSQL runs there and that --database-url is right")
+            }
+            LogError::OutcomeUnknown { .. } => {
+                Some("repeat the request with the same idempotency key: it happens at most once")
+            }
+            LogError::Archived { .. } => Some("name the archive's directory to read that far back"),
+            LogError::PruneMismatch { .. } => Some("this archive belongs to another log"),
             LogError::Stale { .. }
             | LogError::PayloadTooLarge { .. }
             | LogError::BatchTooLong { .. }

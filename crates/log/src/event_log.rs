@@ -1,9 +1,10 @@
 //! The contract every backend keeps: [`EventLog`].
 //!
-//! `tests/conformance.rs` is this contract as a program; a new backend is done
+//! `tests/backends/conformance.rs` is this contract as a program; a new backend is done
 //! when it passes there.
 
 use async_trait::async_trait;
+use tokio::sync::watch;
 
 use crate::batch::{Batch, StoredReceipt};
 use crate::chain::Verification;
@@ -34,10 +35,25 @@ pub trait EventLog: Send + Sync + 'static {
 
     /// Entries that follow `after`, oldest first: at most `limit`,
     /// [`READ_MAX_ENTRIES`] and about [`READ_MAX_BYTES`], at least one if there
-    /// is any. An empty page means that `after` is the head or beyond it.
+    /// is any. An empty page means that `after` is the head or beyond it. Refused
+    /// with [`LogError::Archived`] when `after` is before [`EventLog::start`].
     async fn read(&self, after: Position, limit: usize) -> Result<Vec<Entry>, LogError>;
 
-    /// Walks the whole chain. Takes time in proportion to the log, and neither
+    /// The newest position this process knows of, to be woken by; it may lag
+    /// behind the log by a moment and says nothing about what to read.
+    fn watch(&self) -> watch::Receiver<Position>;
+
+    /// What the oldest entry still held is chained to: [`Head::EMPTY`] until
+    /// something was pruned.
+    async fn start(&self) -> Result<Head, LogError>;
+
+    /// Removes the entries up to `through`, which must be in an archive by then:
+    /// [`crate::archive()`] is the caller. Refused when the log's entry at that
+    /// position has another hash, so that one log's archive cannot prune
+    /// another's entries. Returns how many were removed, 0 on a repeat.
+    async fn prune(&self, through: Head) -> Result<u64, LogError>;
+
+    /// Walks the chain from [`EventLog::start`]. Takes time in proportion to the log, and neither
     /// blocks nor is blocked by appends.
     async fn verify(&self) -> Result<Verification, LogError>;
 

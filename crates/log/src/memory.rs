@@ -7,24 +7,39 @@ use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
+use tokio::sync::watch;
 
 use crate::batch::{Batch, NewReceipt, StoredReceipt};
 use crate::chain::{Chain, Verification};
 use crate::entry::{Entry, Head, Position};
 use crate::error::LogError;
 use crate::event_log::{EventLog, READ_MAX_BYTES, READ_MAX_ENTRIES, Snapshot};
+use crate::newest::Newest;
 
 /// An [`EventLog`] that is gone when dropped.
 #[derive(Debug, Default)]
 pub struct MemoryLog {
     contents: Mutex<Contents>,
+    newest: Newest,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Contents {
+    start: Head,
     entries: Vec<Entry>,
     receipts: HashMap<String, StoredReceipt>,
     snapshot: Option<Snapshot>,
+}
+
+impl Default for Contents {
+    fn default() -> Contents {
+        Contents {
+            start: Head::EMPTY,
+            entries: Vec::new(),
+            receipts: HashMap::new(),
+            snapshot: None,
+        }
+    }
 }
 
 impl MemoryLog {
@@ -63,15 +78,40 @@ impl EventLog for MemoryLog {
             let stored = StoredReceipt::from_new(receipt, chain.head().position);
             contents.receipts.insert(stored.key.clone(), stored);
         }
+        self.newest.publish(chain.head().position);
         Ok(entries)
+    }
+
+    fn watch(&self) -> watch::Receiver<Position> {
+        self.newest.subscribe()
+    }
+
+    async fn start(&self) -> Result<Head, LogError> {
+        Ok(self.contents().start)
+    }
+
+    async fn prune(&self, through: Head) -> Result<u64, LogError> {
+        let mut contents = self.contents();
+        let Some(count) = contents.index_after(through.position).filter(|it| *it > 0) else {
+            return Ok(0);
+        };
+        let last = contents.entries.get(count - 1).map(Entry::head);
+        if last != Some(through) {
+            return Err(LogError::PruneMismatch { position: through.position });
+        }
+        contents.entries.drain(..count);
+        contents.start = through;
+        Ok(count as u64)
     }
 
     async fn read(&self, after: Position, limit: usize) -> Result<Vec<Entry>, LogError> {
         let contents = self.contents();
-        let start = usize::try_from(after.0).unwrap_or(usize::MAX);
+        let Some(first) = contents.index_after(after) else {
+            return Err(LogError::Archived { after, start: contents.start.position });
+        };
         let mut page = Vec::new();
         let mut bytes = 0;
-        for entry in contents.entries.iter().skip(start).take(limit.min(READ_MAX_ENTRIES)) {
+        for entry in contents.entries.iter().skip(first).take(limit.min(READ_MAX_ENTRIES)) {
             bytes += entry.payload.len();
             page.push(entry.clone());
             if bytes >= READ_MAX_BYTES {
@@ -83,7 +123,7 @@ impl EventLog for MemoryLog {
 
     async fn verify(&self) -> Result<Verification, LogError> {
         let contents = self.contents();
-        let mut chain = Chain::after(Head::EMPTY);
+        let mut chain = Chain::after(contents.start);
         for entry in &contents.entries {
             if let Err(broken) = chain.accept(entry.into()) {
                 return Ok(Verification::Broken(broken));
@@ -122,7 +162,14 @@ impl EventLog for MemoryLog {
 
 impl Contents {
     fn head(&self) -> Head {
-        self.entries.last().map_or(Head::EMPTY, Entry::head)
+        self.entries.last().map_or(self.start, Entry::head)
+    }
+
+    /// Where the entry that follows `after` is or would be; `None` before the
+    /// start.
+    fn index_after(&self, after: Position) -> Option<usize> {
+        let distance = after.0.checked_sub(self.start.position.0)?;
+        Some(usize::try_from(distance).unwrap_or(usize::MAX))
     }
 
     fn check_receipt_keys(&self, receipts: &[NewReceipt]) -> Result<(), LogError> {

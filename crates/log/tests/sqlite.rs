@@ -9,7 +9,8 @@ use std::path::{Path, PathBuf};
 
 use expect_test::{Expect, expect};
 use helix_log::{
-    Batch, BreakReason, EventLog, LogError, NewEntry, Position, Snapshot, SqliteLog, Verification,
+    Batch, BreakReason, EventLog, LogError, NewEntry, Place, Position, Snapshot, SqliteLog,
+    Verification,
 };
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use sqlx::{ConnectOptions, Connection};
@@ -103,7 +104,7 @@ async fn a_newer_schema_is_left_alone() {
         &directory,
         SqliteLog::open(directory.path()).await,
         &expect![[r#"
-            could not open DIR/log.db: its schema is version 99, this program knows up to 1
+            could not open DIR/log.db: its schema is version 99, this program knows up to 2
             hint: run the helix version that last used this data directory, or a newer one"#]],
     );
 }
@@ -157,8 +158,7 @@ async fn a_truncated_file_is_reported_and_never_taken_for_a_new_log() {
     for length in cuts.into_iter().chain([whole.len() - 4096, whole.len() - 1]) {
         fs::write(database(&directory), &whole[..length]).unwrap();
         let error = SqliteLog::open(directory.path()).await.err();
-        let told =
-            matches!(&error, Some(LogError::Corrupt { path, .. }) if *path == database(&directory));
+        let told = matches!(&error, Some(LogError::Corrupt { place: Place::File(path), .. }) if *path == database(&directory));
         assert!(told, "cut at {length}: {error:?}");
     }
     fs::write(database(&directory), &whole).unwrap();
@@ -288,4 +288,51 @@ async fn the_file_uses_a_write_ahead_log() {
     let mode: String =
         sqlx::query_scalar("PRAGMA journal_mode").fetch_one(&mut prompt).await.unwrap();
     assert_eq!(mode, "wal");
+}
+
+/// A database written by the program that knew schema 1: twelve events in four
+/// batches with a receipt each, and a snapshot.
+const SCHEMA_1: &[u8] = include_bytes!("fixtures/sqlite-schema-1.db");
+
+#[tokio::test]
+async fn a_database_of_schema_1_is_brought_up_to_date() {
+    let directory = tempfile::tempdir().unwrap();
+    fs::write(database(&directory), SCHEMA_1).unwrap();
+    let log = SqliteLog::open(directory.path()).await.unwrap();
+
+    let entries = log.read(Position::ZERO, 100).await.unwrap();
+    let text = |it: &helix_log::Entry| String::from_utf8(it.payload.to_vec()).unwrap();
+    let expected: Vec<_> = (1..=12).map(|at| format!("{{\"event\":{at}}}")).collect();
+    assert_eq!(entries.iter().map(text).collect::<Vec<_>>(), expected);
+    let head = log.head().await.unwrap();
+    assert_eq!((head.position, &head.hash[..4]), (Position(12), &[95, 189, 61, 64][..]));
+    assert_eq!(log.verify().await.unwrap(), Verification::Intact(head));
+    assert_eq!(log.receipt("alice/3").await.unwrap().unwrap().body, b"answer 3");
+    assert_eq!(log.load_snapshot(1).await.unwrap().unwrap().bytes, b"state at 9");
+
+    // What schema 2 brings works on it.
+    assert_eq!(log.prune(entries[4].head()).await.unwrap(), 5);
+    let next = NewEntry { at_ms: 0, payload: b"new".to_vec() };
+    log.append(Batch::of_entries(Position(12), vec![next])).await.unwrap();
+    log.close().await.unwrap();
+    let log = SqliteLog::open(directory.path()).await.unwrap();
+    assert_eq!(log.start().await.unwrap(), entries[4].head());
+    assert!(
+        matches!(log.verify().await.unwrap(), Verification::Intact(it) if it.position == Position(13))
+    );
+}
+
+#[tokio::test]
+async fn the_start_moves_only_for_who_knows_the_chain() {
+    let directory = directory_with_events(3).await;
+    let refusals = [
+        ("UPDATE start SET position = 2, hash = zeroblob(32)", "moves only forward"),
+        ("UPDATE start SET position = 0", "moves only forward"),
+        ("INSERT OR REPLACE INTO start VALUES (1, 3, zeroblob(32))", "is one row"),
+        ("DELETE FROM start", "never removed"),
+    ];
+    for (statement, reason) in refusals {
+        let error = meddle(&database(&directory), statement).await.unwrap_err().to_string();
+        assert!(error.contains(reason), "{statement}: {error}");
+    }
 }

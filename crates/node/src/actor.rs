@@ -66,10 +66,7 @@ impl Actor {
     ) -> Actor {
         let mut slot = slot.unwrap_or_else(|| Slot::new(&plan));
         slot.gone_at_ms = None;
-        let memory = Memory {
-            restarts: slot.restarts,
-            exit: slot.exit.clone(),
-        };
+        let memory = Memory { restarts: slot.restarts, exit: slot.exit.clone() };
         let isolation = shared.machine.isolation().as_str();
         Actor {
             id: plan.id,
@@ -97,10 +94,7 @@ impl Actor {
         }
         self.want.mark_changed();
         loop {
-            let wake = self
-                .life
-                .wake_at()
-                .map(|moment| self.shared.instant(moment));
+            let wake = self.life.wake_at().map(|moment| self.shared.instant(moment));
             let event = tokio::select! {
                 changed = self.want.changed() => match changed {
                     Ok(()) => self.wanted(),
@@ -133,9 +127,7 @@ impl Actor {
             self.targets = Arc::new(boot::targets(&self.plan, &spec));
             self.shim = Some(shim);
             self.watch_end(1);
-            return Event::Adopted {
-                was_ready: self.slot.ready,
-            };
+            return Event::Adopted { was_ready: self.slot.ready };
         }
         self.slot.ready = false;
         Event::Wanted(self.plan.clone())
@@ -168,11 +160,9 @@ impl Actor {
                 self.watch_end(boot);
                 Event::Started { boot }
             }
-            Done::Started(boot, Err((reason, message))) => Event::StartFailed {
-                boot,
-                reason,
-                message,
-            },
+            Done::Started(boot, Err((reason, message))) => {
+                Event::StartFailed { boot, reason, message }
+            }
             Done::Event(event) => event,
             Done::Nothing => Event::Tick,
         }
@@ -215,8 +205,7 @@ impl Actor {
         let mut spec = match self.spec() {
             Ok(spec) => spec,
             Err(failure) => {
-                self.tasks
-                    .spawn(async move { Done::Started(boot, Err(failure)) });
+                self.tasks.spawn(async move { Done::Started(boot, Err(failure)) });
                 return;
             }
         };
@@ -233,10 +222,7 @@ impl Actor {
     /// What is to be started, with everything this machine allots to it.
     fn spec(&mut self) -> Result<InstanceSpec, (Reason, String)> {
         let failed = |what: String| (Reason::WorkloadStartFailed, what);
-        let image = self
-            .image
-            .clone()
-            .ok_or_else(|| failed("its image is not here".to_owned()))?;
+        let image = self.image.clone().ok_or_else(|| failed("its image is not here".to_owned()))?;
         files::make_dir(&self.dir).map_err(|error| failed(chain(&error)))?;
         let isolation = self.shared.machine.isolation();
         if isolation == Isolation::Container && self.slot.ipv4_slot.is_none() {
@@ -245,17 +231,12 @@ impl Actor {
             self.slot.ipv4_slot = self.shared.slots().take(self.network, &routed);
             // Before anything uses the address: after a crash of the agent it
             // must be known to be taken.
-            self.slot
-                .store(&self.dir)
-                .map_err(|error| failed(chain(&error)))?;
+            self.slot.store(&self.dir).map_err(|error| failed(chain(&error)))?;
         }
         let loopback_ports = match isolation {
             Isolation::Container => Vec::new(),
             _ => self.loopback_ports().map_err(|error| {
-                (
-                    Reason::NetworkSetupFailed,
-                    format!("cannot find a free loopback port: {error}"),
-                )
+                (Reason::NetworkSetupFailed, format!("cannot find a free loopback port: {error}"))
             })?,
         };
         let here = Circumstances {
@@ -270,20 +251,13 @@ impl Actor {
     }
 
     fn loopback_ports(&self) -> std::io::Result<Vec<u16>> {
-        self.plan
-            .ports
-            .iter()
-            .map(|_| free_loopback_port())
-            .collect()
+        self.plan.ports.iter().map(|_| free_loopback_port()).collect()
     }
 
     fn watch_end(&mut self, boot: Boot) {
         if let Some(shim) = self.shim.clone() {
             self.tasks.spawn(async move {
-                Done::Event(Event::Exited {
-                    boot,
-                    end: machine::ended(&shim).await,
-                })
+                Done::Event(Event::Exited { boot, end: machine::ended(&shim).await })
             });
         }
     }
@@ -294,10 +268,7 @@ impl Actor {
         };
         let targets = self.targets.clone();
         self.tasks.spawn(async move {
-            Done::Event(Event::Probed {
-                boot,
-                result: probe(&targets, &rules).await,
-            })
+            Done::Event(Event::Probed { boot, result: probe(&targets, &rules).await })
         });
     }
 

@@ -136,7 +136,7 @@ mod tests {
         let (gateway, last) = (gateway_ipv4(network()), instance_ipv4(network(), LAST));
         let block = |address: Ipv4Addr| u32::from(address) >> 12;
         assert_eq!(block(gateway), block(last));
-        assert_eq!(block(pool_ipv4(network())) << 12, pool_ipv4(network()).into());
+        assert_eq!(block(pool_ipv4(network())) << 12, u32::from(pool_ipv4(network())));
         assert_eq!((gateway.octets()[0], gateway.octets()[3]), (10, 1));
         assert_ne!(instance_ipv4(network(), 2), instance_ipv4(network(), 0x102));
     }

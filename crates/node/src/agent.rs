@@ -63,12 +63,7 @@ impl Agent {
             tokio::spawn(collect_images(shared.clone(), plans.subscribe()));
         }
         let supervisor = Mutex::new(Some(tokio::spawn(supervisor.run())));
-        Ok(Agent {
-            shared,
-            plans,
-            leave,
-            supervisor,
-        })
+        Ok(Agent { shared, plans, leave, supervisor })
     }
 
     /// What this machine is.
@@ -114,9 +109,7 @@ impl Agent {
         request: ExecRequest,
     ) -> Result<ExecSession, NodeError> {
         let dir = self.shared.config.instance_dir(instance);
-        let shim = machine::adopt(&dir)
-            .await
-            .ok_or(NodeError::NotRunning(instance))?;
+        let shim = machine::adopt(&dir).await.ok_or(NodeError::NotRunning(instance))?;
         let spec = ExecSpec {
             argv: request.command,
             env: request.env,
@@ -168,11 +161,7 @@ async fn collect_images(shared: Arc<Shared>, mut plans: watch::Receiver<PlanSlot
                 return;
             }
         }
-        let in_use: Vec<String> = shared
-            .live()
-            .values()
-            .map(|plan| plan.image.clone())
-            .collect();
+        let in_use: Vec<String> = shared.live().values().map(|plan| plan.image.clone()).collect();
         shared.images.collect(&in_use).await;
     }
 }

@@ -35,10 +35,7 @@ pub(crate) struct Board {
 impl Board {
     pub(crate) fn new() -> Board {
         let known = Mutex::new(Known::default());
-        Board {
-            known,
-            changes: broadcast::Sender::new(CHANGES_BUFFERED),
-        }
+        Board { known, changes: broadcast::Sender::new(CHANGES_BUFFERED) }
     }
 
     pub(crate) fn subscribe(&self) -> broadcast::Receiver<Observation> {
@@ -46,11 +43,7 @@ impl Board {
     }
 
     pub(crate) fn current(&self) -> Vec<Observation> {
-        self.lock()
-            .all
-            .iter()
-            .map(|(id, observed)| (*id, observed.clone()))
-            .collect()
+        self.lock().all.iter().map(|(id, observed)| (*id, observed.clone())).collect()
     }
 
     /// Notes and sends what is seen of an instance, unless it is nothing new.
@@ -86,10 +79,7 @@ mod tests {
     use super::*;
 
     fn seen(phase: Phase) -> Observed {
-        Observed {
-            phase,
-            ..Observed::default()
-        }
+        Observed { phase, ..Observed::default() }
     }
 
     #[test]

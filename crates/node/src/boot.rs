@@ -49,14 +49,8 @@ pub(crate) fn instance_spec(
         rootfs: image.root.clone(),
         argv: plan.command.clone().unwrap_or_else(|| image.config.argv()),
         env: environment(plan, &image.config, here),
-        workdir: plan
-            .workdir
-            .clone()
-            .unwrap_or_else(|| image.config.working_dir.clone()),
-        user: plan
-            .user
-            .clone()
-            .unwrap_or_else(|| image.config.user.clone()),
+        workdir: plan.workdir.clone().unwrap_or_else(|| image.config.working_dir.clone()),
+        user: plan.user.clone().unwrap_or_else(|| image.config.user.clone()),
         resources: Resources {
             memory_bytes: Some(plan.resources.memory_bytes),
             cpu: Some(plan.resources.cpu),
@@ -73,27 +67,14 @@ pub(crate) fn instance_spec(
 pub(crate) fn targets(plan: &InstancePlan, spec: &InstanceSpec) -> Targets {
     let route = |address: IpAddr| -> Ports {
         let at = |internal| SocketAddr::new(address, internal);
-        plan.ports
-            .iter()
-            .map(|port| (port.name.clone(), at(port.internal)))
-            .collect()
+        plan.ports.iter().map(|port| (port.name.clone(), at(port.internal))).collect()
     };
-    let internal = plan
-        .ports
-        .iter()
-        .map(|port| (port.name.clone(), port.internal))
-        .collect();
+    let internal = plan.ports.iter().map(|port| (port.name.clone(), port.internal)).collect();
     match &spec.network {
         NetworkSpec::Veth(veth) => {
             let ipv4 = veth.ipv4.map(|ipv4| route(ipv4.into()));
-            let routes = std::iter::once(route(veth.ipv6.into()))
-                .chain(ipv4)
-                .collect();
-            Targets {
-                routes,
-                internal,
-                forwarded: false,
-            }
+            let routes = std::iter::once(route(veth.ipv6.into())).chain(ipv4).collect();
+            Targets { routes, internal, forwarded: false }
         }
         NetworkSpec::Loopback { forwards } => {
             let host = |internal| forwards.iter().find(|to| to.instance_port == internal);
@@ -101,11 +82,7 @@ pub(crate) fn targets(plan: &InstancePlan, spec: &InstanceSpec) -> Targets {
                 Some((port.name.clone(), host(port.internal)?.host))
             };
             let routes = vec![plan.ports.iter().filter_map(forwarded).collect()];
-            Targets {
-                routes,
-                internal,
-                forwarded: true,
-            }
+            Targets { routes, internal, forwarded: true }
         }
         NetworkSpec::Host {} => host_targets(plan, spec),
     }
@@ -115,29 +92,16 @@ pub(crate) fn targets(plan: &InstancePlan, spec: &InstanceSpec) -> Targets {
 /// program; further ones are where the program puts them.
 fn host_targets(plan: &InstancePlan, spec: &InstanceSpec) -> Targets {
     let chosen: Option<u16> = spec.env.get(PORT).and_then(|port| port.parse().ok());
-    let mut internal: BTreeMap<_, _> = plan
-        .ports
-        .iter()
-        .map(|port| (port.name.clone(), port.internal))
-        .collect();
+    let mut internal: BTreeMap<_, _> =
+        plan.ports.iter().map(|port| (port.name.clone(), port.internal)).collect();
     if let (Some(first), Some(chosen)) = (plan.ports.first(), chosen) {
         internal.insert(first.name.clone(), chosen);
     }
     let route = |address: IpAddr| -> Ports {
-        internal
-            .iter()
-            .map(|(name, port)| (name.clone(), (address, *port).into()))
-            .collect()
+        internal.iter().map(|(name, port)| (name.clone(), (address, *port).into())).collect()
     };
-    let routes = vec![
-        route(Ipv6Addr::LOCALHOST.into()),
-        route(Ipv4Addr::LOCALHOST.into()),
-    ];
-    Targets {
-        routes,
-        internal,
-        forwarded: false,
-    }
+    let routes = vec![route(Ipv6Addr::LOCALHOST.into()), route(Ipv4Addr::LOCALHOST.into())];
+    Targets { routes, internal, forwarded: false }
 }
 
 /// The image's variables, then the plan's, then ours, which nothing overrides
@@ -188,12 +152,7 @@ fn network(plan: &InstancePlan, here: &Circumstances) -> NetworkSpec {
                 host: SocketAddr::from((Ipv4Addr::LOCALHOST, *host)),
                 instance_port: port.internal,
             };
-            let forwards = plan
-                .ports
-                .iter()
-                .zip(&here.loopback_ports)
-                .map(forward)
-                .collect();
+            let forwards = plan.ports.iter().zip(&here.loopback_ports).map(forward).collect();
             NetworkSpec::Loopback { forwards }
         }
         Isolation::Process => NetworkSpec::Host {},
@@ -228,10 +187,7 @@ mod tests {
     use super::*;
 
     fn plan() -> InstancePlan {
-        let port = |name: &str, internal| PortPlan {
-            name: name.parse().unwrap(),
-            internal,
-        };
+        let port = |name: &str, internal| PortPlan { name: name.parse().unwrap(), internal };
         InstancePlan {
             id: Id::new(Timestamp(1), 1),
             name: "web-1".parse().unwrap(),
@@ -252,11 +208,7 @@ mod tests {
             },
             ports: vec![port("http", 80), port("admin", 81)],
             health: None,
-            restart: Restart {
-                policy: RestartPolicy::Always,
-                max_retries: 0,
-                backoff_seconds: 1,
-            },
+            restart: Restart { policy: RestartPolicy::Always, max_retries: 0, backoff_seconds: 1 },
             address: "fd00:0:0:1::5".parse().unwrap(),
             stop_grace_ms: 1_000,
         }
@@ -271,10 +223,7 @@ mod tests {
             working_dir: "/srv".to_owned(),
             ..ImageConfig::default()
         };
-        Image {
-            root: "/images/x/root".into(),
-            config,
-        }
+        Image { root: "/images/x/root".into(), config }
     }
 
     fn here(isolation: Isolation) -> Circumstances {
@@ -293,10 +242,7 @@ mod tests {
         let spec = instance_spec(&plan, &image(), &here(isolation));
         spec.check().unwrap();
         let routes = targets(&plan, &spec).routes;
-        routes
-            .iter()
-            .map(|ports| ports.values().map(SocketAddr::to_string).collect())
-            .collect()
+        routes.iter().map(|ports| ports.values().map(SocketAddr::to_string).collect()).collect()
     }
 
     #[test]
@@ -304,16 +250,10 @@ mod tests {
         let spec = instance_spec(&plan(), &image(), &here(Isolation::Container));
         assert_eq!(spec.argv, ["/app", "serve"]);
         assert_eq!((spec.user.as_str(), spec.workdir.as_str()), ("app", "/srv"));
-        assert_eq!(
-            (spec.env["A"].as_str(), spec.env["B"].as_str()),
-            ("plan", "image")
-        );
+        assert_eq!((spec.env["A"].as_str(), spec.env["B"].as_str()), ("plan", "image"));
         assert_eq!(spec.env["PORT"], "80");
         assert_eq!(spec.env["HELIX_INSTANCE_NAME"], "web-1");
-        let overridden = InstancePlan {
-            command: Some(vec!["/other".to_owned()]),
-            ..plan()
-        };
+        let overridden = InstancePlan { command: Some(vec!["/other".to_owned()]), ..plan() };
         let spec = instance_spec(&overridden, &image(), &here(Isolation::Container));
         assert_eq!(spec.argv, ["/other"]);
     }

@@ -72,9 +72,7 @@ impl Config {
     }
 
     pub(crate) fn image_dir(&self) -> PathBuf {
-        self.image_dir
-            .clone()
-            .unwrap_or_else(|| self.data_dir.join("images"))
+        self.image_dir.clone().unwrap_or_else(|| self.data_dir.join("images"))
     }
 
     pub(crate) fn plan_path(&self) -> PathBuf {

@@ -64,10 +64,6 @@ impl NodeError {
         action: &'static str,
         path: &Path,
     ) -> impl FnOnce(std::io::Error) -> NodeError {
-        move |source| NodeError::Files {
-            action,
-            path: path.to_owned(),
-            source,
-        }
+        move |source| NodeError::Files { action, path: path.to_owned(), source }
     }
 }

@@ -20,14 +20,8 @@ pub(crate) fn memory_bytes() -> u64 {
         .and_then(|text| total_bytes(&text))
         .unwrap_or(0);
     // Inside a container of someone else's, its limit is the machine.
-    let limits = [
-        "/sys/fs/cgroup/memory.max",
-        "/sys/fs/cgroup/memory/memory.limit_in_bytes",
-    ];
-    let limit = limits
-        .iter()
-        .filter_map(|path| limit_bytes(Path::new(path)))
-        .min();
+    let limits = ["/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"];
+    let limit = limits.iter().filter_map(|path| limit_bytes(Path::new(path))).min();
     shareable_bytes(total.min(limit.unwrap_or(total)))
 }
 
@@ -36,9 +30,7 @@ fn limit_bytes(path: &Path) -> Option<u64> {
 }
 
 fn total_bytes(meminfo: &str) -> Option<u64> {
-    let line = meminfo
-        .lines()
-        .find_map(|line| line.strip_prefix("MemTotal:"))?;
+    let line = meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
     let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
     Some(kib * 1024)
 }

@@ -28,10 +28,7 @@ pub(crate) fn load<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, NodeEr
     };
     serde_json::from_slice(&bytes)
         .map(Some)
-        .map_err(|source| NodeError::Garbled {
-            path: path.to_owned(),
-            source,
-        })
+        .map_err(|source| NodeError::Garbled { path: path.to_owned(), source })
 }
 
 /// Replaces a file. Survives the agent being killed at any moment. Not synced:

@@ -34,11 +34,7 @@ pub(crate) fn list(instances_dir: &Path) -> Vec<Found> {
     let found = |entry: std::fs::DirEntry| {
         let id = entry.file_name().to_str()?.parse().ok()?;
         let dir = entry.path();
-        Some(Found {
-            id,
-            slot: Slot::load(&dir),
-            dir,
-        })
+        Some(Found { id, slot: Slot::load(&dir), dir })
     };
     entries.flatten().filter_map(found).collect()
 }
@@ -48,12 +44,7 @@ pub(crate) fn mark(dir: &Path, slot: &Slot, at: Timestamp) {
     if !dir.is_dir() {
         return;
     }
-    let gone = Slot {
-        ipv4_slot: None,
-        ready: false,
-        gone_at_ms: Some(at.0),
-        ..slot.clone()
-    };
+    let gone = Slot { ipv4_slot: None, ready: false, gone_at_ms: Some(at.0), ..slot.clone() };
     if let Err(error) = gone.store(dir) {
         tracing::warn!(dir = %dir.display(), error = chain(&error), "cannot mark it as gone");
     }
@@ -102,13 +93,7 @@ pub(crate) async fn end_unknown(shared: Arc<Shared>, found: Found) -> Id<Instanc
         // Without a slot it never got as far as having logs.
         None => drop(std::fs::remove_dir_all(&dir)),
     }
-    shared.board.report(
-        id,
-        Observed {
-            phase: Phase::Stopped,
-            ..Observed::default()
-        },
-    );
+    shared.board.report(id, Observed { phase: Phase::Stopped, ..Observed::default() });
     id
 }
 
@@ -138,13 +123,7 @@ mod tests {
         let left = list(root.path());
         assert_eq!(left.len(), KEPT + 1);
         assert!(left.iter().any(|found| found.dir == dir(0)));
-        assert!(
-            left.iter()
-                .all(|found| (1..=3).all(|gone| found.dir != dir(gone)))
-        );
-        assert!(
-            !dir(9).join(InstanceSpec::FILE).exists(),
-            "the environment is not kept"
-        );
+        assert!(left.iter().all(|found| (1..=3).all(|gone| found.dir != dir(gone))));
+        assert!(!dir(9).join(InstanceSpec::FILE).exists(), "the environment is not kept");
     }
 }

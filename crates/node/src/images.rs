@@ -62,13 +62,7 @@ impl Images {
         let puller = Puller::new(&store, &transport).map_err(NodeError::Images)?;
         let used_path = config.images_used_path();
         let used = files::load(&used_path).ok().flatten().unwrap_or_default();
-        Ok(Images {
-            store,
-            puller,
-            own,
-            used: Mutex::new(used),
-            used_path,
-        })
+        Ok(Images { store, puller, own, used: Mutex::new(used), used_path })
     }
 
     /// Brings an image here and unpacks it. What is here already needs no
@@ -79,14 +73,8 @@ impl Images {
         if let Some(digest) = reference.digest() {
             self.note(&digest);
         }
-        let ready = self
-            .unpacked(reference, auth)
-            .await
-            .map_err(|error| refusal(&error))?;
-        Ok(Image {
-            root: ready.path,
-            config: ready.config,
-        })
+        let ready = self.unpacked(reference, auth).await.map_err(|error| refusal(&error))?;
+        Ok(Image { root: ready.path, config: ready.config })
     }
 
     async fn unpacked(&self, reference: Reference, auth: Auth) -> Result<RootFs, ImageError> {
@@ -99,11 +87,7 @@ impl Images {
         let keep = kept(in_use, &self.last_used());
         match self.store.remove_unused(&keep, COLLECT_AGE_MIN).await {
             Ok(removed) if removed.blobs > 0 => {
-                tracing::info!(
-                    blobs = removed.blobs,
-                    bytes = removed.blob_bytes,
-                    "removed images"
-                );
+                tracing::info!(blobs = removed.blobs, bytes = removed.blob_bytes, "removed images");
             }
             Ok(_) => {}
             Err(error) => tracing::warn!(error = chain(&error), "cannot remove unused images"),
@@ -112,10 +96,7 @@ impl Images {
 
     /// Where an image is today, and how to get in.
     fn locate(&self, image: &str) -> Result<(Reference, Auth), ImageError> {
-        let invalid = |source| ImageError::ReferenceInvalid {
-            text: image.to_owned(),
-            source,
-        };
+        let invalid = |source| ImageError::ReferenceInvalid { text: image.to_owned(), source };
         let reference: Reference = image.parse().map_err(invalid)?;
         if reference.registry() != OWN_REGISTRY {
             return Ok((reference, Auth::Anonymous));
@@ -123,19 +104,13 @@ impl Images {
         let (repository, tag) = (reference.repository(), reference.tag());
         let here =
             Reference::new(&self.own.host, repository, tag, reference.digest()).map_err(invalid)?;
-        let auth = Auth::Basic {
-            user: "node".to_owned(),
-            password: self.own.token.clone(),
-        };
+        let auth = Auth::Basic { user: "node".to_owned(), password: self.own.token.clone() };
         Ok((here, auth))
     }
 
     fn note(&self, digest: &Digest) {
         let name = digest.to_string();
-        let mut used = self
-            .used
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut used = self.used.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         if used.last().is_some_and(|last| *last == name) {
             return;
         }
@@ -149,10 +124,7 @@ impl Images {
     }
 
     fn last_used(&self) -> Vec<String> {
-        self.used
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner)
-            .clone()
+        self.used.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
     }
 }
 
@@ -187,11 +159,7 @@ fn refusal(error: &ImageError) -> Refusal {
         "disk_full" | "image_store_failed" => Reason::RootfsBuildFailed,
         _ => Reason::ImagePullFailed,
     };
-    Refusal {
-        reason,
-        message: chain(error),
-        retryable: error.retryable(),
-    }
+    Refusal { reason, message: chain(error), retryable: error.retryable() }
 }
 
 #[cfg(test)]
@@ -202,10 +170,7 @@ mod tests {
     fn images_in_use_and_the_last_few_others_are_kept() {
         let digest = |number: u32| format!("sha256:{number:064x}");
         let used: Vec<String> = (0..10).map(digest).collect();
-        let in_use = [
-            format!("example.com/app@{}", digest(0)),
-            "no image".to_owned(),
-        ];
+        let in_use = [format!("example.com/app@{}", digest(0)), "no image".to_owned()];
         let keep: Vec<String> = kept(&in_use, &used).iter().map(Digest::to_string).collect();
         assert_eq!(keep, [0, 9, 8, 7, 6, 5].map(digest));
     }

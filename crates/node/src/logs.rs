@@ -72,12 +72,7 @@ pub(crate) fn read(shared: &Arc<Shared>, instances: &[Id<Instance>], query: LogQ
     let source = |id: &Id<Instance>| {
         let plan = shared.live().get(id).cloned();
         let label = plan.map(|plan| (plan.name.to_string(), plan.process.to_string()));
-        Source {
-            id: *id,
-            dir: shared.config.instance_dir(*id),
-            tail: None,
-            label,
-        }
+        Source { id: *id, dir: shared.config.instance_dir(*id), tail: None, label }
     };
     let sources = instances.iter().map(source).collect();
     let shared = shared.clone();
@@ -91,17 +86,12 @@ async fn run(
     query: LogQuery,
     sender: &mpsc::Sender<LogLine>,
 ) {
-    let count = query
-        .tail_lines
-        .unwrap_or(TAIL_LINES_MAX)
-        .min(TAIL_LINES_MAX);
+    let count = query.tail_lines.unwrap_or(TAIL_LINES_MAX).min(TAIL_LINES_MAX);
     let mut tail_lines = Some(count);
     loop {
         // Asked before reading, so that the last lines of an ending instance
         // are not missed.
-        let living = sources
-            .iter()
-            .any(|source| shared.live().contains_key(&source.id));
+        let living = sources.iter().any(|source| shared.live().contains_key(&source.id));
         let read = move || {
             let lines = look(&mut sources, query.since_ms, tail_lines);
             (sources, lines)
@@ -110,9 +100,7 @@ async fn run(
             return;
         };
         sources = back;
-        let surplus = lines
-            .len()
-            .saturating_sub(tail_lines.take().unwrap_or(usize::MAX));
+        let surplus = lines.len().saturating_sub(tail_lines.take().unwrap_or(usize::MAX));
         for line in lines.into_iter().skip(surplus) {
             if sender.send(line).await.is_err() {
                 return;
@@ -147,11 +135,7 @@ impl Source {
         tail_lines: Option<usize>,
     ) -> io::Result<Vec<LogLine>> {
         if self.tail.is_none() {
-            let query = Query {
-                tail_lines,
-                since_ms,
-                follow: false,
-            };
+            let query = Query { tail_lines, since_ms, follow: false };
             self.tail = Some(Tail::open(&self.dir, &query)?);
         }
         let Some(tail) = &mut self.tail else {
@@ -161,10 +145,7 @@ impl Source {
         if new.is_empty() {
             return Ok(Vec::new());
         }
-        let (name, process) = self
-            .label
-            .get_or_insert_with(|| label(&self.dir, self.id))
-            .clone();
+        let (name, process) = self.label.get_or_insert_with(|| label(&self.dir, self.id)).clone();
         let id = self.id.to_string();
         let line = |line: helix_runtime::logs::LogLine| LogLine {
             kind: "log".to_owned(),

@@ -45,10 +45,7 @@ impl Machine {
             .await
             .map_err(NodeError::files("probe isolation with", helix_exe))?;
         let level = match forced {
-            Some(isolation) => found
-                .levels
-                .iter()
-                .find(|level| level.isolation == isolation),
+            Some(isolation) => found.levels.iter().find(|level| level.isolation == isolation),
             None => found.best(),
         };
         let refused = |reason: &str| NodeError::Isolation {
@@ -56,10 +53,9 @@ impl Machine {
             reason: reason.to_owned(),
         };
         match level {
-            Some(level) if level.available => Ok(Machine {
-                helix_exe: helix_exe.to_owned(),
-                level: level.clone(),
-            }),
+            Some(level) if level.available => {
+                Ok(Machine { helix_exe: helix_exe.to_owned(), level: level.clone() })
+            }
             Some(level) => Err(refused(&level.reason)),
             None => Err(refused("nothing works")),
         }
@@ -88,17 +84,12 @@ impl Machine {
         spec: &InstanceSpec,
     ) -> Result<Shim, (Reason, String)> {
         clear(dir).await.map_err(|error| {
-            (
-                Reason::WorkloadStartFailed,
-                format!("cannot remove the last run: {error}"),
-            )
+            (Reason::WorkloadStartFailed, format!("cannot remove the last run: {error}"))
         })?;
-        Shim::spawn(&self.helix_exe, dir, spec)
-            .await
-            .map_err(|error| match error {
-                StartError::Failed(failure) => (reason_of(&failure), failure.detail),
-                StartError::Io { .. } => (Reason::WorkloadStartFailed, chain(&error)),
-            })
+        Shim::spawn(&self.helix_exe, dir, spec).await.map_err(|error| match error {
+            StartError::Failed(failure) => (reason_of(&failure), failure.detail),
+            StartError::Io { .. } => (Reason::WorkloadStartFailed, chain(&error)),
+        })
     }
 }
 
@@ -138,9 +129,7 @@ pub(crate) async fn ended(shim: &Shim) -> End {
     while let Some(status) = changes.recv().await {
         last = Some(status);
     }
-    last.filter(|status| status.state.is_final())
-        .map(end_of)
-        .unwrap_or_default()
+    last.filter(|status| status.state.is_final()).map(end_of).unwrap_or_default()
 }
 
 /// Ends by force what runs in the directory and removes what it left on the
@@ -174,10 +163,7 @@ fn end_of(status: Status) -> End {
         signal: exit.signal,
         oom_killed: exit.oom_killed,
     };
-    End {
-        exit: Some(exit),
-        memory_limit_bytes,
-    }
+    End { exit: Some(exit), memory_limit_bytes }
 }
 
 fn reason_of(failure: &Failure) -> Reason {

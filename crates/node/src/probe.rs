@@ -38,11 +38,7 @@ pub(crate) struct Targets {
 
 /// Probes once. The error says what was seen instead of health.
 pub(crate) async fn probe(targets: &Targets, rules: &Health) -> Result<Ports, String> {
-    let port = targets
-        .internal
-        .get(&rules.port)
-        .copied()
-        .unwrap_or_default();
+    let port = targets.internal.get(&rules.port).copied().unwrap_or_default();
     let mut seen: Option<Seen> = None;
     for route in &targets.routes {
         match ask_within(route, rules, targets.forwarded).await {
@@ -62,10 +58,7 @@ pub(crate) async fn probe(targets: &Targets, rules: &Health) -> Result<Ports, St
 /// two questions; without asking the best route again, the addresses of one
 /// that has just started would depend on luck, and change with the next probe.
 async fn best(targets: &Targets, rules: &Health, answered: &Ports, rank: Option<u8>) -> Ports {
-    let first = targets
-        .routes
-        .first()
-        .filter(|_| rank == Some(Seen::Refused.rank()));
+    let first = targets.routes.first().filter(|_| rank == Some(Seen::Refused.rank()));
     if let Some(first) = first
         && let Some(Ok(())) = ask_within(first, rules, targets.forwarded).await
     {
@@ -78,11 +71,7 @@ async fn best(targets: &Targets, rules: &Health, answered: &Ports, rank: Option<
 async fn ask_within(route: &Ports, rules: &Health, forwarded: bool) -> Option<Result<(), Seen>> {
     let limit = Duration::from_secs(rules.timeout_seconds.max(1));
     let attempt = ask(*route.get(&rules.port)?, &rules.check, forwarded);
-    Some(
-        timeout(limit, attempt)
-            .await
-            .unwrap_or(Err(Seen::Silence(limit))),
-    )
+    Some(timeout(limit, attempt).await.unwrap_or(Err(Seen::Silence(limit))))
 }
 
 /// What a failed probe saw.
@@ -180,9 +169,7 @@ async fn status(stream: &mut TcpStream) -> io::Result<Option<u16>> {
     }
     let text = String::from_utf8_lossy(&line);
     let mut words = text.split_ascii_whitespace();
-    let http = words
-        .next()
-        .is_some_and(|version| version.starts_with("HTTP/1."));
+    let http = words.next().is_some_and(|version| version.starts_with("HTTP/1."));
     let code = words.next().and_then(|word| word.parse().ok());
     Ok(code.filter(|_| http))
 }
@@ -213,18 +200,13 @@ mod tests {
     }
 
     fn http() -> Health {
-        rules(Check::Http {
-            path: "/ok".to_owned(),
-        })
+        rules(Check::Http { path: "/ok".to_owned() })
     }
 
     fn targets(addresses: &[SocketAddr]) -> Targets {
         let name: Name = "http".parse().unwrap();
         Targets {
-            routes: addresses
-                .iter()
-                .map(|at| Ports::from([(name.clone(), *at)]))
-                .collect(),
+            routes: addresses.iter().map(|at| Ports::from([(name.clone(), *at)])).collect(),
             internal: BTreeMap::from([(name, 80)]),
             forwarded: false,
         }
@@ -245,26 +227,15 @@ mod tests {
     }
 
     async fn closed() -> SocketAddr {
-        TcpListener::bind("127.0.0.1:0")
-            .await
-            .unwrap()
-            .local_addr()
-            .unwrap()
+        TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap()
     }
 
     #[tokio::test]
     async fn the_route_that_answers_gives_the_addresses() {
-        let (closed, open) = (
-            closed().await,
-            server("HTTP/1.1 204 No Content\r\n\r\n").await,
-        );
+        let (closed, open) = (closed().await, server("HTTP/1.1 204 No Content\r\n\r\n").await);
         let answered = probe(&targets(&[closed, open]), &http()).await.unwrap();
         assert_eq!(answered.values().collect::<Vec<_>>(), [&open]);
-        assert!(
-            probe(&targets(&[closed, open]), &rules(Check::Tcp))
-                .await
-                .is_ok()
-        );
+        assert!(probe(&targets(&[closed, open]), &rules(Check::Tcp)).await.is_ok());
     }
 
     #[tokio::test]
@@ -275,14 +246,8 @@ mod tests {
         let seen =
             async |addresses: &[SocketAddr]| probe(&targets(addresses), &http()).await.unwrap_err();
         assert_eq!(seen(&[closed]).await, "connection refused on port 80");
-        assert_eq!(
-            seen(&[broken, closed]).await,
-            "GET /ok on port 80 answered 500"
-        );
-        assert_eq!(
-            seen(&[strange]).await,
-            "GET /ok on port 80 was not answered in HTTP"
-        );
+        assert_eq!(seen(&[broken, closed]).await, "GET /ok on port 80 answered 500");
+        assert_eq!(seen(&[strange]).await, "GET /ok on port 80 was not answered in HTTP");
     }
 
     #[tokio::test]
@@ -298,10 +263,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let forwarder = tokio::spawn(async move { drop(listener.accept().await) });
-        let through = Targets {
-            forwarded: true,
-            ..targets(&[address])
-        };
+        let through = Targets { forwarded: true, ..targets(&[address]) };
         let seen = probe(&through, &rules(Check::Tcp)).await.unwrap_err();
         assert_eq!(seen, "connection refused on port 80");
         forwarder.await.unwrap();

@@ -176,10 +176,7 @@ pub(crate) fn others(listing: &str) -> Others {
     let mut others = Others::default();
     let mut table = "";
     for line in listing.lines().map(str::trim) {
-        if let Some(name) = line
-            .strip_prefix("table ")
-            .and_then(|rest| rest.strip_suffix(" {"))
-        {
+        if let Some(name) = line.strip_prefix("table ").and_then(|rest| rest.strip_suffix(" {")) {
             table = name;
         } else if line.starts_with("type ") && !is_ours(table) {
             others.tables.insert(table.to_owned());
@@ -191,19 +188,28 @@ pub(crate) fn others(listing: &str) -> Others {
     others
 }
 
+/// Whether `nft list chains` shows one table.
+pub(crate) fn has_table(listing: &str, table: &str) -> bool {
+    let line = format!("table inet {table} {{");
+    listing.lines().any(|found| found.trim() == line)
+}
+
+/// Whether it shows a table of any installation.
+pub(crate) fn has_ours(listing: &str) -> bool {
+    let mut tables = listing.lines().filter_map(|line| line.strip_prefix("table "));
+    tables.any(is_ours)
+}
+
 /// Whether a table, family first, is one of helix.
-pub(crate) fn is_ours(table: &str) -> bool {
-    table
-        .strip_prefix("inet ")
-        .is_some_and(|name| name.starts_with(TABLE_PREFIX))
+fn is_ours(table: &str) -> bool {
+    table.strip_prefix("inet ").is_some_and(|name| name.starts_with(TABLE_PREFIX))
 }
 
 /// The interfaces packets can leave by, from the text of `/proc/net/route`.
 /// Names that would have to be escaped in a rule are passed over.
 pub(crate) fn uplinks(routes: &str) -> BTreeSet<String> {
     let plain = |name: &&str| {
-        name.bytes()
-            .all(|byte| byte.is_ascii_alphanumeric() || b"-_.:@".contains(&byte))
+        name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.:@".contains(&byte))
     };
     routes
         .lines()
@@ -235,10 +241,7 @@ mod tests {
         assert_eq!(table.len(), TABLE_PREFIX.len() + 8);
         assert!(text.starts_with(&removal(&table)));
         assert_eq!(text.matches('{').count(), text.matches('}').count());
-        let other = Surroundings {
-            network: "fd12:3456:789b::".parse().unwrap(),
-            ..around
-        };
+        let other = Surroundings { network: "fd12:3456:789b::".parse().unwrap(), ..around };
         assert_ne!(table_name(other.network), table);
     }
 
@@ -288,6 +291,8 @@ table inet helix_00112233 {
         let found = others(listing);
         assert_eq!(found.refusing, ["ip filter".to_owned()].into());
         assert_eq!(found.tables.len(), 2);
+        assert!(has_ours(listing) && has_table(listing, "helix_00112233"));
+        assert!(!has_table(listing, "helix_0011223"));
         assert_eq!(others(""), Others::default());
     }
 

@@ -124,9 +124,7 @@ impl Supervisor {
         self.tasks.spawn(async move {
             let dir = shared.config.instance_dir(id);
             let slot = crate::slot::Slot::load(&dir);
-            Actor::new(shared, plan, network, slot, receiver)
-                .run()
-                .await
+            Actor::new(shared, plan, network, slot, receiver).run().await
         });
     }
 
@@ -146,8 +144,7 @@ impl Supervisor {
             }
             if !planned.contains(&found.id) {
                 self.ending.insert(found.id);
-                self.tasks
-                    .spawn(gone::end_unknown(self.shared.clone(), found));
+                self.tasks.spawn(gone::end_unknown(self.shared.clone(), found));
             }
         }
     }

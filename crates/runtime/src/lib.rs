@@ -28,6 +28,7 @@ mod spec;
 mod status;
 mod sys;
 mod user;
+mod userns;
 
 pub use cgroup::{Cgroup, CgroupVersion};
 pub use cleanup::cleanup;

@@ -154,9 +154,7 @@ fn no_automatic_addresses(ifname: &str) -> io::Result<()> {
 /// host. Machines that forward by default do so on new links too, so refusing
 /// takes a setting as well.
 fn set_forwarding(veth: &VethSpec) -> io::Result<()> {
-    let setting = Path::new("/proc/sys/net/ipv4/conf")
-        .join(&veth.host_ifname)
-        .join("forwarding");
+    let setting = Path::new("/proc/sys/net/ipv4/conf").join(&veth.host_ifname).join("forwarding");
     let wanted = if veth.forwarding { "1" } else { "0" };
     // Each change takes a lock all links share.
     if std::fs::read_to_string(&setting)?.trim() == wanted {

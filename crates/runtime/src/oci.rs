@@ -1,9 +1,10 @@
 //! Translates an instance into the OCI runtime configuration that libcontainer
 //! runs. Start at [`runtime_spec`].
 //!
-//! Network, user namespace and cgroup are absent from it: the launcher enters
-//! them first, because libcontainer cannot start where one of them is
-//! restricted. It must not touch the system.
+//! Network and cgroup are absent from it: the launcher enters them first, because
+//! libcontainer cannot start where one of them is restricted. So is a plain
+//! user's user namespace; root's is made by the launcher and named here. It must
+//! not touch the system.
 
 use std::collections::HashSet;
 use std::path::Path;
@@ -58,13 +59,15 @@ const MASKED_PATHS: [&str; 11] = [
 const READONLY_PATHS: [&str; 5] =
     ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
 
-/// The complete runtime configuration of an instance.
+/// The complete runtime configuration of an instance, inside `user_namespace` if
+/// one was made for it.
 pub(crate) fn runtime_spec(
     spec: &InstanceSpec,
     user: &User,
     layout: &Layout,
+    user_namespace: Option<&Path>,
 ) -> Result<Spec, OciSpecError> {
-    let namespaces = [
+    let new = [
         LinuxNamespaceType::Pid,
         LinuxNamespaceType::Ipc,
         LinuxNamespaceType::Uts,
@@ -75,8 +78,11 @@ pub(crate) fn runtime_spec(
     .filter(|kind| {
         *kind != LinuxNamespaceType::Cgroup || Path::new("/proc/self/ns/cgroup").exists()
     })
-    .map(|kind| LinuxNamespaceBuilder::default().typ(kind).build())
-    .collect::<Result<Vec<_>, _>>()?;
+    .map(|kind| LinuxNamespaceBuilder::default().typ(kind));
+    let made = user_namespace
+        .map(|path| LinuxNamespaceBuilder::default().typ(LinuxNamespaceType::User).path(path));
+    let namespaces =
+        new.chain(made).map(LinuxNamespaceBuilder::build).collect::<Result<Vec<_>, _>>()?;
     let mut linux = LinuxBuilder::default()
         .namespaces(namespaces)
         .masked_paths(MASKED_PATHS.map(str::to_owned).to_vec())

@@ -7,11 +7,12 @@
 
 use std::fs;
 use std::io::{self, Read, Write};
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::process::{ExitCode, Stdio};
 
 use nix::mount::MsFlags;
-use nix::sched::{CloneFlags, unshare};
+use nix::sched::{CloneFlags, setns, unshare};
 use nix::sys::wait::waitpid;
 use nix::unistd::{geteuid, pipe2};
 use serde::{Deserialize, Serialize};
@@ -22,6 +23,7 @@ use crate::spec::{Isolation, Resources};
 use crate::status::Limits;
 use crate::sys;
 use crate::user::User;
+use crate::userns::{self, IdRange};
 
 /// What this machine allows the calling user.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -119,11 +121,14 @@ fn container(limits: &Limits) -> Level {
         return level(false, "running as a plain user".into(), Some(advice));
     }
     match try_in_child(|| try_jail(false).and_then(|()| try_link())) {
-        Ok(()) => level(
-            true,
-            format!("namespaces, overlay root, own address; {}", limits_note(limits)),
-            None,
-        ),
+        Ok(()) => {
+            let owners = match try_in_child(try_mapped_owners) {
+                Ok(()) => "root inside is nobody outside".to_owned(),
+                Err(problem) => format!("no user namespace, root inside is root: {problem}"),
+            };
+            let found = "namespaces, overlay root, own address";
+            level(true, format!("{found}; {owners}; {}", limits_note(limits)), None)
+        }
         Err(problem) => {
             let advice =
                 "this looks like a container without privileges; allow SYS_ADMIN and NET_ADMIN";
@@ -192,6 +197,22 @@ fn try_jail(rootless: bool) -> Result<(), String> {
         let options = "lowerdir=/tmp/lower,upperdir=/tmp/upper,workdir=/tmp/work";
         mount_at("overlay", "/tmp/merged", options)
     })
+}
+
+/// Makes a user namespace, shows the machine's root with owners as seen from it,
+/// and mounts inside what an instance needs. A machine that allows all this may
+/// still have images on a file system that does not; then a status says so.
+fn try_mapped_owners() -> Result<(), String> {
+    let made = userns::create(IdRange::of_instance("probe"))?;
+    jail::enter_made_namespaces(&made).map_err(|failure| failure.detail)?;
+    mount_at("tmpfs", "/tmp", "mode=755")?;
+    sys::mount_with_mapped_owners(Path::new("/"), Path::new("/tmp"), made.user.as_fd())
+        .map_err(|errno| format!("map the owners of files on /: {errno}"))?;
+    setns(&made.user, CloneFlags::CLONE_NEWUSER)
+        .map_err(|errno| format!("enter the user namespace: {errno}"))?;
+    unshare(CloneFlags::CLONE_NEWPID | CloneFlags::CLONE_NEWNS)
+        .map_err(|errno| format!("create namespaces inside it: {errno}"))?;
+    try_in_child(|| mount_at("proc", "/proc", "").and_then(|()| mount_at("sysfs", "/sys", "")))
 }
 
 fn mount_at(kind: &str, at: &str, options: &str) -> Result<(), String> {

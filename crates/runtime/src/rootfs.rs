@@ -11,6 +11,7 @@ use std::fmt::Write as _;
 use std::fs;
 use std::io;
 use std::net::IpAddr;
+use std::os::fd::BorrowedFd;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, lchown, symlink};
 use std::path::{Path, PathBuf};
 
@@ -19,6 +20,14 @@ use nix::mount::{MntFlags, MsFlags, umount2};
 
 use crate::failure::{Failure, Reason};
 use crate::spec::{InstanceSpec, NetworkSpec};
+use crate::sys;
+use crate::userns::IdRange;
+
+/// Where the root of an instance with a user namespace is assembled: its own root
+/// is a stranger outside and cannot enter the folders that lead to the instance
+/// directory. The cover over the cgroup tree is the one directory of the
+/// launcher's mount namespace that is ours and open to everybody.
+const STAGE: &str = "/sys/fs/cgroup/stage";
 
 /// The directories of one instance's root.
 pub(crate) struct Layout {
@@ -40,6 +49,13 @@ impl Layout {
             merged: dir.join("merged"),
             etc: dir.join("etc"),
         }
+    }
+
+    /// The same with what is mounted where root inside a user namespace reaches
+    /// it, see [`STAGE`].
+    pub(crate) fn on_stage(self) -> Self {
+        let stage = Path::new(STAGE);
+        Self { merged: stage.join("merged"), etc: stage.join("etc"), ..self }
     }
 
     fn all(&self) -> [&Path; 4] {
@@ -112,6 +128,46 @@ pub(crate) fn mount(
         Failure::new(Reason::RootfsBuildFailed, detail)
     })?;
     Ok(Some(format!("the root is a full copy of the image: overlay refused ({errno})")))
+}
+
+/// Makes the directories of [`Layout::on_stage`], in a cover of the cgroup tree.
+pub(crate) fn prepare_stage(staged: &Layout) -> Result<(), Failure> {
+    [&staged.merged, &staged.etc].into_iter().try_for_each(|path| {
+        fs::create_dir_all(path)
+            .map_err(|error| Failure::io(Reason::IsolationUnavailable, "create", path, &error))
+    })
+}
+
+/// Assembles the root as seen from a user namespace: what id 0 owns in the image
+/// belongs to its root, and so on. The writable layer holds ids of the range, so
+/// the image itself stays shared by instances of different ranges. Returns the
+/// layout with the root in place.
+pub(crate) fn mount_mapped(
+    plain: Layout,
+    rootfs: &Path,
+    ids: IdRange,
+    user_namespace: BorrowedFd<'_>,
+) -> Result<Layout, Failure> {
+    let failed = |verb: &'static str, path: &Path, error: &dyn std::fmt::Display| {
+        Failure::io(Reason::IsolationUnavailable, verb, path, error)
+    };
+    let owner = ids.outside(0);
+    let generated = plain.etc.clone();
+    let staged = plain.on_stage();
+    prepare_stage(&staged)?;
+    copy_tree(&generated, &staged.etc, false)
+        .and_then(|()| fs::read_dir(&staged.etc)?.try_for_each(|e| lchown(e?.path(), owner, owner)))
+        .map_err(|error| failed("copy", &generated, &error))?;
+    lchown(&staged.upper, owner, owner).map_err(|error| failed("chown", &staged.upper, &error))?;
+    let lower = Path::new(STAGE).join("lower");
+    fs::create_dir_all(&lower).map_err(|error| failed("create", &lower, &error))?;
+    sys::mount_with_mapped_owners(rootfs, &lower, user_namespace)
+        .map_err(|errno| failed("map the owners of", rootfs, &errno))?;
+    mount_overlay(&staged, &lower, false)
+        .map_err(|errno| failed("overlay with mapped owners", rootfs, &errno))?;
+    // The overlay holds the view; nobody else needs to see it.
+    umount2(&lower, MntFlags::MNT_DETACH).map_err(|errno| failed("detach", &lower, &errno))?;
+    Ok(staged)
 }
 
 fn mount_overlay(layout: &Layout, rootfs: &Path, rootless: bool) -> nix::Result<()> {

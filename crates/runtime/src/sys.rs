@@ -1,5 +1,6 @@
 //! The few system calls that need `unsafe`, each wrapped once: fork, raw
-//! signal dispositions, terminal ioctls, execution by descriptor. Also small
+//! signal dispositions, terminal ioctls, mounts with mapped owners, execution by
+//! descriptor. Also small
 //! readers of `/proc`. Everything else in the crate is safe code.
 //!
 //! It must not know instances or specs.
@@ -8,8 +9,10 @@
 use std::ffi::CString;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
+use nix::errno::Errno;
 use nix::sched::CloneFlags;
 use nix::sys::signal::{SigHandler, SigSet, SigmaskHow, Signal, sigprocmask};
 use nix::unistd::{ForkResult, Pid};
@@ -70,6 +73,59 @@ pub(crate) fn enter_namespace(path: &Path, kind: CloneFlags) -> io::Result<()> {
     let file = std::fs::File::open(path)?;
     nix::sched::setns(file, kind)?;
     Ok(())
+}
+
+/// Attaches a read-only view of the tree at `from` to the directory `to`, in
+/// which every owner appears as what `user_namespace` makes of it. Does not
+/// include mounts below `from`.
+pub(crate) fn mount_with_mapped_owners(
+    from: &Path,
+    to: &Path,
+    user_namespace: BorrowedFd<'_>,
+) -> nix::Result<()> {
+    let c_path = |path: &Path| CString::new(path.as_os_str().as_bytes());
+    let (Ok(from), Ok(to)) = (c_path(from), c_path(to)) else {
+        return Err(Errno::EINVAL);
+    };
+    let flags = libc::OPEN_TREE_CLONE | libc::OPEN_TREE_CLOEXEC;
+    // SAFETY: `open_tree` reads the path, which ends with NUL and lives across
+    // the call, and returns a new descriptor or -1.
+    let tree = unsafe { libc::syscall(libc::SYS_open_tree, libc::AT_FDCWD, from.as_ptr(), flags) };
+    let tree = own_received_fd(i32::try_from(Errno::result(tree)?).map_err(|_| Errno::EBADF)?);
+    let attributes = libc::mount_attr {
+        attr_set: libc::MOUNT_ATTR_IDMAP | libc::MOUNT_ATTR_RDONLY,
+        attr_clr: 0,
+        propagation: 0,
+        userns_fd: u64::from(user_namespace.as_raw_fd().cast_unsigned()),
+    };
+    let nothing = c"".as_ptr();
+    // SAFETY: `mount_setattr` reads an empty path and as many bytes of the
+    // attributes as their size says; both live across the call, as do the two
+    // descriptors.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_mount_setattr,
+            tree.as_raw_fd(),
+            nothing,
+            libc::AT_EMPTY_PATH,
+            &raw const attributes,
+            size_of::<libc::mount_attr>(),
+        )
+    };
+    Errno::result(result)?;
+    // SAFETY: `move_mount` reads two paths that end with NUL and live across the
+    // call; the descriptor stays ours.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_move_mount,
+            tree.as_raw_fd(),
+            nothing,
+            libc::AT_FDCWD,
+            to.as_ptr(),
+            libc::MOVE_MOUNT_F_EMPTY_PATH,
+        )
+    };
+    Errno::result(result).map(drop)
 }
 
 /// Makes `terminal` the controlling terminal of the calling session leader.

@@ -35,6 +35,7 @@ pub enum Network {
 pub struct Docker {
     client: PathBuf,
     network: Network,
+    version: String,
     running: Vec<String>,
     started: usize,
     // Dropped in this order: first the engine, then what it used.
@@ -57,6 +58,7 @@ impl Docker {
         let mut docker = Self {
             client,
             network,
+            version: String::new(),
             running: Vec::new(),
             started: 0,
             engine,
@@ -64,8 +66,15 @@ impl Docker {
             directory,
         };
         docker.wait_until_ready()?;
+        let asked = ["version", "--format", "{{.Server.Version}}"];
+        docker.version = process::capture(docker.command().args(asked))?;
         docker.import("bench", &rootfs::IDLE_COMMAND, "docker\n")?;
         Ok(docker)
+    }
+
+    /// The engine's version.
+    pub fn version(&self) -> &str {
+        &self.version
     }
 
     /// Makes an image of the bench's root file system.
@@ -77,15 +86,9 @@ impl Docker {
         let archive = self.directory.path().join(format!("{image}.tar"));
         rootfs::write(&root, page)?;
         rootfs::archive(&root, &archive)?;
-        let change = format!(
-            "CMD {}",
-            serde_json::to_string(command).context("write a command")?
-        );
+        let change = format!("CMD {}", serde_json::to_string(command).context("write a command")?);
         let mut import = self.command();
-        import
-            .args(["import", "--change", &change])
-            .arg(&archive)
-            .arg(image);
+        import.args(["import", "--change", &change]).arg(&archive).arg(image);
         process::output(&mut import).map(drop)
     }
 
@@ -99,15 +102,7 @@ impl Docker {
             Network::Bridge => "bridge",
         };
         let mut run = self.command();
-        run.args([
-            "run",
-            "--detach",
-            "--network",
-            network,
-            "--name",
-            name,
-            image,
-        ]);
+        run.args(["run", "--detach", "--network", network, "--name", name, image]);
         process::output(&mut run).map(drop)
     }
 
@@ -135,9 +130,7 @@ impl Docker {
         let mut command = Command::new(&self.client);
         command.arg("--host").arg(socket(self.directory.path()));
         // A person's own settings may point at another engine.
-        command
-            .env_remove("DOCKER_HOST")
-            .env_remove("DOCKER_CONTEXT");
+        command.env_remove("DOCKER_HOST").env_remove("DOCKER_CONTEXT");
         command.env("DOCKER_CONFIG", self.directory.path());
         command
     }
@@ -190,12 +183,7 @@ fn start_engine(server: &Path, directory: &Path, bridge: &Bridge) -> Result<Owne
         .args(["--cgroup-parent", &bridge.name])
         // The machine's packet filter and forwarding stay as they are. That
         // saves the engine work, so the comparison only favours it.
-        .args([
-            "--iptables=false",
-            "--ip6tables=false",
-            "--ip-masq=false",
-            "--ip-forward=false",
-        ])
+        .args(["--iptables=false", "--ip6tables=false", "--ip-masq=false", "--ip-forward=false"])
         .stdin(Stdio::null())
         .stderr(log.try_clone().context("share dockerd's log")?)
         .stdout(log);
@@ -205,15 +193,14 @@ fn start_engine(server: &Path, directory: &Path, bridge: &Bridge) -> Result<Owne
 impl Subject for Docker {
     fn name(&self) -> String {
         match self.network {
-            Network::None => "docker run (no network)".to_owned(),
-            Network::Bridge => "docker run (own address)".to_owned(),
+            Network::None => format!("docker {} run (no network)", self.version),
+            Network::Bridge => format!("docker {} run (own address)", self.version),
         }
     }
 
     fn start(&mut self, count: usize) -> Result<()> {
-        let names: Vec<String> = (self.started..self.started + count)
-            .map(|number| format!("bench-{number}"))
-            .collect();
+        let names: Vec<String> =
+            (self.started..self.started + count).map(|number| format!("bench-{number}")).collect();
         self.started += count;
         self.running.extend(names.clone());
         at_once(&names, |name| self.run("bench", name))
@@ -280,11 +267,7 @@ fn mounts_below(directory: &Path) -> Vec<PathBuf> {
 /// the unified hierarchy or in each of the older ones.
 fn remove_cgroups(name: &str) {
     let root = Path::new("/sys/fs/cgroup");
-    let hierarchies = fs::read_dir(root)
-        .into_iter()
-        .flatten()
-        .flatten()
-        .map(|entry| entry.path());
+    let hierarchies = fs::read_dir(root).into_iter().flatten().flatten().map(|entry| entry.path());
     for hierarchy in hierarchies.chain([root.to_owned()]) {
         let _ = fs::remove_dir(hierarchy.join(name));
     }
@@ -298,9 +281,7 @@ struct Bridge {
 impl Bridge {
     fn create() -> Result<Self> {
         // An interface's name has at most 15 characters.
-        let bridge = Self {
-            name: format!("hxb{}", std::process::id()),
-        };
+        let bridge = Self { name: format!("hxb{}", std::process::id()) };
         ip(&["link", "add", &bridge.name, "type", "bridge"])?;
         ip(&["addr", "add", BRIDGE_ADDRESS, "dev", &bridge.name])?;
         ip(&["link", "set", &bridge.name, "up"])?;

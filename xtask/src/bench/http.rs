@@ -1,14 +1,19 @@
-//! The smallest HTTP client that can tell whether a page is served yet.
+//! The smallest HTTP client that can tell whether a page is served yet, and
+//! speak to the product's API.
 
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use serde_json::Value;
 
 /// Between two tries: far below what is measured, far above a busy loop.
 const PAUSE: Duration = Duration::from_millis(1);
+
+/// A server that says nothing for this long has failed.
+const SILENCE_MAX: Duration = Duration::from_secs(60);
 
 /// Asks `address` (`HOST:PORT`) for `/` until it answers 200 with a body that
 /// contains `expected`.
@@ -20,7 +25,7 @@ pub fn wait_for_page(address: &str, host: &str, expected: &str, limit: Duration)
     loop {
         let answer = get(address, host).unwrap_or_default();
         let (head, body) = answer.split_once("\r\n\r\n").unwrap_or_default();
-        if head.split(' ').nth(1) == Some("200") && body.contains(expected) {
+        if status(head) == Some("200") && body.contains(expected) {
             return Ok(());
         }
         if Instant::now() > deadline {
@@ -31,14 +36,102 @@ pub fn wait_for_page(address: &str, host: &str, expected: &str, limit: Duration)
 }
 
 fn get(address: &str, host: &str) -> Result<String> {
-    let mut stream = TcpStream::connect(address).context("connect")?;
-    stream
-        .set_read_timeout(Some(Duration::from_secs(5)))
-        .context("set a timeout")?;
-    // HTTP/1.0, so that the server closes and the whole answer can be read.
-    let request = format!("GET / HTTP/1.0\r\nHost: {host}\r\n\r\n");
-    stream.write_all(request.as_bytes()).context("send")?;
+    let mut stream = send(address, "GET", "/", &format!("Host: {host}\r\n"), "")?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer).context("receive")?;
     Ok(answer)
+}
+
+/// A JSON API that wants a token.
+pub struct Api {
+    /// `HOST:PORT`.
+    pub address: String,
+    pub token: String,
+}
+
+impl Api {
+    /// Reads a resource.
+    ///
+    /// # Errors
+    /// When the server cannot be reached or refuses.
+    pub fn get(&self, path: &str) -> Result<Value> {
+        self.call("GET", path, "")
+    }
+
+    /// Sends a command.
+    ///
+    /// # Errors
+    /// When the server cannot be reached or refuses.
+    pub fn post(&self, path: &str, body: &Value) -> Result<Value> {
+        self.call("POST", path, &body.to_string())
+    }
+
+    /// Opens a stream with a JSON document in each line.
+    ///
+    /// # Errors
+    /// When the server cannot be reached or refuses.
+    pub fn follow(&self, path: &str) -> Result<Lines> {
+        let mut lines = BufReader::new(send(&self.address, "GET", path, &self.headers(), "")?);
+        let mut head = String::new();
+        while !head.ends_with("\r\n\r\n") {
+            if lines.read_line(&mut head).context("receive")? == 0 {
+                bail!("GET {path}: the server hung up");
+            }
+        }
+        if status(&head) != Some("200") {
+            bail!("GET {path}: {head}");
+        }
+        Ok(Lines(lines))
+    }
+
+    fn call(&self, method: &str, path: &str, body: &str) -> Result<Value> {
+        let mut stream = send(&self.address, method, path, &self.headers(), body)?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).context("receive")?;
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap_or_default();
+        if status(head) != Some("200") {
+            bail!("{method} {path}: {answer}");
+        }
+        serde_json::from_str(body).with_context(|| format!("read the answer to {method} {path}"))
+    }
+
+    fn headers(&self) -> String {
+        format!(
+            "Host: {}\r\nAuthorization: Bearer {}\r\nContent-Type: application/json\r\n",
+            self.address, self.token
+        )
+    }
+}
+
+/// The documents of a stream, as they come.
+pub struct Lines(BufReader<TcpStream>);
+
+impl Lines {
+    /// The next document; waits for it.
+    ///
+    /// # Errors
+    /// When the stream ends or nothing comes for long.
+    pub fn next_document(&mut self) -> Result<Value> {
+        let mut line = String::new();
+        if self.0.read_line(&mut line).context("receive")? == 0 {
+            bail!("the stream ended");
+        }
+        serde_json::from_str(&line).context("read a line of a stream")
+    }
+}
+
+/// Sends a request in HTTP/1.0, so that the server closes and the whole answer
+/// can be read.
+fn send(address: &str, method: &str, path: &str, headers: &str, body: &str) -> Result<TcpStream> {
+    let mut stream = TcpStream::connect(address).context("connect")?;
+    stream.set_read_timeout(Some(SILENCE_MAX)).context("set a timeout")?;
+    let length = body.len();
+    let request =
+        format!("{method} {path} HTTP/1.0\r\n{headers}Content-Length: {length}\r\n\r\n{body}");
+    stream.write_all(request.as_bytes()).context("send")?;
+    Ok(stream)
+}
+
+fn status(head: &str) -> Option<&str> {
+    head.split(' ').nth(1)
 }

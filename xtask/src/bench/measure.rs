@@ -21,15 +21,20 @@ impl Samples {
         step: impl Fn(&mut T) -> Result<()>,
         reset: impl Fn(&mut T) -> Result<()>,
     ) -> Result<Self> {
-        let mut sorted = Vec::with_capacity(times);
+        let mut durations = Vec::with_capacity(times);
         for _ in 0..times {
             let started = Instant::now();
             step(context)?;
-            sorted.push(started.elapsed());
+            durations.push(started.elapsed());
             reset(context)?;
         }
-        sorted.sort();
-        Ok(Self { sorted })
+        Ok(Self::of(durations))
+    }
+
+    /// Durations that were measured elsewhere.
+    pub fn of(mut durations: Vec<Duration>) -> Self {
+        durations.sort();
+        Self { sorted: durations }
     }
 
     /// The sample that `percent` of all do not exceed (nearest rank).
@@ -50,8 +55,7 @@ mod tests {
 
     #[test]
     fn percentiles_are_samples_that_occurred() {
-        let sorted = (1..=10).map(Duration::from_millis).collect();
-        let samples = Samples { sorted };
+        let samples = Samples::of((1..=10).rev().map(Duration::from_millis).collect());
         assert_eq!(samples.percentile(50), Duration::from_millis(5));
         assert_eq!(samples.percentile(99), Duration::from_millis(10));
         assert_eq!(samples.percentile(1), Duration::from_millis(1));

@@ -5,6 +5,10 @@
 //! [`report::Report`]. Whatever it starts is ended in `Drop`, so a bench that
 //! fails leaves nothing behind.
 
+use std::path::PathBuf;
+use std::thread;
+use std::time::{Duration, Instant};
+
 use anyhow::{Result, bail};
 use clap::ValueEnum;
 
@@ -13,10 +17,12 @@ use crate::{packages, process, workspace};
 
 pub mod deploy;
 pub mod docker;
+pub mod helix;
 pub mod http;
 pub mod measure;
 pub mod memory;
 pub mod nginx;
+pub mod platform;
 pub mod processes;
 pub mod report;
 pub mod rootfs;
@@ -32,6 +38,12 @@ pub struct Options {
     /// Replace this bench's section of docs/benchmarks.md with the result.
     #[arg(long)]
     record: bool,
+    /// Measure this `helix` instead of building one the way packages carry it.
+    #[arg(long, value_name = "PATH")]
+    binary: Option<PathBuf>,
+    /// Seconds to wait, before measuring, for others on this machine to be quiet.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    patience: u64,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -44,6 +56,18 @@ enum Bench {
     Memory,
 }
 
+/// Above this load average somebody else is working here.
+const QUIET: f64 = 1.0;
+
+/// Gives others time to finish; measures anyway when they do not.
+fn wait_for_quiet(patience: Duration) -> Result<()> {
+    let deadline = Instant::now() + patience;
+    while report::load()? >= QUIET && Instant::now() < deadline {
+        thread::sleep(Duration::from_secs(1));
+    }
+    Ok(())
+}
+
 /// Runs a bench and prints its table.
 ///
 /// # Errors
@@ -53,12 +77,21 @@ pub fn run(options: &Options) -> Result<()> {
         bail!("benches start container engines, and that needs root");
     }
     packages::provide(packages::FOR_CONTAINER_BENCHES)?;
-    let report = match options.bench {
-        Bench::Start => start::run()?,
-        Bench::Deploy => deploy::run()?,
-        Bench::Memory => memory::run()?,
+    let (binary, origin) = match &options.binary {
+        Some(binary) => (binary.clone(), "a binary given by hand".to_owned()),
+        None => {
+            let commit = workspace::commit()?;
+            (workspace::build_dist_binary()?, format!("commit {commit}, profile `dist`"))
+        }
     };
-    let section = report.to_markdown()?;
+    wait_for_quiet(Duration::from_secs(options.patience))?;
+    let load_before = report::load()?;
+    let report = match options.bench {
+        Bench::Start => start::run(&binary)?,
+        Bench::Deploy => deploy::run(&binary)?,
+        Bench::Memory => memory::run(&binary)?,
+    };
+    let section = report.to_markdown(load_before, &origin)?;
     result(&section);
     if options.record {
         let path = workspace::root().join("docs/benchmarks.md");

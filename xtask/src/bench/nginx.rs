@@ -2,7 +2,6 @@
 //! the usual way to deploy without a platform.
 
 use std::fs;
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -10,10 +9,11 @@ use anyhow::{Context, Result};
 use tempfile::TempDir;
 
 use crate::image;
-use crate::process::{self, Owned};
+use crate::process::{self, Owned, free_port};
 
 /// Debian's nginx, run from an unpacked tree: nothing is installed.
 pub struct Proxy {
+    version: String,
     port: u16,
     settings: PathBuf,
     server: Owned,
@@ -32,23 +32,18 @@ impl Proxy {
         let port = free_port()?;
         let settings = directory.path().join("nginx.conf");
         write_settings(&settings, directory.path(), port, upstream)?;
-        let server = Owned::spawn(
-            // Its own loader with its own libraries: the machine's may be older.
-            Command::new(loader(&root)?)
-                .arg("--library-path")
-                .arg(library_path(&root)?)
-                .arg(root.join("usr/sbin/nginx"))
-                .arg("-c")
-                .arg(&settings)
-                .args(["-e", "stderr"])
-                .stdin(Stdio::null()),
-        )?;
-        Ok(Self {
-            port,
-            settings,
-            server,
-            _directory: directory,
-        })
+        let said = process::output(program(&root)?.arg("-v"))?;
+        let said = String::from_utf8_lossy(&said.stderr);
+        let version = said.trim().rsplit('/').next().unwrap_or_default().to_owned();
+        let mut command = program(&root)?;
+        command.arg("-c").arg(&settings).args(["-e", "stderr"]).stdin(Stdio::null());
+        let server = Owned::spawn(&mut command)?;
+        Ok(Self { version, port, settings, server, _directory: directory })
+    }
+
+    /// Its version.
+    pub fn version(&self) -> &str {
+        &self.version
     }
 
     /// Where it listens.
@@ -61,26 +56,18 @@ impl Proxy {
     /// # Errors
     /// When its settings cannot be written or it is gone.
     pub fn point_at(&self, upstream: &str) -> Result<()> {
-        let directory = self
-            .settings
-            .parent()
-            .context("find the settings' directory")?;
+        let directory = self.settings.parent().context("find the settings' directory")?;
         write_settings(&self.settings, directory, self.port, upstream)?;
         // What `nginx -s reload` does.
-        process::output(
-            Command::new("kill")
-                .arg("-HUP")
-                .arg(self.server.id().to_string()),
-        )
-        .map(drop)
+        process::output(Command::new("kill").arg("-HUP").arg(self.server.id().to_string()))
+            .map(drop)
     }
 }
 
 impl Drop for Proxy {
     fn drop(&mut self) {
-        // TERM lets the master take its workers with it, which a kill does not.
-        let _ = process::output(Command::new("kill").arg(self.server.id().to_string()));
-        self.server.wait_a_moment();
+        // The master takes its workers with it, which a kill does not.
+        self.server.terminate();
     }
 }
 
@@ -97,9 +84,11 @@ fn write_settings(path: &Path, directory: &Path, port: u16, upstream: &str) -> R
     fs::write(path, text).with_context(|| format!("write {}", path.display()))
 }
 
-fn free_port() -> Result<u16> {
-    let listener = TcpListener::bind("127.0.0.1:0").context("find a free port")?;
-    Ok(listener.local_addr().context("find a free port")?.port())
+/// With its own loader and its own libraries: the machine's may be older.
+fn program(root: &Path) -> Result<Command> {
+    let mut command = Command::new(loader(root)?);
+    command.arg("--library-path").arg(library_path(root)?).arg(root.join("usr/sbin/nginx"));
+    Ok(command)
 }
 
 fn loader(root: &Path) -> Result<PathBuf> {

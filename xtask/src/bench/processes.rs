@@ -32,13 +32,7 @@ impl Memory {
 fn kib(rollup: &str, field: &str) -> u64 {
     rollup
         .lines()
-        .find_map(|line| {
-            line.strip_prefix(field)?
-                .split_whitespace()
-                .next()?
-                .parse()
-                .ok()
-        })
+        .find_map(|line| line.strip_prefix(field)?.split_whitespace().next()?.parse().ok())
         .unwrap_or_default()
 }
 
@@ -47,10 +41,8 @@ fn kib(rollup: &str, field: &str) -> u64 {
 /// # Errors
 /// When `/proc` cannot be listed.
 pub fn tree(root: u32) -> Result<BTreeSet<u32>> {
-    let parents: Vec<(u32, u32)> = pids()?
-        .into_iter()
-        .filter_map(|pid| Some((pid, parent(pid)?)))
-        .collect();
+    let parents: Vec<(u32, u32)> =
+        pids()?.into_iter().filter_map(|pid| Some((pid, parent(pid)?))).collect();
     let mut found = BTreeSet::from([root]);
     loop {
         let more: Vec<u32> = parents
@@ -78,25 +70,25 @@ pub fn mentioning(path: &Path) -> Result<BTreeSet<u32>> {
         fs::read(format!("/proc/{pid}/cmdline"))
             .is_ok_and(|arguments| String::from_utf8_lossy(&arguments).contains(&*wanted))
     };
-    Ok(pids()?
-        .into_iter()
-        .filter(|pid| *pid != own && names(*pid))
-        .collect())
+    Ok(pids()?.into_iter().filter(|pid| *pid != own && names(*pid)).collect())
+}
+
+/// Those of `pids` that are not inside an instance, which has process ids of its
+/// own.
+pub fn outside_instances(pids: BTreeSet<u32>) -> BTreeSet<u32> {
+    let namespace = |pid: &str| fs::read_link(format!("/proc/{pid}/ns/pid")).ok();
+    let own = namespace("self");
+    pids.into_iter().filter(|pid| namespace(&pid.to_string()) == own).collect()
 }
 
 fn pids() -> Result<Vec<u32>> {
     let entries = fs::read_dir("/proc").context("list /proc")?;
-    Ok(entries
-        .flatten()
-        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
-        .collect())
+    Ok(entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect())
 }
 
 fn parent(pid: u32) -> Option<u32> {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    status
-        .lines()
-        .find_map(|line| line.strip_prefix("PPid:")?.trim().parse().ok())
+    status.lines().find_map(|line| line.strip_prefix("PPid:")?.trim().parse().ok())
 }
 
 #[cfg(test)]
@@ -111,19 +103,14 @@ mod tests {
         let tree = tree(std::process::id()).unwrap();
         assert!(tree.contains(&child.id()));
         let memory = Memory::of(&BTreeSet::from([child.id()]));
-        assert!(
-            memory.rss_kib >= memory.pss_kib && memory.pss_kib > 0,
-            "{memory:?}"
-        );
+        assert!(memory.rss_kib >= memory.pss_kib && memory.pss_kib > 0, "{memory:?}");
     }
 
     #[test]
     fn processes_are_found_by_a_path_among_their_arguments() {
         let directory = tempfile::tempdir().unwrap();
         let mut command = Command::new("tail");
-        command
-            .args(["--follow", "--retry"])
-            .arg(directory.path().join("nothing"));
+        command.args(["--follow", "--retry"]).arg(directory.path().join("nothing"));
         let child = Owned::spawn(command.stderr(std::process::Stdio::null())).unwrap();
         let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
         while mentioning(directory.path()).unwrap() != BTreeSet::from([child.id()]) {

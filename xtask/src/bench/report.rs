@@ -19,6 +19,24 @@ pub struct Report {
     pub columns: Vec<&'static str>,
     /// The first row is what the others are compared with.
     pub rows: Vec<Row>,
+    /// What a subject knows besides, a paragraph each.
+    pub remarks: Vec<String>,
+    /// What was to be reached.
+    pub targets: Vec<Target>,
+}
+
+/// A figure that must not exceed a limit.
+pub struct Target {
+    pub figure: &'static str,
+    pub measured: f64,
+    pub limit: f64,
+}
+
+impl Target {
+    /// Whether it was reached.
+    pub fn is_met(&self) -> bool {
+        self.measured <= self.limit
+    }
 }
 
 /// One subject's figures, in the order of the columns.
@@ -28,15 +46,37 @@ pub struct Row {
 }
 
 impl Report {
-    /// The section as Markdown: when and where, method, and the table, each
-    /// value followed by its ratio to the first row.
+    /// The section as Markdown: the command, when and where, method, the table,
+    /// each value followed by its ratio to the first row, and the targets.
+    /// `load_before` is the machine's load average when the bench began, `origin`
+    /// what was measured, as the end of "helix is".
     ///
     /// # Errors
     /// When the machine cannot be described.
-    pub fn to_markdown(&self) -> Result<String> {
-        let mut text = format!("## {}\n\n{}\n\n{}\n\n", self.title, machine()?, self.method);
+    pub fn to_markdown(&self, load_before: f64, origin: &str) -> Result<String> {
+        let (machine, method) = (machine(load_before, origin)?, &self.method);
+        let mut text = format!("## {}\n\n    cargo xtask bench {}\n\n", self.title, self.name);
+        text.push_str(&format!("{machine}\n\n{method}\n\n"));
         text.push_str(&self.table());
+        text.push_str(&self.verdicts());
+        for remark in &self.remarks {
+            text.push_str(&format!("\n{remark}\n"));
+        }
         Ok(text)
+    }
+
+    fn verdicts(&self) -> String {
+        let mut text =
+            String::from("\n| what must hold | measured | at most | |\n|---|--:|--:|---|");
+        for target in &self.targets {
+            let verdict = if target.is_met() { "met" } else { "**missed**" };
+            text.push_str(&format!(
+                "\n| {} | {:.2} | {:.2} | {verdict} |",
+                target.figure, target.measured, target.limit
+            ));
+        }
+        text.push('\n');
+        text
     }
 
     fn table(&self) -> String {
@@ -59,24 +99,31 @@ impl Report {
     }
 }
 
-fn machine() -> Result<String> {
+/// The one-minute load average.
+///
+/// # Errors
+/// When it cannot be read.
+pub fn load() -> Result<f64> {
+    let text = fs::read_to_string("/proc/loadavg").context("read /proc/loadavg")?;
+    let first = text.split(' ').next().unwrap_or_default();
+    first.parse().context("understand /proc/loadavg")
+}
+
+fn machine(load_before: f64, origin: &str) -> Result<String> {
     let date = process::capture(Command::new("date").args(["-u", "+%Y-%m-%d"]))?;
     let kernel = process::capture(Command::new("uname").arg("-sr"))?;
     let cores = std::thread::available_parallelism().context("count the cores")?;
     let meminfo = fs::read_to_string("/proc/meminfo").context("read /proc/meminfo")?;
     let memory_kib: f64 = meminfo
         .lines()
-        .find_map(|line| {
-            line.strip_prefix("MemTotal:")?
-                .split_whitespace()
-                .next()?
-                .parse()
-                .ok()
-        })
+        .find_map(|line| line.strip_prefix("MemTotal:")?.split_whitespace().next()?.parse().ok())
         .unwrap_or_default();
     let memory_gib = memory_kib / 1024.0 / 1024.0;
+    let load_after = load()?;
     Ok(format!(
-        "Measured {date}: {cores} cores, {memory_gib:.0} GiB, {kernel}."
+        "Measured {date}: {cores} cores, {memory_gib:.0} GiB, {kernel}; load average \
+         {load_before:.1} before, {load_after:.1} after, the bench's own work included. helix is \
+         {origin}."
     ))
 }
 
@@ -129,22 +176,24 @@ mod tests {
     }
 
     #[test]
+    fn a_target_is_an_upper_limit() {
+        let target = |measured| Target { figure: "x", measured, limit: 1.5 };
+        assert!(target(1.5).is_met());
+        assert!(!target(1.51).is_met());
+    }
+
+    #[test]
     fn every_row_is_compared_with_the_first() {
-        let row = |subject: &str, value| Row {
-            subject: subject.to_owned(),
-            values: vec![value],
-        };
+        let row = |subject: &str, value| Row { subject: subject.to_owned(), values: vec![value] };
         let report = Report {
             name: "start",
             title: "Start",
             method: String::new(),
             columns: vec!["p50 ms"],
             rows: vec![row("a", 10.0), row("b", 25.0)],
+            remarks: Vec::new(),
+            targets: Vec::new(),
         };
-        assert!(
-            report
-                .table()
-                .ends_with("| a | 10.0 | 1.00× |\n| b | 25.0 | 2.50× |\n")
-        );
+        assert!(report.table().ends_with("| a | 10.0 | 1.00× |\n| b | 25.0 | 2.50× |\n"));
     }
 }

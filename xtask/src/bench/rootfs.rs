@@ -39,11 +39,6 @@ pub fn write(root: &Path, page: &str) -> Result<()> {
 /// When it cannot be written.
 pub fn archive(root: &Path, archive: &Path) -> Result<()> {
     let mut tar = Command::new("tar");
-    tar.arg("--create")
-        .arg("--file")
-        .arg(archive)
-        .arg("--directory")
-        .arg(root)
-        .arg(".");
+    tar.arg("--create").arg("--file").arg(archive).arg("--directory").arg(root).arg(".");
     process::output(&mut tar).map(drop)
 }

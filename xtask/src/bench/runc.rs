@@ -17,6 +17,7 @@ use crate::{packages, process};
 /// Containers of one bundle, under a state directory of their own.
 pub struct Runc {
     program: PathBuf,
+    version: String,
     directory: TempDir,
     running: Vec<String>,
     started: usize,
@@ -34,19 +35,15 @@ impl Runc {
         let config = serde_json::to_vec(&config()).context("write the bundle's config")?;
         fs::write(directory.path().join("bundle/config.json"), config)
             .context("write the bundle's config")?;
-        Ok(Self {
-            program,
-            directory,
-            running: Vec::new(),
-            started: 0,
-        })
+        let said = process::capture(Command::new(&program).arg("--version"))?;
+        let version = said.lines().next().unwrap_or_default();
+        let version = version.trim_start_matches("runc version ").to_owned();
+        Ok(Self { program, version, directory, running: Vec::new(), started: 0 })
     }
 
     fn command(&self) -> Command {
         let mut command = Command::new(&self.program);
-        command
-            .arg("--root")
-            .arg(self.directory.path().join("state"));
+        command.arg("--root").arg(self.directory.path().join("state"));
         command
     }
 
@@ -55,23 +52,19 @@ impl Runc {
         command.args(["run", "--detach", "--bundle"]);
         command.arg(self.directory.path().join("bundle")).arg(name);
         // Not captured: the container inherits these and would hold a pipe open.
-        command
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null());
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         process::run(&mut command)
     }
 }
 
 impl Subject for Runc {
     fn name(&self) -> String {
-        "runc run (no network)".to_owned()
+        format!("runc {} run (no network)", self.version)
     }
 
     fn start(&mut self, count: usize) -> Result<()> {
-        let names: Vec<String> = (self.started..self.started + count)
-            .map(|number| format!("bench-{number}"))
-            .collect();
+        let names: Vec<String> =
+            (self.started..self.started + count).map(|number| format!("bench-{number}")).collect();
         self.started += count;
         self.running.extend(names.clone());
         at_once(&names, |name| self.start_one(name))

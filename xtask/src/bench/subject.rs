@@ -1,11 +1,12 @@
 //! What a bench measures: something that runs instances of an image.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 use std::thread;
 
 use anyhow::{Context, Result};
 
-use super::{docker, runc};
+use super::{docker, helix, runc};
 
 /// A system under measurement, ready to start instances: the image is present
 /// and every daemon it has is up. Dropping it ends all it started.
@@ -31,18 +32,28 @@ pub trait Subject {
     /// # Errors
     /// When the processes cannot be listed.
     fn overhead(&self) -> Result<BTreeSet<u32>>;
+
+    /// What it can say about its starts from inside, for a remark below the
+    /// table.
+    ///
+    /// # Errors
+    /// When it cannot be asked.
+    fn remark(&self) -> Result<Option<String>> {
+        Ok(None)
+    }
 }
 
-/// Makes a subject ready.
-pub type Prepare = fn() -> Result<Box<dyn Subject>>;
+/// Makes a subject ready, given the `helix` binary to measure.
+pub type Prepare = fn(&Path) -> Result<Box<dyn Subject>>;
 
 /// Who is measured by the benches of starting and of memory; the first is what
 /// the others are compared with. One at a time is made ready, measured and
 /// dropped, so that none disturbs another.
 pub const ALL: &[Prepare] = &[
-    || Ok(Box::new(runc::Runc::prepare()?)),
-    || Ok(Box::new(docker::Docker::prepare(docker::Network::None)?)),
-    || Ok(Box::new(docker::Docker::prepare(docker::Network::Bridge)?)),
+    |_| Ok(Box::new(runc::Runc::prepare()?)),
+    |_| Ok(Box::new(docker::Docker::prepare(docker::Network::None)?)),
+    |_| Ok(Box::new(docker::Docker::prepare(docker::Network::Bridge)?)),
+    |binary| Ok(Box::new(helix::Helix::prepare(binary)?)),
 ];
 
 /// Runs `start` once for every name, all at the same time.
@@ -54,10 +65,7 @@ pub(crate) fn at_once(names: &[String], start: impl Fn(&str) -> Result<()> + Syn
         return start(only);
     }
     thread::scope(|scope| {
-        let starting: Vec<_> = names
-            .iter()
-            .map(|name| scope.spawn(|| start(name)))
-            .collect();
+        let starting: Vec<_> = names.iter().map(|name| scope.spawn(|| start(name))).collect();
         for thread in starting {
             thread.join().ok().context("a starting thread panicked")??;
         }

@@ -33,12 +33,7 @@ pub fn unpack_programs(names: &[&str], root: &Path) -> Result<()> {
     let downloads = tempfile::tempdir().context("make a download directory")?;
     let archives = packages::download(&wanted, downloads.path())?;
     packages::unpack(&archives, root)?;
-    for unneeded in [
-        "usr/share/doc",
-        "usr/share/man",
-        "usr/share/locale",
-        "usr/share/lintian",
-    ] {
+    for unneeded in ["usr/share/doc", "usr/share/man", "usr/share/locale", "usr/share/lintian"] {
         match fs::remove_dir_all(root.join(unneeded)) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
                 return Err(error).with_context(|| format!("remove /{unneeded}"));
@@ -60,9 +55,7 @@ fn with_libraries(names: &[&str]) -> Result<Vec<String>> {
         }
         let record = record(&name)?;
         for needed in dependencies(&record) {
-            let same_family = names
-                .iter()
-                .any(|asked| needed.starts_with(&format!("{asked}-")));
+            let same_family = names.iter().any(|asked| needed.starts_with(&format!("{asked}-")));
             if same_family || is_library(&needed) {
                 to_visit.push(needed);
             }
@@ -87,9 +80,7 @@ fn record(name: &str) -> Result<String> {
 }
 
 fn field<'a>(record: &'a str, name: &str) -> Option<&'a str> {
-    record
-        .lines()
-        .find_map(|line| line.strip_prefix(name)?.strip_prefix(": "))
+    record.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "))
 }
 
 /// Names of what a package depends on, the first of alternatives.

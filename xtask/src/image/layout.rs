@@ -44,9 +44,7 @@ impl Layer {
         let mut builder = tar::Builder::new(Vec::new());
         builder.follow_symlinks(false);
         builder.mode(tar::HeaderMode::Deterministic);
-        builder
-            .append_dir_all(".", root)
-            .with_context(|| format!("archive {}", root.display()))?;
+        builder.append_dir_all(".", root).with_context(|| format!("archive {}", root.display()))?;
         Self::of_tar(&builder.into_inner().context("finish an archive")?)
     }
 
@@ -78,20 +76,14 @@ impl Layer {
         GzDecoder::new(compressed.as_slice())
             .read_to_end(&mut archive)
             .context("decompress a layer")?;
-        Ok(Self {
-            compressed,
-            diff_id: digest_of(&archive),
-        })
+        Ok(Self { compressed, diff_id: digest_of(&archive) })
     }
 
     fn of_tar(archive: &[u8]) -> Result<Self> {
         let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
         encoder.write_all(archive).context("compress a layer")?;
         let compressed = encoder.finish().context("compress a layer")?;
-        Ok(Self {
-            compressed,
-            diff_id: digest_of(archive),
-        })
+        Ok(Self { compressed, diff_id: digest_of(archive) })
     }
 }
 
@@ -101,6 +93,21 @@ impl Layer {
 /// # Errors
 /// When skopeo is not there or the registry refuses the image.
 pub fn push(image: &Image, registry: &str, name: &str, tag: &str) -> Result<String> {
+    push_as(image, registry, name, tag, None)
+}
+
+/// The same to a registry that wants to know who pushes. The credentials come
+/// from a file as `docker login` writes it: arguments can be read by everybody.
+///
+/// # Errors
+/// When skopeo is not there or the registry refuses the image.
+pub fn push_as(
+    image: &Image,
+    registry: &str,
+    name: &str,
+    tag: &str,
+    credentials: Option<&Path>,
+) -> Result<String> {
     let Some(skopeo) = packages::find("skopeo")? else {
         bail!("skopeo is missing: run `cargo xtask test --only packages`");
     };
@@ -110,7 +117,11 @@ pub fn push(image: &Image, registry: &str, name: &str, tag: &str) -> Result<Stri
     command
         // Which signatures to demand is the machine's business, not a test's.
         .args(["copy", "--quiet", "--insecure-policy", "--preserve-digests"])
-        .arg("--dest-tls-verify=false")
+        .arg("--dest-tls-verify=false");
+    if let Some(credentials) = credentials {
+        command.arg("--dest-authfile").arg(credentials);
+    }
+    command
         .arg(format!("oci:{}:{tag}", directory.path().display()))
         .arg(format!("docker://{registry}/{name}:{tag}"));
     process::output(&mut command)?;
@@ -145,11 +156,7 @@ fn write(image: &Image, directory: &Path, tag: &str) -> Result<String> {
 }
 
 fn config(image: &Image) -> Result<Value> {
-    let diff_ids: Vec<&str> = image
-        .layers
-        .iter()
-        .map(|layer| layer.diff_id.as_str())
-        .collect();
+    let diff_ids: Vec<&str> = image.layers.iter().map(|layer| layer.diff_id.as_str()).collect();
     Ok(json!({
         "architecture": architecture()?,
         "os": "linux",
@@ -201,19 +208,10 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let layer = Layer::of_files(&[("etc/motd", "hello\n")]).unwrap();
         let diff_id = layer.diff_id.clone();
-        let image = Image {
-            layers: vec![layer],
-            command: vec!["sh".to_owned()],
-            port: 80,
-        };
+        let image = Image { layers: vec![layer], command: vec!["sh".to_owned()], port: 80 };
         let digest = write(&image, directory.path(), "v1").unwrap();
         let blob = |digest: &str| {
-            let content = fs::read(
-                directory
-                    .path()
-                    .join("blobs")
-                    .join(digest.replace(':', "/")),
-            );
+            let content = fs::read(directory.path().join("blobs").join(digest.replace(':', "/")));
             let content = content.unwrap();
             assert_eq!(digest_of(&content), digest);
             content
@@ -228,11 +226,7 @@ mod tests {
 
     #[test]
     fn the_same_files_make_the_same_layer() {
-        let make = || {
-            Layer::of_files(&[("a", "1"), ("b", "2")])
-                .unwrap()
-                .compressed
-        };
+        let make = || Layer::of_files(&[("a", "1"), ("b", "2")]).unwrap().compressed;
         assert_eq!(make(), make());
     }
 }

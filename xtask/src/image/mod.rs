@@ -106,28 +106,15 @@ pub fn unpack_nginx(root: &Path) -> Result<()> {
         .map(|path| root.join(path))
         .find(|path| path.exists())
         .context("find busybox among the unpacked files")?;
-    for applet in [
-        "sh", "cat", "ls", "ps", "kill", "sleep", "id", "ip", "wget", "touch", "dd",
-    ] {
+    for applet in ["sh", "cat", "ls", "ps", "kill", "sleep", "id", "ip", "wget", "touch", "dd"] {
         // Where a package brought the real program, that one stays.
         let link = root.join("usr/bin").join(applet);
         if !link.exists() {
-            symlink(
-                Path::new("/usr/bin").join(busybox.file_name().unwrap_or_default()),
-                &link,
-            )
-            .with_context(|| format!("link {}", link.display()))?;
+            symlink(Path::new("/usr/bin").join(busybox.file_name().unwrap_or_default()), &link)
+                .with_context(|| format!("link {}", link.display()))?;
         }
     }
-    for directory in [
-        "tmp",
-        "run",
-        "proc",
-        "sys",
-        "dev",
-        "var/log/nginx",
-        "var/lib/nginx",
-    ] {
+    for directory in ["tmp", "run", "proc", "sys", "dev", "var/log/nginx", "var/lib/nginx"] {
         fs::create_dir_all(root.join(directory)).with_context(|| format!("create {directory}"))?;
     }
     Ok(())
@@ -138,10 +125,7 @@ fn nginx_site(message: &str) -> Result<Layer> {
     let page = format!("<!doctype html><title>nginx</title><p>{message}</p>\n");
     Layer::of_files(&[
         ("etc/nginx/nginx.conf", NGINX_CONF),
-        (
-            "etc/passwd",
-            "root:x:0:0:root:/root:/bin/sh\nwww-data:x:33:33::/var/www:/bin/sh\n",
-        ),
+        ("etc/passwd", "root:x:0:0:root:/root:/bin/sh\nwww-data:x:33:33::/var/www:/bin/sh\n"),
         ("etc/group", "root:x:0:\nwww-data:x:33:\n"),
         ("var/www/html/index.html", &page),
     ])

@@ -49,16 +49,8 @@ const ROOMS: &[Room] = &[
         may_know: &["helix-model"],
         because: "it decides over the nouns and does nothing else",
     },
-    Room {
-        name: "helix-model",
-        may_know: &[],
-        because: "the nouns know nobody",
-    },
-    Room {
-        name: "helix-log",
-        may_know: &[],
-        because: "it stores events without reading them",
-    },
+    Room { name: "helix-model", may_know: &[], because: "the nouns know nobody" },
+    Room { name: "helix-log", may_know: &[], because: "it stores events without reading them" },
     Room {
         name: "helix-client",
         may_know: &["helix-model"],
@@ -66,39 +58,18 @@ const ROOMS: &[Room] = &[
     },
     Room {
         name: "helix-node",
-        may_know: &[
-            "helix-model",
-            "helix-client",
-            "helix-runtime",
-            "helix-image",
-        ],
+        may_know: &["helix-model", "helix-client", "helix-runtime", "helix-image"],
         because: "it turns its plan into images and instances and reports back",
     },
-    Room {
-        name: "helix-runtime",
-        may_know: &[],
-        because: "one instance needs no plan",
-    },
-    Room {
-        name: "helix-image",
-        may_know: &[],
-        because: "OCI images exist without the platform",
-    },
+    Room { name: "helix-runtime", may_know: &[], because: "one instance needs no plan" },
+    Room { name: "helix-image", may_know: &[], because: "OCI images exist without the platform" },
     Room {
         name: "helix-edge",
         may_know: &["helix-model"],
         because: "it carries out an edge plan without knowing how it was decided",
     },
-    Room {
-        name: "helix-files",
-        may_know: &[],
-        because: "it runs alone inside an instance",
-    },
-    Room {
-        name: "xtask",
-        may_know: &[],
-        because: "chores drive the built binary only",
-    },
+    Room { name: "helix-files", may_know: &[], because: "it runs alone inside an instance" },
+    Room { name: "xtask", may_know: &[], because: "chores drive the built binary only" },
 ];
 
 /// Dependencies of tests, in addition to what the room itself may know.
@@ -107,25 +78,12 @@ const TESTS_MAY_KNOW: &[(&str, &[&str])] = &[];
 /// Finds arrows between rooms that are not in the list, rooms that are not in
 /// the list, and entries of rooms that are gone.
 pub fn check(packages: &[Package]) -> Vec<Finding> {
-    let names: Vec<&str> = packages
-        .iter()
-        .map(|package| package.name.as_str())
-        .collect();
+    let names: Vec<&str> = packages.iter().map(|package| package.name.as_str()).collect();
     let gone = ROOMS
         .iter()
         .filter(|room| !names.contains(&room.name))
-        .map(|room| {
-            Finding::of(
-                room.name,
-                "the room is gone: remove it from the list of edges",
-            )
-        });
-    gone.chain(
-        packages
-            .iter()
-            .flat_map(|package| check_package(package, &names)),
-    )
-    .collect()
+        .map(|room| Finding::of(room.name, "the room is gone: remove it from the list of edges"));
+    gone.chain(packages.iter().flat_map(|package| check_package(package, &names))).collect()
 }
 
 fn check_package(package: &Package, names: &[&str]) -> Vec<Finding> {
@@ -133,10 +91,8 @@ fn check_package(package: &Package, names: &[&str]) -> Vec<Finding> {
         let message = "not in the list of edges: say what it may know, and why";
         return vec![Finding::of(&package.name, message)];
     };
-    let inside = package
-        .dependencies
-        .iter()
-        .filter(|dependency| names.contains(&dependency.name.as_str()));
+    let inside =
+        package.dependencies.iter().filter(|dependency| names.contains(&dependency.name.as_str()));
     let forbidden = inside.filter(|dependency| {
         let known = dependency.name.as_str();
         let for_tests = dependency.kind.as_deref() == Some("dev");
@@ -152,9 +108,7 @@ fn check_package(package: &Package, names: &[&str]) -> Vec<Finding> {
 }
 
 fn tests_may_know(room: &str, known: &str) -> bool {
-    TESTS_MAY_KNOW
-        .iter()
-        .any(|(name, extra)| *name == room && extra.contains(&known))
+    TESTS_MAY_KNOW.iter().any(|(name, extra)| *name == room && extra.contains(&known))
 }
 
 #[cfg(test)]
@@ -165,16 +119,9 @@ mod tests {
     fn package(name: &str, kind: Option<&str>, known: &[&str]) -> Package {
         let dependencies = known
             .iter()
-            .map(|name| Dependency {
-                name: (*name).to_owned(),
-                kind: kind.map(str::to_owned),
-            })
+            .map(|name| Dependency { name: (*name).to_owned(), kind: kind.map(str::to_owned) })
             .collect();
-        Package {
-            name: name.to_owned(),
-            dependencies,
-            targets: Vec::new(),
-        }
+        Package { name: name.to_owned(), dependencies, targets: Vec::new() }
     }
 
     /// The real rooms, none knowing another, with one of them replaced.
@@ -191,26 +138,14 @@ mod tests {
     #[test]
     fn an_arrow_that_is_not_listed_is_found() {
         let findings = with(package("helix-model", None, &["helix-log"]));
-        assert_eq!(
-            findings,
-            ["helix-model: must not know `helix-log`: the nouns know nobody"]
-        );
-        assert_eq!(
-            with(package("helix-edge", Some("dev"), &["helix-node"])).len(),
-            1
-        );
-        assert_eq!(
-            with(package("helix-files", Some("build"), &["helix-model"])).len(),
-            1
-        );
+        assert_eq!(findings, ["helix-model: must not know `helix-log`: the nouns know nobody"]);
+        assert_eq!(with(package("helix-edge", Some("dev"), &["helix-node"])).len(), 1);
+        assert_eq!(with(package("helix-files", Some("build"), &["helix-model"])).len(), 1);
     }
 
     #[test]
     fn listed_arrows_and_outside_packages_are_fine() {
-        assert_eq!(
-            with(package("helix-control", None, &["helix-model", "serde"])),
-            [""; 0]
-        );
+        assert_eq!(with(package("helix-control", None, &["helix-model", "serde"])), [""; 0]);
     }
 
     #[test]
@@ -220,10 +155,8 @@ mod tests {
 
     #[test]
     fn a_listed_room_that_is_gone_is_found() {
-        let packages: Vec<Package> = ROOMS[1..]
-            .iter()
-            .map(|room| package(room.name, None, &[]))
-            .collect();
+        let packages: Vec<Package> =
+            ROOMS[1..].iter().map(|room| package(room.name, None, &[])).collect();
         assert_eq!(check(&packages).len(), 1);
     }
 }

@@ -18,11 +18,7 @@ pub struct Function {
 
 /// Every function of a file that is not only compiled for tests.
 pub fn measure(source: &Source) -> Vec<Function> {
-    let mut collector = Collector {
-        source,
-        owner: None,
-        found: Vec::new(),
-    };
+    let mut collector = Collector { source, owner: None, found: Vec::new() };
     collector.visit_file(&source.syntax);
     collector.found
 }
@@ -43,11 +39,7 @@ impl Collector<'_> {
             Some(owner) => format!("{owner}::{}", signature.ident),
             None => signature.ident.to_string(),
         };
-        self.found.push(Function {
-            name,
-            line,
-            lines: end.end().line + 1 - line,
-        });
+        self.found.push(Function { name, line, lines: end.end().line + 1 - line });
     }
 
     fn within(&mut self, owner: String, look: impl FnOnce(&mut Self)) {

@@ -8,11 +8,7 @@ pub fn check(source: &Source) -> Option<Finding> {
     if source.text.starts_with("//! ") {
         return None;
     }
-    Some(Finding::at(
-        &source.path,
-        1,
-        "open the file with `//!`: what it owns, where to start",
-    ))
+    Some(Finding::at(&source.path, 1, "open the file with `//!`: what it owns, where to start"))
 }
 
 #[cfg(test)]

@@ -28,18 +28,14 @@ pub fn check(root: &Path) -> Result<Vec<Finding>> {
         let text = fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;
         let below = path.strip_prefix(root).unwrap_or(&path).to_string_lossy();
         let directory = path.parent().unwrap_or(root);
-        findings.extend(check_document(&below, &text, |target| {
-            directory.join(target).exists()
-        }));
+        findings.extend(check_document(&below, &text, |target| directory.join(target).exists()));
     }
     Ok(findings)
 }
 
 fn collect(directory: &Path, deep: bool, documents: &mut Vec<PathBuf>) -> Result<()> {
     for entry in fs::read_dir(directory).with_context(|| format!("list {}", directory.display()))? {
-        let path = entry
-            .with_context(|| format!("list {}", directory.display()))?
-            .path();
+        let path = entry.with_context(|| format!("list {}", directory.display()))?.path();
         if deep && path.is_dir() {
             collect(&path, deep, documents)?;
         } else if path.extension().is_some_and(|extension| extension == "md") {
@@ -59,15 +55,8 @@ fn check_document(path: &str, text: &str, exists: impl Fn(&str) -> bool) -> Vec<
         if in_code || line.starts_with("    ") {
             continue;
         }
-        for target in targets(line)
-            .filter_map(file_part)
-            .filter(|target| !exists(target))
-        {
-            findings.push(Finding::at(
-                path,
-                index + 1,
-                format!("`{target}` does not exist"),
-            ));
+        for target in targets(line).filter_map(file_part).filter(|target| !exists(target)) {
+            findings.push(Finding::at(path, index + 1, format!("`{target}` does not exist")));
         }
     }
     findings
@@ -75,14 +64,8 @@ fn check_document(path: &str, text: &str, exists: impl Fn(&str) -> bool) -> Vec<
 
 /// What the links and images of a line point at.
 fn targets(line: &str) -> impl Iterator<Item = &str> {
-    let markdown = line
-        .split("](")
-        .skip(1)
-        .filter_map(|rest| rest.split(')').next());
-    let html = line
-        .split("src=\"")
-        .skip(1)
-        .filter_map(|rest| rest.split('"').next());
+    let markdown = line.split("](").skip(1).filter_map(|rest| rest.split(')').next());
+    let html = line.split("src=\"").skip(1).filter_map(|rest| rest.split('"').next());
     markdown.chain(html)
 }
 
@@ -99,19 +82,13 @@ mod tests {
 
     fn findings(text: &str) -> Vec<String> {
         let exists = |target: &str| target == "docs/there.md";
-        check_document("README.md", text, exists)
-            .iter()
-            .map(ToString::to_string)
-            .collect()
+        check_document("README.md", text, exists).iter().map(ToString::to_string).collect()
     }
 
     #[test]
     fn a_link_that_leads_nowhere_is_found() {
         let text = "Fine.\n\nSee [a](docs/there.md) and [b](docs/gone.md#part).\n";
-        assert_eq!(
-            findings(text),
-            ["README.md:3: `docs/gone.md` does not exist"]
-        );
+        assert_eq!(findings(text), ["README.md:3: `docs/gone.md` does not exist"]);
         assert_eq!(findings("<img src=\"docs/gone.png\">").len(), 1);
     }
 

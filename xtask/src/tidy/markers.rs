@@ -10,26 +10,14 @@ use super::source::Source;
 /// that this file passes its own rule.
 const MARKERS: &[(&str, &str, &str)] = &[
     ("todo", "!(", "write the code"),
-    (
-        "unimplemented",
-        "!(",
-        "write the code, or answer with what to do instead",
-    ),
+    ("unimplemented", "!(", "write the code, or answer with what to do instead"),
     ("dbg", "!(", "use `tracing`"),
     ("TO", "DO", "do it, or open an issue"),
     ("FIX", "ME", "fix it, or open an issue"),
     ("XX", "X", "finish it, or open an issue"),
-    (
-        "#[ign",
-        "ore",
-        "a test that does not run proves nothing: fix it or delete it",
-    ),
+    ("#[ign", "ore", "a test that does not run proves nothing: fix it or delete it"),
     ("allow(dead", "_code", "delete what nothing uses"),
-    (
-        "allow(un",
-        "used",
-        "delete what nothing uses, handle what is returned",
-    ),
+    ("allow(un", "used", "delete what nothing uses, handle what is returned"),
 ];
 
 /// A function that waits for a condition has to pause between two looks; its
@@ -44,18 +32,10 @@ pub fn check(source: &Source) -> Vec<Finding> {
         .enumerate()
         .filter_map(|(index, line)| {
             let (marker, advice) = marker_in(line)?;
-            Some(Finding::at(
-                &source.path,
-                index + 1,
-                format!("`{marker}`: {advice}"),
-            ))
+            Some(Finding::at(&source.path, index + 1, format!("`{marker}`: {advice}")))
         })
         .collect();
-    let mut pauses = Pauses {
-        source,
-        function: Vec::new(),
-        findings: Vec::new(),
-    };
+    let mut pauses = Pauses { source, function: Vec::new(), findings: Vec::new() };
     pauses.visit_file(&source.syntax);
     findings.extend(pauses.findings);
     findings
@@ -75,10 +55,7 @@ fn contains_word(line: &str, word: &str) -> bool {
     line.match_indices(word).any(|(start, _)| {
         let free_before = !line[..start].chars().next_back().is_some_and(is_word);
         let ends_in_word = word.chars().next_back().is_some_and(char::is_uppercase);
-        let free_after = !line[start + word.len()..]
-            .chars()
-            .next()
-            .is_some_and(is_word);
+        let free_after = !line[start + word.len()..].chars().next().is_some_and(is_word);
         let starts_in_word = word.chars().next().is_some_and(is_word);
         (free_before || !starts_in_word) && (free_after || !ends_in_word)
     })
@@ -113,21 +90,14 @@ impl<'ast> Visit<'ast> for Pauses<'_> {
     }
 
     fn visit_path(&mut self, path: &'ast syn::Path) {
-        let names: Vec<String> = path
-            .segments
-            .iter()
-            .map(|segment| segment.ident.to_string())
-            .collect();
-        let line = path
-            .segments
-            .first()
-            .map_or(1, |first| first.ident.span().start().line);
+        let names: Vec<String> =
+            path.segments.iter().map(|segment| segment.ident.to_string()).collect();
+        let line = path.segments.first().map_or(1, |first| first.ident.span().start().line);
         let sleeps = names.ends_with(&["thread".to_owned(), "sleep".to_owned()]);
         if sleeps && self.source.is_test_line(line) && !self.inside_waiting_function() {
             let message = "a test waits on a condition with a deadline, never for a fixed time; \
                            the pause between two looks belongs in a function named `wait_…`";
-            self.findings
-                .push(Finding::at(&self.source.path, line, message));
+            self.findings.push(Finding::at(&self.source.path, line, message));
         }
         visit::visit_path(self, path);
     }

@@ -35,19 +35,11 @@ pub struct Finding {
 
 impl Finding {
     pub(crate) fn at(place: &str, line: usize, message: impl Into<String>) -> Self {
-        Self {
-            place: place.to_owned(),
-            line: Some(line),
-            message: message.into(),
-        }
+        Self { place: place.to_owned(), line: Some(line), message: message.into() }
     }
 
     pub(crate) fn of(place: &str, message: impl Into<String>) -> Self {
-        Self {
-            place: place.to_owned(),
-            line: None,
-            message: message.into(),
-        }
+        Self { place: place.to_owned(), line: None, message: message.into() }
     }
 }
 

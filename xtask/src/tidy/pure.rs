@@ -48,14 +48,8 @@ const DOORS: &[(&str, &str)] = &[
     ("tokio", "the core does not wait"),
     ("rand", "randomness is a parameter"),
     ("getrandom", "randomness is a parameter"),
-    (
-        "std::collections::HashMap",
-        "its order is random: use `BTreeMap`",
-    ),
-    (
-        "std::collections::HashSet",
-        "its order is random: use `BTreeSet`",
-    ),
+    ("std::collections::HashMap", "its order is random: use `BTreeMap`"),
+    ("std::collections::HashSet", "its order is random: use `BTreeSet`"),
     ("imbl::HashMap", "its order is random: use `imbl::OrdMap`"),
     ("imbl::HashSet", "its order is random: use `imbl::OrdSet`"),
     ("std::fs", "the core has no files"),
@@ -66,22 +60,10 @@ const DOORS: &[(&str, &str)] = &[
     ("std::io::stdin", "the core talks to nobody"),
     ("std::io::stdout", "the core talks to nobody"),
     ("std::io::stderr", "the core talks to nobody"),
-    (
-        "std::net::TcpStream",
-        "the core has no sockets; addresses are fine",
-    ),
-    (
-        "std::net::TcpListener",
-        "the core has no sockets; addresses are fine",
-    ),
-    (
-        "std::net::UdpSocket",
-        "the core has no sockets; addresses are fine",
-    ),
-    (
-        "std::net::ToSocketAddrs",
-        "the core asks no name server; addresses are fine",
-    ),
+    ("std::net::TcpStream", "the core has no sockets; addresses are fine"),
+    ("std::net::TcpListener", "the core has no sockets; addresses are fine"),
+    ("std::net::UdpSocket", "the core has no sockets; addresses are fine"),
+    ("std::net::ToSocketAddrs", "the core asks no name server; addresses are fine"),
     ("std::time::SystemTime", "time is a parameter"),
     ("std::time::Instant", "time is a parameter"),
     ("SystemTime::now", "time is a parameter"),
@@ -89,14 +71,8 @@ const DOORS: &[(&str, &str)] = &[
     ("OffsetDateTime::now_utc", "time is a parameter"),
     ("OffsetDateTime::now_local", "time is a parameter"),
     ("UtcDateTime::now", "time is a parameter"),
-    (
-        "Ulid::new",
-        "it reads the clock and draws random bits; take both as parameters",
-    ),
-    (
-        "Ulid::generate",
-        "it reads the clock and draws random bits; take both as parameters",
-    ),
+    ("Ulid::new", "it reads the clock and draws random bits; take both as parameters"),
+    ("Ulid::generate", "it reads the clock and draws random bits; take both as parameters"),
     ("std::sync::Mutex", "the core shares nothing"),
     ("std::sync::RwLock", "the core shares nothing"),
     ("std::sync::OnceLock", "the core has no global state"),
@@ -127,16 +103,10 @@ pub fn check_dependencies(packages: &[Package]) -> Vec<Finding> {
 
 /// Finds doors to the world in the source of the pure rooms.
 pub fn check_source(source: &Source) -> Vec<Finding> {
-    if !PURE_ROOMS
-        .iter()
-        .any(|room| source.path.starts_with(room.sources))
-    {
+    if !PURE_ROOMS.iter().any(|room| source.path.starts_with(room.sources)) {
         return Vec::new();
     }
-    let mut doors = Doors {
-        source,
-        findings: Vec::new(),
-    };
+    let mut doors = Doors { source, findings: Vec::new() };
     doors.visit_file(&source.syntax);
     doors.findings
 }
@@ -158,8 +128,7 @@ impl Doors<'_> {
 
     fn report(&mut self, line: usize, door: &str, reason: &str) {
         let message = format!("a pure room may not name `{door}`: {reason}");
-        self.findings
-            .push(Finding::at(&self.source.path, line, message));
+        self.findings.push(Finding::at(&self.source.path, line, message));
     }
 
     fn note_use(&mut self, before: &str, tree: &syn::UseTree) {
@@ -190,9 +159,8 @@ impl Doors<'_> {
 }
 
 fn leads_through(path: &str, door: &str) -> bool {
-    let begins = path
-        .strip_prefix(door)
-        .is_some_and(|rest| rest.is_empty() || rest.starts_with("::"));
+    let begins =
+        path.strip_prefix(door).is_some_and(|rest| rest.is_empty() || rest.starts_with("::"));
     let ends = !door.starts_with("std::")
         && door.contains("::")
         && path
@@ -207,15 +175,9 @@ impl<'ast> Visit<'ast> for Doors<'_> {
     }
 
     fn visit_path(&mut self, path: &'ast syn::Path) {
-        let names: Vec<String> = path
-            .segments
-            .iter()
-            .map(|segment| segment.ident.to_string())
-            .collect();
-        let line = path
-            .segments
-            .first()
-            .map_or(1, |first| first.ident.span().start().line);
+        let names: Vec<String> =
+            path.segments.iter().map(|segment| segment.ident.to_string()).collect();
+        let line = path.segments.first().map_or(1, |first| first.ident.span().start().line);
         self.note(&names.join("::"), line);
         visit::visit_path(self, path);
     }
@@ -233,9 +195,8 @@ impl<'ast> Visit<'ast> for Doors<'_> {
         let line = invocation.bang_token.spans[0].start().line;
         let text = invocation.tokens.to_string().replace(' ', "");
         if !self.source.is_test_line(line)
-            && let Some((door, reason)) = DOORS
-                .iter()
-                .find(|(door, _)| door.contains("::") && text.contains(door))
+            && let Some((door, reason)) =
+                DOORS.iter().find(|(door, _)| door.contains("::") && text.contains(door))
         {
             self.report(line, door, reason);
         }

@@ -47,11 +47,7 @@ impl Ratchet {
         for source in sources {
             let lines = source.product_lines();
             file_sizes.insert(source.path.clone(), lines);
-            findings.extend(check_file(
-                &source.path,
-                lines,
-                self.files.get(&source.path),
-            ));
+            findings.extend(check_file(&source.path, lines, self.files.get(&source.path)));
             for function in functions::measure(source) {
                 let key = format!("{}::{}", source.path, function.name);
                 let allowed = self.functions.get(&key).copied().unwrap_or(FUNCTION_LINES);
@@ -120,42 +116,27 @@ mod tests {
     }
 
     fn function_of(lines: usize) -> Source {
-        let text = format!(
-            "//! One function.\nfn long() {{\n{}}}\n",
-            "    f();\n".repeat(lines - 2)
-        );
+        let text =
+            format!("//! One function.\nfn long() {{\n{}}}\n", "    f();\n".repeat(lines - 2));
         Source::parse("crates/a/src/b.rs", text).unwrap()
     }
 
     fn messages(ratchet: &str, source: Source) -> Vec<String> {
         let ratchet: Ratchet = toml::from_str(ratchet).unwrap();
-        ratchet
-            .check(&[source])
-            .iter()
-            .map(ToString::to_string)
-            .collect()
+        ratchet.check(&[source]).iter().map(ToString::to_string).collect()
     }
 
     #[test]
     fn a_large_file_is_found_unless_listed() {
         assert_eq!(messages("", file_of(600)), [""; 0]);
         assert_eq!(messages("", file_of(601)).len(), 1);
-        assert_eq!(
-            messages("files = { 'crates/a/src/b.rs' = 700 }", file_of(700)),
-            [""; 0]
-        );
-        assert_eq!(
-            messages("files = { 'crates/a/src/b.rs' = 700 }", file_of(701)).len(),
-            1
-        );
+        assert_eq!(messages("files = { 'crates/a/src/b.rs' = 700 }", file_of(700)), [""; 0]);
+        assert_eq!(messages("files = { 'crates/a/src/b.rs' = 700 }", file_of(701)).len(), 1);
     }
 
     #[test]
     fn no_entry_allows_more_than_a_thousand_lines() {
-        assert_eq!(
-            messages("files = { 'crates/a/src/b.rs' = 1001 }", file_of(1001)).len(),
-            1
-        );
+        assert_eq!(messages("files = { 'crates/a/src/b.rs' = 1001 }", file_of(1001)).len(), 1);
     }
 
     #[test]
@@ -163,10 +144,7 @@ mod tests {
         assert_eq!(messages("", function_of(70)), [""; 0]);
         assert_eq!(messages("", function_of(71)).len(), 1);
         assert_eq!(
-            messages(
-                "functions = { 'crates/a/src/b.rs::long' = 71 }",
-                function_of(71)
-            ),
+            messages("functions = { 'crates/a/src/b.rs::long' = 71 }", function_of(71)),
             [""; 0]
         );
     }
@@ -174,14 +152,8 @@ mod tests {
     #[test]
     fn an_entry_may_only_go_down() {
         let lowered = messages("files = { 'crates/a/src/b.rs' = 800 }", file_of(700));
-        assert!(
-            lowered[0].contains("lower its entry from 800"),
-            "{lowered:?}"
-        );
-        let done = messages(
-            "functions = { 'crates/a/src/b.rs::long' = 90 }",
-            function_of(20),
-        );
+        assert!(lowered[0].contains("lower its entry from 800"), "{lowered:?}");
+        let done = messages("functions = { 'crates/a/src/b.rs::long' = 90 }", function_of(20));
         assert!(done[0].contains("remove its entry"), "{done:?}");
         let gone = messages("files = { 'crates/a/src/c.rs' = 800 }", file_of(10));
         assert!(gone[0].contains("is gone"), "{gone:?}");

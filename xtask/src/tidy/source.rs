@@ -30,12 +30,7 @@ impl Source {
         let syntax = syn::parse_file(&text).with_context(|| format!("parse {path}"))?;
         let mut finder = TestLines::default();
         finder.visit_file(&syntax);
-        Ok(Self {
-            path: path.to_owned(),
-            text,
-            syntax,
-            test_lines: finder.found,
-        })
+        Ok(Self { path: path.to_owned(), text, syntax, test_lines: finder.found })
     }
 
     /// Whether the whole file is only compiled for tests.
@@ -44,9 +39,7 @@ impl Source {
         let file = parts.pop().unwrap_or_default();
         file == "tests.rs"
             || file.ends_with("_tests.rs")
-            || parts
-                .iter()
-                .any(|part| matches!(*part, "tests" | "benches"))
+            || parts.iter().any(|part| matches!(*part, "tests" | "benches"))
     }
 
     /// Whether a line, counted from 1, is only compiled for tests.
@@ -56,9 +49,7 @@ impl Source {
 
     /// How many lines of the file are not only tests.
     pub fn product_lines(&self) -> usize {
-        (1..=self.text.lines().count())
-            .filter(|line| !self.is_test_line(*line))
-            .count()
+        (1..=self.text.lines().count()).filter(|line| !self.is_test_line(*line)).count()
     }
 }
 
@@ -77,9 +68,7 @@ pub fn read_all(root: &Path) -> Result<Vec<Source>> {
 
 fn read_below(root: &Path, directory: &Path, sources: &mut Vec<Source>) -> Result<()> {
     for entry in fs::read_dir(directory).with_context(|| format!("list {}", directory.display()))? {
-        let path = entry
-            .with_context(|| format!("list {}", directory.display()))?
-            .path();
+        let path = entry.with_context(|| format!("list {}", directory.display()))?.path();
         if path.is_dir() {
             if path.file_name().is_some_and(|name| name != "target") {
                 read_below(root, &path, sources)?;
@@ -87,11 +76,7 @@ fn read_below(root: &Path, directory: &Path, sources: &mut Vec<Source>) -> Resul
         } else if path.extension().is_some_and(|extension| extension == "rs") {
             let text =
                 fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;
-            let below = path
-                .strip_prefix(root)
-                .unwrap_or(&path)
-                .to_string_lossy()
-                .into_owned();
+            let below = path.strip_prefix(root).unwrap_or(&path).to_string_lossy().into_owned();
             sources.push(Source::parse(&below, text)?);
         }
     }
@@ -119,16 +104,10 @@ fn is_test_attribute(attribute: &syn::Attribute) -> bool {
         return attribute.meta.require_list().is_ok_and(|list| {
             let tokens = list.tokens.to_string();
             !tokens.contains("not")
-                && tokens
-                    .split(|c: char| !c.is_alphanumeric())
-                    .any(|word| word == "test")
+                && tokens.split(|c: char| !c.is_alphanumeric()).any(|word| word == "test")
         });
     }
-    attribute
-        .path()
-        .segments
-        .last()
-        .is_some_and(|segment| segment.ident == "test")
+    attribute.path().segments.last().is_some_and(|segment| segment.ident == "test")
 }
 
 impl<'ast> Visit<'ast> for TestLines {

@@ -7,7 +7,7 @@ use std::process::Command;
 use serde_json::Value;
 
 use crate::world::http::get;
-use crate::world::{Places, World, can_isolate, until};
+use crate::world::{Places, Setup, World, can_isolate, until};
 
 /// What the page says before and after it is edited.
 const OLD: &str = "It runs.";
@@ -81,6 +81,8 @@ fn a_second_terminal_edits_rolls_back_and_scales() {
         return;
     }
     let world = World::start(["--json"]);
+    let up: Value = serde_json::from_str(&world.platform().stdout()).expect("one document");
+    assert!(up["url"].as_str().is_some_and(|url| url.starts_with("http://127.0.0.1:")), "{up:#}");
     let folder = world.copy_example("hello");
     let first = world.json(&folder, ["deploy"]);
     assert_eq!(first["release"]["name"], "v1");
@@ -176,10 +178,25 @@ fn a_second_terminal_looks_inside() {
         "nodes",
     ] {
         let listed = world.json(&folder, [kind, "list"]);
-        assert_eq!(listed["items"].as_array().unwrap().is_empty(), false, "{kind}: {listed:#}");
+        assert!(!names(&listed["items"]).is_empty(), "{kind}: {listed:#}");
     }
     world.helix_in(&folder, ["wait", "instance/web-9"]).code_is(4);
     world.helix_in(&folder, ["doctor"]).ok();
+}
+
+#[test]
+fn a_machine_without_certificates_is_enough() {
+    if !can_isolate("a_machine_without_certificates_is_enough") {
+        return;
+    }
+    // As on a small Debian, where `ca-certificates` is not installed.
+    let mut world = World::new(Setup::default());
+    world.set_variable("SSL_CERT_FILE", "/no/such/file");
+    world.set_variable("SSL_CERT_DIR", "/no/such/folder");
+    let folder = world.copy_example("hello");
+    world.up([&folder]);
+    world.helix_in(&folder, ["status"]).ok();
+    assert!(page(&world.places(&folder)).contains(OLD));
 }
 
 /// The page by host name, which must be the page by address too.

@@ -15,4 +15,4 @@ mod crash;
 mod hello;
 mod nginx;
 mod packs;
-mod registry;
+pub mod registry;

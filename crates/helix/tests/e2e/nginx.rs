@@ -3,6 +3,8 @@
 
 use std::time::Instant;
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde_json::Value;
 
 use crate::registry::{FIRST_PAGE, Registry, SECOND_PAGE};
@@ -26,21 +28,7 @@ fn a_killed_instance_is_replaced_and_no_request_is_lost() {
     by_name.goes_on(50);
     by_address.goes_on(50);
 
-    let victim = instances(&world)[0].clone();
-    let id = victim["id"].as_str().unwrap();
-    let pid = traces::workload_pid(&world.data(), id).expect("a running program");
-    let begin = Instant::now();
-    nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL).unwrap();
-    until("the program to die", || !is_alive(pid));
-    let end = Instant::now();
-
-    until("the instance to be ready again, 3 of 3", || {
-        let now = instances(&world);
-        let same = now.iter().find(|instance| instance["id"] == id);
-        let restarted = same.is_none_or(|same| same["current"]["restarts"].as_u64() > Some(0));
-        restarted && now.len() == 3 && now.iter().all(is_ready)
-    });
-    assert_ne!(traces::workload_pid(&world.data(), id), Some(pid));
+    let (begin, end) = lose_one(&world, traces::workload_pid);
     by_name.goes_on(100);
     by_address.goes_on(100);
     // The shared listener can ask another instance; bytes of a TCP connection
@@ -49,6 +37,24 @@ fn a_killed_instance_is_replaced_and_no_request_is_lost() {
     by_address.finish().nothing_lost_but_at("by address", begin, end);
     let status = world.json(&world.work(), ["--app", "nginx", "status"]);
     assert_eq!(status["processes"][0]["ready"], 3, "{status:#}");
+}
+
+#[test]
+fn an_instance_whose_shim_is_killed_is_replaced_too() {
+    if !can_isolate("an_instance_whose_shim_is_killed_is_replaced_too") {
+        return;
+    }
+    let registry = Registry::shared();
+    let world = World::start::<&str>([]);
+    let places = three_of(&world, &registry.first);
+    let by_name = Load::start(places.http, &places.host);
+    let by_address = Load::start(places.tcp, "nginx");
+    by_address.goes_on(50);
+    let (begin, end) = lose_one(&world, traces::shim_pid);
+    by_name.goes_on(100);
+    by_address.goes_on(100);
+    by_name.finish().nothing_lost("by host name");
+    by_address.finish().nothing_lost_but_at("by address", begin, end);
 }
 
 #[test]
@@ -61,10 +67,13 @@ fn a_new_release_takes_over_and_no_request_is_lost() {
     let places = three_of(&world, &registry.first);
     let by_name = Load::start(places.http, &places.host);
     let by_address = Load::start(places.tcp, "nginx");
+    let by_kept = Load::start_kept(places.http, &places.host);
     by_name.goes_on(50);
     by_address.goes_on(50);
+    by_kept.goes_on(50);
 
-    let deployed = world.json(&world.work(), ["deploy", "--image", &registry.second, "--port", "80"]);
+    let deployed =
+        world.json(&world.work(), ["deploy", "--image", &registry.second, "--port", "80"]);
     assert_eq!(deployed["release"]["name"], "v2");
     assert!(get(places.tcp, "x", "/").unwrap().body.contains(SECOND_PAGE));
     until("the old instances to be drained and gone", || {
@@ -74,8 +83,10 @@ fn a_new_release_takes_over_and_no_request_is_lost() {
     });
     by_name.goes_on(50);
     by_address.goes_on(50);
+    by_kept.goes_on(50);
     by_name.finish().nothing_lost("by host name");
     by_address.finish().nothing_lost("by address");
+    by_kept.finish().nothing_lost("on a kept connection");
     let page = get(places.http, &places.host, "/").unwrap();
     assert!(page.body.contains(SECOND_PAGE), "{page:?}");
 }
@@ -106,6 +117,25 @@ fn three_of(world: &World, image: &str) -> Places {
     Places::of(&status).expect("two endpoints")
 }
 
+/// Kills a process of one of three instances outright and waits until all three
+/// are ready again. Between which moments the program died.
+fn lose_one(world: &World, whose: fn(&std::path::Path, &str) -> Option<i32>) -> (Instant, Instant) {
+    let victim = instances(world)[0].clone();
+    let id = victim["id"].as_str().expect("an id");
+    let program = traces::workload_pid(&world.data(), id).expect("a running program");
+    let target = whose(&world.data(), id).expect("a running process");
+    let begin = Instant::now();
+    kill(Pid::from_raw(target), Signal::SIGKILL).expect("kill it");
+    until("the program to die", || !traces::is_alive(program));
+    let end = Instant::now();
+    until("the instance to be ready again, 3 of 3", || {
+        let now = instances(world);
+        let again = traces::workload_pid(&world.data(), id);
+        again.is_some_and(|again| again != program) && now.len() == 3 && now.iter().all(is_ready)
+    });
+    (begin, end)
+}
+
 fn instances(world: &World) -> Vec<Value> {
     let listed = world.json(&world.work(), ["--app", "nginx", "instances", "list"]);
     listed["items"].as_array().cloned().unwrap_or_default()
@@ -113,10 +143,4 @@ fn instances(world: &World) -> Vec<Value> {
 
 fn is_ready(instance: &Value) -> bool {
     instance["current"]["phase"] == "ready"
-}
-
-fn is_alive(pid: i32) -> bool {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    let state = stat.rsplit_once(") ").and_then(|(_, rest)| rest.chars().next());
-    state.is_some_and(|state| state != 'Z')
 }

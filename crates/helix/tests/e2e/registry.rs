@@ -112,8 +112,10 @@ fn listening(log: BufReader<impl std::io::Read + Send + 'static>) -> String {
     let mut heard = String::new();
     for line in lines.by_ref().map_while(Result::ok) {
         if let Some((_, rest)) = line.split_once("listening on ") {
-            let address: String =
-                rest.chars().take_while(|char| char.is_ascii_digit() || ".:".contains(*char)).collect();
+            let address: String = rest
+                .chars()
+                .take_while(|char| char.is_ascii_digit() || ".:".contains(*char))
+                .collect();
             std::thread::spawn(move || lines.for_each(drop));
             return address;
         }

@@ -35,20 +35,41 @@ pub struct Failure {
 }
 
 impl Load {
-    /// Starts asking for `/` until it is stopped. Anything but 200 is a failure.
+    /// Starts asking for `/`, each time on a new connection, until it is stopped.
+    /// Anything but 200 is a failure.
     pub fn start(address: SocketAddr, host: &str) -> Load {
+        let host = host.to_owned();
+        Load::visit(move || good(http::get(address, &host, "/").map(|reply| reply.status)))
+    }
+
+    /// The same on one connection that is kept until the far end announces that
+    /// it closes it. One that breaks off unannounced is a failure.
+    pub fn start_kept(address: SocketAddr, host: &str) -> Load {
+        let host = host.to_owned();
+        let mut kept: Option<http::Kept> = None;
+        Load::visit(move || {
+            let mut open = match kept.take() {
+                Some(open) => open,
+                None => http::Kept::open(address, &host).map_err(|error| error.to_string())?,
+            };
+            let asked = open.get("/");
+            kept = (asked.is_ok() && !open.closed).then_some(open);
+            good(asked)
+        })
+    }
+
+    fn visit(mut ask: impl FnMut() -> Result<(), String> + Send + 'static) -> Load {
         let stop = Arc::new(AtomicBool::new(false));
         let answered = Arc::new(AtomicUsize::new(0));
-        let (host, stopping, counting) =
-            (host.to_owned(), Arc::clone(&stop), Arc::clone(&answered));
+        let (stopping, counting) = (Arc::clone(&stop), Arc::clone(&answered));
         let visitor = std::thread::spawn(move || {
             let mut tally = Tally::default();
             while !stopping.load(Ordering::Relaxed) {
                 let began = Instant::now();
-                match outcome(address, &host) {
+                match ask() {
                     Ok(()) => tally.answered = counting.fetch_add(1, Ordering::Relaxed) + 1,
                     Err(what) => {
-                        tally.failures.push(Failure { began, ended: Instant::now(), what })
+                        tally.failures.push(Failure { began, ended: Instant::now(), what });
                     }
                 }
                 std::thread::sleep(PACE);
@@ -104,10 +125,10 @@ impl Tally {
     }
 }
 
-fn outcome(address: SocketAddr, host: &str) -> Result<(), String> {
-    match http::get(address, host, "/") {
-        Ok(reply) if reply.status == 200 => Ok(()),
-        Ok(reply) => Err(format!("{}\n{}", reply.head, reply.body)),
+fn good(asked: std::io::Result<u16>) -> Result<(), String> {
+    match asked {
+        Ok(200) => Ok(()),
+        Ok(status) => Err(format!("status {status}")),
         Err(error) => Err(error.to_string()),
     }
 }

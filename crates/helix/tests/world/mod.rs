@@ -7,21 +7,22 @@
 
 pub mod http;
 pub mod load;
+pub mod outcome;
 pub mod platform;
 pub mod traces;
 
-use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
-use std::net::SocketAddr;
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use tempfile::TempDir;
 
+pub use outcome::{Output, Places};
 use platform::Platform;
 
 /// Time for anything to come about. Only a broken build uses it up.
@@ -44,20 +45,11 @@ pub struct Setup {
     pub variables: Vec<(OsString, OsString)>,
 }
 
-/// What a command came to.
-#[derive(Clone, Debug)]
-pub struct Output {
-    pub stdout: String,
-    pub stderr: String,
-    /// The exit code; -1 when a signal ended it.
-    pub code: i32,
-}
-
 /// Everything a person has at hand.
 pub struct World {
     platform: Option<Platform>,
     /// Ids of all instances seen, to look for what is left of them.
-    instances: RefCell<BTreeSet<String>>,
+    instances: Mutex<BTreeSet<String>>,
     setup: Setup,
     program: PathBuf,
     /// Dropped last.
@@ -86,7 +78,7 @@ impl World {
             std::fs::copy(&program, &copy).expect("copy the binary");
             program = copy;
         }
-        World { platform: None, instances: RefCell::default(), setup, program, folder }
+        World { platform: None, instances: Mutex::default(), setup, program, folder }
     }
 
     /// `helix up` with these arguments, until it says that it stays.
@@ -239,12 +231,16 @@ impl World {
     /// clean stop.
     pub fn traces(&self) -> Vec<String> {
         self.remember();
-        traces::find(self.folder.path(), &self.data(), &self.instances.borrow())
+        traces::find(self.folder.path(), &self.data(), &self.seen())
+    }
+
+    fn seen(&self) -> MutexGuard<'_, BTreeSet<String>> {
+        self.instances.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Notes the instances there are, for [`World::traces`].
     fn remember(&self) {
-        self.instances.borrow_mut().extend(traces::instances(&self.data()));
+        self.seen().extend(traces::instances(&self.data()));
     }
 }
 
@@ -257,64 +253,6 @@ impl Drop for World {
             platform.end();
         }
         traces::remove(self.folder.path(), &self.data());
-    }
-}
-
-impl Output {
-    /// The same, having succeeded.
-    #[track_caller]
-    pub fn ok(self) -> Output {
-        self.code_is(0)
-    }
-
-    /// The same, having ended with this code.
-    #[track_caller]
-    pub fn code_is(self, code: i32) -> Output {
-        assert_eq!(self.code, code, "stdout:\n{}\nstderr:\n{}", self.stdout, self.stderr);
-        self
-    }
-
-    /// Standard output as the one document it has to be.
-    #[track_caller]
-    pub fn document(&self) -> Value {
-        serde_json::from_str(&self.stdout)
-            .unwrap_or_else(|error| panic!("not one JSON document: {error}\n{}", self.stdout))
-    }
-
-    /// Standard output as one document per line.
-    #[track_caller]
-    pub fn lines(&self) -> Vec<Value> {
-        let parse = |line| serde_json::from_str(line).expect("a JSON document per line");
-        self.stdout.lines().map(parse).collect()
-    }
-}
-
-/// Where an app is reachable.
-#[derive(Clone, Debug)]
-pub struct Places {
-    /// The name its requests carry, such as `hello.localhost`.
-    pub host: String,
-    /// The shared HTTP listener.
-    pub http: SocketAddr,
-    /// Its own address and port.
-    pub tcp: SocketAddr,
-}
-
-impl Places {
-    /// From the document of `helix status`; `None` unless both are there.
-    pub fn of(status: &Value) -> Option<Places> {
-        let endpoints = status["endpoints"].as_array()?;
-        let reachable: Vec<&str> = endpoints
-            .iter()
-            .filter_map(|endpoint| endpoint["current"]["reachable"][0].as_str())
-            .collect();
-        let http = reachable.iter().find_map(|place| place.strip_prefix("http://"))?;
-        let (host, port) = http.rsplit_once(':')?;
-        Some(Places {
-            host: host.to_owned(),
-            http: (std::net::Ipv4Addr::LOCALHOST, port.parse().ok()?).into(),
-            tcp: reachable.iter().find_map(|place| place.parse().ok())?,
-        })
     }
 }
 

@@ -65,9 +65,25 @@ pub fn instances(data: &Path) -> Vec<String> {
 
 /// The process id of an instance's program, as the machine counts.
 pub fn workload_pid(data: &Path, instance: &str) -> Option<i32> {
+    pid_of(data, instance, "workload")
+}
+
+/// The process id of the shim that owns an instance.
+pub fn shim_pid(data: &Path, instance: &str) -> Option<i32> {
+    pid_of(data, instance, "shim")
+}
+
+/// Whether a process is there and not only waiting to be buried.
+pub fn is_alive(pid: i32) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let state = stat.rsplit_once(") ").and_then(|(_, rest)| rest.chars().next());
+    state.is_some_and(|state| state != 'Z')
+}
+
+fn pid_of(data: &Path, instance: &str, whose: &str) -> Option<i32> {
     let path = data.join("node/instances").join(instance).join("status.json");
     let status: Value = serde_json::from_str(&fs::read_to_string(path).ok()?).ok()?;
-    i32::try_from(status["workload"]["pid"].as_i64()?).ok()
+    i32::try_from(status[whose]["pid"].as_i64()?).ok()
 }
 
 /// Processes whose command line names the folder.

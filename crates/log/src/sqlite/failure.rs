@@ -5,6 +5,8 @@
 use std::path::Path;
 
 use crate::error::LogError;
+use crate::place::Place;
+use crate::stored;
 
 /// Primary result codes, <https://sqlite.org/rescode.html>.
 const SQLITE_CORRUPT: i32 = 11;
@@ -16,20 +18,20 @@ const SQLITE_IOERR_SHORT_READ: i32 = 522;
 /// Names the damaged or full file, which is what decides what a person does
 /// next; anything else stays as SQLite put it.
 pub(super) fn storage_error(path: &Path, action: &'static str, error: sqlx::Error) -> LogError {
-    let path = path.to_owned();
+    let place = Place::from(path);
     let code = result_code(&error);
     if matches!(error, sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_)) {
         let detail = "it holds a value of the wrong type".to_owned();
-        return LogError::Corrupt { path, detail, source: Some(error.into()) };
+        return LogError::Corrupt { place, detail, source: Some(error.into()) };
     }
     if code == SQLITE_IOERR_SHORT_READ || [SQLITE_CORRUPT, SQLITE_NOTADB].contains(&(code & 0xff)) {
         let detail = format!("could not {action}");
-        return LogError::Corrupt { path, detail, source: Some(error.into()) };
+        return LogError::Corrupt { place, detail, source: Some(error.into()) };
     }
     if code == SQLITE_FULL {
-        return LogError::Full { action, path, source: error.into() };
+        return LogError::Full { action, place, source: error.into() };
     }
-    LogError::Storage { action, path, source: error.into() }
+    LogError::Storage { action, place, source: error.into() }
 }
 
 /// The extended result code, 0 when the error is not from SQLite.
@@ -40,5 +42,5 @@ fn result_code(error: &sqlx::Error) -> i32 {
 
 /// The file is readable, but what it says cannot be.
 pub(super) fn corrupt(path: &Path, detail: String) -> LogError {
-    LogError::Corrupt { path: path.to_owned(), detail, source: None }
+    stored::corrupt(&Place::from(path), detail)
 }

@@ -15,6 +15,7 @@ use sqlx::{ConnectOptions, Connection};
 use super::failure::{corrupt, storage_error};
 use super::migrate;
 use crate::error::LogError;
+use crate::place::Place;
 
 const DATABASE_FILE: &str = "log.db";
 const DRAFT_FILE: &str = "log.db.new";
@@ -41,6 +42,8 @@ const BUSY_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(5);
 #[derive(Debug)]
 pub(super) struct DataDir {
     pub(super) database: PathBuf,
+    /// `database`, as errors name it.
+    pub(super) place: Place,
     /// Holds the lock for as long as it is open; the kernel releases it however
     /// the process ends.
     _lock: std::fs::File,
@@ -62,7 +65,8 @@ impl DataDir {
             refuse_orphaned_wal(&database)?;
             create_database(directory, &database).await?;
         }
-        Ok(DataDir { database, _lock: lock })
+        let place = Place::File(database.clone());
+        Ok(DataDir { database, place, _lock: lock })
     }
 
     /// Options of the one connection that writes.

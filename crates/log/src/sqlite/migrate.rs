@@ -14,7 +14,7 @@ use super::failure::storage_error;
 use crate::error::LogError;
 
 /// Migration `n` stands at index `n - 1`.
-const MIGRATIONS: &[&str] = &[include_str!("0001_log.sql")];
+const MIGRATIONS: &[&str] = &[include_str!("0001_log.sql"), include_str!("0002_retention.sql")];
 
 /// The `application_id` that the first migration sets: "HLXL".
 const APPLICATION_ID: i64 = 0x484C_584C;
@@ -22,12 +22,12 @@ const APPLICATION_ID: i64 = 0x484C_584C;
 /// Refuses a file this program does not understand.
 pub(super) async fn check(connection: &mut SqliteConnection, path: &Path) -> Result<(), LogError> {
     if pragma(connection, path, "PRAGMA application_id").await? != APPLICATION_ID {
-        return Err(LogError::Foreign { path: path.to_owned() });
+        return Err(LogError::Foreign { place: path.into() });
     }
     let found = version(connection, path).await?;
     let known = MIGRATIONS.len() as i64;
     if found > known {
-        return Err(LogError::NewerSchema { path: path.to_owned(), found, known });
+        return Err(LogError::NewerSchema { place: path.into(), found, known });
     }
     Ok(())
 }

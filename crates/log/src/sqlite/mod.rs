@@ -2,12 +2,15 @@
 //!
 //! Start at [`SqliteLog`]. One connection writes ([`writer`]), a few others
 //! read. [`files`] owns what is on disk and the lock, [`migrate`] the schema,
-//! [`rows`] the statements, [`failure`] the errors.
+//! [`rows`] the statements, [`failure`] the errors; [`leases`] and [`sealed`] are
+//! the tables beside the log.
 
 mod failure;
 mod files;
+mod leases;
 mod migrate;
 mod rows;
+mod sealed;
 mod writer;
 
 use std::path::Path;
@@ -15,18 +18,24 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use sha2::{Digest, Sha256};
 use sqlx::sqlite::{SqlitePool, SqlitePoolOptions};
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, watch};
 
 use crate::batch::{Batch, StoredReceipt};
-use crate::chain::{Chain, Verification};
+use crate::chain::Verification;
 use crate::entry::{Entry, Head, Position};
 use crate::error::LogError;
-use crate::event_log::{EventLog, READ_MAX_ENTRIES, Snapshot};
+use crate::event_log::{EventLog, Snapshot};
+use crate::leases::Clock;
+use crate::newest::Newest;
+use crate::place::Place;
+use crate::stored::{self, EventRow, Stored};
 use failure::storage_error;
 use files::DataDir;
 use writer::Writer;
+
+pub use leases::SqliteLeases;
+pub use sealed::SqliteSealedRows;
 
 /// One for whoever follows the log and one beside a long verification. State is
 /// read from memory, so more would only cost memory.
@@ -40,6 +49,7 @@ const READER_IDLE: Duration = Duration::from_secs(60);
 #[derive(Debug)]
 pub struct SqliteLog {
     writer: Arc<Mutex<Writer>>,
+    newest: Arc<Newest>,
     readers: SqlitePool,
     files: Arc<DataDir>,
 }
@@ -55,7 +65,8 @@ impl SqliteLog {
             .idle_timeout(READER_IDLE)
             .max_lifetime(None)
             .connect_lazy_with(files.reader());
-        Ok(SqliteLog { writer: Arc::new(Mutex::new(writer)), readers, files })
+        let newest = writer.newest();
+        Ok(SqliteLog { writer: Arc::new(Mutex::new(writer)), newest, readers, files })
     }
 
     /// Waits for an append under way, closes the file in good order, leaving no
@@ -66,9 +77,38 @@ impl SqliteLog {
         drop(self.writer.lock().await);
         match Arc::into_inner(self.writer) {
             Some(writer) => writer.into_inner().close().await,
-            // An append is just letting go of it, and that closes it too.
+            // An append is just letting go of it, or leases or sealed rows share
+            // it; the last of them closes it.
             None => Ok(()),
         }
+    }
+
+    /// Leases kept in this log's file. Times come from `clock`: one process has
+    /// the file, so its clock is the only one.
+    #[must_use]
+    pub fn leases(&self, clock: Clock) -> SqliteLeases {
+        let (writer, files) = (Arc::clone(&self.writer), Arc::clone(&self.files));
+        SqliteLeases { writer, files, clock }
+    }
+
+    /// The rows of the sealed table in this log's file.
+    #[must_use]
+    pub fn sealed_rows(&self) -> SqliteSealedRows {
+        let (writer, files) = (Arc::clone(&self.writer), Arc::clone(&self.files));
+        SqliteSealedRows { writer, files }
+    }
+
+    /// Runs a transaction in a task of its own, so that a caller that goes away
+    /// cannot leave it half done on the only connection that writes.
+    async fn uncancelled<T: Send + 'static>(
+        &self,
+        action: &'static str,
+        transaction: impl Future<Output = Result<T, LogError>> + Send + 'static,
+    ) -> Result<T, LogError> {
+        tokio::spawn(transaction).await.unwrap_or_else(|source| {
+            let place = self.files.place.clone();
+            Err(LogError::Storage { action, place, source: source.into() })
+        })
     }
 
     fn failed(&self, action: &'static str, error: sqlx::Error) -> LogError {
@@ -77,75 +117,71 @@ impl SqliteLog {
 }
 
 #[async_trait]
-impl EventLog for SqliteLog {
-    async fn head(&self) -> Result<Head, LogError> {
-        let failed = |error| self.failed("read the last entry", error);
-        let mut reader = self.readers.acquire().await.map_err(failed)?;
-        let last = rows::last_event(&mut reader).await.map_err(failed)?;
-        rows::head_of(last.as_ref(), &self.files.database)
+impl Stored for SqliteLog {
+    fn place(&self) -> &Place {
+        &self.files.place
     }
 
-    /// In a task of its own, so that a caller that goes away cannot leave a
-    /// transaction half done on the only connection that writes.
+    async fn start(&self) -> Result<Head, LogError> {
+        let failed = |error| self.failed("read where the log starts", error);
+        let mut reader = self.readers.acquire().await.map_err(failed)?;
+        let (position, hash) = rows::start(&mut reader).await.map_err(failed)?;
+        Ok(Head { position, hash: stored::proper_hash(&hash, position, &self.files.place)? })
+    }
+
+    async fn rows_after(&self, after: Position, limit: usize) -> Result<Vec<EventRow>, LogError> {
+        let rows = rows::events_after(&self.readers, after, limit).await;
+        rows.map_err(|error| self.failed("read entries", error))
+    }
+}
+
+#[async_trait]
+impl EventLog for SqliteLog {
+    async fn head(&self) -> Result<Head, LogError> {
+        let reader = self.readers.acquire().await;
+        let mut reader = reader.map_err(|error| self.failed("read the last entry", error))?;
+        writer::head(&mut reader, &self.files).await
+    }
+
     async fn append(&self, batch: Batch) -> Result<Vec<Entry>, LogError> {
         batch.check_limits()?;
         let mut writer = Arc::clone(&self.writer).lock_owned().await;
-        let appending = tokio::spawn(async move { writer.append(batch).await });
-        appending.await.unwrap_or_else(|source| {
-            let path = self.files.database.clone();
-            Err(LogError::Storage { action: "append", path, source: source.into() })
-        })
+        self.uncancelled("append", async move { writer.append(batch).await }).await
     }
 
     async fn read(&self, after: Position, limit: usize) -> Result<Vec<Entry>, LogError> {
-        let rows = rows::events_after(&self.readers, after, limit).await;
-        let rows = rows.map_err(|error| self.failed("read entries", error))?;
-        let mut page = Vec::with_capacity(rows.len());
-        for (row, expected) in rows.into_iter().zip(after.0.saturating_add(1)..) {
-            if row.position.0 != expected {
-                let detail = format!("entry {expected} is missing");
-                return Err(failure::corrupt(&self.files.database, detail));
-            }
-            page.push(row.into_entry(&self.files.database)?);
-        }
-        Ok(page)
+        stored::read(self, after, limit).await
+    }
+
+    fn watch(&self) -> watch::Receiver<Position> {
+        self.newest.subscribe()
+    }
+
+    async fn start(&self) -> Result<Head, LogError> {
+        Stored::start(self).await
+    }
+
+    async fn prune(&self, through: Head) -> Result<u64, LogError> {
+        let mut writer = Arc::clone(&self.writer).lock_owned().await;
+        self.uncancelled("prune entries", async move { writer.prune(through).await }).await
     }
 
     async fn verify(&self) -> Result<Verification, LogError> {
-        let mut chain = Chain::after(Head::EMPTY);
-        loop {
-            let after = chain.head().position;
-            let rows = rows::events_after(&self.readers, after, READ_MAX_ENTRIES).await;
-            let rows = rows.map_err(|error| self.failed("verify entries", error))?;
-            if rows.is_empty() {
-                return Ok(Verification::Intact(chain.head()));
-            }
-            for row in &rows {
-                if let Err(broken) = chain.accept(row.link()) {
-                    return Ok(Verification::Broken(broken));
-                }
-            }
-        }
+        stored::verify(self).await
     }
 
     async fn save_snapshot(&self, snapshot: Snapshot) -> Result<(), LogError> {
         self.writer.lock().await.save_snapshot(&snapshot).await
     }
 
-    /// A damaged snapshot is reported and passed over: the log itself is whole.
     async fn load_snapshot(&self, format: u32) -> Result<Option<Snapshot>, LogError> {
         let found = rows::snapshot(&self.readers, format).await;
         let found = found.map_err(|error| self.failed("load the snapshot", error))?;
         let Some((snapshot, digest)) = found else {
             return Ok(None);
         };
-        let intact = Sha256::digest(&snapshot.bytes)[..] == digest[..];
-        if !intact || snapshot.position > self.head().await?.position {
-            let path = self.files.database.display();
-            tracing::warn!(%path, position = snapshot.position.0, "damaged snapshot ignored");
-            return Ok(None);
-        }
-        Ok(Some(snapshot))
+        let head = self.head().await?.position;
+        Ok(stored::undamaged(snapshot, &digest, head, &self.files.place))
     }
 
     async fn receipt(&self, key: &str) -> Result<Option<StoredReceipt>, LogError> {

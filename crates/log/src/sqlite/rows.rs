@@ -4,67 +4,20 @@
 //! Start anywhere; nothing here decides, [`super`] does. Errors are SQLite's
 //! own, the caller knows what was attempted.
 
-use std::path::Path;
-
-use bytes::Bytes;
 use futures::TryStreamExt;
 use sqlx::sqlite::{Sqlite, SqliteConnection, SqlitePool};
 use sqlx::{QueryBuilder, Row};
 
-use super::failure::corrupt;
 use crate::batch::{NewReceipt, StoredReceipt};
-use crate::chain::Link;
-use crate::entry::{Entry, Hash, Head, Position};
-use crate::error::LogError;
+use crate::entry::{Entry, Head, Position};
 use crate::event_log::{READ_MAX_BYTES, READ_MAX_ENTRIES, Snapshot};
+use crate::stored::{EventRow, to_integer, to_position};
 
 /// Rows of one INSERT. Fewer trips to SQLite's thread than one by one, and few
 /// enough different statements for the statement cache to hold them all.
 const ROWS_PER_INSERT: usize = 64;
 
-/// An event as stored, its hash not yet known to be one.
-pub(super) struct EventRow {
-    pub(super) position: Position,
-    pub(super) at_ms: i64,
-    pub(super) payload: Vec<u8>,
-    pub(super) hash: Vec<u8>,
-}
-
-impl EventRow {
-    pub(super) fn link(&self) -> Link<'_> {
-        Link {
-            position: self.position,
-            at_ms: self.at_ms,
-            payload: &self.payload,
-            hash: &self.hash,
-        }
-    }
-
-    pub(super) fn into_entry(self, database: &Path) -> Result<Entry, LogError> {
-        let hash = self.hash(database)?;
-        let (position, at_ms) = (self.position, self.at_ms);
-        Ok(Entry { position, at_ms, payload: Bytes::from(self.payload), hash })
-    }
-
-    fn hash(&self, database: &Path) -> Result<Hash, LogError> {
-        self.hash
-            .as_slice()
-            .try_into()
-            .map_err(|_| corrupt(database, format!("entry {} has no proper hash", self.position)))
-    }
-}
-
-pub(super) fn to_integer(position: Position) -> i64 {
-    i64::try_from(position.0).unwrap_or(i64::MAX)
-}
-
-/// A negative position, which the schema forbids, becomes one that cannot
-/// follow any other.
-pub(super) fn to_position(integer: i64) -> Position {
-    Position(u64::try_from(integer).unwrap_or(u64::MAX))
-}
-
-/// `None` for an empty log.
+/// `None` when the database holds none.
 pub(super) async fn last_event(
     connection: &mut SqliteConnection,
 ) -> Result<Option<EventRow>, sqlx::Error> {
@@ -79,6 +32,43 @@ pub(super) async fn last_event(
         payload,
         hash,
     }))
+}
+
+/// What the oldest event is chained to, its hash not yet known to be one.
+pub(super) async fn start(
+    connection: &mut SqliteConnection,
+) -> Result<(Position, Vec<u8>), sqlx::Error> {
+    let (position, hash): (i64, Vec<u8>) =
+        sqlx::query_as("SELECT position, hash FROM start").fetch_one(connection).await?;
+    Ok((to_position(position), hash))
+}
+
+/// The only statements that remove events; the triggers allow them in this
+/// order and no other. The caller has compared the hash.
+pub(super) async fn delete_events_through(
+    connection: &mut SqliteConnection,
+    through: Head,
+) -> Result<u64, sqlx::Error> {
+    sqlx::query("UPDATE start SET position = ?, hash = ?")
+        .bind(to_integer(through.position))
+        .bind(&through.hash[..])
+        .execute(&mut *connection)
+        .await?;
+    let deleted = sqlx::query("DELETE FROM events WHERE position <= ?")
+        .bind(to_integer(through.position))
+        .execute(connection);
+    Ok(deleted.await?.rows_affected())
+}
+
+/// `None` when there is no such event.
+pub(super) async fn hash_at(
+    connection: &mut SqliteConnection,
+    position: Position,
+) -> Result<Option<Vec<u8>>, sqlx::Error> {
+    sqlx::query_scalar("SELECT hash FROM events WHERE position = ?")
+        .bind(to_integer(position))
+        .fetch_optional(connection)
+        .await
 }
 
 pub(super) async fn events_after(
@@ -218,9 +208,4 @@ pub(super) async fn snapshot(
     Ok(row.map(|(position, digest, bytes)| {
         (Snapshot { position: to_position(position), format, bytes }, digest)
     }))
-}
-
-/// What [`last_event`] means for the chain.
-pub(super) fn head_of(last: Option<&EventRow>, database: &Path) -> Result<Head, LogError> {
-    last.map_or(Ok(Head::EMPTY), |it| Ok(Head { position: it.position, hash: it.hash(database)? }))
 }

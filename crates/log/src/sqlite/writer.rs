@@ -5,7 +5,6 @@
 
 use std::sync::Arc;
 
-use sha2::{Digest, Sha256};
 use sqlx::Connection;
 use sqlx::sqlite::SqliteConnection;
 
@@ -17,6 +16,8 @@ use crate::chain::Chain;
 use crate::entry::{Entry, Head};
 use crate::error::LogError;
 use crate::event_log::Snapshot;
+use crate::newest::Newest;
+use crate::stored::{proper_hash, snapshot_digest};
 
 #[derive(Debug)]
 pub(super) struct Writer {
@@ -26,6 +27,7 @@ pub(super) struct Writer {
     /// committed: after a failure the next append looks at what is there.
     head: Option<Head>,
     files: Arc<DataDir>,
+    newest: Arc<Newest>,
 }
 
 impl Writer {
@@ -36,9 +38,11 @@ impl Writer {
             .map_err(|error| storage_error(path, "open the database", error))?;
         migrate::check(&mut connection, path).await?;
         migrate::migrate(&mut connection, path).await?;
-        let mut writer = Writer { connection, head: None, files };
+        let newest = Arc::default();
+        let mut writer = Writer { connection, head: None, files, newest };
         // Finds damage of the newest page now rather than at the first append.
-        writer.head().await?;
+        let head = writer.head().await?;
+        writer.newest.publish(head.position);
         Ok(writer)
     }
 
@@ -63,7 +67,37 @@ impl Writer {
         self.head = None;
         self.write(&batch, &entries, chain.head()).await?;
         self.head = Some(chain.head());
+        self.newest.publish(chain.head().position);
         Ok(entries)
+    }
+
+    pub(super) fn newest(&self) -> Arc<Newest> {
+        Arc::clone(&self.newest)
+    }
+
+    /// For single statements on tables beside the log.
+    pub(super) fn connection(&mut self) -> &mut SqliteConnection {
+        &mut self.connection
+    }
+
+    /// Must not be cancelled, as [`Writer::append`].
+    pub(super) async fn prune(&mut self, through: Head) -> Result<u64, LogError> {
+        let path = &self.files.database;
+        let failed = |error| storage_error(path, "prune entries", error);
+        let mut transaction =
+            self.connection.begin_with("BEGIN IMMEDIATE").await.map_err(failed)?;
+        let (start, _) = rows::start(&mut transaction).await.map_err(failed)?;
+        if through.position <= start {
+            return Ok(0);
+        }
+        let hash = rows::hash_at(&mut transaction, through.position).await.map_err(failed)?;
+        if hash.as_deref() != Some(&through.hash[..]) {
+            return Err(LogError::PruneMismatch { position: through.position });
+        }
+        let removed = rows::delete_events_through(&mut transaction, through).await;
+        let removed = removed.map_err(failed)?;
+        transaction.commit().await.map_err(failed)?;
+        Ok(removed)
     }
 
     pub(super) async fn save_snapshot(&mut self, snapshot: &Snapshot) -> Result<(), LogError> {
@@ -71,7 +105,7 @@ impl Writer {
         if snapshot.position > head {
             return Err(LogError::SnapshotAhead { position: snapshot.position, head });
         }
-        let digest = Sha256::digest(&snapshot.bytes);
+        let digest = snapshot_digest(snapshot);
         let saved = rows::replace_snapshot(&mut self.connection, snapshot, &digest).await;
         saved.map_err(|error| self.failed("save a snapshot", error))
     }
@@ -85,9 +119,7 @@ impl Writer {
         if let Some(head) = self.head {
             return Ok(head);
         }
-        let last = rows::last_event(&mut self.connection).await;
-        let last = last.map_err(|error| self.failed("read the last entry", error))?;
-        let head = rows::head_of(last.as_ref(), &self.files.database)?;
+        let head = head(&mut self.connection, &self.files).await?;
         self.head = Some(head);
         Ok(head)
     }
@@ -115,4 +147,17 @@ impl Writer {
     fn failed(&self, action: &'static str, error: sqlx::Error) -> LogError {
         storage_error(&self.files.database, action, error)
     }
+}
+
+/// The head as the database has it.
+pub(super) async fn head(
+    connection: &mut SqliteConnection,
+    files: &DataDir,
+) -> Result<Head, LogError> {
+    let failed = |error| storage_error(&files.database, "read the last entry", error);
+    let (position, hash) = match rows::last_event(&mut *connection).await.map_err(failed)? {
+        Some(last) => (last.position, last.hash),
+        None => rows::start(connection).await.map_err(failed)?,
+    };
+    Ok(Head { position, hash: proper_hash(&hash, position, &files.place)? })
 }

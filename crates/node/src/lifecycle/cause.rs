@@ -31,21 +31,11 @@ pub(crate) struct Cause {
 
 impl Cause {
     pub(crate) fn start(reason: Reason, message: String) -> Cause {
-        Cause {
-            reason,
-            message,
-            clean: false,
-            start: true,
-        }
+        Cause { reason, message, clean: false, start: true }
     }
 
     pub(crate) fn unhealthy(seen: String) -> Cause {
-        Cause {
-            reason: Reason::HealthcheckFailed,
-            message: seen,
-            clean: false,
-            start: false,
-        }
+        Cause { reason: Reason::HealthcheckFailed, message: seen, clean: false, start: false }
     }
 
     pub(crate) fn exit(end: End) -> Cause {
@@ -53,35 +43,15 @@ impl Cause {
         let message = match (&end.exit, end.memory_limit_bytes) {
             (None, _) => "its keeper process was lost".to_owned(),
             (Some(_), Some(limit)) if oom => {
-                format!(
-                    "needed more memory than its limit of {}",
-                    format_bytes(limit)
-                )
+                format!("needed more memory than its limit of {}", format_bytes(limit))
             }
             (Some(_), None) if oom => "needed more memory than its limit".to_owned(),
-            (
-                Some(Exit {
-                    signal: Some(signal),
-                    ..
-                }),
-                _,
-            ) => format!("killed by signal {signal}"),
+            (Some(Exit { signal: Some(signal), .. }), _) => format!("killed by signal {signal}"),
             (Some(exit), _) => format!("exited with code {}", exit.code.unwrap_or(-1)),
         };
-        let clean = end
-            .exit
-            .is_some_and(|exit| exit.code == Some(0) && exit.signal.is_none());
-        let reason = if oom {
-            Reason::OomKilled
-        } else {
-            Reason::WorkloadExited
-        };
-        Cause {
-            reason,
-            message,
-            clean,
-            start: false,
-        }
+        let clean = end.exit.is_some_and(|exit| exit.code == Some(0) && exit.signal.is_none());
+        let reason = if oom { Reason::OomKilled } else { Reason::WorkloadExited };
+        Cause { reason, message, clean, start: false }
     }
 
     /// What to say when it will be started again after `pause`.
@@ -92,10 +62,7 @@ impl Cause {
         };
         if crashes.is_loop() && !self.start {
             let times = crashes.in_a_row;
-            let message = format!(
-                "ended {times} times in a row, last: {}; {next}",
-                self.message
-            );
+            let message = format!("ended {times} times in a row, last: {}; {next}", self.message);
             return (Reason::CrashLoopBackoff, message);
         }
         (self.reason, format!("{}; {next}", self.message))
@@ -103,9 +70,6 @@ impl Cause {
 
     /// What to say when it will not be, and why not.
     pub(crate) fn last(self, why: &str) -> (Reason, String) {
-        (
-            self.reason,
-            format!("{}; not starting again: {why}", self.message),
-        )
+        (self.reason, format!("{}; not starting again: {why}", self.message))
     }
 }

@@ -76,21 +76,13 @@ mod tests {
     use super::*;
 
     fn restart(policy: RestartPolicy) -> Restart {
-        Restart {
-            policy,
-            max_retries: 2,
-            backoff_seconds: 2,
-        }
+        Restart { policy, max_retries: 2, backoff_seconds: 2 }
     }
 
     fn pauses(policy: RestartPolicy, clean: bool, count: usize) -> Vec<Option<u64>> {
         let mut crashes = Crashes::default();
         (0..count)
-            .map(|_| {
-                crashes
-                    .record(&restart(policy), clean, None)
-                    .map(|pause| pause.as_secs())
-            })
+            .map(|_| crashes.record(&restart(policy), clean, None).map(|pause| pause.as_secs()))
             .collect()
     }
 
@@ -104,10 +96,7 @@ mod tests {
     fn policies_are_respected() {
         assert_eq!(pauses(RestartPolicy::Never, false, 1), [None]);
         assert_eq!(pauses(RestartPolicy::OnFailure, true, 1), [None]);
-        assert_eq!(
-            pauses(RestartPolicy::OnFailure, false, 3),
-            [Some(2), Some(4), None]
-        );
+        assert_eq!(pauses(RestartPolicy::OnFailure, false, 3), [Some(2), Some(4), None]);
     }
 
     #[test]
@@ -116,21 +105,15 @@ mod tests {
         let always = restart(RestartPolicy::Always);
         let served = Some(Duration::from_secs(20));
         assert_eq!(crashes.record(&always, false, served), Some(Duration::ZERO));
-        assert_eq!(
-            crashes.record(&always, false, served),
-            Some(Duration::from_secs(4))
-        );
+        assert_eq!(crashes.record(&always, false, served), Some(Duration::from_secs(4)));
         assert!(!crashes.is_loop());
     }
 
     #[test]
     fn a_minute_of_service_is_forgiveness() {
         let mut crashes = Crashes { in_a_row: 9 };
-        let pause = crashes.record(
-            &restart(RestartPolicy::Always),
-            false,
-            Some(Duration::from_secs(60)),
-        );
+        let pause =
+            crashes.record(&restart(RestartPolicy::Always), false, Some(Duration::from_secs(60)));
         assert_eq!((pause, crashes.in_a_row), (Some(Duration::ZERO), 1));
     }
 }

@@ -94,14 +94,7 @@ impl Health {
         match &self.rules {
             Some(_) => self.next_probe,
             None if self.ready_since.is_some() => None,
-            None => Some(
-                self.since
-                    + if self.was_ready {
-                        Duration::ZERO
-                    } else {
-                        STEADY_AFTER
-                    },
-            ),
+            None => Some(self.since + if self.was_ready { Duration::ZERO } else { STEADY_AFTER }),
         }
     }
 
@@ -225,10 +218,7 @@ mod tests {
     fn serving(at: Moment) -> Health {
         let mut health = Health::begin(Some(rules()), at);
         assert_eq!(health.probed(Ok(Ports::new()), at), None);
-        assert!(matches!(
-            health.probed(Ok(Ports::new()), at),
-            Some(Change::Ready(_))
-        ));
+        assert!(matches!(health.probed(Ok(Ports::new()), at), Some(Change::Ready(_))));
         health
     }
 
@@ -253,51 +243,29 @@ mod tests {
         let mut health = Health::begin(Some(rules()), seconds(0));
         assert_eq!(health.probed(refused(), seconds(29)), None);
         let change = health.probed(refused(), seconds(30));
-        assert_eq!(
-            change,
-            Some(Change::GaveUp("connection refused on port 80".to_owned()))
-        );
+        assert_eq!(change, Some(Change::GaveUp("connection refused on port 80".to_owned())));
     }
 
     #[test]
     fn no_start_takes_longer_than_the_limit() {
-        let patient = Rules {
-            grace_seconds: 9_999,
-            ..rules()
-        };
+        let patient = Rules { grace_seconds: 9_999, ..rules() };
         let mut health = Health::begin(Some(patient), seconds(0));
         assert_eq!(health.probed(refused(), seconds(119)), None);
-        assert!(matches!(
-            health.probed(refused(), seconds(120)),
-            Some(Change::GaveUp(_))
-        ));
+        assert!(matches!(health.probed(refused(), seconds(120)), Some(Change::GaveUp(_))));
     }
 
     #[test]
     fn serving_ends_after_failures_in_a_row_and_begins_again() {
         let mut health = serving(seconds(0));
         assert_eq!(health.wake_at(), Some(seconds(10)));
-        assert_eq!(
-            health.probed(refused(), seconds(3)),
-            None,
-            "within the grace"
-        );
+        assert_eq!(health.probed(refused(), seconds(3)), None, "within the grace");
         assert_eq!(health.probed(refused(), seconds(10)), None);
         assert_eq!(health.probed(refused(), seconds(20)), None);
-        assert!(matches!(
-            health.probed(refused(), seconds(30)),
-            Some(Change::Unready(_))
-        ));
+        assert!(matches!(health.probed(refused(), seconds(30)), Some(Change::Unready(_))));
         let later = health.probed(refused(), seconds(4_000));
-        assert!(
-            matches!(later, Some(Change::Unready(_))),
-            "never given up again"
-        );
+        assert!(matches!(later, Some(Change::Unready(_))), "never given up again");
         assert_eq!(health.probed(Ok(Ports::new()), seconds(4_010)), None);
-        assert!(matches!(
-            health.probed(Ok(Ports::new()), seconds(4_020)),
-            Some(Change::Ready(_))
-        ));
+        assert!(matches!(health.probed(Ok(Ports::new()), seconds(4_020)), Some(Change::Ready(_))));
     }
 
     #[test]
@@ -314,10 +282,7 @@ mod tests {
     #[test]
     fn one_pass_suffices_for_what_served_before_the_agent_restarted() {
         let mut health = Health::resume(Some(rules()), true, seconds(0));
-        assert!(matches!(
-            health.probed(Ok(Ports::new()), seconds(0)),
-            Some(Change::Ready(_))
-        ));
+        assert!(matches!(health.probed(Ok(Ports::new()), seconds(0)), Some(Change::Ready(_))));
     }
 
     #[test]

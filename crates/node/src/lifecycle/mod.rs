@@ -62,16 +62,9 @@ pub(crate) enum Event {
     /// The program runs.
     Started { boot: Boot },
     /// The program could not be started.
-    StartFailed {
-        boot: Boot,
-        reason: Reason,
-        message: String,
-    },
+    StartFailed { boot: Boot, reason: Reason, message: String },
     /// A health probe came back.
-    Probed {
-        boot: Boot,
-        result: Result<Ports, String>,
-    },
+    Probed { boot: Boot, result: Result<Ports, String> },
     /// The program ended.
     Exited { boot: Boot, end: End },
     /// Everything it left on the machine has been removed.
@@ -198,11 +191,7 @@ impl Lifecycle {
             Event::Adopted { was_ready } => self.adopted(was_ready, now),
             Event::Fetched(result) => self.fetched(result, now, out),
             Event::Started { boot } => self.started(boot, now, out),
-            Event::StartFailed {
-                boot,
-                reason,
-                message,
-            } => {
+            Event::StartFailed { boot, reason, message } => {
                 self.start_failed(boot, Cause::start(reason, message), now, out);
             }
             Event::Probed { boot, result } => self.probed(boot, result, now, out),
@@ -303,20 +292,9 @@ impl Lifecycle {
         }
         let tries = tries.saturating_add(1);
         let pause = doubled(FETCH_PAUSE, tries - 1);
-        self.state = State::FetchPause {
-            tries,
-            until: now + pause,
-        };
-        let phase = if tries < FETCH_TRIES_SILENT {
-            Phase::Pulling
-        } else {
-            Phase::Failed
-        };
-        self.judge(
-            phase,
-            Some(reason),
-            Some(format!("{message}; trying again")),
-        );
+        self.state = State::FetchPause { tries, until: now + pause };
+        let phase = if tries < FETCH_TRIES_SILENT { Phase::Pulling } else { Phase::Failed };
+        self.judge(phase, Some(reason), Some(format!("{message}; trying again")));
     }
 
     fn start(&mut self, out: &mut Vec<Action>) {
@@ -407,10 +385,7 @@ impl Lifecycle {
         let restart = &self.plan.restart;
         // What is being emptied gets no new work, so there is no use in a new one.
         let draining = self.plan.desired == Running::Draining;
-        let pause = self
-            .crashes
-            .record(restart, cause.clean, served)
-            .filter(|_| !draining);
+        let pause = self.crashes.record(restart, cause.clean, served).filter(|_| !draining);
         let (reason, message) = match pause {
             Some(pause) => cause.retried(self.crashes, pause),
             None if draining => cause.last("it is being drained"),
@@ -422,10 +397,7 @@ impl Lifecycle {
 
     fn halt(&mut self, unhealthy: Option<String>, now: Moment, out: &mut Vec<Action>) {
         let grace = Duration::from_millis(self.plan.stop_grace_ms);
-        self.state = State::Halting {
-            until: now + grace + HALT_SLACK,
-            unhealthy,
-        };
+        self.state = State::Halting { until: now + grace + HALT_SLACK, unhealthy };
         out.push(Action::Stop { grace });
     }
 
@@ -481,12 +453,7 @@ impl Lifecycle {
     }
 
     fn judge(&mut self, phase: Phase, reason: Option<Reason>, message: Option<String>) {
-        self.verdict = Some(Verdict {
-            phase,
-            reason,
-            message,
-            ports: Ports::new(),
-        });
+        self.verdict = Some(Verdict { phase, reason, message, ports: Ports::new() });
     }
 
     fn report(&mut self, out: &mut Vec<Action>) {

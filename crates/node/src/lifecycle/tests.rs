@@ -27,21 +27,10 @@ fn plan(policy: RestartPolicy) -> InstancePlan {
         workdir: None,
         user: None,
         vars: BTreeMap::new(),
-        resources: Resources {
-            memory_bytes: 64 << 20,
-            cpu: 1.0,
-            disk_bytes: 1 << 30,
-        },
-        ports: vec![PortPlan {
-            name: name("http"),
-            internal: 80,
-        }],
+        resources: Resources { memory_bytes: 64 << 20, cpu: 1.0, disk_bytes: 1 << 30 },
+        ports: vec![PortPlan { name: name("http"), internal: 80 }],
         health: None,
-        restart: Restart {
-            policy,
-            max_retries: 2,
-            backoff_seconds: 2,
-        },
+        restart: Restart { policy, max_retries: 2, backoff_seconds: 2 },
         address: "fd00::5".parse().unwrap(),
         stop_grace_ms: 10_000,
     }
@@ -58,11 +47,7 @@ impl World {
     fn new(plan: InstancePlan) -> World {
         let plan = Arc::new(plan);
         let life = Lifecycle::new(plan.clone(), "container", Memory::default());
-        let mut world = World {
-            life,
-            now: Moment::ZERO,
-            actions: Vec::new(),
-        };
+        let mut world = World { life, now: Moment::ZERO, actions: Vec::new() };
         world.tell(Event::Wanted(plan));
         world
     }
@@ -109,32 +94,16 @@ impl World {
 
 fn answered(boot: Boot) -> Event {
     let ports = Ports::from([(name("http"), "[fd00::5]:80".parse().unwrap())]);
-    Event::Probed {
-        boot,
-        result: Ok(ports),
-    }
+    Event::Probed { boot, result: Ok(ports) }
 }
 
 fn unanswered(boot: Boot) -> Event {
-    Event::Probed {
-        boot,
-        result: Err("connection refused on port 80".to_owned()),
-    }
+    Event::Probed { boot, result: Err("connection refused on port 80".to_owned()) }
 }
 
 fn exit(boot: Boot, code: i32) -> Event {
-    let exit = Exit {
-        code: Some(code),
-        signal: None,
-        oom_killed: false,
-    };
-    Event::Exited {
-        boot,
-        end: End {
-            exit: Some(exit),
-            memory_limit_bytes: None,
-        },
-    }
+    let exit = Exit { code: Some(code), signal: None, oom_killed: false };
+    Event::Exited { boot, end: End { exit: Some(exit), memory_limit_bytes: None } }
 }
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -167,11 +136,7 @@ fn a_slow_fetch_is_told() {
 #[test]
 fn a_missing_image_fails_at_once_a_lost_registry_after_a_few_tries() {
     let refusal = |retryable| Refusal {
-        reason: if retryable {
-            Reason::ImagePullFailed
-        } else {
-            Reason::ImageNotFound
-        },
+        reason: if retryable { Reason::ImagePullFailed } else { Reason::ImageNotFound },
         message: "cannot fetch it".to_owned(),
         retryable,
     };
@@ -227,22 +192,11 @@ fn the_policy_decides_whether_to_start_again() {
 #[test]
 fn running_out_of_memory_names_the_limit() {
     let mut world = World::running(plan(RestartPolicy::Always));
-    let exit = Exit {
-        code: None,
-        signal: Some(9),
-        oom_killed: true,
-    };
-    let end = End {
-        exit: Some(exit),
-        memory_limit_bytes: Some(64 << 20),
-    };
+    let exit = Exit { code: None, signal: Some(9), oom_killed: true };
+    let end = End { exit: Some(exit), memory_limit_bytes: Some(64 << 20) };
     world.tell(Event::Exited { boot: 1, end });
     assert_eq!(world.seen().reason, Some(Reason::OomKilled));
-    assert!(
-        world
-            .message()
-            .starts_with("needed more memory than its limit of 64")
-    );
+    assert!(world.message().starts_with("needed more memory than its limit of 64"));
 }
 
 #[test]
@@ -253,10 +207,7 @@ fn a_start_that_never_serves_is_stopped_and_tried_again() {
     assert_eq!(world.seen().reason, Some(Reason::HealthcheckFailed));
     assert!(world.did(&Action::Stop { grace: SECOND * 10 }));
     world.tell(exit(1, 143));
-    assert_eq!(
-        world.message(),
-        "connection refused on port 80; starting again in 2 s"
-    );
+    assert_eq!(world.message(), "connection refused on port 80; starting again in 2 s");
     world.pass(SECOND * 2);
     assert!(world.did(&Action::Start { boot: 2 }));
 }
@@ -270,10 +221,7 @@ fn failing_later_is_unready_and_not_restarted() {
         world.tell(unanswered(1));
     }
     let seen = world.seen();
-    assert_eq!(
-        (seen.phase, seen.reason),
-        (Phase::Unready, Some(Reason::HealthcheckFailed))
-    );
+    assert_eq!((seen.phase, seen.reason), (Phase::Unready, Some(Reason::HealthcheckFailed)));
     assert!(seen.ports.is_empty());
     world.pass(SECOND * 10);
     world.tell(answered(1));
@@ -325,10 +273,7 @@ fn coming_back_while_being_stopped_starts_it_again() {
 #[test]
 fn draining_changes_nothing_but_a_crash_is_not_repaired() {
     let mut world = World::ready(plan(RestartPolicy::Always));
-    let draining = InstancePlan {
-        desired: Running::Draining,
-        ..plan(RestartPolicy::Always)
-    };
+    let draining = InstancePlan { desired: Running::Draining, ..plan(RestartPolicy::Always) };
     world.tell(Event::Wanted(Arc::new(draining)));
     assert!(world.actions.is_empty());
     assert_eq!(world.phase(), Phase::Ready);
@@ -339,16 +284,9 @@ fn draining_changes_nothing_but_a_crash_is_not_repaired() {
 #[test]
 fn what_was_adopted_is_silent_until_probed() {
     let plan = Arc::new(plan(RestartPolicy::Always));
-    let memory = Memory {
-        restarts: 4,
-        exit: None,
-    };
+    let memory = Memory { restarts: 4, exit: None };
     let life = Lifecycle::new(plan, "container", memory);
-    let mut world = World {
-        life,
-        now: SECOND,
-        actions: Vec::new(),
-    };
+    let mut world = World { life, now: SECOND, actions: Vec::new() };
     world.tell(Event::Adopted { was_ready: true });
     assert_eq!(world.actions, [Action::Probe { boot: 1 }]);
     world.tell(answered(1));
@@ -400,17 +338,9 @@ impl Shell {
             Action::Probe { boot } => assert_eq!(*boot, self.last_boot),
             Action::Clear => self.programs = 0,
             Action::Report(observed) => {
-                assert_ne!(
-                    self.last_report.as_ref(),
-                    Some(observed),
-                    "reported without change"
-                );
+                assert_ne!(self.last_report.as_ref(), Some(observed), "reported without change");
                 let ready = observed.phase == Phase::Ready;
-                assert_eq!(
-                    ready,
-                    !observed.ports.is_empty(),
-                    "addresses exactly while ready"
-                );
+                assert_eq!(ready, !observed.ports.is_empty(), "addresses exactly while ready");
                 self.last_report = Some(observed.clone());
             }
             _ => {}

@@ -7,8 +7,14 @@ use helix_model::Reason;
 use helix_model::api::ExecRequest;
 use helix_model::instance::Phase;
 use helix_model::plan::InstancePlan;
-use helix_node::{Agent, ExecEvent, Isolation, LogQuery, NodeError, Stop};
+use helix_node::{Agent, Isolation, LogQuery, NodeError, Stop};
 
+use crate::downloads::a_download_nobody_wants_any_more_ends;
+use crate::egress::{
+    a_filter_that_lets_nothing_pass_is_told, beside_the_firewall_of_somebody_else_too,
+    instances_reach_the_network_and_nothing_else, rules_come_and_go_with_the_agent,
+    what_stays_on_the_machine_is_not_tracked,
+};
 use crate::world::{World, eventually, get, http};
 
 type Test = (&'static str, bool, fn());
@@ -37,6 +43,12 @@ tests! {
     commands_run_inside_instances(root),
     output_of_several_is_merged_and_survives_them(root),
     leaving_with_the_instances_brings_them_back_later(root),
+    a_download_nobody_wants_any_more_ends(root),
+    instances_reach_the_network_and_nothing_else(root),
+    beside_the_firewall_of_somebody_else_too(root),
+    what_stays_on_the_machine_is_not_tracked(root),
+    a_filter_that_lets_nothing_pass_is_told(root),
+    rules_come_and_go_with_the_agent(root),
     without_privileges_ports_are_forwarded,
     a_plain_process_is_told_its_port,
 }
@@ -60,9 +72,7 @@ async fn from_plan_to_answer_and_away_again() {
     world.gone(&first).await;
     assert_eq!(world.traces(first.id), [""; 0]);
     assert_eq!(get(world.ready(&second).await, "/"), second.id.to_string());
-    world.apply(&[]);
-    world.gone(&second).await;
-    assert_eq!(world.traces(second.id), [""; 0]);
+    leave(world, &[&second]).await;
 }
 
 async fn a_killed_program_is_started_again() {
@@ -71,9 +81,7 @@ async fn a_killed_program_is_started_again() {
     world.apply(&[&plan]);
     let address = world.ready(&plan).await;
     get(address, "/exit");
-    let seen = world
-        .until(&plan, "the crash", |seen| seen.phase == Phase::Failed)
-        .await;
+    let seen = world.until(&plan, "the crash", |seen| seen.phase == Phase::Failed).await;
     assert_eq!(seen.reason, Some(Reason::WorkloadExited));
     assert!(seen.message.unwrap().starts_with("exited with code 3"));
     let again =
@@ -95,10 +103,7 @@ async fn a_program_whose_keeper_is_killed_is_started_again() {
         |seen: &helix_model::instance::Observed| seen.phase == Phase::Ready && seen.restarts == 1;
     let seen = world.until(&plan, "ready again", again).await;
     assert_eq!(get(seen.ports[&http()], "/"), plan.id.to_string());
-    assert!(
-        !before.workload.unwrap().is_alive(),
-        "the old program is gone"
-    );
+    assert!(!before.workload.unwrap().is_alive(), "the old program is gone");
     leave(world, &[&plan]).await;
 }
 
@@ -125,16 +130,7 @@ async fn what_no_plan_knows_is_ended() {
     world.agent.shutdown(Stop::Detach).await;
     std::fs::remove_file(world.place.data_dir.join("plan.json")).unwrap();
     world.restart_agent().await;
-    assert!(
-        world
-            .place
-            .status(plan.id)
-            .unwrap()
-            .workload
-            .unwrap()
-            .is_alive(),
-        "not yet judged"
-    );
+    assert!(world.place.status(plan.id).unwrap().workload.unwrap().is_alive(), "not yet judged");
     let other = world.instance(2, &["idle"]);
     world.apply(&[&other]);
     world.gone(&plan).await;
@@ -149,11 +145,7 @@ async fn an_agent_killed_at_any_moment_leaves_nothing() {
     let all: Vec<&InstancePlan> = plans.iter().collect();
     for life_ms in [40, 70, 100, 130, 160, 200, 300] {
         // Half of them leave and come back, so that stops are cut short too.
-        let some = if life_ms % 20 == 0 {
-            &all[..]
-        } else {
-            &all[..1]
-        };
+        let some = if life_ms % 20 == 0 { &all[..] } else { &all[..1] };
         let plan = serde_json::to_vec(&world.plan(some)).unwrap();
         std::fs::write(world.place.data_dir.join("plan.json"), plan).unwrap();
         let mut agent = Command::new(std::env::current_exe().unwrap())
@@ -189,9 +181,7 @@ async fn running_out_of_memory_is_told() {
         return leave(world, &[&plan]).await;
     }
     get(address, "/eat");
-    let seen = world
-        .until(&plan, "the end", |seen| seen.phase == Phase::Failed)
-        .await;
+    let seen = world.until(&plan, "the end", |seen| seen.phase == Phase::Failed).await;
     assert_eq!(seen.reason, Some(Reason::OomKilled));
     assert!(seen.exit.unwrap().oom_killed);
     assert!(seen.message.unwrap().contains("limit of 64"));
@@ -218,9 +208,7 @@ async fn a_missing_image_is_told() {
         ..world.instance(1, &["idle"])
     };
     world.apply(&[&plan]);
-    let seen = world
-        .until(&plan, "the failure", |seen| seen.phase == Phase::Failed)
-        .await;
+    let seen = world.until(&plan, "the failure", |seen| seen.phase == Phase::Failed).await;
     assert_eq!(seen.reason, Some(Reason::ImageNotFound));
     leave(world, &[&plan]).await;
 }
@@ -231,19 +219,12 @@ async fn failing_health_is_told_and_recovers_by_restart() {
     world.apply(&[&plan]);
     let address = world.ready(&plan).await;
     get(address, "/sicken");
-    let seen = world
-        .until(&plan, "unready", |seen| seen.phase == Phase::Unready)
-        .await;
+    let seen = world.until(&plan, "unready", |seen| seen.phase == Phase::Unready).await;
     assert_eq!(seen.reason, Some(Reason::HealthcheckFailed));
-    assert_eq!(
-        seen.message.as_deref(),
-        Some("GET /health on port 8080 answered 500")
-    );
+    assert_eq!(seen.message.as_deref(), Some("GET /health on port 8080 answered 500"));
     assert!(seen.ports.is_empty());
     get(address, "/exit");
-    world
-        .until(&plan, "ready again", |seen| seen.phase == Phase::Ready)
-        .await;
+    world.until(&plan, "ready again", |seen| seen.phase == Phase::Ready).await;
     leave(world, &[&plan]).await;
 }
 
@@ -259,19 +240,7 @@ async fn commands_run_inside_instances() {
         rows: 0,
         env: [].into(),
     };
-    let command = request(&["/app", "workload", "echo", "hello from inside"]);
-    let mut session = world.agent.exec(plan.id, command).await.unwrap();
-    let mut output = Vec::new();
-    let code = loop {
-        match session.output.next().await.unwrap() {
-            ExecEvent::Stdout(bytes) | ExecEvent::Stderr(bytes) => output.extend(bytes),
-            ExecEvent::Exit(exit) => break exit.code,
-        }
-    };
-    assert_eq!(
-        (String::from_utf8(output).unwrap().trim(), code),
-        ("hello from inside", 0)
-    );
+    assert_eq!(world.run(plan.id, &["echo", "hello from inside"]).await, "hello from inside");
     let missing = world.agent.exec(plan.id, request(&["/nothing"])).await;
     assert!(matches!(missing, Err(NodeError::Exec(_))));
     let elsewhere = world.instance(5, &["idle"]).id;
@@ -286,45 +255,24 @@ async fn output_of_several_is_merged_and_survives_them() {
     let ids = [first.id, second.id];
     world.apply(&[&first]);
     world.ready(&first).await;
-    let following = LogQuery {
-        follow: true,
-        ..LogQuery::default()
-    };
+    let following = LogQuery { follow: true, ..LogQuery::default() };
     let mut followed = world.agent.logs(&ids[..1], following);
     let line = followed.next().await.unwrap();
-    assert_eq!(
-        (line.line.as_str(), line.stream.as_str()),
-        ("serving as web-1", "stdout")
-    );
+    assert_eq!((line.line.as_str(), line.stream.as_str()), ("serving as web-1", "stdout"));
     world.apply(&[&first, &second]);
     world.ready(&second).await;
     world.apply(&[]);
     world.gone(&first).await;
     world.gone(&second).await;
-    assert_eq!(
-        followed.next().await,
-        None,
-        "following ends with the instance"
-    );
+    assert_eq!(followed.next().await, None, "following ends with the instance");
     let mut all = world.agent.logs(&ids, LogQuery::default());
     let (one, two) = (all.next().await.unwrap(), all.next().await.unwrap());
     assert!(one.ts <= two.ts);
-    assert_eq!(
-        (one.instance.as_str(), two.instance.as_str()),
-        ("web-1", "web-2")
-    );
-    assert_eq!(
-        (one.process.as_str(), one.instance_id),
-        ("web", first.id.to_string())
-    );
-    let tail = LogQuery {
-        tail_lines: Some(1),
-        ..LogQuery::default()
-    };
-    assert_eq!(
-        world.agent.logs(&ids, tail).next().await.unwrap().instance,
-        "web-2"
-    );
+    assert_eq!((one.instance.as_str(), two.instance.as_str()), ("web-1", "web-2"));
+    assert_eq!((one.process.as_str(), one.instance_id), ("web", first.id.to_string()));
+    let tail = LogQuery { tail_lines: Some(1), ..LogQuery::default() };
+    assert_eq!(world.agent.logs(&ids, tail).next().await.unwrap().instance, "web-2");
+    leave(world, &[]).await;
 }
 
 async fn leaving_with_the_instances_brings_them_back_later() {
@@ -365,16 +313,12 @@ async fn a_plain_process_is_told_its_port() {
     assert!(address.ip().is_loopback() && address.port() != 8080);
     assert_eq!(get(address, "/"), plan.id.to_string());
     world.restart_agent().await;
-    assert_eq!(
-        world.ready(&plan).await,
-        address,
-        "adopted at the same port"
-    );
+    assert_eq!(world.ready(&plan).await, address, "adopted at the same port");
     leave(world, &[&plan]).await;
 }
 
 /// Empties the plan and checks that nothing is left.
-async fn leave(mut world: World, plans: &[&InstancePlan]) {
+pub(crate) async fn leave(mut world: World, plans: &[&InstancePlan]) {
     world.apply(&[]);
     for plan in plans {
         world.gone(plan).await;

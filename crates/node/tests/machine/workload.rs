@@ -3,9 +3,13 @@
 
 use std::ffi::OsString;
 use std::io::{BufRead, BufReader, Write};
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+/// What is dropped without a word takes this long to be seen.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 static SICK: AtomicBool = AtomicBool::new(false);
 
@@ -26,8 +30,49 @@ pub(crate) fn run(args: impl Iterator<Item = OsString>) -> ExitCode {
             say(text);
             ExitCode::SUCCESS
         }
+        ["reach", to] => {
+            say(&reach(to));
+            ExitCode::SUCCESS
+        }
+        ["send", from, to, text] => {
+            say(&send(from, to, text));
+            ExitCode::SUCCESS
+        }
         _ => ExitCode::from(2),
     }
+}
+
+/// Connects and tells the line it is greeted with, or what went wrong.
+fn reach(to: &str) -> String {
+    // Link-local addresses need the number of the link.
+    let to: SocketAddr = to.replace("%eth0", &format!("%{}", link_number())).parse().unwrap();
+    let greeting = TcpStream::connect_timeout(&to, PATIENCE).and_then(|stream| {
+        stream.set_read_timeout(Some(PATIENCE))?;
+        let mut line = String::new();
+        BufReader::new(stream).read_line(&mut line)?;
+        Ok(line.trim().to_owned())
+    });
+    greeting.unwrap_or_else(|error| format!("failed: {error}"))
+}
+
+/// Sends a datagram and tells the answer, or what went wrong.
+fn send(from: &str, to: &str, text: &str) -> String {
+    let answer = UdpSocket::bind((from, 0)).and_then(|socket| {
+        socket.set_read_timeout(Some(PATIENCE))?;
+        socket.send_to(text.as_bytes(), to)?;
+        let mut bytes = [0; 128];
+        let length = socket.recv(&mut bytes)?;
+        Ok(String::from_utf8_lossy(&bytes[..length]).into_owned())
+    });
+    answer.unwrap_or_else(|error| format!("failed: {error}"))
+}
+
+/// From the kernel's list of IPv6 addresses: the second field, hexadecimal.
+fn link_number() -> u32 {
+    let list = std::fs::read_to_string("/proc/net/if_inet6").unwrap_or_default();
+    let line = list.lines().find(|line| line.ends_with("eth0"));
+    let number = line.and_then(|line| line.split_ascii_whitespace().nth(1)).unwrap_or("0");
+    u32::from_str_radix(number, 16).unwrap()
 }
 
 fn say(line: &str) {
@@ -37,13 +82,9 @@ fn say(line: &str) {
 
 fn serve() -> ExitCode {
     let port: u16 = std::env::var("PORT").unwrap().parse().unwrap();
-    let listener = TcpListener::bind(("::", port))
-        .or_else(|_| TcpListener::bind(("0.0.0.0", port)))
-        .unwrap();
-    say(&format!(
-        "serving as {}",
-        std::env::var("HELIX_INSTANCE_NAME").unwrap()
-    ));
+    let listener =
+        TcpListener::bind(("::", port)).or_else(|_| TcpListener::bind(("0.0.0.0", port))).unwrap();
+    say(&format!("serving as {}", std::env::var("HELIX_INSTANCE_NAME").unwrap()));
     for stream in listener.incoming() {
         let mut stream = stream.unwrap();
         let mut line = String::new();

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io::{Read, Write};
-use std::net::{Ipv6Addr, SocketAddr, TcpStream};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::sync::OnceLock;
@@ -12,12 +12,13 @@ use std::time::{Duration, Instant};
 
 use helix_image::registry::{repository, router};
 use helix_image::{ComposeFile, ComposeLayer, Digest, FileSource, ImageConfig, Store, compose};
+use helix_model::api::ExecRequest;
 use helix_model::instance::{Observed, Phase};
 use helix_model::manifest::{Check, Health, Resources, Restart, RestartPolicy};
 use helix_model::plan::{InstancePlan, NodePlan, PortPlan, Running};
 use helix_model::{Id, Instance, Name, Timestamp, network};
-use helix_node::{Agent, Config, Isolation, OwnRegistry};
-use helix_runtime::Status;
+use helix_node::{Agent, Config, ExecEvent, Isolation, OwnRegistry};
+use helix_runtime::{InstanceSpec, NetworkSpec, Status};
 use tempfile::TempDir;
 
 /// Time for anything to come about. Only a broken build uses it up.
@@ -55,10 +56,7 @@ fn shared_image() -> &'static SharedImage {
             ..ImageConfig::default()
         };
         let work = compose(&store, vec![ComposeLayer::Files(vec![file])], config);
-        let digest = tokio::runtime::Runtime::new()
-            .unwrap()
-            .block_on(work)
-            .unwrap();
+        let digest = tokio::runtime::Runtime::new().unwrap().block_on(work).unwrap();
         repository::publish(&store, "acme/app", "latest", &digest).unwrap();
         SharedImage { dir, digest }
     })
@@ -75,11 +73,8 @@ pub(crate) struct Place {
 
 impl Place {
     fn config(&self) -> Config {
-        let own = OwnRegistry {
-            host: self.registry.clone(),
-            token: TOKEN.to_owned(),
-            plain_http: false,
-        };
+        let own =
+            OwnRegistry { host: self.registry.clone(), token: TOKEN.to_owned(), plain_http: false };
         let mut config = Config::new(self.data_dir.clone(), std::env::current_exe().unwrap(), own);
         config.image_dir = Some(self.image_dir.clone());
         config.isolation = self.isolation;
@@ -105,9 +100,7 @@ pub(crate) fn agent_process(args: impl Iterator<Item = OsString>) -> ExitCode {
     let [data_dir, image_dir, registry] = &args[..] else {
         return ExitCode::from(2);
     };
-    rustls::crypto::ring::default_provider()
-        .install_default()
-        .unwrap();
+    rustls::crypto::ring::default_provider().install_default().unwrap();
     let place = Place {
         data_dir: data_dir.into(),
         image_dir: image_dir.into(),
@@ -165,13 +158,7 @@ impl World {
         };
         let agent = Agent::start(place.config()).await.unwrap();
         let network = network::unique_local(entropy);
-        World {
-            place,
-            agent,
-            network,
-            version: 0,
-            _dir: dir,
-        }
+        World { place, agent, network, version: 0, _dir: dir }
     }
 
     /// A plan for the shared image, number `number` of this world.
@@ -193,18 +180,10 @@ impl World {
             workdir: None,
             user: None,
             vars: BTreeMap::new(),
-            resources: Resources {
-                memory_bytes: 64 << 20,
-                cpu: 1.0,
-                disk_bytes: 1 << 30,
-            },
+            resources: Resources { memory_bytes: 64 << 20, cpu: 1.0, disk_bytes: 1 << 30 },
             ports: Vec::new(),
             health: None,
-            restart: Restart {
-                policy: RestartPolicy::Always,
-                max_retries: 3,
-                backoff_seconds: 0,
-            },
+            restart: Restart { policy: RestartPolicy::Always, max_retries: 3, backoff_seconds: 0 },
             address: network::instance_address(self.network, 1, number),
             stop_grace_ms: 500,
         }
@@ -213,9 +192,7 @@ impl World {
     /// One that serves HTTP and is asked for its health every second.
     pub(crate) fn server(&self, number: u64) -> InstancePlan {
         let health = Health {
-            check: Check::Http {
-                path: "/health".to_owned(),
-            },
+            check: Check::Http { path: "/health".to_owned() },
             port: http(),
             interval_seconds: 1,
             timeout_seconds: 1,
@@ -224,10 +201,7 @@ impl World {
             failure_threshold: 1,
         };
         InstancePlan {
-            ports: vec![PortPlan {
-                name: http(),
-                internal: 8080,
-            }],
+            ports: vec![PortPlan { name: http(), internal: 8080 }],
             health: Some(health),
             command: None,
             ..self.instance(number, &[])
@@ -279,18 +253,42 @@ impl World {
     }
 
     pub(crate) async fn ready(&self, plan: &InstancePlan) -> SocketAddr {
-        let seen = self
-            .until(plan, "ready", |seen| seen.phase == Phase::Ready)
-            .await;
-        seen.ports
-            .get(&http())
-            .copied()
-            .unwrap_or(([127, 0, 0, 1], 0).into())
+        let seen = self.until(plan, "ready", |seen| seen.phase == Phase::Ready).await;
+        seen.ports.get(&http()).copied().unwrap_or(([127, 0, 0, 1], 0).into())
     }
 
     pub(crate) async fn gone(&self, plan: &InstancePlan) {
-        self.until(plan, "stopped", |seen| seen.phase == Phase::Stopped)
-            .await;
+        self.until(plan, "stopped", |seen| seen.phase == Phase::Stopped).await;
+    }
+
+    /// Runs a part of this binary inside an instance and returns what it says.
+    pub(crate) async fn run(&self, instance: Id<Instance>, words: &[&str]) -> String {
+        let command = ["/app", "workload"].iter().chain(words);
+        let request = ExecRequest {
+            command: command.map(|word| (*word).to_owned()).collect(),
+            tty: false,
+            cols: 0,
+            rows: 0,
+            env: [].into(),
+        };
+        let mut session = self.agent.exec(instance, request).await.unwrap();
+        let mut output = Vec::new();
+        let code = loop {
+            match session.output.next().await.unwrap() {
+                ExecEvent::Stdout(bytes) | ExecEvent::Stderr(bytes) => output.extend(bytes),
+                ExecEvent::Exit(exit) => break exit.code,
+            }
+        };
+        assert_eq!(code, 0, "{words:?}");
+        String::from_utf8(output).unwrap().trim().to_owned()
+    }
+
+    /// An instance's private IPv4 address.
+    pub(crate) fn ipv4(&self, id: Id<Instance>) -> Ipv4Addr {
+        match InstanceSpec::load(&self.place.dir(id)).unwrap().network {
+            NetworkSpec::Veth(veth) => veth.ipv4.unwrap(),
+            other => panic!("no link of its own: {other:?}"),
+        }
     }
 
     /// Lets go of everything and starts again from what is on disk.
@@ -310,16 +308,13 @@ impl World {
         let mut traces = Vec::new();
         let dir = self.place.dir(id).display().to_string();
         let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap();
-        traces.extend(
-            mounts
-                .lines()
-                .filter(|line| line.contains(&dir))
-                .map(str::to_owned),
-        );
+        traces.extend(mounts.lines().filter(|line| line.contains(&dir)).map(str::to_owned));
         let tail = id.to_string().to_lowercase();
-        let link = Path::new("/sys/class/net").join(format!("hx-{}", &tail[tail.len() - 12..]));
-        if link.exists() {
-            traces.push(link.display().to_string());
+        // Not through /sys, which shows the network namespace it was mounted in.
+        let link = format!("hx-{}:", &tail[tail.len() - 12..]);
+        let links = std::fs::read_to_string("/proc/self/net/dev").unwrap();
+        if links.contains(&link) {
+            traces.push(link);
         }
         find_named(Path::new("/sys/fs/cgroup"), &id.to_string(), 6, &mut traces);
         if let Some(status) = self.place.status(id) {
@@ -350,11 +345,7 @@ pub(crate) fn http() -> Name {
 /// The body of the answer to a GET.
 pub(crate) fn get(address: SocketAddr, path: &str) -> String {
     let mut stream = TcpStream::connect_timeout(&address, DEADLINE).unwrap();
-    write!(
-        stream,
-        "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
-    )
-    .unwrap();
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
     let mut answer = String::new();
     // A program told to end may do so before it answers.
     let _ = stream.read_to_string(&mut answer);

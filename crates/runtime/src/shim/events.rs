@@ -62,7 +62,7 @@ impl Shim {
         let stdio = self.make_pipes()?;
         let launched = match self.spec.isolation {
             Isolation::Container | Isolation::ContainerRootless => {
-                launch(&self.dir, &self.spec, self.status.cgroup.as_ref(), stdio)?
+                launch(&self.dir, &self.spec, self.status.cgroup.as_ref(), &stdio)?
             }
             Isolation::Process => self.start_process(stdio)?,
         };
@@ -110,13 +110,9 @@ impl Shim {
         let failed = |errno: Errno| {
             Failure::new(Reason::WorkloadStartFailed, format!("make the output pipes: {errno}"))
         };
-        let user = user::resolve(&self.spec.rootfs, &self.spec.user)?;
         let pipe = || -> nix::Result<(OwnedFd, OwnedFd)> {
             let (read, write) = pipe2(OFlag::O_CLOEXEC)?;
             fcntl(&read, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
-            if self.spec.isolation == Isolation::Container {
-                nix::unistd::fchown(&write, Some(user.uid.into()), Some(user.gid.into()))?;
-            }
             Ok((read, write))
         };
         let (stdout_read, stdout) = pipe().map_err(failed)?;

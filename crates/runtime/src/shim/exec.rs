@@ -23,13 +23,16 @@ use nix::unistd::{Pid, pipe2};
 use oci_spec::runtime::ProcessBuilder;
 
 use self::pump::{Channels, Pump};
-use super::launch::{STATE, Stdio, failure_pipe};
-use super::{jail, process};
+use super::jail::{self, Entered};
+use super::launch::{STATE, Stdio, failure_pipe, give_to};
+use super::process;
 use crate::cgroup::Cgroup;
 use crate::executor::Workload;
 use crate::failure::{Failure, Reason};
 use crate::protocol::{Decoder, Frame};
+use crate::rootfs::{self, Layout};
 use crate::spec::{ExecSpec, InstanceSpec, Isolation};
+use crate::userns::IdRange;
 use crate::{oci, sys, user};
 
 /// What a helper needs to know.
@@ -123,15 +126,20 @@ impl Session<'_> {
         spec.check()?;
         let rootless = spec.isolation == Isolation::ContainerRootless;
         let user = self.user(&spec, rootless)?;
+        let ids = match rootless {
+            true => None,
+            false => IdRange::of_process(self.workload_pid)
+                .map_err(Failure::because(Reason::NotRunning, "read the instance's ids"))?,
+        };
+        let (channels, stdio) = pipes()?;
+        if !rootless {
+            give_streams(&stdio, &user, ids)?;
+        }
         // Opened while the cgroup tree is still in sight.
         let cgroup = self.cgroup.map_or_else(|| Ok(Vec::new()), Cgroup::open_membership);
         let cgroup =
             cgroup.map_err(Failure::because(Reason::CgroupSetupFailed, "open the cgroup"))?;
-        jail::enter_namespaces_of(self.workload_pid, rootless)
-            .map_err(Failure::because(Reason::NotRunning, "enter the instance's namespaces"))?;
-        jail::enter_private_mounts()?;
-        jail::hide_cgroups(&spec.instance_id)?;
-        let (channels, stdio) = pipes()?;
+        self.enter_namespaces(rootless, ids.is_some())?;
         let (mut failed, failure) = failure_pipe()?;
         let (controller, terminal) = socket_pair()?;
         let workload = Workload {
@@ -149,6 +157,32 @@ impl Session<'_> {
             let _ = sys::set_window_size(&controller, self.spec.cols, self.spec.rows);
         }
         Ok(Started { pid, channels: Channels::terminal(controller)? })
+    }
+
+    /// Enters what libcontainer leaves to us. A user namespace comes last when it
+    /// is root's, who needs all rights for the rest; without changing ids, so that
+    /// this process still owns the state libcontainer reads and writes.
+    fn enter_namespaces(&self, rootless: bool, mapped: bool) -> Result<(), Failure> {
+        let id = &self.instance.instance_id;
+        let enter = |kind: Entered| {
+            jail::enter_namespaces_of(self.workload_pid, kind)
+                .map_err(Failure::because(Reason::NotRunning, "enter the instance's namespaces"))
+        };
+        if rootless {
+            enter(Entered::UserAndNetwork)?;
+            jail::enter_private_mounts()?;
+            return jail::hide_cgroups(id);
+        }
+        nix::unistd::setgroups(&[])
+            .map_err(Failure::because(Reason::WorkloadStartFailed, "drop supplementary groups"))?;
+        jail::enter_private_mounts()?;
+        jail::hide_cgroups(id)?;
+        if !mapped {
+            return enter(Entered::Network);
+        }
+        // libcontainer looks the root up, though it does not use it.
+        rootfs::prepare_stage(&Layout::of(self.dir).on_stage())?;
+        enter(Entered::UserAndNetwork)
     }
 
     /// The user to run as. With one mapped id there is no choice: everybody is
@@ -227,6 +261,17 @@ fn pipes() -> Result<(Channels, Stdio), Failure> {
     let ((stdin, ours_in), (ours_out, stdout), (ours_err, stderr)) = (pipe()?, pipe()?, pipe()?);
     let channels = Channels::pipes(ours_in, ours_out, ours_err)?;
     Ok((channels, Stdio { stdin, stdout, stderr }))
+}
+
+/// Lets the command open its streams again by their names.
+fn give_streams(stdio: &Stdio, user: &user::User, ids: Option<IdRange>) -> Result<(), Failure> {
+    let outside = |id: u32| ids.map_or(Some(id), |ids| ids.outside(id));
+    let (Some(uid), Some(gid)) = (outside(user.uid), outside(user.gid)) else {
+        let detail = format!("user {}:{} does not exist in the instance", user.uid, user.gid);
+        return Err(Failure::new(Reason::WorkloadStartFailed, detail));
+    };
+    give_to(&stdio.stdin, uid, gid)?;
+    stdio.give_output_to(uid, gid)
 }
 
 fn socket_pair() -> Result<(OwnedFd, OwnedFd), Failure> {

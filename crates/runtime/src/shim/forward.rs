@@ -13,7 +13,7 @@ use nix::unistd::Pid;
 use tokio::io::copy_bidirectional;
 use tokio::net::TcpStream;
 
-use super::jail;
+use super::jail::{self, Entered};
 use crate::failure::{Failure, Reason};
 use crate::spec::Forward;
 use crate::sys;
@@ -42,13 +42,14 @@ pub(super) fn bind(forwards: &[Forward]) -> Result<Vec<Bound>, Failure> {
 
 /// Starts the forwarder for the instance whose first process is `workload_pid`.
 pub(super) fn start(workload_pid: i32, rootless: bool, ports: Vec<Bound>) -> Result<Pid, Failure> {
+    let entered = if rootless { Entered::UserAndNetwork } else { Entered::Network };
     let mut ports = Some(ports);
     sys::fork_child(|| {
         super::fall_silent();
         let prepared = nix::sys::prctl::set_pdeathsig(Signal::SIGKILL)
             .and_then(|()| sys::reset_signals())
             .and_then(|()| sys::ignore_broken_pipes());
-        if prepared.is_err() || jail::enter_namespaces_of(workload_pid, rootless).is_err() {
+        if prepared.is_err() || jail::enter_namespaces_of(workload_pid, entered).is_err() {
             return 1;
         }
         // One thread moves several Gbit/s, and an instance has one forwarder.

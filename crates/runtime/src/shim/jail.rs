@@ -9,12 +9,12 @@ use std::io;
 use std::path::Path;
 
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
-use nix::sched::{CloneFlags, unshare};
+use nix::sched::{CloneFlags, setns, unshare};
 use nix::unistd::{getegid, geteuid, setgroups};
 
 use crate::failure::{Failure, Reason};
-use crate::sys;
 use crate::user::User;
+use crate::{sys, userns};
 
 const CGROUP_ROOT: &str = "/sys/fs/cgroup";
 
@@ -39,6 +39,15 @@ pub(crate) fn enter_new_namespaces(rootless: bool, user: &User) -> Result<(), Fa
     enter_private_mounts()
 }
 
+/// The same with namespaces made before, short of the user namespace itself: that
+/// is left to libcontainer, so that the root can be assembled with full rights.
+pub(crate) fn enter_made_namespaces(made: &userns::Namespaces) -> Result<(), Failure> {
+    let refused = |what: &'static str| Failure::because(Reason::IsolationUnavailable, what);
+    setgroups(&[]).map_err(refused("drop supplementary groups"))?;
+    setns(&made.network, CloneFlags::CLONE_NEWNET).map_err(refused("enter the network"))?;
+    enter_private_mounts()
+}
+
 /// Enters a copy of the mount namespace from which nothing propagates back.
 pub(crate) fn enter_private_mounts() -> Result<(), Failure> {
     let refused = |what: &'static str| Failure::because(Reason::IsolationUnavailable, what);
@@ -47,10 +56,17 @@ pub(crate) fn enter_private_mounts() -> Result<(), Failure> {
         .map_err(refused("make mounts private"))
 }
 
-/// Enters the user and network namespaces of a running workload.
-pub(crate) fn enter_namespaces_of(pid: i32, rootless: bool) -> io::Result<()> {
+/// Which namespaces of a workload to enter.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Entered {
+    Network,
+    UserAndNetwork,
+}
+
+/// Enters namespaces of a running workload.
+pub(crate) fn enter_namespaces_of(pid: i32, what: Entered) -> io::Result<()> {
     let namespaces = Path::new("/proc").join(pid.to_string()).join("ns");
-    if rootless {
+    if what == Entered::UserAndNetwork {
         sys::enter_namespace(&namespaces.join("user"), CloneFlags::CLONE_NEWUSER)?;
     }
     sys::enter_namespace(&namespaces.join("net"), CloneFlags::CLONE_NEWNET)

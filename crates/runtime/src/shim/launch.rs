@@ -7,7 +7,7 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, IntoRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::rc::Rc;
@@ -27,7 +27,8 @@ use crate::failure::{Failure, Reason};
 use crate::rootfs::{self, Layout};
 use crate::spec::{InstanceSpec, Isolation, NetworkSpec};
 use crate::user::{self, User};
-use crate::{network, oci, sys};
+use crate::userns::{self, IdRange};
+use crate::{cleanup, network, oci, sys};
 
 /// Folder of the OCI bundle inside an instance directory.
 pub(super) const BUNDLE: &str = "bundle";
@@ -46,6 +47,25 @@ pub(super) struct Stdio {
     pub(super) stderr: OwnedFd,
 }
 
+impl Stdio {
+    /// Lets a user open the output again by its name, as many programs do with
+    /// `/dev/stdout`. Not the input: it may be a device of the machine.
+    pub(super) fn give_output_to(&self, uid: u32, gid: u32) -> Result<(), Failure> {
+        [&self.stdout, &self.stderr].into_iter().try_for_each(|pipe| give_to(pipe, uid, gid))
+    }
+
+    fn try_clone(&self) -> std::io::Result<Self> {
+        let (stdin, stdout) = (self.stdin.try_clone()?, self.stdout.try_clone()?);
+        Ok(Self { stdin, stdout, stderr: self.stderr.try_clone()? })
+    }
+}
+
+/// Makes a user the owner of a pipe.
+pub(super) fn give_to(pipe: &OwnedFd, uid: u32, gid: u32) -> Result<(), Failure> {
+    nix::unistd::fchown(pipe, Some(uid.into()), Some(gid.into()))
+        .map_err(Failure::because(Reason::WorkloadStartFailed, "give a pipe to the workload"))
+}
+
 /// A workload that has been executed.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Launched {
@@ -61,7 +81,22 @@ enum Message {
     /// In its namespaces; the shim may connect the network.
     Unshared,
     /// Done, the launcher ends now.
-    Finished(Result<Launched, Failure>),
+    Finished(Result<Launched, Refusal>),
+}
+
+/// A try that did not end with a running workload.
+#[derive(Debug, Serialize, Deserialize)]
+struct Refusal {
+    failure: Failure,
+    /// All was set up, and what was to be executed is at fault: setting it up in
+    /// another way would not help.
+    by_workload: bool,
+}
+
+impl From<Failure> for Refusal {
+    fn from(failure: Failure) -> Self {
+        Self { failure, by_workload: false }
+    }
 }
 
 /// Everything the launcher needs, worked out before it exists.
@@ -69,34 +104,54 @@ struct Plan<'a> {
     dir: &'a Path,
     spec: &'a InstanceSpec,
     user: User,
-    layout: Layout,
     cgroup: Option<&'a Cgroup>,
+    stdio: &'a Stdio,
 }
 
-/// Starts the workload as a child of the calling process.
+/// Starts the workload as a child of the calling process. Started by root, in a
+/// user namespace of its own where kernel and file system go along.
 pub(super) fn launch(
     dir: &Path,
     spec: &InstanceSpec,
     cgroup: Option<&Cgroup>,
-    stdio: Stdio,
+    stdio: &Stdio,
 ) -> Result<Launched, Failure> {
     let user = user::resolve(&spec.rootfs, &spec.user)?;
-    let plan = Plan { dir, spec, user, layout: Layout::of(dir), cgroup };
-    rootfs::prepare(&plan.layout, spec)?;
-    write_bundle(&plan)?;
+    let plan = Plan { dir, spec, user, cgroup, stdio };
+    if spec.isolation != Isolation::Container {
+        return attempt(&plan, None).map_err(|refusal| refusal.failure);
+    }
+    let why = if IdRange::holds(&plan.user) {
+        match attempt(&plan, Some(IdRange::of_instance(&spec.instance_id))) {
+            Ok(launched) => return Ok(launched),
+            Err(refusal) if refusal.by_workload => return Err(refusal.failure),
+            Err(refusal) => {
+                // Of the first try nothing may run on beside the second.
+                cleanup::kill_children_except(&[]);
+                refusal.failure.detail
+            }
+        }
+    } else {
+        "the user has ids above 65535".to_owned()
+    };
+    let mut launched = attempt(&plan, None).map_err(|refusal| refusal.failure)?;
+    launched.notes.push(format!("no user namespace, root inside is root of the machine: {why}"));
+    Ok(launched)
+}
+
+/// Starts the workload, with `ids` in a user namespace that maps them.
+fn attempt(plan: &Plan<'_>, ids: Option<IdRange>) -> Result<Launched, Refusal> {
+    rootfs::prepare(&Layout::of(plan.dir), plan.spec)?;
+    prepare_bundle(plan.dir)?;
     let start_failed = |error: std::io::Error| {
         Failure::new(Reason::WorkloadStartFailed, format!("start the launcher: {error}"))
     };
     let (mine, theirs) = UnixStream::pair().map_err(start_failed)?;
     mine.set_read_timeout(Some(LAUNCH_TIMEOUT)).map_err(start_failed)?;
-    let mut stdio = Some(stdio);
-    let launcher = sys::fork_child(|| {
-        let Some(stdio) = stdio.take() else { return 1 };
-        launcher_main(&plan, stdio, &theirs)
-    })
-    .map_err(|errno| start_failed(errno.into()))?;
-    drop((theirs, stdio));
-    let result = attend(spec, launcher, &mine);
+    let launcher = sys::fork_child(|| launcher_main(plan, ids, &theirs))
+        .map_err(|errno| start_failed(errno.into()))?;
+    drop(theirs);
+    let result = attend(plan.spec, launcher, &mine);
     if result.is_err() {
         // It may have ended itself already.
         let _ = kill(launcher, Signal::SIGKILL);
@@ -105,7 +160,7 @@ pub(super) fn launch(
 }
 
 /// The shim's part while the launcher works.
-fn attend(spec: &InstanceSpec, launcher: Pid, link: &UnixStream) -> Result<Launched, Failure> {
+fn attend(spec: &InstanceSpec, launcher: Pid, link: &UnixStream) -> Result<Launched, Refusal> {
     let mut lines = BufReader::new(link);
     match receive(&mut lines)? {
         Message::Unshared => {}
@@ -117,7 +172,7 @@ fn attend(spec: &InstanceSpec, launcher: Pid, link: &UnixStream) -> Result<Launc
     (&*link).write_all(b"g").map_err(lost_launcher)?;
     match receive(&mut lines)? {
         Message::Finished(result) => result,
-        Message::Unshared => Err(lost_launcher("it spoke out of turn")),
+        Message::Unshared => Err(lost_launcher("it spoke out of turn").into()),
     }
 }
 
@@ -131,10 +186,10 @@ fn lost_launcher(error: impl std::fmt::Display) -> Failure {
     Failure::new(Reason::WorkloadStartFailed, format!("wait for the launcher: {error}"))
 }
 
-fn launcher_main(plan: &Plan<'_>, stdio: Stdio, link: &UnixStream) -> i32 {
+fn launcher_main(plan: &Plan<'_>, ids: Option<IdRange>, link: &UnixStream) -> i32 {
     let result = nix::sys::prctl::set_pdeathsig(Signal::SIGKILL)
-        .map_err(lost_launcher)
-        .and_then(|()| launch_here(plan, stdio, link));
+        .map_err(|errno| lost_launcher(errno).into())
+        .and_then(|()| launch_here(plan, ids, link));
     let code = i32::from(result.is_err());
     send(link, &Message::Finished(result)).map_or(1, |()| code)
 }
@@ -145,14 +200,20 @@ fn send(mut link: &UnixStream, message: &Message) -> std::io::Result<()> {
     link.write_all(&line)
 }
 
-fn launch_here(plan: &Plan<'_>, stdio: Stdio, mut link: &UnixStream) -> Result<Launched, Failure> {
+fn launch_here(
+    plan: &Plan<'_>,
+    ids: Option<IdRange>,
+    mut link: &UnixStream,
+) -> Result<Launched, Refusal> {
     let spec = plan.spec;
-    let rootless = spec.isolation == Isolation::ContainerRootless;
     let limits_problem = plan
         .cgroup
         .and_then(|cgroup| cgroup.enter().err())
         .map(|error| format!("enter the cgroup: {error}"));
-    jail::enter_new_namespaces(rootless, &plan.user)?;
+    let note = match ids {
+        Some(ids) => build_mapped(plan, ids).map(|()| None)?,
+        None => build_plain(plan)?,
+    };
     send(link, &Message::Unshared).map_err(lost_launcher)?;
     link.read_exact(&mut [0]).map_err(lost_launcher)?;
     match &spec.network {
@@ -161,14 +222,48 @@ fn launch_here(plan: &Plan<'_>, stdio: Stdio, mut link: &UnixStream) -> Result<L
         NetworkSpec::Host {} => {}
     }
     network::relax_ports();
-    let note = rootfs::mount(&plan.layout, &spec.rootfs, rootless)?;
-    jail::hide_cgroups(&spec.instance_id)?;
-    let pid = run_container(plan, stdio)?;
+    let pid = run_container(plan)?;
     Ok(Launched { pid: pid.as_raw(), limits_problem, notes: note.into_iter().collect() })
 }
 
-fn run_container(plan: &Plan<'_>, stdio: Stdio) -> Result<Pid, Failure> {
+/// Namespaces and root with the ids of this process. Returns a note on them.
+fn build_plain(plan: &Plan<'_>) -> Result<Option<String>, Failure> {
+    let spec = plan.spec;
+    let rootless = spec.isolation == Isolation::ContainerRootless;
+    if !rootless {
+        plan.stdio.give_output_to(plan.user.uid, plan.user.gid)?;
+    }
+    jail::enter_new_namespaces(rootless, &plan.user)?;
+    jail::hide_cgroups(&spec.instance_id)?;
+    let layout = Layout::of(plan.dir);
+    let note = rootfs::mount(&layout, &spec.rootfs, rootless)?;
+    write_config(plan, &layout, None)?;
+    Ok(note)
+}
+
+/// Namespaces and root for the ids of a range.
+fn build_mapped(plan: &Plan<'_>, ids: IdRange) -> Result<(), Failure> {
+    let spec = plan.spec;
+    let refused = |problem: String| Failure::new(Reason::IsolationUnavailable, problem);
+    let (Some(uid), Some(gid)) = (ids.outside(plan.user.uid), ids.outside(plan.user.gid)) else {
+        return Err(refused("the user has ids above 65535".to_owned()));
+    };
+    plan.stdio.give_output_to(uid, gid)?;
+    let made = userns::create(ids).map_err(refused)?;
+    jail::enter_made_namespaces(&made)?;
+    jail::hide_cgroups(&spec.instance_id)?;
+    let layout = rootfs::mount_mapped(Layout::of(plan.dir), &spec.rootfs, ids, made.user.as_fd())?;
+    // libcontainer opens it by its path, in a process forked from this one.
+    let path = format!("/proc/self/fd/{}", made.user.into_raw_fd());
+    write_config(plan, &layout, Some(Path::new(&path)))
+}
+
+fn run_container(plan: &Plan<'_>) -> Result<Pid, Refusal> {
     let (mut failed, failure) = failure_pipe()?;
+    let stdio = plan
+        .stdio
+        .try_clone()
+        .map_err(Failure::because(Reason::WorkloadStartFailed, "share the output pipes"))?;
     let workload =
         Workload { cgroup: Rc::new(Vec::new()), failure: Rc::new(failure), terminal: None };
     let build = || {
@@ -194,11 +289,18 @@ fn run_container(plan: &Plan<'_>, stdio: Stdio) -> Result<Pid, Failure> {
     let read = failed.read_to_string(&mut said);
     match (started, read) {
         (Ok(Some(pid)), Ok(_)) if said.is_empty() => Ok(Pid::from_raw(pid.as_raw())),
-        (_, Ok(count)) if count > 0 => Err(Failure::new(Reason::WorkloadStartFailed, said)),
-        (Err(error), _) => {
-            Err(Failure::chain(Reason::WorkloadStartFailed, "set the container up", &error))
+        (_, Ok(count)) if count > 0 => {
+            let failure = Failure::new(Reason::WorkloadStartFailed, said);
+            Err(Refusal { failure, by_workload: true })
         }
-        _ => Err(Failure::new(Reason::WorkloadStartFailed, "the container ended during its start")),
+        (Err(error), _) => {
+            let attempt = "set the container up";
+            Err(Failure::chain(Reason::WorkloadStartFailed, attempt, &error).into())
+        }
+        _ => {
+            let detail = "the container ended during its start";
+            Err(Failure::new(Reason::WorkloadStartFailed, detail).into())
+        }
     }
 }
 
@@ -209,18 +311,26 @@ pub(super) fn failure_pipe() -> Result<(fs::File, OwnedFd), Failure> {
     Ok((fs::File::from(read), write))
 }
 
-fn write_bundle(plan: &Plan<'_>) -> Result<(), Failure> {
-    let config = oci::runtime_spec(plan.spec, &plan.user, &plan.layout)
-        .map_err(Failure::because(Reason::SpecInvalid, "translate the spec"))?;
+fn prepare_bundle(dir: &Path) -> Result<(), Failure> {
     let failed = |path: &Path, error: std::io::Error| {
         Failure::io(Reason::WorkloadStartFailed, "prepare", path, &error)
     };
-    let (state, bundle) = (plan.dir.join(STATE), plan.dir.join(BUNDLE));
+    let (state, bundle) = (dir.join(STATE), dir.join(BUNDLE));
     rootfs::remove_tree(&state).map_err(|error| failed(&state, error))?;
     fs::create_dir_all(&state).map_err(|error| failed(&state, error))?;
-    fs::create_dir_all(&bundle).map_err(|error| failed(&bundle, error))?;
+    fs::create_dir_all(&bundle).map_err(|error| failed(&bundle, error))
+}
+
+fn write_config(
+    plan: &Plan<'_>,
+    layout: &Layout,
+    user_namespace: Option<&Path>,
+) -> Result<(), Failure> {
+    let config = oci::runtime_spec(plan.spec, &plan.user, layout, user_namespace)
+        .map_err(Failure::because(Reason::SpecInvalid, "translate the spec"))?;
     let json = serde_json::to_vec(&config)
         .map_err(Failure::because(Reason::SpecInvalid, "translate the spec"))?;
-    let path = bundle.join("config.json");
-    fs::write(&path, json).map_err(|error| failed(&path, error))
+    let path = plan.dir.join(BUNDLE).join("config.json");
+    fs::write(&path, json)
+        .map_err(|error| Failure::io(Reason::WorkloadStartFailed, "write", &path, &error))
 }

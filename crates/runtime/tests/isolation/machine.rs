@@ -18,6 +18,7 @@ pub(crate) const TESTS: &[(&str, fn())] = &[
         on_machine("without-cgroups");
     }),
     ("machine::a_unified_tree_without_controllers_still_groups", || on_machine("unified")),
+    ("machine::where_proc_is_masked_there_is_no_user_namespace", || on_machine("masked-proc")),
     ("machine::on_an_overlay_the_root_is_a_copy", || {
         on_machine("overlay");
     }),
@@ -38,6 +39,10 @@ pub(crate) fn main(mut args: impl Iterator<Item = OsString>) -> ExitCode {
     mount(None::<&str>, "/", None::<&str>, flags, None::<&str>).unwrap();
     if kind == "overlay" {
         run_on_overlay();
+        return ExitCode::SUCCESS;
+    }
+    if kind == "masked-proc" {
+        run_with_masked_proc();
         return ExitCode::SUCCESS;
     }
     umount2("/sys/fs/cgroup", MntFlags::MNT_DETACH).unwrap();
@@ -66,6 +71,28 @@ fn start_exec_and_stop(grouped: bool) {
         assert_eq!(wait_for_end(&shim).await.exit.unwrap().code, 7);
         world.assert_no_traces().await;
     });
+}
+
+/// A machine that is itself a container whose `/proc` is partly covered: the
+/// kernel then refuses a new one to user namespaces, which shows late in a start.
+fn run_with_masked_proc() {
+    let (proc, bind) = (Some("/proc/irq"), MsFlags::MS_BIND);
+    mount(proc, "/proc/irq", None::<&str>, bind, None::<&str>).unwrap();
+    block_on(async {
+        let world = World::new();
+        let shim = world.start(&world.spec(&["listen", "80"])).await;
+        world.wait_for_log("listening").await;
+        let notes = shim.status().await.unwrap().notes;
+        println!("     {notes:?}");
+        assert!(notes.iter().any(|note| note.contains("no user namespace")), "{notes:?}");
+        assert_eq!(crate::container::ask(world.veth().ipv6.into(), 80, "hello"), "got hello");
+        let (_, _, exit) = collect(&mut shim.exec(&command(&["who"])).await.unwrap()).await;
+        assert_eq!(exit.code, 0);
+        shim.stop(Duration::ZERO).await.unwrap();
+        wait_for_end(&shim).await;
+        world.assert_no_traces().await;
+    });
+    umount2("/proc/irq", MntFlags::MNT_DETACH).unwrap();
 }
 
 /// The instance directory lies on an overlay, as inside most containers; the

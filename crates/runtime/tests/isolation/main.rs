@@ -11,6 +11,7 @@ mod container;
 mod exec;
 mod machine;
 mod rootless;
+mod userns;
 mod workload;
 mod world;
 
@@ -31,7 +32,7 @@ fn main() -> ExitCode {
     let filter: Vec<String> =
         std::env::args().skip(1).filter(|arg| !arg.starts_with('-')).collect();
     let tests: Vec<Test> =
-        [container::TESTS, exec::TESTS, machine::TESTS, rootless::TESTS].concat();
+        [container::TESTS, exec::TESTS, userns::TESTS, machine::TESTS, rootless::TESTS].concat();
     let tests = tests.into_iter().filter(|(name, _)| {
         filter.is_empty() || filter.iter().any(|part| name.contains(part.as_str()))
     });

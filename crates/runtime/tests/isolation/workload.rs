@@ -15,6 +15,9 @@ pub(crate) fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
         "print" => print(number(1)),
         "show" => show(),
         "listen" => listen(u16::try_from(number(1)).unwrap()),
+        "daemon" => daemon(u16::try_from(number(1)).unwrap(), u32::try_from(number(2)).unwrap()),
+        "change-files" => change_files(),
+        "who" => who(),
         "fill-memory" => fill_memory(),
         "until-term" => return until_term(),
         "ignore-term" => ignore_term(),
@@ -56,10 +59,57 @@ fn show() {
     println!("mount={:?}", std::fs::write("/written", "x").map_err(|e| e.kind()));
 }
 
+/// Shows owners, makes, changes and gives away files.
+fn change_files() {
+    use nix::unistd::chown;
+    use std::os::unix::fs::MetadataExt;
+    std::fs::write("/made", "x").unwrap();
+    std::fs::write("/given", "x").unwrap();
+    chown("/given", Some(33.into()), Some(33.into())).unwrap();
+    std::fs::write("/of-33", "changed").unwrap();
+    let paths = ["/", "/of-root", "/of-33", "/etc/hosts", "/tmp", "/proc/self", "/made", "/given"];
+    for path in paths {
+        let meta = std::fs::metadata(path).unwrap();
+        println!("{path} {}:{}", meta.uid(), meta.gid());
+    }
+    println!("give away {:?}", chown("/made", Some(70_000.into()), None));
+}
+
+/// Says who it is, also by opening its outputs again.
+fn who() {
+    let groups: Vec<u32> =
+        nix::unistd::getgroups().unwrap().into_iter().map(|g| g.as_raw()).collect();
+    println!("uid={} gid={} groups={groups:?}", nix::unistd::getuid(), nix::unistd::getgid());
+    println!("user namespace {}", std::fs::read_link("/proc/self/ns/user").unwrap().display());
+    for name in ["/dev/stdout", "/dev/stderr"] {
+        let mut again = std::fs::File::options().write(true).open(name).unwrap();
+        writeln!(again, "again to {name}").unwrap();
+    }
+}
+
+/// Binds as whoever it is, then becomes somebody else and serves.
+fn daemon(port: u16, id: u32) {
+    let listener = TcpListener::bind((Ipv6Addr::UNSPECIFIED, port)).unwrap();
+    let mut log = std::fs::File::options().write(true).open("/dev/stdout").unwrap();
+    writeln!(log, "listening").unwrap();
+    if nix::unistd::getuid().is_root() {
+        nix::unistd::setgroups(&[id.into()]).unwrap();
+    }
+    nix::unistd::setresgid(id.into(), id.into(), id.into()).unwrap();
+    nix::unistd::setresuid(id.into(), id.into(), id.into()).unwrap();
+    let (uid, gid) = (nix::unistd::getuid(), nix::unistd::getgid());
+    writeln!(log, "serving as uid={uid} gid={gid}").unwrap();
+    serve(&listener);
+}
+
 /// Answers each connection with what it received, after the peer's half-close.
 fn listen(port: u16) {
     let listener = TcpListener::bind((Ipv6Addr::UNSPECIFIED, port)).unwrap();
     println!("listening");
+    serve(&listener);
+}
+
+fn serve(listener: &TcpListener) {
     for stream in listener.incoming() {
         let mut stream = stream.unwrap();
         std::thread::spawn(move || {

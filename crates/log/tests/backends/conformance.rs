@@ -2,17 +2,17 @@
 //!
 //! Add a backend to [`for_each_backend`] and it has to pass all of this.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
-
 use std::future::Future;
 use std::sync::Arc;
 
 use expect_test::{Expect, expect};
 use helix_log::{
     BATCH_MAX_BYTES, BATCH_MAX_ENTRIES, Batch, Entry, EventLog, GENESIS_HASH, Head, LogError,
-    MemoryLog, NewEntry, NewReceipt, PAYLOAD_MAX_BYTES, Position, READ_MAX_BYTES, READ_MAX_ENTRIES,
-    Snapshot, SqliteLog, Verification, entry_hash,
+    MemoryLog, NewEntry, PAYLOAD_MAX_BYTES, Position, PostgresLog, READ_MAX_BYTES,
+    READ_MAX_ENTRIES, Snapshot, SqliteLog, Verification, entry_hash,
 };
+
+use crate::world::{self, events, receipt};
 
 async fn for_each_backend<F>(body: impl Fn(Arc<dyn EventLog>) -> F)
 where
@@ -21,18 +21,9 @@ where
     body(Arc::new(MemoryLog::new())).await;
     let directory = tempfile::tempdir().unwrap();
     body(Arc::new(SqliteLog::open(directory.path()).await.unwrap())).await;
-}
-
-fn events(payloads: &[&str]) -> Vec<NewEntry> {
-    let entry = |(at, it): (usize, &&str)| NewEntry {
-        at_ms: 1_000 + at as i64,
-        payload: it.as_bytes().to_vec(),
-    };
-    payloads.iter().enumerate().map(entry).collect()
-}
-
-fn receipt(key: &str, at_ms: i64) -> NewReceipt {
-    NewReceipt { key: key.to_owned(), request_hash: [7; 32], body: b"answer".to_vec(), at_ms }
+    if let Some(database) = world::database().await {
+        body(Arc::new(PostgresLog::connect(&database.url).await.unwrap())).await;
+    }
 }
 
 async fn append(log: &dyn EventLog, expected: u64, payloads: &[&str]) -> Vec<Entry> {
@@ -306,4 +297,78 @@ async fn a_cancelled_append_happens_whole_or_not_at_all() {
         assert!(matches!(log.verify().await.unwrap(), Verification::Intact(_)));
     })
     .await;
+}
+
+#[tokio::test]
+async fn whoever_watches_hears_of_appends() {
+    for_each_backend(|log| async move {
+        let mut newest = log.watch();
+        append(&*log, 0, &["a", "b"]).await;
+        newest.wait_for(|it| *it == Position(2)).await.unwrap();
+        assert_eq!(*log.watch().borrow(), Position(2));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn pruned_entries_are_gone_and_the_chain_goes_on() {
+    for_each_backend(|log| async move {
+        let entries = append(&*log, 0, &["a", "b", "c"]).await;
+        assert_eq!(log.start().await.unwrap(), Head::EMPTY);
+        assert_eq!(log.prune(entries[1].head()).await.unwrap(), 2);
+        assert_eq!(log.prune(entries[1].head()).await.unwrap(), 0);
+        assert_eq!(log.prune(entries[0].head()).await.unwrap(), 0);
+        assert_eq!(log.start().await.unwrap(), entries[1].head());
+        check_refused(
+            log.read(Position(1), 10).await,
+            &expect!["could not read after position 1: entries up to 2 are in the archive"],
+        );
+        assert_eq!(log.read(Position(2), 10).await.unwrap(), entries[2..]);
+        append(&*log, 3, &["d"]).await;
+        let head = log.head().await.unwrap();
+        assert_eq!(log.verify().await.unwrap(), Verification::Intact(head));
+
+        assert_eq!(log.prune(head).await.unwrap(), 2);
+        assert_eq!(log.head().await.unwrap(), head);
+        assert_eq!(log.verify().await.unwrap(), Verification::Intact(head));
+        assert!(log.read(Position(4), 10).await.unwrap().is_empty());
+        let next = append(&*log, 4, &["e"]).await;
+        assert_eq!(next[0].hash, entry_hash(&head.hash, Position(5), 1_000, b"e"));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn only_who_knows_the_chain_can_prune() {
+    for_each_backend(|log| async move {
+        append(&*log, 0, &["a", "b"]).await;
+        for position in [Position(1), Position(3)] {
+            let through = Head { position, hash: [9; 32] };
+            let refused = log.prune(through).await.unwrap_err();
+            assert!(
+                matches!(refused, LogError::PruneMismatch { position: told } if told == position)
+            );
+        }
+        assert_eq!(log.read(Position::ZERO, 10).await.unwrap().len(), 2);
+    })
+    .await;
+}
+
+/// What makes it possible to grow from one backend to another.
+#[tokio::test]
+async fn the_same_entries_come_to_the_same_head_everywhere() {
+    let heads = std::sync::Mutex::new(Vec::new());
+    for_each_backend(|log| {
+        let heads = &heads;
+        async move {
+            append(&*log, 0, &["a", "b"]).await;
+            append(&*log, 2, &["", "\u{0}binary\u{ff}"]).await;
+            let head = log.head().await.unwrap();
+            heads.lock().unwrap().push(head);
+        }
+    })
+    .await;
+    let mut heads = heads.into_inner().unwrap();
+    heads.dedup();
+    assert_eq!(heads.len(), 1, "{heads:?}");
 }

@@ -1,0 +1,86 @@
+//! `helix explain` has a page for every code, offline; and completion scripts
+//! are scripts.
+
+use std::process::{Command, Stdio};
+
+use crate::world::{Setup, World};
+
+#[test]
+fn every_code_has_a_page() {
+    let mut world = World::new(Setup::default());
+    // Offline: nothing to ask, and no place to look for a context.
+    world.set_variable("HELIX_URL", "http://127.0.0.1:1");
+    let listed = world.json(&world.work(), ["explain"]);
+    let listed: Vec<&str> =
+        listed["codes"].as_array().unwrap().iter().filter_map(|code| code.as_str()).collect();
+    for code in helix_model::explain::codes() {
+        assert!(listed.contains(&code), "{code} is not listed");
+    }
+    for code in listed {
+        let page = world.helix(["explain", code]).ok();
+        assert!(page.stdout.starts_with(&format!("{code}: ")), "{}", page.stdout);
+        assert!(page.stdout.contains("What to do: "), "{}", page.stdout);
+        assert_eq!(page.stderr, "");
+    }
+}
+
+/// Reasons that builds end with are shown to people as codes, too.
+#[test]
+fn codes_that_errors_show_can_be_explained() {
+    let mut world = World::new(Setup::default());
+    world.up::<&str>([]);
+    let folder = world.work().join("empty");
+    std::fs::create_dir(&folder).unwrap();
+    let dynamic = world.work().join("dynamic");
+    std::fs::create_dir(&dynamic).unwrap();
+    std::fs::copy("/bin/ls", dynamic.join("program")).unwrap();
+    let missing = world.work().join("missing");
+    std::fs::create_dir(&missing).unwrap();
+    let manifest = "schema_version = \"v1\"\n[build]\npack = \"static\"\nroot = \"none\"\n";
+    std::fs::write(missing.join("helix.toml"), manifest).unwrap();
+    for folder in [folder, dynamic, missing] {
+        let failed = world.helix_in(&folder, ["deploy"]);
+        assert_ne!(failed.code, 0);
+        let first = failed.stderr.lines().find(|line| line.starts_with("error: ")).unwrap();
+        let code = first.rsplit_once('(').unwrap().1.trim_end_matches(')');
+        let page = world.helix(["explain", code]);
+        assert_eq!(page.code, 0, "`{code}` of `{first}` has no page");
+    }
+}
+
+#[test]
+fn completion_scripts_are_scripts_of_their_shells() {
+    let world = World::new(Setup::default());
+    for shell in ["bash", "zsh", "fish"] {
+        let script = world.helix(["completion", shell]).ok().stdout;
+        for word in ["rollback", "instances", "--no-wait"] {
+            assert!(script.contains(word) || shell == "fish", "{shell} does not know {word}");
+        }
+        assert!(script.contains("rollback"), "{shell}");
+        assert!(!script.contains("secrets"), "{shell} leads to what does not exist yet");
+        let path = world.work().join(shell);
+        std::fs::write(&path, script).unwrap();
+        let Ok(output) = Command::new(shell).arg("-n").arg(&path).output() else {
+            println!("skip {shell} -n: it is not installed");
+            continue;
+        };
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{shell} -n: {said}");
+    }
+}
+
+#[test]
+fn bash_completes_what_was_begun() {
+    let world = World::new(Setup::default());
+    let script = world.work().join("bash");
+    std::fs::write(&script, world.helix(["completion", "bash"]).ok().stdout).unwrap();
+    let ask = "source \"$1\"; COMP_WORDS=(helix ro); COMP_CWORD=1; _helix helix ro helix; \
+               echo \"${COMPREPLY[@]}\"";
+    let output = Command::new("bash")
+        .args(["--norc", "-c", ask, "bash"])
+        .arg(&script)
+        .stdin(Stdio::null())
+        .output()
+        .expect("run bash");
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "rollback\n");
+}

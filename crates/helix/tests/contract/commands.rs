@@ -1,0 +1,218 @@
+//! Every command there is: its help, and its two forms of output when it works
+//! and when it does not.
+
+use std::collections::BTreeSet;
+
+use crate::desk::{Desk, PROGRAM, is_documented, is_told};
+use crate::world::{Output, Setup, World};
+
+/// One command, a way to make it work and a way to make it fail.
+struct Case {
+    path: &'static str,
+    good: &'static [&'static str],
+    bad: &'static [&'static str],
+    /// The exit code of the bad one.
+    code: i32,
+}
+
+const fn case(
+    path: &'static str,
+    good: &'static [&'static str],
+    bad: &'static [&'static str],
+    code: i32,
+) -> Case {
+    Case { path, good, bad, code }
+}
+
+/// In an order in which each finds what it needs.
+const CASES: &[Case] = &[
+    case("deploy", &[], &["no-such-folder"], 2),
+    case("rollback", &[], &["--to", "v99"], 4),
+    case("scale", &["web=2"], &["web=many"], 2),
+    case("status", &[], &["--env", "Not_a_name"], 2),
+    case("logs", &[], &["--instance", "web-99"], 4),
+    case("events", &[], &["--subject", "app/nothing"], 4),
+    case("exec", &["--", PROGRAM, "say"], &["--", "/no/such/program"], 255),
+    case("describe", &["app/tool"], &["app/nothing"], 4),
+    case("wait", &["env/production"], &["env/nothing"], 4),
+    case("validate", &[], &["no-such.toml"], 2),
+    case("explain", &["not_found"], &["no_such_code"], 4),
+    case("doctor", &[], &["--url", "http://127.0.0.1:1"], 1),
+    case("completion", &["bash"], &["csh"], 2),
+    case("version", &[], &["--no-such-flag"], 2),
+];
+
+/// Each has the same three verbs.
+const KINDS: &[(&str, &str)] = &[
+    ("orgs", "default"),
+    ("projects", "default"),
+    ("apps", "tool"),
+    ("envs", "production"),
+    ("releases", "v1"),
+    ("deploys", "d1"),
+    ("instances", ""),
+    ("endpoints", "http"),
+    ("nodes", ""),
+];
+
+/// Needs a platform of its own and does not end by itself.
+const ELSEWHERE: &[&str] = &["up"];
+
+/// Results of these are one document per line.
+const STREAMS: &[&str] = &["logs", "exec"];
+
+/// Every command and subcommand that help shows, groups left out.
+fn shown(world: &World) -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    let mut groups = vec![String::new()];
+    while let Some(group) = groups.pop() {
+        let help = help(world, &group).stdout;
+        let below: Vec<String> = names(&help).map(|name| format!("{group} {name}")).collect();
+        if below.is_empty() {
+            found.insert(group.trim().to_owned());
+        }
+        groups.extend(below);
+    }
+    found
+}
+
+fn help(world: &World, path: &str) -> Output {
+    world.helix(path.split_whitespace().chain(["--help"])).ok()
+}
+
+/// The first words of the lines below `Commands:`.
+fn names(help: &str) -> impl Iterator<Item = &str> {
+    let lines = help.lines().skip_while(|line| *line != "Commands:").skip(1);
+    lines.take_while(|line| !line.is_empty()).filter_map(|line| {
+        // Continued descriptions are further in.
+        let name = line.strip_prefix("  ").filter(|line| !line.starts_with(' '))?;
+        name.split_whitespace().next()
+    })
+}
+
+#[test]
+fn every_command_has_a_case_and_help() {
+    let world = World::new(Setup::default());
+    let shown = shown(&world);
+    let mut covered: BTreeSet<String> = CASES.iter().map(|case| case.path.to_owned()).collect();
+    covered.extend(ELSEWHERE.iter().map(|path| (*path).to_owned()));
+    for (kind, _) in KINDS {
+        covered.extend(["list", "describe", "events"].map(|verb| format!("{kind} {verb}")));
+    }
+    assert_eq!(shown, covered, "left: what help shows; right: what is tested here");
+    for path in &shown {
+        let help = help(&world, path);
+        assert_eq!(help.stderr, "", "{path}");
+        for part in ["Usage: helix ", "Examples:\n", "--json"] {
+            assert!(help.stdout.contains(part), "{path}: no `{part}` in\n{}", help.stdout);
+        }
+        assert!(!help.stdout.contains('\u{1b}'), "{path}");
+        let first = help.stdout.lines().next().unwrap_or_default();
+        assert!(first.len() > 10, "{path} says what it does: {first:?}");
+    }
+    let short = world.helix(["-h"]).ok();
+    assert!(short.stdout.contains("Commands:"), "{}", short.stdout);
+    let version = world.helix(["--version"]).ok();
+    assert_eq!(version.stdout, format!("helix {}\n", env!("CARGO_PKG_VERSION")));
+}
+
+/// What newcomers type first.
+#[test]
+fn help_as_a_word_is_help() {
+    let world = World::new(Setup::default());
+    let help = world.helix(["help"]).ok();
+    assert_eq!(help.stdout, world.helix(["--help"]).stdout);
+    let help = world.helix(["help", "deploy"]).ok();
+    assert_eq!(help.stdout, world.helix(["deploy", "--help"]).stdout);
+    let nothing: [&str; 0] = [];
+    let bare = world.helix(nothing).code_is(2);
+    assert!(bare.stderr.contains("Commands:"), "{}", bare.stderr);
+}
+
+#[test]
+fn every_command_keeps_its_word_in_both_forms() {
+    let desk = Desk::with_app();
+    desk.run(&["deploy"]).ok();
+    for case in CASES {
+        let path: Vec<&str> = case.path.split_whitespace().collect();
+        check(&desk, &path, case.good, case.bad, case.code);
+    }
+    let first = |kind: &str| {
+        let listed = desk.json(&[kind, "list"]);
+        listed["items"][0]["name"].as_str().unwrap_or_default().to_owned()
+    };
+    for (kind, name) in KINDS {
+        let found = first(kind);
+        let name = if name.is_empty() { found.as_str() } else { *name };
+        check(&desk, &[kind, "list"], &[], &["--limit", "0"], 2);
+        check(&desk, &[kind, "describe"], &[name], &["nothing-of-that-name"], 4);
+        check(&desk, &[kind, "events"], &[name], &["nothing-of-that-name"], 4);
+    }
+}
+
+fn check(desk: &Desk, path: &[&str], good: &[&str], bad: &[&str], code: i32) {
+    let streams = STREAMS.contains(&path[0]);
+    let line = |form: &[&str], rest: &[&str]| -> Vec<String> {
+        [path, form, rest].concat().into_iter().map(str::to_owned).collect()
+    };
+    let run = |form: &[&str], rest: &[&str]| {
+        let line = line(form, rest);
+        let words: Vec<&str> = line.iter().map(String::as_str).collect();
+        desk.run(&words)
+    };
+    let people = run(&[], good).ok();
+    assert!(!people.stdout.trim().is_empty(), "{path:?} has a result");
+    assert!(!people.stdout.starts_with('{'), "{path:?} is for people: {}", people.stdout);
+
+    let scripts = run(&["--json"], good).ok();
+    if streams {
+        let lines = scripts.lines();
+        assert!(!lines.is_empty(), "{path:?}");
+        for line in lines {
+            assert!(line["type"].is_string() && line["ts"].is_string(), "{path:?}: {line}");
+        }
+    } else {
+        assert!(scripts.document().is_object(), "{path:?}: {}", scripts.stdout);
+    }
+
+    let people = run(&[], bad).code_is(code);
+    let scripts = run(&["--json"], bad).code_is(code);
+    // Checks that fail are the result of the doctor, not a failure of it.
+    if path == ["doctor"] {
+        assert!(people.stdout.contains("hint: "), "{}", people.stdout);
+        assert_eq!(scripts.document()["ok"], false);
+        return;
+    }
+    is_told(&people, path);
+    is_documented(&scripts.document(), code, path);
+    assert_eq!(scripts.stdout.lines().count() == 1, streams, "{path:?}: {}", scripts.stdout);
+}
+
+#[test]
+fn up_prints_one_document_however_it_ends() {
+    let mut world = World::new(Setup::default());
+    let folder = world.copy_example("hello");
+    world.up([folder.as_os_str(), "--json".as_ref()]);
+    let landed: serde_json::Value = serde_json::from_str(&world.platform().stdout()).unwrap();
+    assert_eq!(landed["target"], "default/default/hello@production", "{landed:#}");
+    assert!(landed["isolation"]["kind"].is_string(), "{landed:#}");
+    assert!(landed["reachable"][0].is_string(), "{landed:#}");
+    let ended = world.interrupt().ok();
+    assert_eq!(ended.document(), landed, "nothing comes after it");
+    assert!(!ended.stderr.contains('\u{1b}'), "{}", ended.stderr);
+
+    world.launch(["no-such-folder", "--json"]);
+    let refused = world.wait_for_end().code_is(2);
+    is_documented(&refused.document(), 2, &["up"]);
+    world.launch(["no-such-folder"]);
+    is_told(&world.wait_for_end().code_is(2), &["up"]);
+
+    // Beside one that runs: the ports and the data are taken.
+    world.up::<&str>([]);
+    let mut second = world.command(world.work());
+    second.arg("up").arg("--data-dir").arg(world.data());
+    second.args(["--listen", "127.0.0.1:0", "--http-port", "0", "--json"]);
+    let refused = crate::world::platform::Platform::spawn(second).wait().code_is(5);
+    is_documented(&refused.document(), 5, &["up"]);
+    world.helix(["status"]).ok();
+}

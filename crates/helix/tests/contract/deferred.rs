@@ -1,0 +1,85 @@
+//! What is planned but not there yet answers with what to do instead.
+
+use crate::desk::{is_documented, is_told};
+use crate::world::{Setup, World};
+
+/// Typed as in the plan, with the arguments it would have.
+const LATER: &[&[&str]] = &[
+    &["secrets", "set", "KEY=value"],
+    &["secrets", "--help"],
+    &["volumes", "list"],
+    &["snapshots", "create"],
+    &["backups", "create", "--all"],
+    &["tunnel", "8080"],
+    &["tunnels", "list"],
+    &["http", "8080", "--name", "x"],
+    &["tokens", "create"],
+    &["members", "list"],
+    &["domains", "list"],
+    &["machines", "list"],
+    &["devices", "list"],
+    &["gateways", "list"],
+    &["builds", "list"],
+    &["plugins", "list"],
+    &["policies", "list"],
+    &["auth", "login"],
+    &["dev"],
+    &["server"],
+    &["node"],
+    &["edge"],
+    &["join", "https://example.net"],
+    &["nodes", "drain", "local"],
+    &["endpoints", "expose", "web", "--port", "80"],
+    &["endpoints", "create"],
+    &["releases", "create"],
+    &["apps", "create", "x"],
+    &["apps", "destroy", "x"],
+    &["envs", "create", "x"],
+    &["envs", "destroy", "x"],
+    &["instances", "destroy", "web-1"],
+    &["projects", "create", "x"],
+    &["orgs", "create", "x"],
+];
+
+#[test]
+fn commands_of_the_plan_say_what_to_do_instead() {
+    let world = World::new(Setup::default());
+    for words in LATER {
+        let people = world.helix(*words).code_is(2);
+        is_told(&people, words);
+        assert!(people.stderr.contains("(not_supported_yet)"), "{words:?}: {}", people.stderr);
+        // After the words: `--json` belongs to them like any global flag.
+        let scripts = world.helix(words.iter().chain(&["--json"])).code_is(2);
+        let error = is_documented(&scripts.document(), 2, words);
+        assert_eq!(error["code"], "not_supported_yet", "{error:#}");
+        assert_eq!(scripts.stderr, "", "{words:?}");
+    }
+}
+
+#[test]
+fn parts_of_the_manifest_say_so_too() {
+    let world = World::new(Setup::default());
+    let process = "schema_version = \"v1\"\n[processes.web]\nports = [{ internal = 80 }]\n";
+    let later = [
+        format!("{process}[[volumes]]\nname = \"data\"\nmount = \"/data\"\n"),
+        format!("{process}[[endpoints]]\nprotocol = \"udp\"\nlisten_port = 53\n"),
+        format!("{process}[[endpoints]]\nprotocol = \"tls\"\nhost = \"a.example\"\n"),
+        format!("{process}prestart = [\"/migrate\"]\n"),
+    ];
+    for text in later {
+        std::fs::write(world.work().join("helix.toml"), &text).unwrap();
+        let scripts = world.helix(["validate", "--json"]).code_is(2);
+        let error = is_documented(&scripts.document(), 2, &[&text]);
+        assert_eq!(error["code"], "not_supported_yet", "{text}\n{error:#}");
+        let place = error["details"][0]["message"].as_str().unwrap_or_default();
+        assert!(place.starts_with("line "), "{text}\n{error:#}");
+    }
+}
+
+#[test]
+fn a_word_that_means_nothing_is_only_a_mistake() {
+    let world = World::new(Setup::default());
+    let mistaken = world.helix(["stauts"]).code_is(2);
+    is_told(&mistaken, &["stauts"]);
+    assert!(mistaken.stderr.contains("'status'"), "{}", mistaken.stderr);
+}

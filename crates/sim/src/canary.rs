@@ -1,0 +1,51 @@
+//! Canaries: rules broken on purpose, each to be caught by one checker.
+//!
+//! A checker nobody has seen fail proves nothing. Chosen at run time, so that
+//! one build of the tests can try them all.
+
+/// A deliberately broken rule.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Canary {
+    /// A replica answers before its append has returned.
+    AnswerEarly,
+    /// Receipts are not looked up, so a repeated request is decided again.
+    ForgetReceipts,
+    /// Every instance gets the same address.
+    OneAddress,
+    /// Nodes claim four times the memory they have.
+    BoastMemory,
+    /// A node goes on running what its plan no longer has.
+    IgnoreAbsence,
+    /// Edge plans name one more backend, of another env.
+    ForeignBackend,
+    /// A ready instance is retired now and then for no reason.
+    RetireReady,
+    /// Draining instances are told to stop at once.
+    StopDraining,
+    /// A replica that follows leaves out an event.
+    SkipEvent,
+    /// Deploys are never finished.
+    NeverFinish,
+    /// No instance is ever called for once all is well.
+    NeverAllocate,
+    /// A bare rollback goes to the release that is serving already.
+    RollbackNowhere,
+}
+
+impl Canary {
+    /// All of them, with the name of the checker that must notice.
+    pub const ALL: [(Canary, &'static str); 12] = [
+        (Canary::AnswerEarly, "acknowledged"),
+        (Canary::ForgetReceipts, "acknowledged"),
+        (Canary::OneAddress, "owners"),
+        (Canary::BoastMemory, "memory"),
+        (Canary::IgnoreAbsence, "absence"),
+        (Canary::ForeignBackend, "routes"),
+        (Canary::RetireReady, "rollout"),
+        (Canary::StopDraining, "grace"),
+        (Canary::SkipEvent, "replay"),
+        (Canary::NeverFinish, "ends"),
+        (Canary::NeverAllocate, "settled"),
+        (Canary::RollbackNowhere, "rollback"),
+    ];
+}

@@ -1,0 +1,70 @@
+//! A draining instance with open work is not stopped before its grace is over,
+//! and is not taken for drained while anything is open to it.
+
+use std::collections::BTreeMap;
+
+use helix_model::instance::Desired;
+use helix_model::{Event, Id, Instance, State};
+
+use super::{Failed, fail};
+use crate::agenda::Moment;
+use crate::world::Work;
+
+const NAME: &str = "grace";
+
+/// The grace counts from the decision, this checker from the append.
+const APPEND_MS: u64 = 1000;
+
+pub(crate) struct Grace {
+    /// By how much two clocks may differ, which no replica can know.
+    tolerance_ms: u64,
+    /// Until when open work is safe.
+    until: BTreeMap<Id<Instance>, Moment>,
+}
+
+impl Grace {
+    pub(crate) fn new(skew_max_ms: u64) -> Grace {
+        Grace { tolerance_ms: 2 * skew_max_ms + APPEND_MS, until: BTreeMap::new() }
+    }
+
+    pub(crate) fn happened(
+        &mut self,
+        failed: &mut Failed,
+        state: &State,
+        event: &Event,
+        now: Moment,
+        work: &Work,
+    ) {
+        match event {
+            Event::InstanceDesiredChanged(changed) if changed.desired == Desired::Draining => {
+                let grace = state.instances.get(changed.of.id).and_then(|instance| {
+                    let release = state.releases.get(instance.spec.release)?;
+                    let process = release.spec.manifest.processes.get(&instance.spec.process)?;
+                    Some(process.stop_grace_seconds * 1000)
+                });
+                self.until.insert(changed.of.id, now + grace.unwrap_or(0));
+            }
+            Event::InstanceDrained(drained) if work.contains_key(&drained.of.id) => {
+                let id = drained.of.id;
+                fail(failed, NAME, || format!("{id} was taken for drained with work open to it"));
+            }
+            _ => {}
+        }
+    }
+
+    /// A node asks an instance to end because no plan has it.
+    pub(crate) fn ended(
+        &self,
+        failed: &mut Failed,
+        id: Id<Instance>,
+        now: Moment,
+        work: &Work,
+    ) {
+        let Some(until) = self.until.get(&id) else { return };
+        if work.contains_key(&id) && now + self.tolerance_ms < *until {
+            fail(failed, NAME, || {
+                format!("{id} was stopped with work open to it, {} ms early", until - now)
+            });
+        }
+    }
+}

@@ -1,0 +1,96 @@
+//! The checkers: what must hold whatever happens.
+//!
+//! One file each, opened by the sentence it guards. A checker hears what
+//! happened through a few plain calls, keeps its own memory and never touches
+//! the world. The first thing any of them notices ends the run.
+
+mod absence;
+mod acknowledged;
+mod grace;
+mod memory;
+mod owners;
+mod replay;
+mod rollback;
+mod rollout;
+mod routes;
+
+use helix_model::Command;
+
+use crate::agenda::Moment;
+use crate::world::{Batch, Node, Store, Work};
+
+/// Which checker noticed what; `None` while all is well.
+pub(crate) type Failed = Option<(&'static str, String)>;
+
+pub(crate) struct Checks {
+    pub failed: Failed,
+    pub acknowledged: acknowledged::Acknowledged,
+    pub absence: absence::Absence,
+    pub grace: grace::Grace,
+    pub memory: memory::Memory,
+    pub replay: replay::Replay,
+    pub routes: routes::Routes,
+    owners: owners::Owners,
+    rollback: rollback::Rollback,
+}
+
+impl Checks {
+    pub(crate) fn new(skew_max_ms: u64) -> Checks {
+        Checks {
+            failed: None,
+            acknowledged: acknowledged::Acknowledged::default(),
+            absence: absence::Absence::default(),
+            grace: grace::Grace::new(skew_max_ms),
+            memory: memory::Memory,
+            replay: replay::Replay::default(),
+            routes: routes::Routes::default(),
+            owners: owners::Owners::default(),
+            rollback: rollback::Rollback::default(),
+        }
+    }
+
+    /// A batch is in the log. `asked` tells what a request was.
+    pub(crate) fn appended<'w>(
+        &mut self,
+        batch: &Batch,
+        now: Moment,
+        work: &Work,
+        asked: impl Fn(&str) -> Option<&'w Command>,
+    ) {
+        let failed = &mut self.failed;
+        self.acknowledged.appended(failed, batch);
+        for recorded in &batch.entries {
+            let before = self.replay.state().clone();
+            self.replay.follow(failed, recorded);
+            let after = self.replay.state();
+            let event = &recorded.event;
+            self.owners.happened(failed, after, event);
+            memory::planned(failed, after, event);
+            rollout::happened(failed, &before, after, event);
+            self.rollback.happened(failed, &before, event, asked(&recorded.request_id));
+            self.routes.happened(event);
+            self.grace.happened(failed, after, event, now, work);
+        }
+    }
+
+    /// Looks at all nodes, now and then.
+    pub(crate) fn looked(&mut self, nodes: &[Node], now: Moment) {
+        self.absence.looked(&mut self.failed, nodes, now);
+    }
+
+    pub(crate) fn at_end(&mut self, store: &Store) {
+        self.acknowledged.at_end(&mut self.failed, store);
+        self.replay.at_end(&mut self.failed, store);
+    }
+
+    pub(crate) fn digest(&self) -> u64 {
+        self.replay.digest()
+    }
+}
+
+/// Notes a failure, unless there was one before.
+pub(crate) fn fail(failed: &mut Failed, checker: &'static str, message: impl FnOnce() -> String) {
+    if failed.is_none() {
+        *failed = Some((checker, message()));
+    }
+}

@@ -1,0 +1,92 @@
+//! No address, port, host or name has two owners, and no address ever has a
+//! second one.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv6Addr;
+
+use helix_model::endpoint::Exposure;
+use helix_model::{AnyId, Event, Noun, State, Table};
+
+use super::{Failed, fail};
+
+const NAME: &str = "owners";
+
+#[derive(Default)]
+pub(crate) struct Owners {
+    /// Every address ever given out.
+    addresses: BTreeMap<Ipv6Addr, AnyId>,
+}
+
+impl Owners {
+    pub(crate) fn happened(&mut self, failed: &mut Failed, state: &State, event: &Event) {
+        match event {
+            Event::InstanceAllocated(it) => {
+                self.give(failed, it.spec.address, it.id.any());
+                names(failed, &state.instances);
+            }
+            Event::EnvCreated(it) => {
+                self.give(failed, it.address, it.id.any());
+                names(failed, &state.envs);
+            }
+            Event::EndpointCreated(_) | Event::EndpointUpdated(_) | Event::EndpointDeleted(_) => {
+                endpoints(failed, state);
+                names(failed, &state.endpoints);
+            }
+            Event::OrgCreated(_) => names(failed, &state.orgs),
+            Event::ProjectCreated(_) => names(failed, &state.projects),
+            Event::AppCreated(_) => names(failed, &state.apps),
+            Event::ReleaseCreated(_) => names(failed, &state.releases),
+            Event::DeployCreated(_) => names(failed, &state.deploys),
+            Event::NodeEnrolled(_) => {
+                names(failed, &state.nodes);
+                let subnets: BTreeSet<_> = state.nodes.iter().map(|it| it.spec.subnet).collect();
+                if subnets.len() != state.nodes.len() {
+                    fail(failed, NAME, || "a subnet has two nodes".to_owned());
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn give(&mut self, failed: &mut Failed, address: Ipv6Addr, owner: AnyId) {
+        if let Some(earlier) = self.addresses.insert(address, owner) {
+            fail(failed, NAME, || format!("{address} was given to {earlier} and to {owner}"));
+        }
+    }
+}
+
+fn names<N: Noun>(failed: &mut Failed, table: &Table<N>) {
+    let mut seen = BTreeSet::new();
+    for resource in table.iter() {
+        if !seen.insert((resource.parent, resource.name.as_str())) {
+            let (kind, name) = (N::KIND, &resource.name);
+            fail(failed, NAME, || format!("two of kind {kind} are called {name} in one parent"));
+        }
+    }
+}
+
+fn endpoints(failed: &mut Failed, state: &State) {
+    let mut hosts = BTreeMap::new();
+    let mut ports = BTreeMap::new();
+    for endpoint in state.endpoints.iter() {
+        let other = match &endpoint.spec.exposure {
+            Exposure::Http { host } => {
+                if state.hosts.get(host) != Some(&endpoint.id) {
+                    let id = endpoint.id;
+                    fail(failed, NAME, || format!("{host} of {id} is not noted as its"));
+                }
+                hosts.insert(host.clone(), endpoint.id)
+            }
+            Exposure::Tcp { address, listen_port } => {
+                ports.insert((*address, *listen_port), endpoint.id)
+            }
+        };
+        if let Some(other) = other {
+            let (id, exposure) = (endpoint.id, &endpoint.spec.exposure);
+            fail(failed, NAME, || format!("{exposure:?} has two owners, {other} and {id}"));
+        }
+    }
+    if state.hosts.len() != hosts.len() {
+        fail(failed, NAME, || "a host is kept for an endpoint that is not".to_owned());
+    }
+}

@@ -1,0 +1,53 @@
+//! Bugs the simulator has found and that are not fixed yet.
+//!
+//! Each is steered around by default (mostly by doing what would fix it) and
+//! can be let happen, which keeps a seed that shows it. Once fixed, the variant
+//! goes and the seed stays in `tests/seeds.rs`. `docs/simulation.md` tells each
+//! story.
+
+/// A known bug.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Known {
+    /// A TCP port that moves to another endpoint name has two owners while the
+    /// deploy rolls.
+    MovedPort,
+    /// A restarted agent does not name what it has adopted as present, so the
+    /// control plane takes it for never begun.
+    QuietAdoption,
+    /// An instance that was never heard of is forgotten, and its memory given
+    /// away, while its node may be starting it.
+    ForgottenProgram,
+    /// Proposals of reconcilers are carried out although what they were based
+    /// on has changed.
+    StaleProposal,
+    /// A start that fails for a reason of the machine's counts as a crash of
+    /// the program, after which nothing starts it again.
+    MachineAtFault,
+    /// News that a link is gone arrives after the node has linked to another
+    /// replica, and the node stays disconnected for ever.
+    LateDisconnect,
+    /// A report over a link its node has given up arrives after one over the
+    /// newer link, and stays the truth.
+    UnfencedReport,
+    /// A report that could not be appended is dropped, and nobody repeats it.
+    DroppedReport,
+}
+
+impl Known {
+    /// All of them, by the name used on the command line.
+    pub const ALL: [(&'static str, Known); 8] = [
+        ("moved-port", Known::MovedPort),
+        ("quiet-adoption", Known::QuietAdoption),
+        ("forgotten-program", Known::ForgottenProgram),
+        ("stale-proposal", Known::StaleProposal),
+        ("machine-at-fault", Known::MachineAtFault),
+        ("late-disconnect", Known::LateDisconnect),
+        ("unfenced-report", Known::UnfencedReport),
+        ("dropped-report", Known::DroppedReport),
+    ];
+
+    /// The bug of this name.
+    pub fn named(name: &str) -> Option<Known> {
+        Known::ALL.into_iter().find(|(known, _)| *known == name).map(|(_, bug)| bug)
+    }
+}

@@ -1,0 +1,232 @@
+//! What a replica does with a new state: plans go out to the machines linked to
+//! it, and its reconcilers propose the next steps.
+//!
+//! It follows `server/src/observe.rs` and `server/src/reconciler.rs`: a plan is
+//! sent when it differs from the last one sent over that link, proposals are
+//! made against one state and decided against a later one.
+
+use std::time::Duration;
+
+use helix_control::plan::{edge_plan, node_plan};
+use helix_control::reconcile::reconcile;
+use helix_model::instance::{Desired, Observe, Observed, Phase, SetDesired};
+use helix_model::plan::{EdgePlan, NodePlan};
+use helix_model::{Command, Id, Instance, instance, node};
+
+use super::World;
+use super::happening::{Happening, Message, Place, Session};
+use super::node::Node;
+use super::replica::{Origin, Submission};
+use crate::{Canary, Known};
+
+/// Longer than any plan is on its way.
+const PLAN_LIVES: Duration = Duration::from_secs(12);
+
+/// One link, as its replica sees it.
+pub(crate) struct Feed {
+    pub machine: Place,
+    /// Known once the node has introduced itself.
+    pub node: Option<Id<helix_model::Node>>,
+    node_sent: Option<NodePlan>,
+    edge_sent: Option<EdgePlan>,
+}
+
+impl Feed {
+    pub(crate) fn new(machine: Place) -> Feed {
+        Feed { machine, node: None, node_sent: None, edge_sent: None }
+    }
+}
+
+impl World {
+    /// Has a replica look at its state soon.
+    pub(crate) fn wake(&mut self, index: usize) {
+        let delay = self.random.between(0, 3);
+        let replica = &mut self.replicas[index];
+        if !replica.wake_due {
+            replica.wake_due = true;
+            self.agenda.plan(delay, Happening::Wake { replica: index, life: replica.life });
+        }
+    }
+
+    pub(crate) fn awake(&mut self, index: usize) {
+        self.replicas[index].wake_due = false;
+        let sessions: Vec<_> = self.replicas[index].links.keys().copied().collect();
+        for session in sessions {
+            self.feed(index, session);
+        }
+        let replica = &self.replicas[index];
+        let may = replica.proposals_open == 0 && replica.lease_until > self.agenda.now;
+        // A pass that is not decided at once may be outdated when it is.
+        if may && (replica.writing.is_none() || self.lets(Known::StaleProposal)) {
+            self.propose(index);
+        }
+    }
+
+    /// A replica says again that its node is there, should the log say otherwise.
+    pub(crate) fn assert_links(&mut self, index: usize) {
+        let replica = &self.replicas[index];
+        let lost = |(session, feed): (&Session, &Feed)| {
+            let node = replica.state.nodes.get(feed.node?)?;
+            let facts = node.status.facts.clone()?;
+            let connect = node::Connect { name: node.name.clone(), facts };
+            (!node.status.connected && self.is_current(*session)).then_some((*session, connect))
+        };
+        let lost: Vec<_> = replica.links.iter().filter_map(lost).collect();
+        for (session, connect) in lost {
+            self.submit(index, Command::ConnectNode(connect), Origin::Machine(session));
+        }
+    }
+
+    fn feed(&mut self, index: usize, session: Session) {
+        let replica = &mut self.replicas[index];
+        let Some(feed) = replica.links.get_mut(&session) else { return };
+        let machine = feed.machine;
+        let message = match (machine, feed.node) {
+            (Place::Node(_), Some(node)) => {
+                let plan = node_plan(&replica.state, node);
+                let same = |sent: &NodePlan| sent.instances == plan.instances;
+                if feed.node_sent.as_ref().is_some_and(same) {
+                    return;
+                }
+                feed.node_sent = Some(plan.clone());
+                Message::NodePlan(plan)
+            }
+            (Place::Edge, _) => {
+                let mut plan = edge_plan(&replica.state);
+                if self.options.canary == Some(Canary::ForeignBackend) {
+                    name_strangers(&mut plan);
+                }
+                self.checks.routes.planned(&mut self.checks.failed, &plan, &replica.state);
+                let same = |sent: &EdgePlan| {
+                    sent.endpoints == plan.endpoints && sent.draining == plan.draining
+                };
+                if feed.edge_sent.as_ref().is_some_and(same) {
+                    return;
+                }
+                feed.edge_sent = Some(plan.clone());
+                Message::EdgePlan(plan)
+            }
+            _ => return,
+        };
+        self.send(Some(session), Place::Replica(index), machine, message);
+    }
+
+    fn propose(&mut self, index: usize) {
+        let replica = &self.replicas[index];
+        let now = replica.clock(self.agenda.now);
+        let mut commands = reconcile(&replica.state, now);
+        if let Some(canary) = self.options.canary {
+            self.mislead(canary, index, &mut commands);
+        }
+        if !self.lets(Known::ForgottenProgram) {
+            commands.retain(|command| !self.may_be_starting(index, command));
+        }
+        let replica = &mut self.replicas[index];
+        replica.proposals_open = commands.len();
+        replica.pass_position = replica.state.position;
+        if self.lets(Known::StaleProposal) {
+            for command in commands {
+                self.submit(index, command, Origin::Reconciler);
+            }
+        } else {
+            for command in commands.into_iter().rev() {
+                let origin = Origin::Reconciler;
+                self.replicas[index].queue.push_front(Submission { command, origin });
+            }
+            self.round_soon(index);
+        }
+    }
+
+    /// Whether an instance would be forgotten that its node has, or may still
+    /// get from a plan that is on its way.
+    fn may_be_starting(&self, index: usize, command: &Command) -> bool {
+        let Command::ForgetInstance(id) = command else { return false };
+        let replica = &self.replicas[index];
+        let now = replica.clock(self.agenda.now);
+        let instance = replica.state.instances.get(*id);
+        let lately = instance.is_some_and(|it| now.since(it.updated_at) < PLAN_LIVES);
+        let there = |node: &Node| node.bodies.contains_key(id) || node.plans(*id);
+        lately || self.nodes.iter().any(there)
+    }
+
+    /// Breaks the rule of a canary that lives in the reconcilers.
+    fn mislead(&mut self, canary: Canary, index: usize, commands: &mut Vec<Command>) {
+        let instances = self.replicas[index].state.instances.clone();
+        let step = |id, desired| Command::SetInstanceDesired(SetDesired { instance: id, desired });
+        match canary {
+            Canary::NeverFinish => commands.retain(|it| !matches!(it, Command::FinishDeploy(_))),
+            Canary::NeverAllocate if self.healed_at.is_some() => {
+                commands.retain(|it| !matches!(it, Command::AllocateInstance(_)));
+            }
+            Canary::StopDraining => {
+                let draining = instances.iter().filter(|it| it.spec.desired == Desired::Draining);
+                commands.extend(draining.map(|it| step(it.id, Desired::Stopped)));
+            }
+            Canary::RetireReady if self.random.percent(2) => {
+                let ready = |it: &&helix_model::Resource<Instance>| {
+                    it.spec.desired == Desired::Running && it.status.observed.phase == Phase::Ready
+                };
+                let first = instances.iter().find(ready);
+                commands.extend(first.map(|it| step(it.id, Desired::Draining)));
+            }
+            _ => {}
+        }
+    }
+
+    /// A machine's message reaches its replica.
+    pub(crate) fn replica_hears(&mut self, index: usize, session: Session, message: Message) {
+        match message {
+            Message::Hello { facts, present, current } => {
+                let Some(Place::Node(node)) =
+                    self.replicas[index].links.get(&session).map(|feed| feed.machine)
+                else {
+                    return;
+                };
+                let name = self.nodes[node].name.clone();
+                let command = Command::ConnectNode(node::Connect { name, facts });
+                let origin = Origin::Hello(session, current, present.into_iter().collect());
+                self.submit(index, command, origin);
+            }
+            Message::Report(id, observed) => self.take_report(index, session, id, observed),
+            Message::EdgeHello => self.wake(index),
+            Message::EdgeReport(report) => {
+                for instance in report.drained {
+                    let command = Command::MarkDrained(instance::MarkDrained { instance });
+                    self.submit(index, command, Origin::Machine(session));
+                }
+            }
+            _ => {}
+        }
+    }
+
+    pub(crate) fn take_report(
+        &mut self,
+        index: usize,
+        session: Session,
+        instance: Id<Instance>,
+        observed: Observed,
+    ) {
+        let command = Command::ObserveInstance(Observe { instance, observed });
+        self.submit(index, command, Origin::Machine(session));
+    }
+
+    /// A replica learns that a link is gone.
+    pub(crate) fn replica_loses(&mut self, index: usize, session: Session) {
+        let Some(feed) = self.replicas[index].links.remove(&session) else { return };
+        if let Some(node) = feed.node {
+            let command = Command::DisconnectNode(node::Disconnect { node });
+            // The node may be linked elsewhere already, and then it is not gone.
+            if !self.has_newer_link(feed.machine, session) {
+                self.submit(index, command, Origin::System);
+            }
+        }
+    }
+}
+
+/// Adds to an endpoint the backends of another one.
+fn name_strangers(plan: &mut EdgePlan) {
+    let stranger = plan.endpoints.last().and_then(|last| last.backends.first().cloned());
+    if let (Some(stranger), Some(first)) = (stranger, plan.endpoints.first_mut()) {
+        first.backends.push(stranger);
+    }
+}

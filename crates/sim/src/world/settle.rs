@@ -1,0 +1,122 @@
+//! What must follow once all is well: the checkers `ends` and `settled`.
+//!
+//! `ends`: every deploy is final. `settled`: every request is answered, every
+//! replica has read the whole log, ready counts are as desired, nothing is left
+//! over on any node, and the edge serves exactly what is ready.
+
+use std::collections::BTreeSet;
+
+use helix_model::instance::{Desired, Instance, Phase};
+use helix_model::{Env, Id, Name, Release, Resource, State};
+
+use super::World;
+use super::body::{Behaviour, Doing};
+use super::happening::Happening;
+
+/// Looks in a row that must find all well.
+pub(crate) const LOOKS: u32 = 3;
+
+/// How long it may take once all is healed: a deploy may time out, and after it
+/// the one it gave way to must be rolled back.
+const BOUND_MS: u64 = 900_000;
+
+impl World {
+    pub(crate) fn look(&mut self) {
+        self.agenda.plan(1000, Happening::Look);
+        let Some(missing) = self.unsettled() else {
+            self.settled_looks += 1;
+            return;
+        };
+        self.settled_looks = 0;
+        if self.agenda.now > self.healed_at.unwrap_or(0) + BOUND_MS {
+            self.checks.failed.get_or_insert(missing);
+        }
+    }
+
+    /// What is not as it should be.
+    fn unsettled(&self) -> Option<(&'static str, String)> {
+        let settled = |message: String| Some(("settled", message));
+        if let Some(wish) = self.wishes.iter().position(|wish| !wish.settled) {
+            return settled(format!("wish {wish} gets no answer"));
+        }
+        let head = self.store.head();
+        if let Some(late) = self.replicas.iter().position(|it| it.state.position != head) {
+            return settled(format!("replica {late} does not follow the log"));
+        }
+        let state = &self.replicas.first()?.state;
+        for env in state.envs.iter() {
+            if let Some(deploy) = env.spec.rolling {
+                return Some(("ends", format!("{deploy} does not end")));
+            }
+            if let Some(message) = self.env_unsettled(state, env) {
+                return settled(message);
+            }
+        }
+        if let Some(left) = state.instances.iter().find(|it| it.spec.desired != Desired::Running) {
+            let phase = left.status.observed.phase;
+            return settled(format!("{} is {:?} and {phase:?}", left.id, left.spec.desired));
+        }
+        let known: BTreeSet<_> = state.instances.iter().map(|it| it.id).collect();
+        let run: BTreeSet<_> = self.nodes.iter().flat_map(|it| it.bodies.keys().copied()).collect();
+        if let Some(id) = known.symmetric_difference(&run).next() {
+            return settled(format!("{id} is left over on one side"));
+        }
+        if let Some(node) = state.nodes.iter().find(|node| !node.status.connected) {
+            return settled(format!("{} is not known to be connected", node.name));
+        }
+        self.edge_unsettled(state).and_then(settled)
+    }
+
+    fn env_unsettled(&self, state: &State, env: &Resource<Env>) -> Option<String> {
+        let running: Vec<_> = state
+            .instances
+            .children(env.id.any())
+            .filter(|it| it.spec.desired == Desired::Running)
+            .collect();
+        let wanted = env.status.release.map(|release| wanted(state, env, release));
+        let wanted = wanted.unwrap_or_default();
+        for instance in &running {
+            if Some(instance.spec.release) != env.status.release {
+                return Some(format!("{} is of another release than serves", instance.id));
+            }
+            if self.should_be_ready(state, instance) && !self.is_ready(instance) {
+                let phase = instance.status.observed.phase;
+                return Some(format!("{} is {phase:?} and not ready", instance.id));
+            }
+        }
+        let count = |name: &Name| running.iter().filter(|it| it.spec.process == *name).count();
+        let wrong = wanted.iter().find(|(name, count_wanted)| count(name) != *count_wanted);
+        wrong.map(|(name, count_wanted)| {
+            format!("{} of {count_wanted} {name} run in {}", count(name), env.id)
+        })
+    }
+
+    /// Whether there is nothing wrong with the program itself.
+    fn should_be_ready(&self, state: &State, instance: &Resource<Instance>) -> bool {
+        let image = state.releases.get(instance.spec.release).map(|it| it.spec.image.pinned());
+        let good = image.is_some_and(|image| Behaviour::of(&image) == Behaviour::Good);
+        let body = self.nodes.iter().find_map(|node| node.bodies.get(&instance.id));
+        good && !body.is_some_and(|body| body.doing == Doing::Ended { own: true })
+    }
+
+    fn is_ready(&self, instance: &Resource<Instance>) -> bool {
+        let body = self.nodes.iter().find_map(|node| node.bodies.get(&instance.id));
+        instance.status.observed.phase == Phase::Ready && body.is_some_and(|body| body.ready)
+    }
+
+    fn edge_unsettled(&self, state: &State) -> Option<String> {
+        let current = helix_control::plan::edge_plan(state);
+        let followed = &self.edge.plan;
+        let same = followed.endpoints == current.endpoints && followed.draining == current.draining;
+        (!same).then(|| "the edge follows an old plan".to_owned())
+    }
+}
+
+fn wanted(state: &State, env: &Resource<Env>, release: Id<Release>) -> Vec<(Name, usize)> {
+    let Some(release) = state.releases.get(release) else { return Vec::new() };
+    let count = |(name, process): (&Name, &helix_model::manifest::Process)| {
+        let scaled = env.spec.scale.get(name).copied();
+        (name.clone(), scaled.unwrap_or(process.scaling.min) as usize)
+    };
+    release.spec.manifest.processes.iter().map(count).collect()
+}

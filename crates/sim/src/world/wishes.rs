@@ -1,0 +1,113 @@
+//! What people ask to be deployed: manifests and images, good and bad.
+//!
+//! Names and hosts come from small pools on purpose, so that tenants get in
+//! each other's way.
+
+use std::collections::BTreeMap;
+
+use helix_model::manifest::{
+    Build, Endpoint, Exposure, Manifest, Port, Process, Resources, Restart, RestartPolicy, Scaling,
+};
+use helix_model::release::Image;
+use helix_model::{Command, Name, deploy};
+
+use super::body::Behaviour;
+use crate::random::Random;
+
+const MEBI: u64 = 1 << 20;
+
+pub(crate) fn pick_name(random: &mut Random, from: &[&str]) -> Option<Name> {
+    random.pick(from)?.parse().ok()
+}
+
+pub(crate) fn deploy(
+    random: &mut Random,
+    moves_ports: bool,
+    org: Name,
+    project: Name,
+) -> Option<deploy::Request> {
+    let behaviour = if random.percent(30) {
+        random.pick(&Behaviour::BAD).unwrap_or(Behaviour::Good)
+    } else {
+        Behaviour::Good
+    };
+    let digest = format!("sha256:{:016x}", random.next());
+    Some(deploy::Request {
+        org,
+        project,
+        app: pick_name(random, &["shop", "blog"])?,
+        env: pick_name(random, &["production", "production", "staging"])?,
+        image: Image { repository: behaviour.repository().to_owned(), tag: None, digest },
+        manifest: manifest(random, moves_ports)?,
+        source: String::new(),
+    })
+}
+
+fn manifest(random: &mut Random, moves_ports: bool) -> Option<Manifest> {
+    let web: Name = "web".parse().ok()?;
+    let mut processes = BTreeMap::from([(web.clone(), process(random)?)]);
+    if random.percent(25) {
+        processes.insert("worker".parse().ok()?, process(random)?);
+    }
+    let port: Name = "http".parse().ok()?;
+    let mut endpoints = Vec::new();
+    let mut add = |name: &str, exposure| {
+        let (process, port) = (web.clone(), port.clone());
+        name.parse().ok().map(|name| endpoints.push(Endpoint { name, process, port, exposure }))
+    };
+    let first = if random.percent(70) { "web" } else { "site" };
+    let host = random.pick(&[None, None, Some("a.example"), Some("b.example"), Some("c.example")]);
+    add(first, Exposure::Http { host: host.flatten().map(str::to_owned) })?;
+    if random.percent(40) {
+        let name = if random.percent(60) { "raw" } else { "stream" };
+        let own_port = if name == "raw" { 80 } else { 90 };
+        let moves = moves_ports && random.percent(50);
+        let listen_port = if moves { 80 } else { own_port };
+        add(name, Exposure::Tcp { listen_port })?;
+    }
+    Some(Manifest { name: None, image: None, build: Build::default(), processes, endpoints })
+}
+
+fn process(random: &mut Random) -> Option<Process> {
+    let policies = [RestartPolicy::Always, RestartPolicy::Always, RestartPolicy::OnFailure];
+    Some(Process {
+        command: None,
+        workdir: None,
+        user: None,
+        vars: BTreeMap::new(),
+        resources: Resources {
+            memory_bytes: random.pick(&[64, 128, 256, 512])? * MEBI,
+            cpu: 1.0,
+            disk_bytes: 0,
+        },
+        scaling: Scaling { min: u32::try_from(random.between(1, 3)).ok()?, max: 3 },
+        restart: Restart {
+            policy: random.pick(&policies)?,
+            max_retries: u32::try_from(random.between(0, 4)).ok()?,
+            backoff_seconds: random.between(0, 2),
+        },
+        ports: vec![Port { name: "http".parse().ok()?, internal: 8080 }],
+        health: None,
+        stop_grace_seconds: random.between(1, 20),
+    })
+}
+
+/// A wish in a few words, for the trace.
+pub(crate) fn describe(command: &Command) -> String {
+    match command {
+        Command::Deploy(it) => {
+            let count = |process: &Process| process.scaling.min;
+            let counts: Vec<_> =
+                it.manifest.processes.iter().map(|(name, it)| (name.as_str(), count(it))).collect();
+            let endpoints: Vec<_> = it.manifest.endpoints.iter().map(|it| &it.exposure).collect();
+            let image = &it.image.repository;
+            format!(
+                "deploy {image} to {}/{}/{}/{} {counts:?} {endpoints:?}",
+                it.org, it.project, it.app, it.env
+            )
+        }
+        Command::Scale(it) => format!("scale {} to {:?}", it.env, it.processes),
+        Command::Rollback(it) => format!("roll {} back to {:?}", it.env, it.to),
+        other => other.operation().to_owned(),
+    }
+}

@@ -70,12 +70,6 @@ pub const FOR_TESTS: &[Package] = &[
         reason: "the tests end processes the way a person would",
     },
     Package {
-        name: "nftables",
-        program: "nft",
-        how: How::Install,
-        reason: "the node's tests check the packet filter with a firewall that is not ours",
-    },
-    Package {
         name: "openssl",
         program: "openssl",
         how: How::Install,

@@ -44,7 +44,7 @@ pub(crate) fn grammar() -> clap::Command {
 
 /// Runs one command line, the program's name first, and returns the exit code.
 pub async fn run(arguments: impl IntoIterator<Item = OsString>, io: Io, up: &dyn Up) -> u8 {
-    let arguments: Vec<OsString> = arguments.into_iter().collect();
+    let arguments = help_as_a_flag(arguments.into_iter().collect());
     let mut ui = Ui::new(io.stdout, io.stderr, io.terminals, &io.environment);
     // Known before parsing, because a line that does not parse is answered in
     // the form it asks for, too.
@@ -100,6 +100,16 @@ fn finish(ui: &mut Ui, outcome: Result<u8>, streams: bool, remote: bool) -> u8 {
 }
 
 /// The parsed line; `None` when help or the version was asked for and shown.
+/// `helix help deploy` is `helix deploy --help`: what fingers know, without a
+/// command of its own in every list.
+fn help_as_a_flag(mut arguments: Vec<OsString>) -> Vec<OsString> {
+    if arguments.get(1).is_some_and(|word| word == "help") {
+        arguments.remove(1);
+        arguments.push("--help".into());
+    }
+    arguments
+}
+
 fn parse(arguments: &[OsString], ui: &mut Ui) -> Result<Option<Cli>> {
     let parsed = grammar().try_get_matches_from(arguments).and_then(|matches| {
         let answer = deferred::answer(&matches);

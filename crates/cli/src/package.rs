@@ -8,13 +8,14 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 
 use clap::Args;
-use helix_client::Client;
+use helix_client::{Client, ListQuery};
 use helix_image::pack::{self, BuildOutput, PackError, PackKind, PackSettings};
 use helix_image::pull::Transport;
 use helix_image::{Auth, Digest, ImageError, Reference, Store};
 use helix_model::api::OWN_REGISTRY;
 use helix_model::manifest::{self, Build, Manifest, Pack};
-use helix_model::{Code, Name, Problem};
+use helix_model::reference::Scope;
+use helix_model::{Code, Kind, Name, Problem};
 
 use crate::context;
 use crate::failure::{Failure, Result};
@@ -191,6 +192,9 @@ pub(crate) async fn publish(
         What::Image(reference) => return Ok(reference.clone()),
         What::Folder(folder) => folder,
     };
+    // Before any work: whether the API is there and takes the token. A registry
+    // client could only say that some layer did not go through.
+    client.list(Kind::Org, &ListQuery { limit: Some(1), cursor: None }, &Scope::default()).await?;
     let cache = context::cache(&session.environment).ok_or_else(|| {
         Failure::usage("there is no place to build images in", "set HOME or XDG_CACHE_HOME")
     })?;

@@ -20,6 +20,9 @@ const LAST_LINES: u32 = 10;
 /// Logs of a failed instance are an extra; they must not delay the answer.
 const LAST_LINES_TIMEOUT: Duration = Duration::from_secs(3);
 
+/// What is left of the story once the end is known is on its way already.
+const STORY_WAIT: Duration = Duration::from_millis(500);
+
 /// The deploy a receipt is about.
 pub(crate) fn deploy_of(receipt: &Receipt) -> Result<AnyId> {
     let named = receipt.subject.iter().chain(&receipt.affected);
@@ -56,6 +59,16 @@ pub(crate) async fn follow(
             },
         }
     };
+    // The answer may overtake the events that led to it.
+    let rest = async {
+        while let Some(event) = next(&mut events).await {
+            story.tell(ui, &event);
+            if event.position >= result.position || is_end(&event, deploy) {
+                break;
+            }
+        }
+    };
+    let _ = tokio::time::timeout(STORY_WAIT, rest).await;
     let deploy: Seen<Deploy> = Seen::new(result.resource)?;
     match result.outcome {
         WaitOutcome::Satisfied => Ok(deploy),
@@ -64,6 +77,11 @@ pub(crate) async fn follow(
         }
         WaitOutcome::TimedOut => Err(timed_out(target, &deploy, limit).with("receipt", receipt)),
     }
+}
+
+/// Whether an event is the end of this deploy.
+fn is_end(event: &EventLine, deploy: AnyId) -> bool {
+    event.kind == "deploy.finished" && event.subject.as_ref().is_some_and(|it| it.id == deploy)
 }
 
 /// The next event; never, when there is no stream.

@@ -54,10 +54,16 @@ impl Client {
         }
         // Someone may have installed one already; then that one is used.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let http = reqwest::Client::builder()
+        let mut builder = reqwest::Client::builder()
             .connect_timeout(CONNECT_TIMEOUT)
             // A token for this API must not travel to wherever a redirect leads.
-            .redirect(reqwest::redirect::Policy::none())
+            .redirect(reqwest::redirect::Policy::none());
+        if base.scheme() == "http" {
+            // Without this a machine that has no certificates could not even
+            // talk to itself.
+            builder = builder.tls_certs_only([]);
+        }
+        let http = builder
             .build()
             .map_err(|source| unreachable(url, source))?;
         Ok(Client {

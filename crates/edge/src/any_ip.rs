@@ -49,7 +49,7 @@ struct Netlink {
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Refusal {
     /// The system does not let us.
-    #[error("needs root for its own address {0}")]
+    #[error("may not route its own address {0} here (that takes root with CAP_NET_ADMIN)")]
     Privilege(Ipv6Addr),
     /// We were told not to.
     #[error("has address {0}, which is not this machine's")]

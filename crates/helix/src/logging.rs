@@ -10,6 +10,10 @@ use tracing_subscriber::EnvFilter;
 
 const DEFAULT_FILTER: &str = "warn";
 
+fn is_set(variable: &str) -> bool {
+    std::env::var_os(variable).is_some_and(|value| !value.is_empty())
+}
+
 /// Starts showing diagnostics. Called once.
 pub(crate) fn start() {
     let filter = EnvFilter::try_from_env("HELIX_LOG");
@@ -17,6 +21,6 @@ pub(crate) fn start() {
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal())
+        .with_ansi(std::io::stderr().is_terminal() && !is_set("NO_COLOR"))
         .init();
 }

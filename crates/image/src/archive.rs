@@ -58,12 +58,8 @@ struct SavedImage {
 impl<'a> Contents<'a> {
     fn read(store: &'a Store, path: &Path) -> Result<Self> {
         let failed = || ImageError::storage("read", path);
-        let mut contents = Self {
-            store,
-            path: path.to_owned(),
-            files: HashMap::new(),
-            links: HashMap::new(),
-        };
+        let mut contents =
+            Self { store, path: path.to_owned(), files: HashMap::new(), links: HashMap::new() };
         let mut archive = tar::Archive::new(File::open(path).map_err(failed())?);
         let mut count = 0;
         let mut bytes_left = COMPRESSED_IMAGE_BYTES_MAX;
@@ -93,17 +89,13 @@ impl<'a> Contents<'a> {
         let mut writer = self.store.writer(bytes_max)?;
         let mut buffer = vec![0; COPY_BYTES];
         loop {
-            match entry
-                .read(&mut buffer)
-                .map_err(ImageError::storage("read", &self.path))?
-            {
+            match entry.read(&mut buffer).map_err(ImageError::storage("read", &self.path))? {
                 0 => break,
                 count => writer.append(&buffer[..count])?,
             }
         }
-        let named = name
-            .strip_prefix(BLOB_FOLDER)
-            .and_then(|hex| format!("sha256:{hex}").parse().ok());
+        let named =
+            name.strip_prefix(BLOB_FOLDER).and_then(|hex| format!("sha256:{hex}").parse().ok());
         writer.commit(named.as_ref())
     }
 
@@ -128,13 +120,11 @@ impl<'a> Contents<'a> {
             Document::Manifest(manifest) => self.complete(&manifest).map(|()| entry.digest),
             Document::Index(inner) => {
                 let wanted = Platform::current();
-                let entry = inner
-                    .select(&wanted)
-                    .ok_or_else(|| ImageError::PlatformMissing {
-                        reference: self.path.display().to_string(),
-                        wanted: wanted.clone(),
-                        offered: inner.platforms(),
-                    })?;
+                let entry = inner.select(&wanted).ok_or_else(|| ImageError::PlatformMissing {
+                    reference: self.path.display().to_string(),
+                    wanted: wanted.clone(),
+                    offered: inner.platforms(),
+                })?;
                 self.complete(&self.store.manifest(&entry.digest)?)?;
                 Ok(entry.digest)
             }
@@ -144,15 +134,9 @@ impl<'a> Contents<'a> {
     /// Docker's own format has no manifest; one is made for it.
     fn saved(&self, digest: &Digest) -> Result<Digest> {
         let images: Vec<SavedImage> = self.store.read_json(digest, MANIFEST_BYTES_MAX)?;
-        let image = images
-            .first()
-            .ok_or_else(|| self.invalid("`manifest.json` is empty"))?;
+        let image = images.first().ok_or_else(|| self.invalid("`manifest.json` is empty"))?;
         let config = self.find(&image.config)?;
-        let layers = image
-            .layers
-            .iter()
-            .map(|name| self.layer(name))
-            .collect::<Result<_>>()?;
+        let layers = image.layers.iter().map(|name| self.layer(name)).collect::<Result<_>>()?;
         let manifest = Manifest {
             schema_version: 2,
             media_type: Some(OCI_MANIFEST.to_owned()),
@@ -170,11 +154,8 @@ impl<'a> Contents<'a> {
         let mut magic = [0; 2];
         let mut blob = self.store.open_blob(&written.digest)?;
         let compressed = blob.read_exact(&mut magic).is_ok() && magic == GZIP_MAGIC;
-        let media_type = if compressed {
-            format!("{OCI_LAYER}+gzip")
-        } else {
-            OCI_LAYER.to_owned()
-        };
+        let media_type =
+            if compressed { format!("{OCI_LAYER}+gzip") } else { OCI_LAYER.to_owned() };
         Ok(descriptor(&media_type, written))
     }
 
@@ -183,10 +164,7 @@ impl<'a> Contents<'a> {
             return Ok(*written);
         }
         // `../<id>/layer.tar` from inside `<other id>/`: the part after `../`.
-        let target = self
-            .links
-            .get(name)
-            .map(|target| target.trim_start_matches("../"));
+        let target = self.links.get(name).map(|target| target.trim_start_matches("../"));
         target
             .and_then(|target| self.files.get(target))
             .copied()
@@ -204,10 +182,7 @@ impl<'a> Contents<'a> {
     }
 
     fn invalid(&self, reason: &str) -> ImageError {
-        ImageError::ArchiveInvalid {
-            path: self.path.clone(),
-            reason: reason.to_owned(),
-        }
+        ImageError::ArchiveInvalid { path: self.path.clone(), reason: reason.to_owned() }
     }
 }
 

@@ -39,14 +39,7 @@ impl BlobWriter {
     pub(crate) fn create(store: &Store, bytes_max: u64) -> Result<Self> {
         let (temporary, file) = Temporary::file(store)?;
         let hasher = Hasher::default();
-        Ok(Self {
-            store: store.clone(),
-            temporary,
-            file,
-            hasher,
-            size: 0,
-            bytes_max,
-        })
+        Ok(Self { store: store.clone(), temporary, file, hasher, size: 0, bytes_max })
     }
 
     /// Adds bytes.
@@ -59,9 +52,7 @@ impl BlobWriter {
             });
         }
         self.hasher.update(bytes);
-        self.file
-            .write_all(bytes)
-            .map_err(ImageError::storage("write", &self.temporary.path))
+        self.file.write_all(bytes).map_err(ImageError::storage("write", &self.temporary.path))
     }
 
     /// Checks the digest, flushes to disk and gives the content its name.
@@ -70,17 +61,12 @@ impl BlobWriter {
         if let Some(expected) = expected.filter(|expected| **expected != digest) {
             return Err(mismatch("the content", expected, &digest));
         }
-        let written = Written {
-            digest,
-            size: self.size,
-        };
+        let written = Written { digest, size: self.size };
         if self.store.refresh(&digest) {
             return Ok(written);
         }
         let path = self.store.blob_path(&digest);
-        self.file
-            .sync_all()
-            .map_err(ImageError::storage("flush", &self.temporary.path))?;
+        self.file.sync_all().map_err(ImageError::storage("flush", &self.temporary.path))?;
         self.temporary.rename(&path)?;
         sync_directory(&self.store.blobs())?;
         Ok(written)
@@ -184,9 +170,7 @@ impl Temporary {
             .mode(0o644)
             .open(&path)
             .map_err(ImageError::storage("create", &path))?;
-        let lock = file
-            .try_clone()
-            .map_err(ImageError::storage("open", &path))?;
+        let lock = file.try_clone().map_err(ImageError::storage("open", &path))?;
         Ok((Self::locked(path, lock)?, file))
     }
 
@@ -199,11 +183,7 @@ impl Temporary {
 
     fn locked(path: PathBuf, lock: File) -> Result<Self> {
         lock.lock().map_err(ImageError::storage("lock", &path))?;
-        Ok(Self {
-            path,
-            _lock: lock,
-            kept: false,
-        })
+        Ok(Self { path, _lock: lock, kept: false })
     }
 
     pub(crate) fn rename(mut self, to: &Path) -> Result<()> {

@@ -42,9 +42,7 @@ impl Store {
         roots.extend(repository::tagged(self)?);
 
         let reachable = self.reachable(roots)?;
-        let limit = SystemTime::now()
-            .checked_sub(min_age)
-            .unwrap_or(SystemTime::UNIX_EPOCH);
+        let limit = SystemTime::now().checked_sub(min_age).unwrap_or(SystemTime::UNIX_EPOCH);
         let mut collected = Collected::default();
 
         let names: HashSet<String> = reachable.iter().map(Digest::hex).collect();
@@ -97,10 +95,7 @@ fn old_entries(
         let Ok(metadata) = entry.metadata() else {
             continue;
         };
-        let kept = entry
-            .file_name()
-            .to_str()
-            .is_none_or(|name| keep.contains(name));
+        let kept = entry.file_name().to_str().is_none_or(|name| keep.contains(name));
         if !kept && metadata.modified().is_ok_and(|modified| modified <= limit) {
             old.push((entry.path(), metadata.len()));
         }

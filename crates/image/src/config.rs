@@ -14,10 +14,7 @@ use crate::digest::Digest;
 #[serde(rename_all = "PascalCase", default)]
 pub struct ImageConfig {
     /// `user`, `uid`, `user:group` or `uid:gid`; empty means root.
-    #[serde(
-        deserialize_with = "null_is_empty",
-        skip_serializing_if = "String::is_empty"
-    )]
+    #[serde(deserialize_with = "null_is_empty", skip_serializing_if = "String::is_empty")]
     pub user: String,
     /// `8080/tcp` and the like, as written.
     #[serde(
@@ -27,40 +24,22 @@ pub struct ImageConfig {
     )]
     pub exposed_ports: BTreeSet<String>,
     /// `NAME=value` pairs.
-    #[serde(
-        deserialize_with = "null_is_empty",
-        skip_serializing_if = "Vec::is_empty"
-    )]
+    #[serde(deserialize_with = "null_is_empty", skip_serializing_if = "Vec::is_empty")]
     pub env: Vec<String>,
     /// Program and first arguments.
-    #[serde(
-        deserialize_with = "null_is_empty",
-        skip_serializing_if = "Vec::is_empty"
-    )]
+    #[serde(deserialize_with = "null_is_empty", skip_serializing_if = "Vec::is_empty")]
     pub entrypoint: Vec<String>,
     /// Further arguments, or the whole command without an entrypoint.
-    #[serde(
-        deserialize_with = "null_is_empty",
-        skip_serializing_if = "Vec::is_empty"
-    )]
+    #[serde(deserialize_with = "null_is_empty", skip_serializing_if = "Vec::is_empty")]
     pub cmd: Vec<String>,
     /// Where the command starts; empty means `/`.
-    #[serde(
-        deserialize_with = "null_is_empty",
-        skip_serializing_if = "String::is_empty"
-    )]
+    #[serde(deserialize_with = "null_is_empty", skip_serializing_if = "String::is_empty")]
     pub working_dir: String,
     /// Free text.
-    #[serde(
-        deserialize_with = "null_is_empty",
-        skip_serializing_if = "BTreeMap::is_empty"
-    )]
+    #[serde(deserialize_with = "null_is_empty", skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, String>,
     /// Signal that asks the program to stop; empty means `SIGTERM`.
-    #[serde(
-        deserialize_with = "null_is_empty",
-        skip_serializing_if = "String::is_empty"
-    )]
+    #[serde(deserialize_with = "null_is_empty", skip_serializing_if = "String::is_empty")]
     pub stop_signal: String,
 }
 

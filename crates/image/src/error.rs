@@ -200,11 +200,7 @@ impl ImageError {
         action: &'static str,
         path: impl AsRef<Path>,
     ) -> impl FnOnce(std::io::Error) -> Self {
-        move |source| Self::Storage {
-            action,
-            path: path.as_ref().to_owned(),
-            source,
-        }
+        move |source| Self::Storage { action, path: path.as_ref().to_owned(), source }
     }
 
     pub(crate) fn manifest_invalid(digest: Digest, source: serde_json::Error) -> Self {
@@ -223,8 +219,5 @@ impl From<tokio::task::JoinError> for ImageError {
 }
 
 pub(crate) fn is_full(error: &std::io::Error) -> bool {
-    matches!(
-        error.kind(),
-        std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded
-    )
+    matches!(error.kind(), std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded)
 }

@@ -30,11 +30,7 @@ impl KeyedLocks {
             Arc::clone(table.entry(key.clone()).or_default())
         };
         let guard = slot.lock_owned().await;
-        KeyGuard {
-            table: Arc::clone(&self.table),
-            key,
-            guard: Some(guard),
-        }
+        KeyGuard { table: Arc::clone(&self.table), key, guard: Some(guard) }
     }
 }
 
@@ -44,10 +40,7 @@ impl Drop for KeyGuard {
         self.guard = None;
         // Only the table's own reference left: nobody holds it, nobody waits,
         // and nobody can begin to while the table is locked.
-        if table
-            .get(&self.key)
-            .is_some_and(|slot| Arc::strong_count(slot) == 1)
-        {
+        if table.get(&self.key).is_some_and(|slot| Arc::strong_count(slot) == 1) {
             table.remove(&self.key);
         }
     }

@@ -66,11 +66,7 @@ impl Platform {
             "loongarch64" => "loong64",
             other => other,
         };
-        Self {
-            architecture: architecture.to_owned(),
-            os: "linux".to_owned(),
-            variant: None,
-        }
+        Self { architecture: architecture.to_owned(), os: "linux".to_owned(), variant: None }
     }
 
     /// Whether content for `other` runs on this platform. Variants are not
@@ -148,13 +144,9 @@ impl Document {
             });
         }
         if shape.manifests.is_some() {
-            return serde_json::from_slice(bytes)
-                .map(Self::Index)
-                .map_err(invalid);
+            return serde_json::from_slice(bytes).map(Self::Index).map_err(invalid);
         }
-        serde_json::from_slice(bytes)
-            .map(Self::Manifest)
-            .map_err(invalid)
+        serde_json::from_slice(bytes).map(Self::Manifest).map_err(invalid)
     }
 
     /// The media type to serve this document with.
@@ -169,9 +161,7 @@ impl Document {
 impl Manifest {
     /// Sum of the layers' sizes as transferred, in bytes.
     pub fn layer_bytes(&self) -> u64 {
-        self.layers
-            .iter()
-            .fold(0, |sum, layer| sum.saturating_add(layer.size))
+        self.layers.iter().fold(0, |sum, layer| sum.saturating_add(layer.size))
     }
 
     /// Checks the limits a manifest can be held to before anything is fetched.
@@ -195,23 +185,14 @@ impl Manifest {
 impl Index {
     /// The manifest for `platform`.
     pub fn select(&self, platform: &Platform) -> Option<&Descriptor> {
-        self.manifests.iter().find(|entry| {
-            entry
-                .platform
-                .as_ref()
-                .is_some_and(|offered| platform.runs(offered))
-        })
+        self.manifests
+            .iter()
+            .find(|entry| entry.platform.as_ref().is_some_and(|offered| platform.runs(offered)))
     }
 
     /// The platforms on offer, for an error message.
     pub fn platforms(&self) -> String {
-        let offered = self
-            .manifests
-            .iter()
-            .filter_map(|entry| entry.platform.as_ref());
-        offered
-            .map(ToString::to_string)
-            .collect::<Vec<_>>()
-            .join(", ")
+        let offered = self.manifests.iter().filter_map(|entry| entry.platform.as_ref());
+        offered.map(ToString::to_string).collect::<Vec<_>>().join(", ")
     }
 }

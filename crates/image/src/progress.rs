@@ -27,18 +27,11 @@ pub(crate) struct Meter<'a> {
 impl<'a> Meter<'a> {
     pub(crate) fn new(sink: &'a dyn Progress, total: u64) -> Self {
         sink.bytes(0, total);
-        Self {
-            sink,
-            done: AtomicU64::new(0),
-            total,
-        }
+        Self { sink, done: AtomicU64::new(0), total }
     }
 
     pub(crate) fn add(&self, bytes: u64) {
-        let done = self
-            .done
-            .fetch_add(bytes, Ordering::Relaxed)
-            .saturating_add(bytes);
+        let done = self.done.fetch_add(bytes, Ordering::Relaxed).saturating_add(bytes);
         self.sink.bytes(done.min(self.total), self.total);
     }
 

@@ -56,10 +56,7 @@ pub struct Resolved {
 impl Puller {
     /// Makes a puller. A TLS crypto provider must be installed for the process.
     pub fn new(store: &Store, transport: &Transport) -> Result<Self> {
-        Ok(Self {
-            store: store.clone(),
-            clients: Clients::new(transport)?,
-        })
+        Ok(Self { store: store.clone(), clients: Clients::new(transport)? })
     }
 
     /// Asks the registry which digest a reference stands for, for this machine.
@@ -83,12 +80,7 @@ impl Puller {
     ) -> Result<PulledImage> {
         let remote = self.clients.remote(reference, auth, Direction::Pull)?;
         let what = reference.to_string();
-        within(
-            TRANSFER_TIMEOUT,
-            &what,
-            self.fetch(&remote, reference, progress),
-        )
-        .await
+        within(TRANSFER_TIMEOUT, &what, self.fetch(&remote, reference, progress)).await
     }
 
     async fn fetch(
@@ -101,19 +93,15 @@ impl Puller {
         let (manifest, bytes) = match known {
             Some(found) => found,
             None => {
-                let (document, bytes) = self
-                    .document(remote, reference, Some(resolved.manifest_digest))
-                    .await?;
+                let (document, bytes) =
+                    self.document(remote, reference, Some(resolved.manifest_digest)).await?;
                 (image_of(document, resolved.manifest_digest)?, bytes)
             }
         };
         manifest.check_limits()?;
         if manifest.config.size > CONFIG_BYTES_MAX {
             return Err(ImageError::TooLarge {
-                what: format!(
-                    "the config of {reference} is {} bytes",
-                    manifest.config.size
-                ),
+                what: format!("the config of {reference} is {} bytes", manifest.config.size),
                 limit: format!("{CONFIG_BYTES_MAX} bytes"),
             });
         }
@@ -123,11 +111,8 @@ impl Puller {
         let config = self.checked_config(reference, &manifest)?;
         // Made before the stream: a closure kept inside it would not be known to
         // serve every lifetime, and the pull could not be spawned.
-        let downloads: Vec<_> = manifest
-            .layers
-            .iter()
-            .map(|layer| self.blob(remote, layer, &meter))
-            .collect();
+        let downloads: Vec<_> =
+            manifest.layers.iter().map(|layer| self.blob(remote, layer, &meter)).collect();
         futures::stream::iter(downloads)
             .buffer_unordered(PARALLEL_LAYERS)
             .try_collect::<Vec<()>>()
@@ -150,25 +135,18 @@ impl Puller {
         let digest = Digest::of(&bytes);
         match document {
             Document::Manifest(manifest) => {
-                let resolved = Resolved {
-                    manifest_digest: digest,
-                    index_digest: None,
-                };
+                let resolved = Resolved { manifest_digest: digest, index_digest: None };
                 Ok((resolved, Some((manifest, bytes))))
             }
             Document::Index(index) => {
                 let wanted = Platform::current();
-                let entry = index
-                    .select(&wanted)
-                    .ok_or_else(|| ImageError::PlatformMissing {
-                        reference: reference.to_string(),
-                        wanted,
-                        offered: index.platforms(),
-                    })?;
-                let resolved = Resolved {
-                    manifest_digest: entry.digest,
-                    index_digest: Some(digest),
-                };
+                let entry = index.select(&wanted).ok_or_else(|| ImageError::PlatformMissing {
+                    reference: reference.to_string(),
+                    wanted,
+                    offered: index.platforms(),
+                })?;
+                let resolved =
+                    Resolved { manifest_digest: entry.digest, index_digest: Some(digest) };
                 self.keep(bytes).await?;
                 Ok((resolved, None))
             }
@@ -196,11 +174,7 @@ impl Puller {
             .map_err(|failure| remote.explain(failure, what.to_string()))?;
         let actual = Digest::of(&bytes);
         if let Some(expected) = digest.filter(|expected| *expected != actual) {
-            return Err(mismatch(
-                &format!("the manifest of {reference}"),
-                &expected,
-                &actual,
-            ));
+            return Err(mismatch(&format!("the manifest of {reference}"), &expected, &actual));
         }
         Ok((Document::parse(&bytes)?, bytes.into()))
     }
@@ -229,9 +203,7 @@ impl Puller {
                         received += bytes;
                         meter.add(bytes);
                     };
-                    self.store
-                        .write_stream(blob.digest, blob.size, stream, count)
-                        .await
+                    self.store.write_stream(blob.digest, blob.size, stream, count).await
                 }
             };
             match outcome {
@@ -294,10 +266,7 @@ pub(crate) async fn within<T>(
     what: &str,
     work: impl Future<Output = Result<T>>,
 ) -> Result<T> {
-    tokio::time::timeout(limit, work).await.unwrap_or_else(|_| {
-        Err(ImageError::PullTimeout {
-            what: what.to_owned(),
-            limit,
-        })
-    })
+    tokio::time::timeout(limit, work)
+        .await
+        .unwrap_or_else(|_| Err(ImageError::PullTimeout { what: what.to_owned(), limit }))
 }

@@ -33,10 +33,7 @@ pub async fn push(
     transport: &Transport,
     progress: &dyn Progress,
 ) -> Result<()> {
-    if let Some(expected) = reference
-        .digest()
-        .filter(|digest| digest != manifest_digest)
-    {
+    if let Some(expected) = reference.digest().filter(|digest| digest != manifest_digest) {
         return Err(mismatch("the image to push", &expected, manifest_digest));
     }
     let remote = Clients::new(transport)?.remote(reference, auth, Direction::Push)?;
@@ -49,18 +46,13 @@ pub async fn push(
         // One request before the parallel ones: it wins the authorization.
         blob(store, &remote, &manifest.config, &meter).await?;
         // Made before the stream, for the reason `Puller::fetch` gives.
-        let uploads: Vec<_> = manifest
-            .layers
-            .iter()
-            .map(|layer| blob(store, &remote, layer, &meter))
-            .collect();
+        let uploads: Vec<_> =
+            manifest.layers.iter().map(|layer| blob(store, &remote, layer, &meter)).collect();
         futures::stream::iter(uploads)
             .buffer_unordered(PARALLEL_LAYERS)
             .try_collect::<Vec<()>>()
             .await?;
-        let identifier = reference
-            .tag()
-            .map_or_else(|| manifest_digest.to_string(), str::to_owned);
+        let identifier = reference.tag().map_or_else(|| manifest_digest.to_string(), str::to_owned);
         retried(|| remote.put_manifest(&identifier, &media_type, &bytes))
             .await
             .map_err(|failure| remote.explain(failure, what.clone()))

@@ -82,11 +82,7 @@ impl Reference {
 
     /// Host and optional port to connect to; differs for Docker Hub only.
     pub fn registry_address(&self) -> &str {
-        if self.registry == HUB {
-            HUB_API
-        } else {
-            &self.registry
-        }
+        if self.registry == HUB { HUB_API } else { &self.registry }
     }
 
     /// The repository in the registry.
@@ -106,10 +102,7 @@ impl Reference {
 
     /// The same image, pinned.
     pub fn with_digest(&self, digest: Digest) -> Self {
-        Self {
-            digest: Some(digest),
-            ..self.clone()
-        }
+        Self { digest: Some(digest), ..self.clone() }
     }
 
     /// What the registry is asked for: the digest when there is one.
@@ -127,9 +120,7 @@ impl Reference {
         let host = host_part(&self.registry);
         host == "localhost"
             || host.ends_with(".localhost")
-            || host
-                .parse::<IpAddr>()
-                .is_ok_and(|address| address.is_loopback())
+            || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
     }
 }
 
@@ -151,10 +142,9 @@ impl FromStr for Reference {
 
     fn from_str(text: &str) -> Result<Self, ParseReferenceError> {
         let (text, digest) = match text.split_once('@') {
-            Some((name, digest)) => (
-                name,
-                Some(digest.parse().map_err(ParseReferenceError::Digest)?),
-            ),
+            Some((name, digest)) => {
+                (name, Some(digest.parse().map_err(ParseReferenceError::Digest)?))
+            }
             None => (text, None),
         };
         // A colon after the last slash starts a tag; one before it, a port.
@@ -174,11 +164,7 @@ impl FromStr for Reference {
 }
 
 fn in_library(host: &str, name: &str) -> String {
-    if host == HUB && !name.contains('/') {
-        format!("library/{name}")
-    } else {
-        name.to_owned()
-    }
+    if host == HUB && !name.contains('/') { format!("library/{name}") } else { name.to_owned() }
 }
 
 fn looks_like_host(text: &str) -> bool {
@@ -211,9 +197,7 @@ fn is_host_label(label: &str) -> bool {
     !label.is_empty()
         && !label.starts_with('-')
         && !label.ends_with('-')
-        && label
-            .bytes()
-            .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+        && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
 }
 
 /// `[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*` joined by `/` (distribution spec,
@@ -241,9 +225,7 @@ pub(crate) fn is_tag(text: &str) -> bool {
     let bytes = text.as_bytes();
     bytes.len() <= TAG_BYTES_MAX
         && bytes.first().is_some_and(|&byte| word(byte))
-        && bytes
-            .iter()
-            .all(|&byte| word(byte) || byte == b'.' || byte == b'-')
+        && bytes.iter().all(|&byte| word(byte) || byte == b'.' || byte == b'-')
 }
 
 fn excerpt(text: &str) -> String {
@@ -256,8 +238,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn parse(text: &str) -> String {
-        text.parse::<Reference>()
-            .map_or_else(|error| error.to_string(), |r| r.to_string())
+        text.parse::<Reference>().map_or_else(|error| error.to_string(), |r| r.to_string())
     }
 
     #[test]
@@ -265,22 +246,13 @@ mod tests {
         assert_eq!(parse("nginx"), "docker.io/library/nginx:latest");
         assert_eq!(parse("nginx:1.27"), "docker.io/library/nginx:1.27");
         assert_eq!(parse("team/app"), "docker.io/team/app:latest");
-        assert_eq!(
-            parse("index.docker.io/nginx"),
-            "docker.io/library/nginx:latest"
-        );
+        assert_eq!(parse("index.docker.io/nginx"), "docker.io/library/nginx:latest");
         assert_eq!(parse("localhost:5000/x:tag"), "localhost:5000/x:tag");
         assert_eq!(parse("localhost/x"), "localhost/x:latest");
         assert_eq!(parse("[::1]:5000/a/b"), "[::1]:5000/a/b:latest");
         let digest = Digest::of(b"x");
-        assert_eq!(
-            parse(&format!("ghcr.io/x@{digest}")),
-            format!("ghcr.io/x@{digest}")
-        );
-        assert_eq!(
-            parse(&format!("ghcr.io/x:1@{digest}")),
-            format!("ghcr.io/x:1@{digest}")
-        );
+        assert_eq!(parse(&format!("ghcr.io/x@{digest}")), format!("ghcr.io/x@{digest}"));
+        assert_eq!(parse(&format!("ghcr.io/x:1@{digest}")), format!("ghcr.io/x:1@{digest}"));
     }
 
     #[test]
@@ -305,11 +277,7 @@ mod tests {
             "x/",
             "ho_st.io/x",
         ] {
-            assert!(
-                text.parse::<Reference>().is_err(),
-                "{text} -> {}",
-                parse(text)
-            );
+            assert!(text.parse::<Reference>().is_err(), "{text} -> {}", parse(text));
         }
     }
 
@@ -324,11 +292,7 @@ mod tests {
             ("localhost.example.com/x", false),
             ("nginx", false),
         ] {
-            assert_eq!(
-                text.parse::<Reference>().unwrap().is_loopback(),
-                expected,
-                "{text}"
-            );
+            assert_eq!(text.parse::<Reference>().unwrap().is_loopback(), expected, "{text}");
         }
     }
 

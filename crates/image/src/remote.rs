@@ -6,7 +6,7 @@
 //! each layer once more than needed and hides failed authentication. Every
 //! answer here is read up to a limit.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use bytes::{Bytes, BytesMut};
 use futures::{Stream, StreamExt};
@@ -39,9 +39,11 @@ pub struct Transport {
 /// HTTP clients, made once: each holds a connection pool.
 #[derive(Clone)]
 pub(crate) struct Clients {
-    secure: Client,
+    /// Made when first needed: it wants the system's certificates, and a machine
+    /// without any must still work with what is spoken to in the clear.
+    secure: Arc<OnceLock<Client>>,
     plain: Client,
-    insecure_registries: Vec<String>,
+    transport: Transport,
 }
 
 /// Why a request did not do its work.
@@ -80,32 +82,41 @@ pub(crate) struct Remote {
     authorization: Mutex<Option<String>>,
 }
 
+fn builder() -> reqwest::ClientBuilder {
+    Client::builder()
+        .user_agent(concat!("helix/", env!("CARGO_PKG_VERSION")))
+        .connect_timeout(CONNECT_TIMEOUT)
+        .read_timeout(READ_TIMEOUT)
+        .redirect(redirects())
+}
+
+fn not_set_up(source: reqwest::Error) -> ImageError {
+    ImageError::PullFailed {
+        what: "images: the HTTP client cannot be set up".to_owned(),
+        retryable: false,
+        source: source.into(),
+    }
+}
+
 impl Clients {
     pub(crate) fn new(transport: &Transport) -> Result<Self> {
-        let failed = |source: reqwest::Error| ImageError::PullFailed {
-            what: "images: the HTTP client cannot be set up".to_owned(),
-            retryable: false,
-            source: source.into(),
-        };
-        let builder = || {
-            Client::builder()
-                .user_agent(concat!("helix/", env!("CARGO_PKG_VERSION")))
-                .connect_timeout(CONNECT_TIMEOUT)
-                .read_timeout(READ_TIMEOUT)
-                .redirect(redirects())
-        };
+        // Loopback and the operator's own insecure registries are near: a proxy
+        // meant for the outside would not find them.
+        let plain = builder().no_proxy().tls_certs_only([]).build().map_err(not_set_up)?;
+        Ok(Self { secure: Arc::default(), plain, transport: transport.clone() })
+    }
+
+    fn secure(&self) -> Result<&Client> {
+        if let Some(client) = self.secure.get() {
+            return Ok(client);
+        }
         let mut secure = builder();
-        for pem in &transport.extra_roots_pem {
-            let certificate = reqwest::Certificate::from_pem(pem).map_err(failed)?;
+        for pem in &self.transport.extra_roots_pem {
+            let certificate = reqwest::Certificate::from_pem(pem).map_err(not_set_up)?;
             secure = secure.tls_certs_merge([certificate]);
         }
-        Ok(Self {
-            secure: secure.build().map_err(failed)?,
-            // Loopback and the operator's own insecure registries are near: a
-            // proxy meant for the outside would not find them.
-            plain: builder().no_proxy().build().map_err(failed)?,
-            insecure_registries: transport.insecure_registries.clone(),
-        })
+        let client = secure.build().map_err(not_set_up)?;
+        Ok(self.secure.get_or_init(|| client))
     }
 
     pub(crate) fn remote(
@@ -115,20 +126,11 @@ impl Clients {
         direction: Direction,
     ) -> Result<Remote> {
         let plain = reference.is_loopback()
-            || self
-                .insecure_registries
-                .iter()
-                .any(|host| host == reference.registry());
-        let (client, scheme) = if plain {
-            (&self.plain, "http")
-        } else {
-            (&self.secure, "https")
-        };
-        let address = format!(
-            "{scheme}://{}/v2/{}/",
-            reference.registry_address(),
-            reference.repository()
-        );
+            || self.transport.insecure_registries.iter().any(|host| host == reference.registry());
+        let (client, scheme) =
+            if plain { (&self.plain, "http") } else { (self.secure()?, "https") };
+        let address =
+            format!("{scheme}://{}/v2/{}/", reference.registry_address(), reference.repository());
         let base = Url::parse(&address).map_err(|source| ImageError::PullFailed {
             what: address.clone(),
             retryable: false,
@@ -153,10 +155,7 @@ impl Clients {
 /// HTTPS down to HTTP. `reqwest` drops credentials when the host changes.
 fn redirects() -> reqwest::redirect::Policy {
     reqwest::redirect::Policy::custom(|attempt| {
-        let from_https = attempt
-            .previous()
-            .last()
-            .is_some_and(|url| url.scheme() == "https");
+        let from_https = attempt.previous().last().is_some_and(|url| url.scheme() == "https");
         if attempt.previous().len() > REDIRECTS_MAX {
             attempt.error("too many redirects")
         } else if from_https && attempt.url().scheme() != "https" {
@@ -184,20 +183,14 @@ impl Remote {
     ) -> Result<impl Stream<Item = Result<Bytes, Failure>> + Unpin + use<>, Failure> {
         let url = self.url(&format!("blobs/{digest}"))?;
         let response = self.send(|| self.client.get(url.clone())).await?;
-        Ok(response
-            .bytes_stream()
-            .map(|chunk| chunk.map_err(Failure::Network)))
+        Ok(response.bytes_stream().map(|chunk| chunk.map_err(Failure::Network)))
     }
 
     /// Whether the repository has a blob or, with `manifests`, a manifest.
     pub(crate) async fn exists(&self, kind: &str, identifier: &str) -> Result<bool, Failure> {
         let url = self.url(&format!("{kind}/{identifier}"))?;
         let accept = ACCEPTED.join(", ");
-        let request = || {
-            self.client
-                .head(url.clone())
-                .header(header::ACCEPT, &accept)
-        };
+        let request = || self.client.head(url.clone()).header(header::ACCEPT, &accept);
         match self.send(request).await {
             Ok(_) => Ok(true),
             Err(Failure::NotFound) => Ok(false),
@@ -213,11 +206,7 @@ impl Remote {
         body: reqwest::Body,
     ) -> Result<(), Failure> {
         let url = self.url("blobs/uploads/")?;
-        let start = || {
-            self.client
-                .post(url.clone())
-                .header(header::CONTENT_LENGTH, 0)
-        };
+        let start = || self.client.post(url.clone()).header(header::CONTENT_LENGTH, 0);
         let response = self.send(start).await?;
         let mut location = response
             .headers()
@@ -225,9 +214,7 @@ impl Remote {
             .and_then(|value| value.to_str().ok())
             .and_then(|value| self.base.join(value).ok())
             .ok_or(Failure::Protocol("an upload without a location"))?;
-        location
-            .query_pairs_mut()
-            .append_pair("digest", &digest.to_string());
+        location.query_pairs_mut().append_pair("digest", &digest.to_string());
         let request = self
             .client
             .put(location.clone())
@@ -237,9 +224,7 @@ impl Remote {
         // The body cannot be sent twice, so this relies on the authorization
         // that opening the upload has just won.
         let response = self.authorized(request, &location).send().await;
-        checked(response.map_err(Failure::Network)?)
-            .await
-            .map(|_| ())
+        checked(response.map_err(Failure::Network)?).await.map(|_| ())
     }
 
     /// Stores a manifest under a tag or its digest.
@@ -252,9 +237,7 @@ impl Remote {
         let url = self.url(&format!("manifests/{identifier}"))?;
         let request = || {
             let request = self.client.request(Method::PUT, url.clone());
-            request
-                .header(header::CONTENT_TYPE, media_type)
-                .body(bytes.clone())
+            request.header(header::CONTENT_TYPE, media_type).body(bytes.clone())
         };
         self.send(request).await.map(|_| ())
     }
@@ -267,65 +250,42 @@ impl Remote {
                 registry: self.reference.registry().to_owned(),
                 repository: self.reference.repository().to_owned(),
             },
-            Failure::TooLarge(limit) => ImageError::TooLarge {
-                what,
-                limit: format!("{limit} bytes"),
-            },
+            Failure::TooLarge(limit) => {
+                ImageError::TooLarge { what, limit: format!("{limit} bytes") }
+            }
             failure => {
                 let retryable = failure.is_passing();
                 let source: Cause = failure.into();
                 match self.direction {
-                    Direction::Pull => ImageError::PullFailed {
-                        what,
-                        retryable,
-                        source,
-                    },
-                    Direction::Push => ImageError::PushFailed {
-                        what,
-                        retryable,
-                        source,
-                    },
+                    Direction::Pull => ImageError::PullFailed { what, retryable, source },
+                    Direction::Push => ImageError::PushFailed { what, retryable, source },
                 }
             }
         }
     }
 
     fn url(&self, path: &str) -> Result<Url, Failure> {
-        self.base
-            .join(path)
-            .map_err(|_| Failure::Protocol("an address that is no URL"))
+        self.base.join(path).map_err(|_| Failure::Protocol("an address that is no URL"))
     }
 
     /// Sends a request, once more with authorization when that is asked for.
     async fn send(&self, request: impl Fn() -> RequestBuilder) -> Result<Response, Failure> {
-        let response = self
-            .authorized(request(), &self.base)
-            .send()
-            .await
-            .map_err(Failure::Network)?;
+        let response =
+            self.authorized(request(), &self.base).send().await.map_err(Failure::Network)?;
         if response.status() != StatusCode::UNAUTHORIZED {
             return checked(response).await;
         }
         let authorization = self.answer(response.headers()).await?;
-        *self
-            .authorization
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner) = Some(authorization);
-        let response = self
-            .authorized(request(), &self.base)
-            .send()
-            .await
-            .map_err(Failure::Network)?;
+        *self.authorization.lock().unwrap_or_else(PoisonError::into_inner) = Some(authorization);
+        let response =
+            self.authorized(request(), &self.base).send().await.map_err(Failure::Network)?;
         checked(response).await
     }
 
     /// Credentials go to the registry only, wherever it points uploads to.
     fn authorized(&self, request: RequestBuilder, url: &Url) -> RequestBuilder {
         let same = url.origin() == self.base.origin();
-        let authorization = self
-            .authorization
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let authorization = self.authorization.lock().unwrap_or_else(PoisonError::into_inner);
         match authorization.as_deref().filter(|_| same) {
             Some(value) => request.header(header::AUTHORIZATION, value),
             None => request,
@@ -430,9 +390,7 @@ async fn checked(response: Response) -> Result<Response, Failure> {
         StatusCode::NOT_FOUND => Err(Failure::NotFound),
         StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Err(Failure::Unauthorized),
         status => {
-            let bytes = read_up_to(response, ERROR_BODY_BYTES_MAX)
-                .await
-                .unwrap_or_default();
+            let bytes = read_up_to(response, ERROR_BODY_BYTES_MAX).await.unwrap_or_default();
             let text = String::from_utf8_lossy(&bytes).chars().take(500).collect();
             Err(Failure::Status { status, text })
         }
@@ -455,10 +413,7 @@ async fn read_up_to(response: Response, bytes_max: u64) -> Result<Bytes, Failure
 fn basic(user: &str, password: &str) -> String {
     use base64::Engine;
     let text = format!("{user}:{password}");
-    format!(
-        "Basic {}",
-        base64::engine::general_purpose::STANDARD.encode(text)
-    )
+    format!("Basic {}", base64::engine::general_purpose::STANDARD.encode(text))
 }
 
 /// One quoted parameter of a challenge: `realm="https://…",service="…"`.
@@ -485,10 +440,7 @@ mod tests {
     #[test]
     fn challenges_are_taken_apart() {
         let text = r#"realm="https://a/token?x=1,2",service="reg.io", scope=plain,error="e""#;
-        assert_eq!(
-            parameter(text, "realm").as_deref(),
-            Some("https://a/token?x=1,2")
-        );
+        assert_eq!(parameter(text, "realm").as_deref(), Some("https://a/token?x=1,2"));
         assert_eq!(parameter(text, "service").as_deref(), Some("reg.io"));
         assert_eq!(parameter(text, "scope").as_deref(), Some("plain"));
         assert_eq!(parameter(text, "nothing"), None);

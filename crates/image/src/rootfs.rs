@@ -45,10 +45,7 @@ pub async fn rootfs(store: &Store, manifest_digest: &Digest) -> Result<RootFs> {
         if !refresh(&directory) {
             build(&store, &manifest, &document, &directory)?;
         }
-        Ok(RootFs {
-            path: directory.join("root"),
-            config: document.config,
-        })
+        Ok(RootFs { path: directory.join("root"), config: document.config })
     })
     .await?
 }
@@ -91,9 +88,8 @@ fn build(
     let unpacker = Unpacker::new(&root).map_err(ImageError::storage("open", &root))?;
     for (layer, diff_id) in manifest.layers.iter().zip(diff_ids) {
         let blob = store.open_blob(&layer.digest)?;
-        let actual = unpacker
-            .layer(blob, &mut budget)
-            .map_err(|error| error.for_layer(layer.digest))?;
+        let actual =
+            unpacker.layer(blob, &mut budget).map_err(|error| error.for_layer(layer.digest))?;
         if actual != *diff_id {
             return Err(mismatch("an unpacked layer", diff_id, &actual));
         }

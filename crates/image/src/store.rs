@@ -51,13 +51,8 @@ impl Store {
     /// Opens the store at `root`, creating it when missing, and removes what
     /// killed writers left behind.
     pub fn open(root: &Path) -> Result<Self> {
-        let inner = Inner {
-            root: root.to_owned(),
-            locks: KeyedLocks::default(),
-        };
-        let store = Self {
-            inner: Arc::new(inner),
-        };
+        let inner = Inner { root: root.to_owned(), locks: KeyedLocks::default() };
+        let store = Self { inner: Arc::new(inner) };
         for (directory, mode) in [
             (store.blobs(), 0o755),
             (store.temporary(), 0o700),
@@ -90,9 +85,7 @@ impl Store {
 
     /// The blob's size in bytes, if it is here.
     pub fn size(&self, digest: &Digest) -> Option<u64> {
-        std::fs::metadata(self.blob_path(digest))
-            .ok()
-            .map(|metadata| metadata.len())
+        std::fs::metadata(self.blob_path(digest)).ok().map(|metadata| metadata.len())
     }
 
     /// Opens a blob for reading.
@@ -156,10 +149,7 @@ impl Store {
     pub fn write(&self, bytes: &[u8]) -> Result<Written> {
         let digest = Digest::of(bytes);
         if self.refresh(&digest) {
-            return Ok(Written {
-                digest,
-                size: bytes.len() as u64,
-            });
+            return Ok(Written { digest, size: bytes.len() as u64 });
         }
         let mut writer = self.writer(bytes.len() as u64)?;
         writer.append(bytes)?;
@@ -242,9 +232,7 @@ fn missing_or(
     error: std::io::Error,
 ) -> ImageError {
     if error.kind() == std::io::ErrorKind::NotFound {
-        ImageError::NotFound {
-            what: format!("blob {digest}"),
-        }
+        ImageError::NotFound { what: format!("blob {digest}") }
     } else {
         ImageError::storage(action, path)(error)
     }
@@ -292,10 +280,7 @@ mod tests {
     fn more_than_the_limit_is_refused_while_writing() {
         let (_directory, store) = world();
         let mut writer = store.writer(3).unwrap();
-        assert_eq!(
-            writer.append(b"four").unwrap_err().code(),
-            "image_too_large"
-        );
+        assert_eq!(writer.append(b"four").unwrap_err().code(), "image_too_large");
     }
 
     #[test]
@@ -303,14 +288,8 @@ mod tests {
         let (_directory, store) = world();
         let digest = store.write(b"hello").unwrap().digest;
         std::fs::write(store.blob_path(&digest), b"hellO").unwrap();
-        assert_eq!(
-            store.read(&digest, 100).unwrap_err().code(),
-            "image_digest_mismatch"
-        );
-        assert_eq!(
-            store.read(&digest, 4).unwrap_err().code(),
-            "image_too_large"
-        );
+        assert_eq!(store.read(&digest, 100).unwrap_err().code(), "image_digest_mismatch");
+        assert_eq!(store.read(&digest, 4).unwrap_err().code(), "image_too_large");
     }
 
     #[test]

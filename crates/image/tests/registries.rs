@@ -3,10 +3,7 @@
 //! body for both registries.
 
 #![allow(clippy::print_stdout, reason = "skipped tests say so")]
-#![allow(
-    clippy::unwrap_used,
-    reason = "a test fails by panicking, helpers included"
-)]
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking, helpers included")]
 
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
@@ -41,11 +38,7 @@ impl World {
         let directory = tempfile::tempdir().unwrap();
         let here = Store::open(&directory.path().join("here")).unwrap();
         let there = Store::open(&directory.path().join("there")).unwrap();
-        Self {
-            directory,
-            here,
-            there,
-        }
+        Self { directory, here, there }
     }
 
     async fn image(&self, content: &str) -> Digest {
@@ -54,17 +47,12 @@ impl World {
             source: FileSource::Bytes(bytes),
             mode: 0o644,
         };
-        let big: Vec<u8> = (0..3_000_000_u32)
-            .map(|n| (n.wrapping_mul(n) >> 7) as u8)
-            .collect();
+        let big: Vec<u8> = (0..3_000_000_u32).map(|n| (n.wrapping_mul(n) >> 7) as u8).collect();
         let layers = vec![
             ComposeLayer::Files(vec![file("/big", big)]),
             ComposeLayer::Files(vec![file("/content", content.into())]),
         ];
-        let config = ImageConfig {
-            cmd: vec!["/content".to_owned()],
-            ..Default::default()
-        };
+        let config = ImageConfig { cmd: vec!["/content".to_owned()], ..Default::default() };
         compose(&self.here, layers, config).await.unwrap()
     }
 
@@ -99,11 +87,7 @@ async fn debian_registry(directory: &Path) -> (Server, String) {
 
 /// `more` is added to the `http` section of its configuration.
 async fn start_debian_registry(directory: &Path, host: &str, more: &str) -> (Server, String) {
-    let port = TcpListener::bind((host, 0))
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .port();
+    let port = TcpListener::bind((host, 0)).unwrap().local_addr().unwrap().port();
     let config = directory.join("registry.yml");
     let text = format!(
         "version: 0.1\nlog:\n  level: error\nstorage:\n  filesystem:\n    rootdirectory: {}\nhttp:\n  addr: {host}:{port}\n{more}",
@@ -151,10 +135,7 @@ async fn embedded_registry(directory: &Path) -> String {
 }
 
 fn credentials() -> Auth {
-    Auth::Basic {
-        user: USER.to_owned(),
-        password: PASSWORD.to_owned(),
-    }
+    Auth::Basic { user: USER.to_owned(), password: PASSWORD.to_owned() }
 }
 
 #[derive(Default)]
@@ -175,19 +156,12 @@ async fn goes_out_and_comes_back(world: &World, registry: &str, auth: &Auth) {
     let digest = world.image("one").await;
     let tagged: Reference = format!("{registry}/team/app:v1").parse().unwrap();
     let plain = Transport::default();
-    push(&world.here, &digest, &tagged, auth, &plain, &NoProgress)
-        .await
-        .unwrap();
-    push(&world.here, &digest, &tagged, auth, &plain, &NoProgress)
-        .await
-        .unwrap();
+    push(&world.here, &digest, &tagged, auth, &plain, &NoProgress).await.unwrap();
+    push(&world.here, &digest, &tagged, auth, &plain, &NoProgress).await.unwrap();
 
     let puller = world.puller();
     let resolved = puller.resolve(&tagged, auth).await.unwrap();
-    assert_eq!(
-        (resolved.manifest_digest, resolved.index_digest),
-        (digest, None)
-    );
+    assert_eq!((resolved.manifest_digest, resolved.index_digest), (digest, None));
     let seen = Seen::default();
     let pulled = puller.pull(&tagged, auth, &seen).await.unwrap();
     assert_eq!(pulled.manifest_digest, digest);
@@ -195,10 +169,7 @@ async fn goes_out_and_comes_back(world: &World, registry: &str, auth: &Auth) {
     assert_eq!(seen.done.into_inner(), seen.total.into_inner());
 
     let unpacked = rootfs(&world.there, &digest).await.unwrap();
-    assert_eq!(
-        std::fs::read_to_string(unpacked.path.join("content")).unwrap(),
-        "one"
-    );
+    assert_eq!(std::fs::read_to_string(unpacked.path.join("content")).unwrap(), "one");
     let manifest = world.there.manifest(&digest).unwrap();
     for part in manifest.layers.iter().chain([&manifest.config]) {
         assert_eq!(world.there.size(&part.digest), Some(part.size));
@@ -206,23 +177,12 @@ async fn goes_out_and_comes_back(world: &World, registry: &str, auth: &Auth) {
 
     let missing: Reference = format!("{registry}/team/app:v2").parse().unwrap();
     let error = puller.pull(&missing, auth, &NoProgress).await.unwrap_err();
-    assert_eq!(
-        (error.code(), error.retryable()),
-        ("image_not_found", false)
-    );
+    assert_eq!((error.code(), error.retryable()), ("image_not_found", false));
 
     let second = world.image("two").await;
-    push(&world.here, &second, &tagged, auth, &plain, &NoProgress)
-        .await
-        .unwrap();
-    assert_eq!(
-        puller.resolve(&tagged, auth).await.unwrap().manifest_digest,
-        second
-    );
-    let old = puller
-        .pull(&tagged.with_digest(digest), auth, &NoProgress)
-        .await
-        .unwrap();
+    push(&world.here, &second, &tagged, auth, &plain, &NoProgress).await.unwrap();
+    assert_eq!(puller.resolve(&tagged, auth).await.unwrap().manifest_digest, second);
+    let old = puller.pull(&tagged.with_digest(digest), auth, &NoProgress).await.unwrap();
     assert_eq!(old.manifest_digest, digest);
 }
 
@@ -238,29 +198,13 @@ async fn debians_registry_takes_and_gives_images() {
     // With the registry gone, what is complete here needs no network.
     let reference: Reference = format!("{registry}/team/app:v1").parse().unwrap();
     let puller = world.puller();
-    let digest = puller
-        .resolve(&reference, &Auth::Anonymous)
-        .await
-        .unwrap()
-        .manifest_digest;
-    puller
-        .pull(&reference, &Auth::Anonymous, &NoProgress)
-        .await
-        .unwrap();
+    let digest = puller.resolve(&reference, &Auth::Anonymous).await.unwrap().manifest_digest;
+    puller.pull(&reference, &Auth::Anonymous, &NoProgress).await.unwrap();
     drop(server);
     let pinned = reference.with_digest(digest);
-    puller
-        .pull(&pinned, &Auth::Anonymous, &NoProgress)
-        .await
-        .unwrap();
-    let error = puller
-        .pull(&reference, &Auth::Anonymous, &NoProgress)
-        .await
-        .unwrap_err();
-    assert_eq!(
-        (error.code(), error.retryable()),
-        ("image_pull_failed", true)
-    );
+    puller.pull(&pinned, &Auth::Anonymous, &NoProgress).await.unwrap();
+    let error = puller.pull(&reference, &Auth::Anonymous, &NoProgress).await.unwrap_err();
+    assert_eq!((error.code(), error.retryable()), ("image_pull_failed", true));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -277,35 +221,15 @@ async fn the_embedded_registry_asks_who_is_there() {
     let digest = world.image("secret").await;
     let plain = Transport::default();
     let reference: Reference = format!("{registry}/open/app:v1").parse().unwrap();
-    let wrong = Auth::Basic {
-        user: USER.to_owned(),
-        password: "guess".to_owned(),
-    };
+    let wrong = Auth::Basic { user: USER.to_owned(), password: "guess".to_owned() };
     for auth in [&Auth::Anonymous, &wrong] {
         let error = push(&world.here, &digest, &reference, auth, &plain, &NoProgress).await;
         assert_eq!(error.unwrap_err().code(), "registry_unauthorized");
     }
-    push(
-        &world.here,
-        &digest,
-        &reference,
-        &credentials(),
-        &plain,
-        &NoProgress,
-    )
-    .await
-    .unwrap();
-    world
-        .puller()
-        .pull(&reference, &Auth::Anonymous, &NoProgress)
-        .await
-        .unwrap();
+    push(&world.here, &digest, &reference, &credentials(), &plain, &NoProgress).await.unwrap();
+    world.puller().pull(&reference, &Auth::Anonymous, &NoProgress).await.unwrap();
     let closed: Reference = format!("{registry}/closed/app:v1").parse().unwrap();
-    let error = world
-        .puller()
-        .pull(&closed, &Auth::Anonymous, &NoProgress)
-        .await
-        .unwrap_err();
+    let error = world.puller().pull(&closed, &Auth::Anonymous, &NoProgress).await.unwrap_err();
     assert_eq!(error.code(), "registry_unauthorized");
 }
 
@@ -319,64 +243,30 @@ async fn skopeo_copies_in_and_out_of_the_embedded_registry() {
     let digest = world.image("travelled").await;
     let reference: Reference = format!("{registry}/team/app:v1").parse().unwrap();
     let plain = Transport::default();
-    push(
-        &world.here,
-        &digest,
-        &reference,
-        &credentials(),
-        &plain,
-        &NoProgress,
-    )
-    .await
-    .unwrap();
+    push(&world.here, &digest, &reference, &credentials(), &plain, &NoProgress).await.unwrap();
 
     let file = world.directory.path().join("out.tar");
     let archive = format!("oci-archive:{}", file.display());
-    let flags = [
-        "--insecure-policy",
-        "copy",
-        "--src-creds",
-        "helix:correct horse",
-    ];
+    let flags = ["--insecure-policy", "copy", "--src-creds", "helix:correct horse"];
     let more = ["--src-tls-verify=false", "--preserve-digests"];
     skopeo(&flags, &more, &format!("docker://{reference}"), &archive).await;
     let imported = helix_image::archive::import_archive(&world.there, &file).await;
     assert_eq!(imported.unwrap(), digest);
 
     let other: Reference = format!("{registry}/team/other:v2").parse().unwrap();
-    let flags = [
-        "--insecure-policy",
-        "copy",
-        "--dest-creds",
-        "helix:correct horse",
-    ];
+    let flags = ["--insecure-policy", "copy", "--dest-creds", "helix:correct horse"];
     let more = ["--dest-tls-verify=false", "--dest-compress"];
     skopeo(&flags, &more, &archive, &format!("docker://{other}")).await;
-    let pulled = world
-        .puller()
-        .pull(&other, &credentials(), &NoProgress)
-        .await
-        .unwrap();
+    let pulled = world.puller().pull(&other, &credentials(), &NoProgress).await.unwrap();
     let unpacked = rootfs(&world.there, &pulled.manifest_digest).await.unwrap();
-    assert_eq!(
-        std::fs::read_to_string(unpacked.path.join("content")).unwrap(),
-        "travelled"
-    );
+    assert_eq!(std::fs::read_to_string(unpacked.path.join("content")).unwrap(), "travelled");
 }
 
 async fn skopeo(flags: &[&str], more: &[&str], from: &str, to: &str) {
     let mut command = tokio::process::Command::new("skopeo");
-    command
-        .args(flags)
-        .args(more)
-        .args([from, to])
-        .kill_on_drop(true);
+    command.args(flags).args(more).args([from, to]).kill_on_drop(true);
     let output = command.output().await.unwrap();
-    assert!(
-        output.status.success(),
-        "{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
 /// A registry that serves one image with `blob` deciding how its layers come.
@@ -388,18 +278,13 @@ where
     let store = world.here.clone();
     let manifest = std::fs::read(store.blob_path(&digest)).unwrap();
     let app = axum::Router::new()
-        .route(
-            "/v2/x/manifests/{name}",
-            axum::routing::get(move || async move { manifest }),
-        )
+        .route("/v2/x/manifests/{name}", axum::routing::get(move || async move { manifest }))
         .route(
             "/v2/x/blobs/{digest}",
-            axum::routing::get(
-                move |axum::extract::Path(digest): axum::extract::Path<String>| {
-                    let blob = blob.clone();
-                    async move { blob(digest.parse().unwrap()).await }
-                },
-            ),
+            axum::routing::get(move |axum::extract::Path(digest): axum::extract::Path<String>| {
+                let blob = blob.clone();
+                async move { blob(digest.parse().unwrap()).await }
+            }),
         );
     serve(app).await.to_string()
 }
@@ -449,25 +334,14 @@ async fn wrong_content_fails_at_once_and_is_not_kept() {
     })
     .await;
     let reference: Reference = format!("{registry}/x:v1").parse().unwrap();
-    let error = world
-        .puller()
-        .pull(&reference, &Auth::Anonymous, &NoProgress)
-        .await
-        .unwrap_err();
-    assert_eq!(
-        (error.code(), error.retryable()),
-        ("image_digest_mismatch", false)
-    );
+    let error = world.puller().pull(&reference, &Auth::Anonymous, &NoProgress).await.unwrap_err();
+    assert_eq!((error.code(), error.retryable()), ("image_digest_mismatch", false));
     assert_eq!(requests.load(Ordering::SeqCst), 1, "no second attempt");
     assert!(!world.there.has(&last.digest) && !world.there.has(&digest));
 
     let other: Digest = Digest::of(b"another manifest");
     let pinned = reference.with_digest(other);
-    let error = world
-        .puller()
-        .pull(&pinned, &Auth::Anonymous, &NoProgress)
-        .await
-        .unwrap_err();
+    let error = world.puller().pull(&pinned, &Auth::Anonymous, &NoProgress).await.unwrap_err();
     assert_eq!(error.code(), "image_digest_mismatch");
 }
 
@@ -482,10 +356,7 @@ async fn passing_failures_are_tried_again() {
         let store = store.clone();
         async move {
             match number {
-                0 => http::Response::builder()
-                    .status(503)
-                    .body(Body::empty())
-                    .unwrap(),
+                0 => http::Response::builder().status(503).body(Body::empty()).unwrap(),
                 1 => {
                     let broken = futures::stream::iter([
                         Ok(bytes::Bytes::from_static(b"{")),
@@ -499,27 +370,17 @@ async fn passing_failures_are_tried_again() {
     })
     .await;
     let reference: Reference = format!("{registry}/x:v1").parse().unwrap();
-    let pulled = world
-        .puller()
-        .pull(&reference, &Auth::Anonymous, &NoProgress)
-        .await
-        .unwrap();
+    let pulled = world.puller().pull(&reference, &Auth::Anonymous, &NoProgress).await.unwrap();
     assert_eq!(pulled.manifest_digest, digest);
 }
 
 /// A registry that answers every manifest with these bytes.
 async fn pull_error(manifest: Vec<u8>) -> helix_image::ImageError {
     let world = World::new();
-    let app = axum::Router::new().route(
-        "/v2/x/manifests/{name}",
-        axum::routing::get(move || async move { manifest }),
-    );
+    let app = axum::Router::new()
+        .route("/v2/x/manifests/{name}", axum::routing::get(move || async move { manifest }));
     let reference: Reference = format!("{}/x:v1", serve(app).await).parse().unwrap();
-    world
-        .puller()
-        .pull(&reference, &Auth::Anonymous, &NoProgress)
-        .await
-        .unwrap_err()
+    world.puller().pull(&reference, &Auth::Anonymous, &NoProgress).await.unwrap_err()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -538,10 +399,7 @@ async fn manifests_beyond_the_limits_are_refused_before_any_layer() {
     }
     let index = br#"{"schemaVersion":2,"manifests":[]}"#.to_vec();
     assert_eq!(pull_error(index).await.code(), "image_platform_missing");
-    assert_eq!(
-        pull_error(b"<html>".to_vec()).await.code(),
-        "image_manifest_invalid"
-    );
+    assert_eq!(pull_error(b"<html>".to_vec()).await.code(), "image_manifest_invalid");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -554,16 +412,7 @@ async fn an_index_leads_to_this_machines_image() {
     let digest = world.image("mine").await;
     let plain = Transport::default();
     let single: Reference = format!("{registry}/x:single").parse().unwrap();
-    push(
-        &world.here,
-        &digest,
-        &single,
-        &Auth::Anonymous,
-        &plain,
-        &NoProgress,
-    )
-    .await
-    .unwrap();
+    push(&world.here, &digest, &single, &Auth::Anonymous, &plain, &NoProgress).await.unwrap();
     let size = world.here.size(&digest).unwrap();
     let here = helix_image::manifest::Platform::current().architecture;
     let entry = |architecture: &str| {
@@ -580,10 +429,7 @@ async fn an_index_leads_to_this_machines_image() {
         )
     };
     let client = reqwest::Client::builder().no_proxy().build().unwrap();
-    for (tag, text) in [
-        ("multi", index(&["mips", &here])),
-        ("foreign", index(&["mips"])),
-    ] {
+    for (tag, text) in [("multi", index(&["mips", &here])), ("foreign", index(&["mips"]))] {
         let response = client
             .put(format!("http://{registry}/v2/x/manifests/{tag}"))
             .header("content-type", "application/vnd.oci.image.index.v1+json")
@@ -591,25 +437,15 @@ async fn an_index_leads_to_this_machines_image() {
             .send()
             .await
             .unwrap();
-        assert!(
-            response.status().is_success(),
-            "{}",
-            response.text().await.unwrap()
-        );
+        assert!(response.status().is_success(), "{}", response.text().await.unwrap());
     }
     let puller = world.puller();
     let multi: Reference = format!("{registry}/x:multi").parse().unwrap();
-    let pulled = puller
-        .pull(&multi, &Auth::Anonymous, &NoProgress)
-        .await
-        .unwrap();
+    let pulled = puller.pull(&multi, &Auth::Anonymous, &NoProgress).await.unwrap();
     assert_eq!(pulled.manifest_digest, digest);
     assert!(pulled.index_digest.is_some_and(|index| index != digest));
     let foreign: Reference = format!("{registry}/x:foreign").parse().unwrap();
-    let error = puller
-        .pull(&foreign, &Auth::Anonymous, &NoProgress)
-        .await
-        .unwrap_err();
+    let error = puller.pull(&foreign, &Auth::Anonymous, &NoProgress).await.unwrap_err();
     assert_eq!(error.code(), "image_platform_missing");
 }
 
@@ -634,9 +470,7 @@ async fn registries_elsewhere_are_spoken_to_over_tls_only() {
     let world = World::new();
     let path = |name: &str| world.directory.path().join(name);
     let made = Command::new("openssl")
-        .args([
-            "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=test",
-        ])
+        .args(["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=test"])
         .args(["-addext", &format!("subjectAltName=IP:{host}")])
         .args(["-addext", "basicConstraints=critical,CA:FALSE"])
         .arg("-keyout")
@@ -645,17 +479,10 @@ async fn registries_elsewhere_are_spoken_to_over_tls_only() {
         .arg(path("certificate.pem"))
         .output()
         .unwrap();
-    assert!(
-        made.status.success(),
-        "{}",
-        String::from_utf8_lossy(&made.stderr)
-    );
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
     let (certificate, key) = (path("certificate.pem"), path("key.pem"));
-    let tls = format!(
-        "  tls:\n    certificate: {}\n    key: {}\n",
-        certificate.display(),
-        key.display()
-    );
+    let tls =
+        format!("  tls:\n    certificate: {}\n    key: {}\n", certificate.display(), key.display());
     let (_server, registry) = start_debian_registry(world.directory.path(), &host, &tls).await;
 
     let digest = world.image("private").await;
@@ -665,25 +492,12 @@ async fn registries_elsewhere_are_spoken_to_over_tls_only() {
         ..Transport::default()
     };
     let auth = Auth::Anonymous;
-    push(
-        &world.here,
-        &digest,
-        &reference,
-        &auth,
-        &trusting,
-        &NoProgress,
-    )
-    .await
-    .unwrap();
+    push(&world.here, &digest, &reference, &auth, &trusting, &NoProgress).await.unwrap();
     let puller = Puller::new(&world.there, &trusting).unwrap();
     let pulled = puller.pull(&reference, &auth, &NoProgress).await.unwrap();
     assert_eq!(pulled.manifest_digest, digest);
     let error = world.puller().resolve(&reference, &auth).await.unwrap_err();
-    assert_eq!(
-        error.code(),
-        "image_pull_failed",
-        "an unknown certificate is not trusted"
-    );
+    assert_eq!(error.code(), "image_pull_failed", "an unknown certificate is not trusted");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -694,10 +508,8 @@ async fn credentials_are_traded_for_a_token_of_the_right_scope() {
 
     let world = World::new();
     let digest = world.image("token").await;
-    let (store, manifest) = (
-        world.here.clone(),
-        std::fs::read(world.here.blob_path(&digest)).unwrap(),
-    );
+    let (store, manifest) =
+        (world.here.clone(), std::fs::read(world.here.blob_path(&digest)).unwrap());
     let tokens = axum::Router::new().route(
         "/token",
         axum::routing::get(
@@ -719,15 +531,9 @@ async fn credentials_are_traded_for_a_token_of_the_right_scope() {
         "/v2/x/{kind}/{name}",
         axum::routing::get(
             move |Path((kind, name)): Path<(String, String)>, headers: http::HeaderMap| async move {
-                if headers
-                    .get("authorization")
-                    .is_none_or(|value| value != "Bearer good")
-                {
+                if headers.get("authorization").is_none_or(|value| value != "Bearer good") {
                     let challenge = format!("Bearer realm=\"{realm}\",service=\"registry\"");
-                    return (
-                        http::StatusCode::UNAUTHORIZED,
-                        [("www-authenticate", challenge)],
-                    )
+                    return (http::StatusCode::UNAUTHORIZED, [("www-authenticate", challenge)])
                         .into_response();
                 }
                 match kind.as_str() {
@@ -738,16 +544,8 @@ async fn credentials_are_traded_for_a_token_of_the_right_scope() {
         ),
     );
     let reference: Reference = format!("{}/x:v1", serve(app).await).parse().unwrap();
-    let error = world
-        .puller()
-        .pull(&reference, &Auth::Anonymous, &NoProgress)
-        .await
-        .unwrap_err();
+    let error = world.puller().pull(&reference, &Auth::Anonymous, &NoProgress).await.unwrap_err();
     assert_eq!(error.code(), "registry_unauthorized");
-    let pulled = world
-        .puller()
-        .pull(&reference, &credentials(), &NoProgress)
-        .await
-        .unwrap();
+    let pulled = world.puller().pull(&reference, &credentials(), &NoProgress).await.unwrap();
     assert_eq!(pulled.manifest_digest, digest);
 }

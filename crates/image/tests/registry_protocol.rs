@@ -1,10 +1,7 @@
 //! The embedded registry, request by request, as the distribution spec writes
 //! them.
 
-#![allow(
-    clippy::unwrap_used,
-    reason = "a test fails by panicking, helpers included"
-)]
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking, helpers included")]
 
 use std::sync::Arc;
 
@@ -30,12 +27,7 @@ impl World {
         let base = format!("http://{}", listener.local_addr().unwrap());
         tokio::spawn(async move { axum::serve(listener, app).await.unwrap() });
         let client = Client::builder().no_proxy().build().unwrap();
-        Self {
-            _directory: directory,
-            store,
-            base,
-            client,
-        }
+        Self { _directory: directory, store, base, client }
     }
 
     fn request(&self, method: Method, path: &str) -> RequestBuilder {
@@ -47,11 +39,7 @@ impl World {
     }
 
     async fn start_upload(&self) -> String {
-        let response = self
-            .request(Method::POST, "/v2/a/b/blobs/uploads/")
-            .send()
-            .await
-            .unwrap();
+        let response = self.request(Method::POST, "/v2/a/b/blobs/uploads/").send().await.unwrap();
         assert_eq!(response.status(), StatusCode::ACCEPTED);
         header(&response, "location")
     }
@@ -60,22 +48,13 @@ impl World {
     async fn blob(&self, repository: &str, content: &'static str) -> Digest {
         let digest = Digest::of(content.as_bytes());
         let path = format!("/v2/{repository}/blobs/uploads/?digest={digest}");
-        let response = self
-            .request(Method::POST, &path)
-            .body(content)
-            .send()
-            .await
-            .unwrap();
+        let response = self.request(Method::POST, &path).body(content).send().await.unwrap();
         assert_eq!(response.status(), StatusCode::CREATED);
         digest
     }
 
     async fn put_manifest(&self, path: &str, text: &str) -> Response {
-        self.request(Method::PUT, path)
-            .body(text.to_owned())
-            .send()
-            .await
-            .unwrap()
+        self.request(Method::PUT, path).body(text.to_owned()).send().await.unwrap()
     }
 }
 
@@ -102,10 +81,7 @@ async fn says_that_it_is_a_registry() {
     for path in ["/v2/", "/v2"] {
         let response = world.get(path).await;
         assert_eq!(response.status(), StatusCode::OK);
-        assert_eq!(
-            header(&response, "docker-distribution-api-version"),
-            "registry/2.0"
-        );
+        assert_eq!(header(&response, "docker-distribution-api-version"), "registry/2.0");
     }
 }
 
@@ -121,11 +97,7 @@ async fn blobs_come_in_one_piece_or_many() {
 
     let location = world.start_upload().await;
     let chunk = |range: &'static str, body: &'static str| {
-        world
-            .request(Method::PATCH, &location)
-            .header("content-range", range)
-            .body(body)
-            .send()
+        world.request(Method::PATCH, &location).header("content-range", range).body(body).send()
     };
     let response = chunk("0-4", "first").await.unwrap();
     assert_eq!(response.status(), StatusCode::ACCEPTED);
@@ -138,19 +110,9 @@ async fn blobs_come_in_one_piece_or_many() {
     chunk("5-11", " second").await.unwrap();
     let digest = Digest::of(b"first second last");
     let finish = format!("{location}?digest={digest}");
-    let response = world
-        .request(Method::PUT, &finish)
-        .body(" last")
-        .send()
-        .await
-        .unwrap();
+    let response = world.request(Method::PUT, &finish).body(" last").send().await.unwrap();
     assert_eq!(response.status(), StatusCode::CREATED);
-    let content = world
-        .get(&header(&response, "location"))
-        .await
-        .text()
-        .await
-        .unwrap();
+    let content = world.get(&header(&response, "location")).await.text().await.unwrap();
     assert_eq!(content, "first second last");
 }
 
@@ -159,12 +121,7 @@ async fn uploads_that_lie_are_gone() {
     let world = World::new().await;
     let location = world.start_upload().await;
     let finish = format!("{location}?digest={}", Digest::of(b"good"));
-    let response = world
-        .request(Method::PUT, &finish)
-        .body("evil")
-        .send()
-        .await
-        .unwrap();
+    let response = world.request(Method::PUT, &finish).body("evil").send().await.unwrap();
     assert_eq!(response.status(), StatusCode::BAD_REQUEST);
     assert_eq!(error_code(response).await, "DIGEST_INVALID");
     assert!(!world.store.has(&Digest::of(b"good")) && !world.store.has(&Digest::of(b"evil")));
@@ -173,11 +130,7 @@ async fn uploads_that_lie_are_gone() {
     let location = world.start_upload().await;
     let elsewhere = location.replace("/a/b/", "/other/");
     assert_eq!(world.get(&elsewhere).await.status(), StatusCode::NOT_FOUND);
-    let cancelled = world
-        .request(Method::DELETE, &location)
-        .send()
-        .await
-        .unwrap();
+    let cancelled = world.request(Method::DELETE, &location).send().await.unwrap();
     assert_eq!(cancelled.status(), StatusCode::NO_CONTENT);
     assert_eq!(world.get(&location).await.status(), StatusCode::NOT_FOUND);
 }
@@ -203,33 +156,22 @@ async fn a_manifest_needs_its_parts_in_its_own_repository() {
     let response = world.request(Method::POST, &mount).send().await.unwrap();
     assert_eq!(response.status(), StatusCode::CREATED);
     let wrong_size = manifest(&config, 2, &layer, 6);
-    let response = world
-        .put_manifest("/v2/a/b/manifests/v1", &wrong_size)
-        .await;
+    let response = world.put_manifest("/v2/a/b/manifests/v1", &wrong_size).await;
     assert_eq!(error_code(response).await, "MANIFEST_BLOB_UNKNOWN");
     let response = world.put_manifest("/v2/a/b/manifests/v1", &text).await;
     assert_eq!(response.status(), StatusCode::CREATED);
     let digest = Digest::of(text.as_bytes());
-    assert_eq!(
-        header(&response, "docker-content-digest"),
-        digest.to_string()
-    );
+    assert_eq!(header(&response, "docker-content-digest"), digest.to_string());
 
     for name in ["v1".to_owned(), digest.to_string()] {
         let response = world.get(&format!("/v2/a/b/manifests/{name}")).await;
-        assert_eq!(
-            header(&response, "content-type"),
-            "application/vnd.oci.image.manifest.v1+json"
-        );
+        assert_eq!(header(&response, "content-type"), "application/vnd.oci.image.manifest.v1+json");
         assert_eq!(response.text().await.unwrap(), text);
     }
     let other = world.get(&format!("/v2/other/manifests/{digest}")).await;
     assert_eq!(error_code(other).await, "MANIFEST_UNKNOWN");
     let pinned = format!("/v2/a/b/manifests/{}", Digest::of(b"x"));
-    assert_eq!(
-        error_code(world.put_manifest(&pinned, &text).await).await,
-        "DIGEST_INVALID"
-    );
+    assert_eq!(error_code(world.put_manifest(&pinned, &text).await).await, "DIGEST_INVALID");
 }
 
 #[tokio::test]
@@ -244,34 +186,19 @@ async fn an_unknown_mount_opens_an_upload_instead() {
 #[tokio::test]
 async fn tags_are_listed_in_pages() {
     let world = World::new().await;
-    assert_eq!(
-        world.get("/v2/a/b/tags/list").await.status(),
-        StatusCode::NOT_FOUND
-    );
+    assert_eq!(world.get("/v2/a/b/tags/list").await.status(), StatusCode::NOT_FOUND);
     let config = world.blob("a/b", "{}").await;
     let layer = world.blob("a/b", "layer").await;
     for tag in ["c", "a", "b"] {
         let text = manifest(&config, 2, &layer, 5);
-        world
-            .put_manifest(&format!("/v2/a/b/manifests/{tag}"), &text)
-            .await;
+        world.put_manifest(&format!("/v2/a/b/manifests/{tag}"), &text).await;
     }
     let all: serde_json::Value = world.get("/v2/a/b/tags/list").await.json().await.unwrap();
-    assert_eq!(
-        all,
-        serde_json::json!({ "name": "a/b", "tags": ["a", "b", "c"] })
-    );
+    assert_eq!(all, serde_json::json!({ "name": "a/b", "tags": ["a", "b", "c"] }));
     let first = world.get("/v2/a/b/tags/list?n=2").await;
-    assert_eq!(
-        header(&first, "link"),
-        "</v2/a/b/tags/list?n=2&last=b>; rel=\"next\""
-    );
-    let rest: serde_json::Value = world
-        .get("/v2/a/b/tags/list?n=2&last=b")
-        .await
-        .json()
-        .await
-        .unwrap();
+    assert_eq!(header(&first, "link"), "</v2/a/b/tags/list?n=2&last=b>; rel=\"next\"");
+    let rest: serde_json::Value =
+        world.get("/v2/a/b/tags/list?n=2&last=b").await.json().await.unwrap();
     assert_eq!(rest["tags"], serde_json::json!(["c"]));
 }
 
@@ -283,16 +210,8 @@ async fn nonsense_is_refused_in_the_specs_words() {
         (Method::GET, "/v2/a/blobs/sha256:12", "DIGEST_INVALID"),
         (Method::GET, "/v2/a/manifests/-bad", "MANIFEST_UNKNOWN"),
         (Method::PUT, "/v2/a/manifests/x", "MANIFEST_INVALID"),
-        (
-            Method::PATCH,
-            "/v2/a/blobs/uploads/01ARZ3NDEKTSV4RRFFQ69G5FAV",
-            "BLOB_UPLOAD_UNKNOWN",
-        ),
-        (
-            Method::PATCH,
-            "/v2/a/blobs/uploads/not-an-id",
-            "BLOB_UPLOAD_UNKNOWN",
-        ),
+        (Method::PATCH, "/v2/a/blobs/uploads/01ARZ3NDEKTSV4RRFFQ69G5FAV", "BLOB_UPLOAD_UNKNOWN"),
+        (Method::PATCH, "/v2/a/blobs/uploads/not-an-id", "BLOB_UPLOAD_UNKNOWN"),
         (Method::DELETE, "/v2/a/manifests/x", "UNSUPPORTED"),
         (Method::GET, "/v2/nothing", "NAME_UNKNOWN"),
     ] {
@@ -300,12 +219,7 @@ async fn nonsense_is_refused_in_the_specs_words() {
         assert_eq!(error_code(response).await, code, "{path}");
     }
     let huge = vec![b' '; 5 << 20];
-    let response = world
-        .request(Method::PUT, "/v2/a/manifests/x")
-        .body(huge)
-        .send()
-        .await
-        .unwrap();
+    let response = world.request(Method::PUT, "/v2/a/manifests/x").body(huge).send().await.unwrap();
     assert_eq!(response.status(), StatusCode::PAYLOAD_TOO_LARGE);
 }
 

@@ -14,14 +14,88 @@ pub fn explain(code: &str) -> Option<String> {
             found.exit_code(),
         ));
     }
+    if let Some((_, meaning, advice)) = CAUSES.iter().find(|(known, _, _)| *known == code) {
+        return Some(format!("{code}: {meaning}\n\nWhat to do: {advice}."));
+    }
     Reason::from_code(code)
         .map(|reason| format!("{reason}: {}\n\nWhat to do: {}.", reason.meaning(), advice(reason)))
 }
 
+/// Codes of what can be wrong with a folder or an image before there is a release:
+/// code, meaning, what to do.
+const CAUSES: &[(&str, &str, &str)] = &[
+    (
+        "pack_undetected",
+        "It cannot be told how to turn the folder into an image.",
+        "add an index.html, a static executable or a Dockerfile, or a helix.toml with [build]",
+    ),
+    (
+        "build_input_missing",
+        "A file or folder that the build needs is not there.",
+        "check the paths under [build] in helix.toml",
+    ),
+    (
+        "binary_unusable",
+        "The executable cannot run by itself in an empty root filesystem.",
+        "link it statically, or use a Dockerfile that brings its libraries",
+    ),
+    (
+        "builder_missing",
+        "Nothing that builds Dockerfiles works on this machine.",
+        "install buildah or podman, or start the docker engine",
+    ),
+    (
+        "build_timeout",
+        "The build took longer than the limit allows.",
+        "look at its last output; build elsewhere and deploy with --image",
+    ),
+    (
+        "image_needs_namespaces",
+        "The image's program needs a root filesystem of its own.",
+        "run where namespaces are allowed (`helix doctor`), or link the program statically",
+    ),
+    (
+        "image_reference_invalid",
+        "The text is not an image reference.",
+        "write it as host/name:tag or host/name@sha256:…",
+    ),
+    (
+        "image_push_failed",
+        "The image could not be sent to the registry.",
+        "check that the registry is reachable and has space",
+    ),
+    (
+        "image_manifest_invalid",
+        "The image's manifest cannot be understood.",
+        "build and push the image again with a current tool",
+    ),
+    (
+        "image_archive_invalid",
+        "The archive is not an image.",
+        "make it with `docker save` or as an OCI archive",
+    ),
+    (
+        "image_store_failed",
+        "The image store on this machine cannot be used.",
+        "check the data directory, its owner and free space",
+    ),
+    (
+        "disk_full",
+        "There is no space left where images are kept.",
+        "free space in the data directory",
+    ),
+    (
+        "limited",
+        "An endpoint is reachable, but not in the way it was asked for.",
+        "`helix endpoints describe` says what is missing",
+    ),
+];
+
 /// Every code there is a page for.
 pub fn codes() -> impl Iterator<Item = &'static str> {
     let problems = Code::ALL.iter().map(|code| code.as_str());
-    problems.chain(Reason::ALL.iter().map(|reason| reason.code()))
+    let reasons = Reason::ALL.iter().map(|reason| reason.code());
+    problems.chain(reasons).chain(CAUSES.iter().map(|(code, _, _)| *code))
 }
 
 /// What to do about a reason.

@@ -32,6 +32,8 @@ const SETTLE_INTERVAL: Duration = Duration::from_millis(5);
 pub(crate) struct Machine {
     helix_exe: PathBuf,
     level: Level,
+    /// Why it is not a stronger one, and what would change that.
+    stronger: Option<String>,
 }
 
 impl Machine {
@@ -53,9 +55,11 @@ impl Machine {
             reason: reason.to_owned(),
         };
         match level {
-            Some(level) if level.available => {
-                Ok(Machine { helix_exe: helix_exe.to_owned(), level: level.clone() })
-            }
+            Some(level) if level.available => Ok(Machine {
+                helix_exe: helix_exe.to_owned(),
+                level: level.clone(),
+                stronger: stronger(&found.levels, level, forced.is_some()),
+            }),
             Some(level) => Err(refused(&level.reason)),
             None => Err(refused("nothing works")),
         }
@@ -72,7 +76,10 @@ impl Machine {
             memory_bytes: facts::memory_bytes(),
             isolation: self.level.isolation.as_str().to_owned(),
             isolation_reason: self.level.reason.clone(),
-            isolation_advice: self.level.advice.clone(),
+            isolation_advice: match (&self.stronger, &self.level.advice) {
+                (Some(stronger), Some(advice)) => Some(format!("{advice}; {stronger}")),
+                (stronger, advice) => stronger.as_ref().or(advice.as_ref()).cloned(),
+            },
         }
     }
 
@@ -91,6 +98,19 @@ impl Machine {
             StartError::Io { .. } => (Reason::WorkloadStartFailed, chain(&error)),
         })
     }
+}
+
+/// What keeps this machine from isolating more strongly than the level in use,
+/// level by level. Nothing when a person chose the level.
+fn stronger(levels: &[Level], chosen: &Level, forced: bool) -> Option<String> {
+    let above = levels.iter().take_while(|level| level.isolation != chosen.isolation);
+    let why = above.map(|level| {
+        let advice = level.advice.as_ref().map(|advice| format!(" ({advice})"));
+        let name = level.isolation.as_str();
+        format!("{name} is not possible: {}{}", level.reason, advice.unwrap_or_default())
+    });
+    let why: Vec<_> = why.collect();
+    (!forced && !why.is_empty()).then(|| why.join("; "))
 }
 
 /// Finds the running instance of a directory. One that lives but does not

@@ -29,13 +29,16 @@ pub enum Known {
     /// A report over a link its node has given up arrives after one over the
     /// newer link, and stays the truth.
     UnfencedReport,
+    /// What a replica that lags behind decides to be no news is not checked
+    /// against the log, although the log may know better.
+    LaggingReplica,
     /// A report that could not be appended is dropped, and nobody repeats it.
     DroppedReport,
 }
 
 impl Known {
     /// All of them, by the name used on the command line.
-    pub const ALL: [(&'static str, Known); 8] = [
+    pub const ALL: [(&'static str, Known); 9] = [
         ("moved-port", Known::MovedPort),
         ("quiet-adoption", Known::QuietAdoption),
         ("forgotten-program", Known::ForgottenProgram),
@@ -43,6 +46,7 @@ impl Known {
         ("machine-at-fault", Known::MachineAtFault),
         ("late-disconnect", Known::LateDisconnect),
         ("unfenced-report", Known::UnfencedReport),
+        ("lagging-replica", Known::LaggingReplica),
         ("dropped-report", Known::DroppedReport),
     ];
 

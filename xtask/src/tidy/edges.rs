@@ -69,6 +69,11 @@ const ROOMS: &[Room] = &[
         because: "it carries out an edge plan without knowing how it was decided",
     },
     Room { name: "helix-files", may_know: &[], because: "it runs alone inside an instance" },
+    Room {
+        name: "helix-sim",
+        may_know: &["helix-control", "helix-model"],
+        because: "it runs the real core among fakes and none of the production shells",
+    },
     Room { name: "xtask", may_know: &[], because: "chores drive the built binary only" },
 ];
 

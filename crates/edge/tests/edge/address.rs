@@ -126,8 +126,11 @@ async fn without_privileges_the_report_says_what_would_help() {
     let world = World::with(AnyIp::Auto, None).await;
     let report = world.apply(vec![tcp(1, prefix.address(), 80, &[app.backend()])]).await;
     let edge = only_address(&report);
-    let expected =
-        format!("needs root for its own address {}, listening on {edge} instead", prefix.address());
+    let expected = format!(
+        "may not route its own address {} here (that takes root with CAP_NET_ADMIN), \
+             listening on {edge} instead",
+        prefix.address()
+    );
     assert_eq!(report.endpoints[0].problem, Some(expected));
     echoes(edge).await;
 }

@@ -36,16 +36,20 @@ fn codes_that_errors_show_can_be_explained() {
     std::fs::copy("/bin/ls", dynamic.join("program")).unwrap();
     let missing = world.work().join("missing");
     std::fs::create_dir(&missing).unwrap();
-    let manifest = "schema_version = \"v1\"\n[build]\npack = \"static\"\nroot = \"none\"\n";
+    let manifest = "schema_version = \"v1\"\n[build]\npack = \"static\"\nroot = \"none\"\n\
+                    [processes.web]\nports = [{ internal = 8080 }]\n";
     std::fs::write(missing.join("helix.toml"), manifest).unwrap();
+    let mut unexplained = Vec::new();
     for folder in [folder, dynamic, missing] {
         let failed = world.helix_in(&folder, ["deploy"]);
         assert_ne!(failed.code, 0);
         let first = failed.stderr.lines().find(|line| line.starts_with("error: ")).unwrap();
         let code = first.rsplit_once('(').unwrap().1.trim_end_matches(')');
-        let page = world.helix(["explain", code]);
-        assert_eq!(page.code, 0, "`{code}` of `{first}` has no page");
+        if world.helix(["explain", code]).code != 0 {
+            unexplained.push(first.to_owned());
+        }
     }
+    assert!(unexplained.is_empty(), "codes without a page: {unexplained:#?}");
 }
 
 #[test]

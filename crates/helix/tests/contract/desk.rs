@@ -8,6 +8,7 @@ use std::process::Command;
 
 use serde_json::Value;
 
+use crate::world::platform::Platform;
 use crate::world::{Output, World};
 
 /// A server for `$PORT` that is also a command: `tool exit N` ends with N, and
@@ -104,13 +105,9 @@ impl Desk {
     /// A command anywhere.
     pub fn run_in(&self, directory: &Path, variables: &[(&str, &str)], words: &[&str]) -> Output {
         let mut command = self.world.command(directory);
-        command.args(words).envs(variables.iter().copied()).stdin(std::process::Stdio::null());
-        let output = command.output().expect("run helix");
-        let output = Output {
-            stdout: String::from_utf8(output.stdout).expect("standard output is UTF-8"),
-            stderr: String::from_utf8(output.stderr).expect("standard error is UTF-8"),
-            code: output.status.code().unwrap_or(-1),
-        };
+        command.args(words).envs(variables.iter().copied());
+        // Which gives up on one that does not end.
+        let output = Platform::spawn(command).wait();
         self.holds_always(words, &output);
         output
     }

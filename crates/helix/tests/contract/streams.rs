@@ -60,7 +60,7 @@ impl Drop for Following {
 fn events_are_followed_line_by_line() {
     let desk = Desk::with_app();
     let all = Following::start(&desk, &["events", "-f", "--tail", "100", "--json"]);
-    let one = Following::start(&desk, &["apps", "events", "tool", "-f", "--tail", "9", "--json"]);
+    let one = Following::start(&desk, &["apps", "events", "tool", "-f", "--tail", "100", "--json"]);
     all.until(|line| line["type"] == "deploy.created");
     one.until(|line| line["type"] == "app.created");
     desk.run(&["scale", "web=2"]).ok();

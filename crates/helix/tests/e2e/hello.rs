@@ -20,6 +20,7 @@ fn up_builds_serves_and_says_where() {
     }
     let mut world =
         World::start([Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/hello")]);
+    until("the result to be printed", || world.platform().stdout().contains("helix scale web=3"));
     let said = world.platform().stdout();
     let folder = world.copy_example("hello");
     let places = world.places(&folder);
@@ -81,7 +82,9 @@ fn a_second_terminal_edits_rolls_back_and_scales() {
         return;
     }
     let world = World::start(["--json"]);
-    let up: Value = serde_json::from_str(&world.platform().stdout()).expect("one document");
+    let document = || serde_json::from_str::<Value>(&world.platform().stdout());
+    until("the result to be printed, one document", || document().is_ok());
+    let up: Value = document().expect("one document");
     assert!(up["url"].as_str().is_some_and(|url| url.starts_with("http://127.0.0.1:")), "{up:#}");
     let folder = world.copy_example("hello");
     let first = world.json(&folder, ["deploy"]);

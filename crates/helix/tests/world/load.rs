@@ -72,7 +72,7 @@ impl Load {
                         tally.failures.push(Failure { began, ended: Instant::now(), what });
                     }
                 }
-                std::thread::sleep(PACE);
+                wait_for_the_next();
             }
             tally
         });
@@ -123,6 +123,10 @@ impl Tally {
         let struck = self.failures.len();
         assert!(struck <= 1, "{whose}: one visitor has one connection open, {struck} broke");
     }
+}
+
+fn wait_for_the_next() {
+    std::thread::sleep(PACE);
 }
 
 fn good(asked: std::io::Result<u16>) -> Result<(), String> {

@@ -70,19 +70,15 @@ impl Platform {
 
     /// Waits for its end.
     pub fn wait(self) -> Output {
-        let begun = Instant::now();
-        while self.is_running() {
-            if begun.elapsed() > DEADLINE {
-                let said = self.said();
-                self.end();
-                panic!("`helix up` does not end:\n{said}");
-            }
-            std::thread::sleep(LOOK_AGAIN);
+        if !self.wait_until_ended() {
+            let said = self.said();
+            self.end();
+            panic!("`helix up` does not end:\n{said}");
         }
         let status = self.child().wait().expect("it has ended");
         Output {
-            stdout: self.stdout.finish(),
-            stderr: self.stderr.finish(),
+            stdout: self.stdout.wait_for_all(),
+            stderr: self.stderr.wait_for_all(),
             code: status.code().unwrap_or(-1),
         }
     }
@@ -90,14 +86,19 @@ impl Platform {
     /// Ends it: politely first, by force when that is not enough. Never panics.
     pub fn end(self) {
         self.signal(Signal::SIGINT);
-        let begun = Instant::now();
-        while self.is_running() && begun.elapsed() < DEADLINE {
-            std::thread::sleep(LOOK_AGAIN);
-        }
+        self.wait_until_ended();
         let mut child = self.child();
         // An error means that it is gone, which is what is wanted.
         let _ = child.kill();
         let _ = child.wait();
+    }
+
+    fn wait_until_ended(&self) -> bool {
+        let begun = Instant::now();
+        while self.is_running() && begun.elapsed() < DEADLINE {
+            std::thread::sleep(LOOK_AGAIN);
+        }
+        !self.is_running()
     }
 
     fn child(&self) -> MutexGuard<'_, Child> {
@@ -125,7 +126,7 @@ impl Stream {
     }
 
     /// Everything up to the end of the stream, once its only writer is gone.
-    fn finish(self) -> String {
+    fn wait_for_all(self) -> String {
         let begun = Instant::now();
         // A child that inherited the stream would keep it open; what was said
         // until now has to do then.

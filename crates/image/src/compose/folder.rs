@@ -42,9 +42,7 @@ impl Folder {
                 let entry = entry.map_err(ImageError::storage("list", &directory))?;
                 let path = entry.path();
                 let name = named(&path, &prefix)?;
-                let metadata = entry
-                    .metadata()
-                    .map_err(ImageError::storage("inspect", &path))?;
+                let metadata = entry.metadata().map_err(ImageError::storage("inspect", &path))?;
                 if skip(&name, metadata.is_dir()) {
                     continue;
                 }
@@ -91,22 +89,14 @@ impl FolderFile {
             None
         };
         let executable = metadata.permissions().mode() & 0o100 != 0;
-        Ok(Self {
-            name,
-            path,
-            executable,
-            link,
-        })
+        Ok(Self { name, path, executable, link })
     }
 }
 
 fn named(path: &Path, prefix: &str) -> Result<String> {
-    let name = path
-        .file_name()
-        .and_then(|name| name.to_str())
-        .ok_or_else(|| {
-            let reason = "file names in an image must be UTF-8";
-            ImageError::storage("take", path)(std::io::Error::other(reason))
-        })?;
+    let name = path.file_name().and_then(|name| name.to_str()).ok_or_else(|| {
+        let reason = "file names in an image must be UTF-8";
+        ImageError::storage("take", path)(std::io::Error::other(reason))
+    })?;
     Ok(format!("{prefix}{name}"))
 }

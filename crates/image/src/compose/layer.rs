@@ -29,14 +29,7 @@ pub(super) fn write(store: &Store, layer: &ComposeLayer) -> Result<Written> {
     };
     let mut items = BTreeMap::new();
     for file in &files {
-        place(
-            &mut items,
-            &file.path,
-            Item::File {
-                source: &file.source,
-                mode: file.mode,
-            },
-        )?;
+        place(&mut items, &file.path, Item::File { source: &file.source, mode: file.mode })?;
     }
     let mut archive = tar::Builder::new(store.writer(COMPRESSED_IMAGE_BYTES_MAX)?);
     for (path, item) in &items {
@@ -57,18 +50,12 @@ fn place<'a>(items: &mut BTreeMap<String, Item<'a>>, path: &str, item: Item<'a>)
         source: std::io::Error::new(std::io::ErrorKind::InvalidInput, reason.to_owned()),
     };
     if bad {
-        return Err(clash(
-            "the path in the image must be absolute and without `..`",
-        ));
+        return Err(clash("the path in the image must be absolute and without `..`"));
     }
     for depth in 1..names.len() {
-        let above = items
-            .entry(names[..depth].join("/"))
-            .or_insert(Item::Directory);
+        let above = items.entry(names[..depth].join("/")).or_insert(Item::Directory);
         if !matches!(above, Item::Directory) {
-            return Err(clash(
-                "a file of the layer is in the place of its directory",
-            ));
+            return Err(clash("a file of the layer is in the place of its directory"));
         }
     }
     match items.insert(names.join("/"), item) {
@@ -82,32 +69,19 @@ fn append<W: Write>(archive: &mut tar::Builder<W>, path: &str, item: &Item<'_>) 
     match item {
         Item::Directory => {
             let mut header = header(EntryType::Directory, 0, DIRECTORY_MODE);
-            archive
-                .append_data(&mut header, format!("{path}/"), std::io::empty())
-                .map_err(failed)
+            archive.append_data(&mut header, format!("{path}/"), std::io::empty()).map_err(failed)
         }
-        Item::File {
-            source: FileSource::Link(target),
-            mode,
-        } => {
+        Item::File { source: FileSource::Link(target), mode } => {
             let mut header = header(EntryType::Symlink, 0, *mode);
-            archive
-                .append_link(&mut header, path, target)
-                .map_err(failed)
+            archive.append_link(&mut header, path, target).map_err(failed)
         }
-        Item::File {
-            source: FileSource::Bytes(bytes),
-            mode,
-        } => {
+        Item::File { source: FileSource::Bytes(bytes), mode } => {
             let mut header = header(EntryType::Regular, bytes.len() as u64, *mode);
-            archive
-                .append_data(&mut header, path, bytes.as_slice())
-                .map_err(failed)
+            archive.append_data(&mut header, path, bytes.as_slice()).map_err(failed)
         }
-        Item::File {
-            source: FileSource::Path(source),
-            mode,
-        } => append_file(archive, path, source, *mode),
+        Item::File { source: FileSource::Path(source), mode } => {
+            append_file(archive, path, source, *mode)
+        }
     }
 }
 
@@ -120,14 +94,9 @@ fn append_file<W: Write>(
     let failed = |action| ImageError::storage(action, source);
     let file = File::open(source).map_err(failed("open"))?;
     let size = file.metadata().map_err(failed("inspect"))?.len();
-    let mut content = Exactly {
-        inner: file.take(size),
-        missing: size,
-    };
+    let mut content = Exactly { inner: file.take(size), missing: size };
     let mut header = header(EntryType::Regular, size, mode);
-    archive
-        .append_data(&mut header, path, &mut content)
-        .map_err(failed("read"))
+    archive.append_data(&mut header, path, &mut content).map_err(failed("read"))
 }
 
 /// A file that shrinks while it is read would shift everything after it.

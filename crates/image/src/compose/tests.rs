@@ -19,11 +19,7 @@ fn world() -> World {
 
 fn file(path: &str, content: &str) -> ComposeFile {
     let source = FileSource::Bytes(content.as_bytes().to_vec());
-    ComposeFile {
-        path: path.to_owned(),
-        source,
-        mode: 0o644,
-    }
+    ComposeFile { path: path.to_owned(), source, mode: 0o644 }
 }
 
 fn config() -> ImageConfig {
@@ -31,9 +27,7 @@ fn config() -> ImageConfig {
         entrypoint: vec!["/bin/app".to_owned()],
         env: vec!["A=b".to_owned()],
         exposed_ports: (1..20).map(|port| format!("{port}/tcp")).collect(),
-        labels: (0..20)
-            .map(|n| (format!("label-{n}"), "x".to_owned()))
-            .collect::<BTreeMap<_, _>>(),
+        labels: (0..20).map(|n| (format!("label-{n}"), "x".to_owned())).collect::<BTreeMap<_, _>>(),
         ..ImageConfig::default()
     }
 }
@@ -43,12 +37,7 @@ async fn the_same_input_gives_the_same_digest_in_any_order_and_store() {
     let files = vec![file("/etc/a", "1"), file("/etc/b/c", "2"), file("/z", "3")];
     let reversed = files.iter().rev().cloned().collect();
     let (first, second) = (world(), world());
-    let a = compose(
-        &first.store,
-        vec![ComposeLayer::Files(files.clone())],
-        config(),
-    )
-    .await;
+    let a = compose(&first.store, vec![ComposeLayer::Files(files.clone())], config()).await;
     let b = compose(&second.store, vec![ComposeLayer::Files(reversed)], config()).await;
     let again = compose(&first.store, vec![ComposeLayer::Files(files)], config()).await;
     let a = a.unwrap();
@@ -63,16 +52,10 @@ async fn a_folder_gives_the_same_digest_whatever_its_times_and_modes() {
         let root = world.directory.path().join(name);
         std::fs::create_dir_all(root.join("sub")).unwrap();
         std::fs::write(root.join("sub/page.html"), "hi").unwrap();
-        std::fs::set_permissions(
-            root.join("sub/page.html"),
-            std::fs::Permissions::from_mode(mode),
-        )
-        .unwrap();
+        std::fs::set_permissions(root.join("sub/page.html"), std::fs::Permissions::from_mode(mode))
+            .unwrap();
         let folder = Folder::list(&root, &|_, _| false).unwrap();
-        let layer = ComposeLayer::Tree {
-            folder,
-            below: "/srv".to_owned(),
-        };
+        let layer = ComposeLayer::Tree { folder, below: "/srv".to_owned() };
         digests.push(compose(&world.store, vec![layer], config()).await.unwrap());
     }
     assert_eq!(digests[0], digests[1]);
@@ -81,10 +64,7 @@ async fn a_folder_gives_the_same_digest_whatever_its_times_and_modes() {
 #[tokio::test]
 async fn a_composed_image_unpacks_to_its_files_and_config() {
     let world = world();
-    let long = format!(
-        "/{}/file",
-        "directory-name/".repeat(20).trim_end_matches('/')
-    );
+    let long = format!("/{}/file", "directory-name/".repeat(20).trim_end_matches('/'));
     let script = world.directory.path().join("script");
     std::fs::write(&script, "#!/bin/sh").unwrap();
     let layers = vec![
@@ -110,10 +90,7 @@ async fn a_composed_image_unpacks_to_its_files_and_config() {
     assert_eq!(read("etc/a"), "upper");
     assert_eq!(read(long.trim_start_matches('/')), "deep");
     assert_eq!(read("bin/link"), "#!/bin/sh");
-    let mode = std::fs::metadata(unpacked.path.join("bin/app"))
-        .unwrap()
-        .permissions()
-        .mode();
+    let mode = std::fs::metadata(unpacked.path.join("bin/app")).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o755);
 }
 
@@ -125,21 +102,9 @@ async fn many_who_want_one_root_file_system_get_one() {
     let calls = (0..8).map(|_| rootfs(&world.store, &digest));
     let paths: Vec<_> = futures::future::join_all(calls).await;
     let first = paths[0].as_ref().unwrap().path.clone();
-    assert!(
-        paths
-            .iter()
-            .all(|found| found.as_ref().unwrap().path == first)
-    );
-    assert_eq!(
-        std::fs::read_dir(world.store.rootfs_directory())
-            .unwrap()
-            .count(),
-        1
-    );
-    assert_eq!(
-        std::fs::read_dir(world.store.temporary()).unwrap().count(),
-        0
-    );
+    assert!(paths.iter().all(|found| found.as_ref().unwrap().path == first));
+    assert_eq!(std::fs::read_dir(world.store.rootfs_directory()).unwrap().count(), 1);
+    assert_eq!(std::fs::read_dir(world.store.temporary()).unwrap().count(), 0);
 }
 
 #[tokio::test]
@@ -154,16 +119,8 @@ async fn a_layer_that_is_not_what_the_config_says_is_refused() {
     let forged = world.store.write(&json(&manifest).unwrap()).unwrap().digest;
     let error = rootfs(&world.store, &forged).await.unwrap_err();
     assert_eq!(error.code(), "image_digest_mismatch");
-    assert_eq!(
-        std::fs::read_dir(world.store.rootfs_directory())
-            .unwrap()
-            .count(),
-        0
-    );
-    assert_eq!(
-        std::fs::read_dir(world.store.temporary()).unwrap().count(),
-        0
-    );
+    assert_eq!(std::fs::read_dir(world.store.rootfs_directory()).unwrap().count(), 0);
+    assert_eq!(std::fs::read_dir(world.store.temporary()).unwrap().count(), 0);
 }
 
 #[tokio::test]
@@ -179,10 +136,7 @@ async fn a_hostile_layer_has_its_code_and_leaves_nothing() {
     let digest = write_image(&world.store, vec![layer], config()).unwrap();
     let error = rootfs(&world.store, &digest).await.unwrap_err();
     assert_eq!(error.code(), "image_layer_invalid");
-    assert_eq!(
-        std::fs::read_dir(world.store.temporary()).unwrap().count(),
-        0
-    );
+    assert_eq!(std::fs::read_dir(world.store.temporary()).unwrap().count(), 0);
 }
 
 #[tokio::test]
@@ -194,9 +148,7 @@ async fn bad_paths_are_refused() {
         vec![file("/a", "x"), file("/a", "y")],
         vec![file("/a", "x"), file("/a/b", "y")],
     ] {
-        compose(&world.store, vec![ComposeLayer::Files(files)], config())
-            .await
-            .unwrap_err();
+        compose(&world.store, vec![ComposeLayer::Files(files)], config()).await.unwrap_err();
     }
 }
 
@@ -213,23 +165,12 @@ async fn garbage_collection_keeps_what_is_kept_tagged_or_young() {
     }
     crate::registry::repository::publish(&world.store, "team/app", "v1", &digests[1]).unwrap();
     let hour = Duration::from_secs(3600);
-    let collected = world
-        .store
-        .remove_unused(&digests[..1], hour)
-        .await
-        .unwrap();
+    let collected = world.store.remove_unused(&digests[..1], hour).await.unwrap();
     assert_eq!(collected, crate::store::Collected::default());
-    let collected = world
-        .store
-        .remove_unused(&digests[..1], Duration::ZERO)
-        .await
-        .unwrap();
+    let collected = world.store.remove_unused(&digests[..1], Duration::ZERO).await.unwrap();
     assert_eq!((collected.blobs, collected.root_filesystems), (3, 1));
     for digest in &digests[..2] {
         rootfs(&world.store, digest).await.unwrap();
     }
-    assert_eq!(
-        rootfs(&world.store, &digests[2]).await.unwrap_err().code(),
-        "image_not_found"
-    );
+    assert_eq!(rootfs(&world.store, &digests[2]).await.unwrap_err().code(), "image_not_found");
 }

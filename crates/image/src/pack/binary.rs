@@ -19,24 +19,18 @@ pub async fn build(store: &Store, folder: &Path, path: &Path) -> Result<Digest, 
     let name = path
         .file_name()
         .and_then(|name| name.to_str())
-        .ok_or_else(|| PackError::Missing {
-            path: path.to_owned(),
-        })?;
+        .ok_or_else(|| PackError::Missing { path: path.to_owned() })?;
     let program = format!("{DIRECTORY}/{name}");
     let ignored = Ignored::of(folder)?;
     let mut rest = Folder::list(folder, &|name, directory| ignored.skips(name, directory))?;
-    rest.files
-        .retain(|file| file.path != path && file.name != name);
+    rest.files.retain(|file| file.path != path && file.name != name);
     let mut layers = vec![ComposeLayer::Files(vec![ComposeFile {
         path: program.clone(),
         source: FileSource::Path(path.to_owned()),
         mode: 0o755,
     }])];
     if !rest.files.is_empty() {
-        layers.push(ComposeLayer::Tree {
-            folder: rest,
-            below: DIRECTORY.to_owned(),
-        });
+        layers.push(ComposeLayer::Tree { folder: rest, below: DIRECTORY.to_owned() });
     }
     let config = ImageConfig {
         entrypoint: vec![program],

@@ -14,9 +14,7 @@ pub fn detect(folder: &Path, settings: &PackSettings) -> Result<Pack, PackError>
     match wanted(settings) {
         Some(PackKind::Dockerfile) => {
             let name = settings.dockerfile.as_deref().unwrap_or(DOCKERFILE);
-            Ok(Pack::Dockerfile {
-                file: inside(folder, name)?,
-            })
+            Ok(Pack::Dockerfile { file: inside(folder, name)? })
         }
         Some(PackKind::Static) => {
             let root = match &settings.static_root {
@@ -65,9 +63,7 @@ fn static_root(folder: &Path) -> Option<PathBuf> {
         "" => folder.to_owned(),
         name => folder.join(name),
     });
-    roots
-        .into_iter()
-        .find(|root| root.join("index.html").is_file())
+    roots.into_iter().find(|root| root.join("index.html").is_file())
 }
 
 fn only_executable(folder: &Path) -> Result<PathBuf, PackError> {
@@ -116,17 +112,11 @@ fn executables(folder: &Path) -> Result<Vec<PathBuf>, PackError> {
 /// symbolic links: settings can come from somebody else's repository.
 fn inside(folder: &Path, name: &str) -> Result<PathBuf, PackError> {
     let path = folder.join(name);
-    let real = path
-        .canonicalize()
-        .map_err(|_| PackError::Missing { path: path.clone() })?;
-    let root = folder
-        .canonicalize()
-        .map_err(PackError::io("open", folder))?;
+    let real = path.canonicalize().map_err(|_| PackError::Missing { path: path.clone() })?;
+    let root = folder.canonicalize().map_err(PackError::io("open", folder))?;
     if real.starts_with(&root) {
         Ok(path)
     } else {
-        Err(PackError::Outside {
-            name: name.to_owned(),
-        })
+        Err(PackError::Outside { name: name.to_owned() })
     }
 }

@@ -45,21 +45,14 @@ pub async fn build(
     let scratch = Temporary::directory(store)?;
     let work = async {
         let id_file = scratch.path.join("id");
-        run(
-            builder,
-            &builder.build_arguments(folder, file, &id_file),
-            output,
-        )
-        .await?;
+        run(builder, &builder.build_arguments(folder, file, &id_file), output).await?;
         let id = std::fs::read_to_string(&id_file).map_err(PackError::io("read", &id_file))?;
         let id = image_id(builder, &id)?;
         let archive = scratch.path.join("image.tar");
         run(builder, &builder.save_arguments(&id, &archive), output).await?;
         Ok(import_archive(store, &archive).await?)
     };
-    tokio::time::timeout(BUILD_TIMEOUT, work)
-        .await
-        .unwrap_or(Err(PackError::BuildTimeout))
+    tokio::time::timeout(BUILD_TIMEOUT, work).await.unwrap_or(Err(PackError::BuildTimeout))
 }
 
 /// The program that would build a Dockerfile with this `PATH`, or why there is
@@ -119,11 +112,7 @@ impl Builder {
             Self::Docker => vec!["save", "--output", &archive, id],
             Self::Podman => vec!["save", "--format", "oci-archive", "--output", &archive, id],
             Self::Buildah => {
-                return vec![
-                    "push".to_owned(),
-                    id.to_owned(),
-                    format!("oci-archive:{archive}"),
-                ];
+                return vec!["push".to_owned(), id.to_owned(), format!("oci-archive:{archive}")];
             }
         };
         arguments.into_iter().map(str::to_owned).collect()
@@ -135,9 +124,7 @@ fn image_id(builder: Builder, text: &str) -> Result<String, PackError> {
     let id = text.trim();
     let fine = !id.is_empty()
         && id.len() <= IMAGE_ID_BYTES_MAX
-        && id
-            .bytes()
-            .all(|byte| byte.is_ascii_alphanumeric() || byte == b':');
+        && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b':');
     if fine {
         Ok(id.to_owned())
     } else {
@@ -197,10 +184,7 @@ async fn run(
     if status.success() {
         Ok(())
     } else {
-        Err(PackError::BuildFailed {
-            builder: program.to_owned(),
-            status: status.to_string(),
-        })
+        Err(PackError::BuildFailed { builder: program.to_owned(), status: status.to_string() })
     }
 }
 
@@ -212,9 +196,7 @@ struct Group {
 impl Group {
     fn of(child: &Child) -> Self {
         let id = child.id().and_then(|id| i32::try_from(id).ok());
-        Self {
-            leader: id.map(Pid::from_raw),
-        }
+        Self { leader: id.map(Pid::from_raw) }
     }
 
     fn ended(&mut self) {
@@ -238,11 +220,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_build_nobody_waits_for_ends() {
-        let mut child = Command::new("sleep")
-            .arg("1000")
-            .process_group(0)
-            .spawn()
-            .unwrap();
+        let mut child = Command::new("sleep").arg("1000").process_group(0).spawn().unwrap();
         drop(Group::of(&child));
         assert_eq!(child.wait().await.unwrap().signal(), Some(9));
     }
@@ -252,10 +230,7 @@ mod tests {
         let id = format!("sha256:{}", "a".repeat(64));
         assert_eq!(image_id(Builder::Docker, &format!("{id}\n")).unwrap(), id);
         for text in ["", "--privileged", "a b", "a/../b"] {
-            assert_eq!(
-                image_id(Builder::Docker, text).unwrap_err().code(),
-                "build_failed"
-            );
+            assert_eq!(image_id(Builder::Docker, text).unwrap_err().code(), "build_failed");
         }
     }
 }

@@ -27,10 +27,7 @@ pub fn check(path: &Path) -> Result<(), PackError> {
     let mut file = File::open(path).map_err(PackError::io("open", path))?;
     verdict(&mut file)
         .map_err(PackError::io("read", path))?
-        .map_err(|reason| PackError::Executable {
-            path: path.to_owned(),
-            reason,
-        })
+        .map_err(|reason| PackError::Executable { path: path.to_owned(), reason })
 }
 
 fn verdict(file: &mut (impl Read + Seek)) -> std::io::Result<Result<(), String>> {
@@ -42,17 +39,13 @@ fn verdict(file: &mut (impl Read + Seek)) -> std::io::Result<Result<(), String>>
     let machine = u16_at(&header, 18);
     if header[4] != CLASS_64 || header[5] != LITTLE_ENDIAN || machine != machine_here() {
         let here = std::env::consts::ARCH;
-        return Ok(Err(format!(
-            "is for another processor than this machine's ({here})"
-        )));
+        return Ok(Err(format!("is for another processor than this machine's ({here})")));
     }
     if kind != TYPE_EXECUTABLE && kind != TYPE_SHARED {
         return Ok(Err("is an ELF file, but not a program".to_owned()));
     }
     match has_interpreter(file, &header)? {
-        true => Ok(Err(
-            "is dynamically linked: link it statically or use a Dockerfile".to_owned(),
-        )),
+        true => Ok(Err("is dynamically linked: link it statically or use a Dockerfile".to_owned())),
         false => Ok(Ok(())),
     }
 }

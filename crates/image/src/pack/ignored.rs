@@ -53,9 +53,7 @@ impl Ignored {
     fn parse(text: &str) -> Self {
         let lines = text.lines().map(str::trim);
         let patterns = lines.filter(|line| !line.is_empty() && !line.starts_with('#'));
-        Self {
-            patterns: patterns.map(Pattern::parse).collect(),
-        }
+        Self { patterns: patterns.map(Pattern::parse).collect() }
     }
 
     /// Whether the file or directory at this path below the folder stays out.
@@ -78,11 +76,7 @@ impl Pattern {
         if self.directories_only && !is_directory {
             return false;
         }
-        let name = if self.from_root {
-            path
-        } else {
-            path.rsplit('/').next().unwrap_or(path)
-        };
+        let name = if self.from_root { path } else { path.rsplit('/').next().unwrap_or(path) };
         glob(self.text.as_bytes(), name.as_bytes())
     }
 }

@@ -181,11 +181,7 @@ impl PackError {
         action: &'static str,
         path: impl AsRef<Path>,
     ) -> impl FnOnce(std::io::Error) -> Self {
-        move |source| Self::Io {
-            action,
-            path: path.as_ref().to_owned(),
-            source,
-        }
+        move |source| Self::Io { action, path: path.as_ref().to_owned(), source }
     }
 }
 

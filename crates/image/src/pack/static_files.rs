@@ -14,6 +14,9 @@ use crate::store::Store;
 
 const BINARY: &str = "/helix";
 const ROOT: &str = "/srv";
+/// The same from the working directory: under `process` isolation the image is
+/// a folder of the machine, and an absolute path would lead out of it.
+const ROOT_FROM_WORKDIR: &str = "srv";
 /// Nobody: serving files needs no rights at all.
 const USER: &str = "65534:65534";
 /// What the file server listens on when `PORT` is not set.
@@ -37,14 +40,12 @@ pub async fn build(
         source: FileSource::Path(helix_binary.to_owned()),
         mode: 0o755,
     }]);
-    let files = ComposeLayer::Tree {
-        folder: files,
-        below: ROOT.to_owned(),
-    };
+    let files = ComposeLayer::Tree { folder: files, below: ROOT.to_owned() };
     let config = ImageConfig {
-        entrypoint: [BINARY, "serve-files", "--root", ROOT]
+        entrypoint: [BINARY, "serve-files", "--root", ROOT_FROM_WORKDIR]
             .map(str::to_owned)
             .to_vec(),
+        working_dir: "/".to_owned(),
         exposed_ports: [PORT.to_owned()].into(),
         user: USER.to_owned(),
         ..ImageConfig::default()

@@ -68,29 +68,15 @@ fn what_lies_in_the_folder_decides() {
     let error = world.detect().unwrap_err();
     assert_eq!(error.code(), "pack_undetected");
     let text = error.to_string();
-    assert!(
-        text.contains("Dockerfile") && text.contains("index.html"),
-        "{text}"
-    );
+    assert!(text.contains("Dockerfile") && text.contains("index.html"), "{text}");
 
     let binary = world.file("server", &elf(&[LOAD]), 0o755);
     world.file("notes.txt", b"", 0o755);
     assert_eq!(world.detect().unwrap(), Pack::Binary { path: binary });
     world.file("other", &elf(&[LOAD]), 0o755);
-    assert!(
-        world
-            .detect()
-            .unwrap_err()
-            .to_string()
-            .contains("other, server")
-    );
+    assert!(world.detect().unwrap_err().to_string().contains("other, server"));
     world.file("public/index.html", b"", 0o644);
-    assert_eq!(
-        world.detect().unwrap(),
-        Pack::Static {
-            root: world.folder().join("public")
-        }
-    );
+    assert_eq!(world.detect().unwrap(), Pack::Static { root: world.folder().join("public") });
     let file = world.file("Dockerfile", b"", 0o644);
     assert_eq!(world.detect().unwrap(), Pack::Dockerfile { file });
 }
@@ -100,14 +86,8 @@ fn settings_win_and_stay_inside_the_folder() {
     let world = World::new();
     world.file("Dockerfile", b"", 0o644);
     let path = world.file("bin/app", &elf(&[LOAD]), 0o644);
-    let named = |name: &str| PackSettings {
-        binary: Some(name.to_owned()),
-        ..Default::default()
-    };
-    assert_eq!(
-        detect(&world.folder(), &named("bin/app")).unwrap(),
-        Pack::Binary { path }
-    );
+    let named = |name: &str| PackSettings { binary: Some(name.to_owned()), ..Default::default() };
+    assert_eq!(detect(&world.folder(), &named("bin/app")).unwrap(), Pack::Binary { path });
     fs::write(world.directory.path().join("outside"), elf(&[LOAD])).unwrap();
     std::os::unix::fs::symlink("../outside", world.folder().join("link")).unwrap();
     for name in ["../outside", "link", "missing"] {
@@ -158,10 +138,7 @@ async fn a_static_folder_becomes_a_file_server() {
     world.file(".helixignore", b"*.tmp\n", 0o644);
     let digest = world.build(&world.detect().unwrap()).await.unwrap();
     let unpacked = rootfs(&world.store, &digest).await.unwrap();
-    assert_eq!(
-        unpacked.config.argv(),
-        ["/helix", "serve-files", "--root", "/srv"]
-    );
+    assert_eq!(unpacked.config.argv(), ["/helix", "serve-files", "--root", "srv"]);
     assert_eq!(unpacked.config.user, "65534:65534");
     assert_eq!(unpacked.config.tcp_ports(), [8080]);
     let read = |name: &str| fs::read_to_string(unpacked.path.join(name)).unwrap();
@@ -177,11 +154,7 @@ async fn a_static_folder_becomes_a_file_server() {
     world.file("index.html", b"changed", 0o644);
     let changed = world.build(&world.detect().unwrap()).await.unwrap();
     let layers = |digest| world.store.manifest(digest).unwrap().layers;
-    assert_eq!(
-        layers(&digest)[0],
-        layers(&changed)[0],
-        "the binary's layer is shared"
-    );
+    assert_eq!(layers(&digest)[0], layers(&changed)[0], "the binary's layer is shared");
     assert_ne!(layers(&digest)[1], layers(&changed)[1]);
 }
 
@@ -195,10 +168,7 @@ async fn a_binary_runs_from_app_with_its_files_beside_it() {
     assert_eq!(unpacked.config.argv(), ["/app/server"]);
     assert_eq!(unpacked.config.working_dir, "/app");
     assert!(unpacked.path.join("app/data/table.csv").is_file());
-    let mode = fs::metadata(unpacked.path.join("app/server"))
-        .unwrap()
-        .permissions()
-        .mode();
+    let mode = fs::metadata(unpacked.path.join("app/server")).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o755);
 }
 
@@ -229,9 +199,7 @@ async fn what_docker_saved_can_be_imported() {
     header.set_mode(0o644);
     header.set_uid(0);
     header.set_gid(0);
-    layer
-        .append_data(&mut header, "hi", b"hi".as_slice())
-        .unwrap();
+    layer.append_data(&mut header, "hi", b"hi".as_slice()).unwrap();
     let layer = layer.into_inner().unwrap();
     let diff_id = Digest::of(&layer);
     let config = format!(
@@ -240,17 +208,11 @@ async fn what_docker_saved_can_be_imported() {
     );
     let index = br#"[{"Config":"c.json","RepoTags":null,"Layers":["a/layer.tar","b/layer.tar"]}]"#;
     let bytes = saved(
-        &[
-            ("a/layer.tar", &layer),
-            ("c.json", config.as_bytes()),
-            ("manifest.json", index),
-        ],
+        &[("a/layer.tar", &layer), ("c.json", config.as_bytes()), ("manifest.json", index)],
         &[("b/layer.tar", "../a/layer.tar")],
     );
     let path = world.file("image.tar", &bytes, 0o644);
-    let digest = crate::archive::import_archive(&world.store, &path)
-        .await
-        .unwrap();
+    let digest = crate::archive::import_archive(&world.store, &path).await.unwrap();
     let unpacked = rootfs(&world.store, &digest).await.unwrap();
     assert_eq!(unpacked.config.argv(), ["/hi"]);
     assert!(unpacked.path.join("hi").is_file());
@@ -261,24 +223,13 @@ async fn archives_that_lie_are_refused() {
     let world = World::new();
     let wrong = format!("blobs/sha256/{}", Digest::of(b"good").hex());
     for (files, code) in [
-        (
-            vec![(wrong.as_str(), b"evil".as_slice())],
-            "image_digest_mismatch",
-        ),
+        (vec![(wrong.as_str(), b"evil".as_slice())], "image_digest_mismatch"),
         (vec![("readme", b"".as_slice())], "image_archive_invalid"),
-        (
-            vec![("manifest.json", b"[]".as_slice())],
-            "image_archive_invalid",
-        ),
-        (
-            vec![("index.json", b"{}".as_slice())],
-            "image_manifest_invalid",
-        ),
+        (vec![("manifest.json", b"[]".as_slice())], "image_archive_invalid"),
+        (vec![("index.json", b"{}".as_slice())], "image_manifest_invalid"),
     ] {
         let path = world.file("image.tar", &saved(&files, &[]), 0o644);
-        let error = crate::archive::import_archive(&world.store, &path)
-            .await
-            .unwrap_err();
+        let error = crate::archive::import_archive(&world.store, &path).await.unwrap_err();
         assert_eq!(error.code(), code);
     }
 }
@@ -300,10 +251,7 @@ async fn a_dockerfile_is_built_by_what_is_installed() {
             assert_eq!(unpacked.config.argv(), ["/hello"]);
             let content = fs::read_to_string(unpacked.path.join("hello")).unwrap();
             assert_eq!(content, "from a Dockerfile");
-            assert!(
-                !seen.lock().unwrap().is_empty(),
-                "the build output was streamed"
-            );
+            assert!(!seen.lock().unwrap().is_empty(), "the build output was streamed");
         }
         Err(error @ PackError::BuilderMissing { .. }) => {
             println!("skipped: {error}");

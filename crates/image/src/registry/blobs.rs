@@ -16,17 +16,13 @@ pub(super) async fn get(
     digest: &str,
     head: bool,
 ) -> Result<Response, Refusal> {
-    let digest: Digest = digest
-        .parse()
-        .map_err(|_| Refusal::digest_invalid("this is no sha256 digest"))?;
+    let digest: Digest =
+        digest.parse().map_err(|_| Refusal::digest_invalid("this is no sha256 digest"))?;
     if !repository.holds(&digest) {
         return Err(Refusal::blob_unknown());
     }
     let file = tokio::fs::File::from_std(repository.store.open_blob(&digest)?);
-    let size = repository
-        .store
-        .size(&digest)
-        .ok_or_else(Refusal::blob_unknown)?;
+    let size = repository.store.size(&digest).ok_or_else(Refusal::blob_unknown)?;
     let body = if head {
         Body::empty()
     } else {

@@ -29,11 +29,7 @@ pub(super) async fn get(
         .header(header::CONTENT_TYPE, document.media_type())
         .header(header::CONTENT_LENGTH, length)
         .header("docker-content-digest", digest.to_string())
-        .body(if head {
-            Body::empty()
-        } else {
-            Body::from(bytes)
-        })
+        .body(if head { Body::empty() } else { Body::from(bytes) })
         .map_err(|_| Refusal::manifest_invalid("the manifest has an unusable media type"))
 }
 
@@ -43,9 +39,7 @@ pub(super) async fn put(
     body: Body,
 ) -> Result<Response, Refusal> {
     if !is_manifest_name(reference) {
-        return Err(Refusal::manifest_invalid(
-            "this is neither a tag nor a digest",
-        ));
+        return Err(Refusal::manifest_invalid("this is neither a tag nor a digest"));
     }
     let bytes = axum::body::to_bytes(body, MANIFEST_BYTES_MAX as usize)
         .await
@@ -56,10 +50,7 @@ pub(super) async fn put(
         .await
         .map_err(ImageError::from)??;
     let location = format!("/v2/{}/manifests/{digest}", repository.name);
-    let headers = [
-        ("location", location),
-        ("docker-content-digest", digest.to_string()),
-    ];
+    let headers = [("location", location), ("docker-content-digest", digest.to_string())];
     Ok((StatusCode::CREATED, headers).into_response())
 }
 
@@ -74,10 +65,7 @@ pub(super) async fn tags(repository: &Repository, uri: &Uri) -> Result<Response,
     if let Some(last) = query.get("last") {
         tags.retain(|tag| *tag > last);
     }
-    let limit = query
-        .get("n")
-        .and_then(|n| n.parse().ok())
-        .unwrap_or(usize::MAX);
+    let limit = query.get("n").and_then(|n| n.parse().ok()).unwrap_or(usize::MAX);
     let more = tags.len() > limit;
     tags.truncate(limit);
     let name = &repository.name;
@@ -100,9 +88,7 @@ fn find(repository: &Repository, reference: &str) -> Result<Digest, Refusal> {
         Ok(digest) => Some(digest),
         Err(_) => repository.tag(reference)?,
     };
-    digest
-        .filter(|digest| repository.holds(digest))
-        .ok_or_else(Refusal::manifest_unknown)
+    digest.filter(|digest| repository.holds(digest)).ok_or_else(Refusal::manifest_unknown)
 }
 
 /// Stores a manifest whose parts are all here, under its digest and the tag.

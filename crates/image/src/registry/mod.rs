@@ -65,14 +65,10 @@ pub fn router(store: Store, authorize: Authorize) -> Router {
 }
 
 async fn handle(State(registry): State<Registry>, request: Request) -> Response {
-    let mut response = registry
-        .answer(request)
-        .await
-        .unwrap_or_else(IntoResponse::into_response);
-    response.headers_mut().insert(
-        "docker-distribution-api-version",
-        http::HeaderValue::from_static("registry/2.0"),
-    );
+    let mut response = registry.answer(request).await.unwrap_or_else(IntoResponse::into_response);
+    response
+        .headers_mut()
+        .insert("docker-distribution-api-version", http::HeaderValue::from_static("registry/2.0"));
     response
 }
 
@@ -80,22 +76,14 @@ impl Registry {
     async fn answer(&self, request: Request) -> Result<Response, Refusal> {
         let headers = request.headers();
         let Some(route) = Route::parse(request.uri().path()) else {
-            return Err(Refusal::new(
-                StatusCode::NOT_FOUND,
-                "NAME_UNKNOWN",
-                "no such address",
-            ));
+            return Err(Refusal::new(StatusCode::NOT_FOUND, "NAME_UNKNOWN", "no such address"));
         };
         let Some(name) = route.repository else {
             self.permit(headers, RegistryAction::Ping)?;
             return Ok(axum::Json(serde_json::json!({})).into_response());
         };
         if !is_repository(name) {
-            return Err(Refusal::new(
-                StatusCode::BAD_REQUEST,
-                "NAME_INVALID",
-                "bad name",
-            ));
+            return Err(Refusal::new(StatusCode::BAD_REQUEST, "NAME_INVALID", "bad name"));
         }
         let reading = matches!(*request.method(), Method::GET | Method::HEAD)
             && !matches!(route.target, Target::Upload(_) | Target::Uploads);
@@ -135,11 +123,7 @@ impl Registry {
     }
 
     fn permit(&self, headers: &HeaderMap, action: RegistryAction) -> Result<(), Refusal> {
-        if (self.authorize)(headers, action) {
-            Ok(())
-        } else {
-            Err(Refusal::unauthorized())
-        }
+        if (self.authorize)(headers, action) { Ok(()) } else { Err(Refusal::unauthorized()) }
     }
 
     /// Takes a blob over from another repository when the sender may read it

@@ -16,36 +16,20 @@ pub(super) struct Refusal {
 
 impl Refusal {
     pub(super) fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
-        Self {
-            status,
-            code,
-            message: message.into(),
-        }
+        Self { status, code, message: message.into() }
     }
 
     /// Without saying whether credentials were missing, wrong or too weak.
     pub(super) fn unauthorized() -> Self {
-        Self::new(
-            StatusCode::UNAUTHORIZED,
-            "UNAUTHORIZED",
-            "credentials are needed for this",
-        )
+        Self::new(StatusCode::UNAUTHORIZED, "UNAUTHORIZED", "credentials are needed for this")
     }
 
     pub(super) fn blob_unknown() -> Self {
-        Self::new(
-            StatusCode::NOT_FOUND,
-            "BLOB_UNKNOWN",
-            "this repository has no such blob",
-        )
+        Self::new(StatusCode::NOT_FOUND, "BLOB_UNKNOWN", "this repository has no such blob")
     }
 
     pub(super) fn upload_unknown() -> Self {
-        Self::new(
-            StatusCode::NOT_FOUND,
-            "BLOB_UPLOAD_UNKNOWN",
-            "there is no such upload",
-        )
+        Self::new(StatusCode::NOT_FOUND, "BLOB_UPLOAD_UNKNOWN", "there is no such upload")
     }
 
     pub(super) fn digest_invalid(message: &str) -> Self {
@@ -53,11 +37,7 @@ impl Refusal {
     }
 
     pub(super) fn manifest_unknown() -> Self {
-        Self::new(
-            StatusCode::NOT_FOUND,
-            "MANIFEST_UNKNOWN",
-            "this repository has no such manifest",
-        )
+        Self::new(StatusCode::NOT_FOUND, "MANIFEST_UNKNOWN", "this repository has no such manifest")
     }
 
     pub(super) fn manifest_invalid(message: impl Into<String>) -> Self {
@@ -65,11 +45,7 @@ impl Refusal {
     }
 
     pub(super) fn too_large() -> Self {
-        Self::new(
-            StatusCode::PAYLOAD_TOO_LARGE,
-            "SIZE_INVALID",
-            "this is more than is taken here",
-        )
+        Self::new(StatusCode::PAYLOAD_TOO_LARGE, "SIZE_INVALID", "this is more than is taken here")
     }
 }
 
@@ -84,11 +60,7 @@ impl From<ImageError> for Refusal {
             code => {
                 let cause = std::error::Error::source(&error);
                 tracing::error!(%error, cause = ?cause, code, "the registry's store failed");
-                Self::new(
-                    StatusCode::INTERNAL_SERVER_ERROR,
-                    "UNKNOWN",
-                    "the storage failed",
-                )
+                Self::new(StatusCode::INTERNAL_SERVER_ERROR, "UNKNOWN", "the storage failed")
             }
         }
     }
@@ -101,9 +73,7 @@ impl IntoResponse for Refusal {
             (self.status, Json(serde_json::json!({ "errors": [error] }))).into_response();
         if self.status == StatusCode::UNAUTHORIZED {
             let challenge = HeaderValue::from_static("Basic realm=\"helix\"");
-            response
-                .headers_mut()
-                .insert(header::WWW_AUTHENTICATE, challenge);
+            response.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
         }
         response
     }

@@ -31,11 +31,7 @@ impl Repository {
     /// `name` must follow the distribution spec's grammar.
     pub(super) fn new(store: &Store, name: &str) -> Self {
         let directory = store.repositories().join(name.replace('/', "@"));
-        Self {
-            store: store.clone(),
-            name: name.to_owned(),
-            directory,
-        }
+        Self { store: store.clone(), name: name.to_owned(), directory }
     }
 
     /// Whether this repository may serve the content, and the store has it.
@@ -48,9 +44,7 @@ impl Repository {
         self.store.refresh(digest);
         let path = self.content(digest);
         create_directory(&self.directory.join("content"), 0o755)?;
-        fs::File::create(&path)
-            .map(|_| ())
-            .map_err(ImageError::storage("create", path))
+        fs::File::create(&path).map(|_| ()).map_err(ImageError::storage("create", path))
     }
 
     /// The digest a tag names.
@@ -84,13 +78,8 @@ impl Repository {
 
 /// Publishes an image of the store in the embedded registry, as a push would.
 pub fn publish(store: &Store, name: &str, tag: &str, manifest_digest: &Digest) -> Result<()> {
-    let reference =
-        crate::Reference::new("localhost", name, Some(tag), None).map_err(|source| {
-            ImageError::ReferenceInvalid {
-                text: format!("{name}:{tag}"),
-                source,
-            }
-        })?;
+    let reference = crate::Reference::new("localhost", name, Some(tag), None)
+        .map_err(|source| ImageError::ReferenceInvalid { text: format!("{name}:{tag}"), source })?;
     let repository = Repository::new(store, reference.repository());
     let bytes = store.read(manifest_digest, crate::limits::MANIFEST_BYTES_MAX)?;
     if let Document::Manifest(manifest) = Document::parse(&bytes)? {
@@ -104,17 +93,9 @@ pub fn publish(store: &Store, name: &str, tag: &str, manifest_digest: &Digest) -
 
 /// Takes a tag away; what it named stays until the store is cleaned.
 pub fn remove_tag(store: &Store, name: &str, tag: &str) -> Result<()> {
-    let reference =
-        crate::Reference::new("localhost", name, Some(tag), None).map_err(|source| {
-            ImageError::ReferenceInvalid {
-                text: format!("{name}:{tag}"),
-                source,
-            }
-        })?;
-    let path = Repository::new(store, reference.repository())
-        .directory
-        .join("tags")
-        .join(tag);
+    let reference = crate::Reference::new("localhost", name, Some(tag), None)
+        .map_err(|source| ImageError::ReferenceInvalid { text: format!("{name}:{tag}"), source })?;
+    let path = Repository::new(store, reference.repository()).directory.join("tags").join(tag);
     match fs::remove_file(&path) {
         Err(error) if error.kind() != ErrorKind::NotFound => {
             Err(ImageError::storage("remove tag", path)(error))
@@ -166,8 +147,5 @@ fn names(directory: &Path) -> Result<Vec<String>> {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
         Err(error) => return Err(ImageError::storage("list", directory)(error)),
     };
-    Ok(entries
-        .flatten()
-        .filter_map(|entry| entry.file_name().into_string().ok())
-        .collect())
+    Ok(entries.flatten().filter_map(|entry| entry.file_name().into_string().ok()).collect())
 }

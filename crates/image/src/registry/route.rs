@@ -40,23 +40,14 @@ impl<'a> Route<'a> {
         let rest = path.strip_prefix("/v2")?;
         let rest = rest.strip_prefix('/').unwrap_or(rest);
         if rest.is_empty() {
-            return Some(Self {
-                repository: None,
-                target: Target::Nothing,
-            });
+            return Some(Self { repository: None, target: Target::Nothing });
         }
-        let found = |name, target| {
-            Some(Self {
-                repository: Some(name),
-                target,
-            })
-        };
+        let found = |name, target| Some(Self { repository: Some(name), target });
         if let Some(name) = rest.strip_suffix("/tags/list") {
             return found(name, Target::Tags);
         }
-        if let Some(name) = rest
-            .strip_suffix("/blobs/uploads/")
-            .or_else(|| rest.strip_suffix("/blobs/uploads"))
+        if let Some(name) =
+            rest.strip_suffix("/blobs/uploads/").or_else(|| rest.strip_suffix("/blobs/uploads"))
         {
             return found(name, Target::Uploads);
         }
@@ -86,10 +77,7 @@ impl Query {
     }
 
     pub(super) fn get(&self, key: &str) -> Option<String> {
-        self.0
-            .iter()
-            .find(|(known, _)| known == key)
-            .map(|(_, value)| value.clone())
+        self.0.iter().find(|(known, _)| known == key).map(|(_, value)| value.clone())
     }
 }
 
@@ -118,22 +106,10 @@ mod tests {
         let parse = |path| Route::parse(path).map(|route| (route.repository, route.target));
         assert_eq!(parse("/v2/"), Some((None, Target::Nothing)));
         assert_eq!(parse("/v2"), Some((None, Target::Nothing)));
-        assert_eq!(
-            parse("/v2/a/b/manifests/1"),
-            Some((Some("a/b"), Target::Manifest("1")))
-        );
-        assert_eq!(
-            parse("/v2/blobs/blobs/x"),
-            Some((Some("blobs"), Target::Blob("x")))
-        );
-        assert_eq!(
-            parse("/v2/a/blobs/uploads/"),
-            Some((Some("a"), Target::Uploads))
-        );
-        assert_eq!(
-            parse("/v2/a/blobs/uploads/7"),
-            Some((Some("a"), Target::Upload("7")))
-        );
+        assert_eq!(parse("/v2/a/b/manifests/1"), Some((Some("a/b"), Target::Manifest("1"))));
+        assert_eq!(parse("/v2/blobs/blobs/x"), Some((Some("blobs"), Target::Blob("x"))));
+        assert_eq!(parse("/v2/a/blobs/uploads/"), Some((Some("a"), Target::Uploads)));
+        assert_eq!(parse("/v2/a/blobs/uploads/7"), Some((Some("a"), Target::Upload("7"))));
         assert_eq!(parse("/v2/a/tags/list"), Some((Some("a"), Target::Tags)));
         assert_eq!(parse("/v2/a"), None);
         assert_eq!(parse("/v2/a/other/x"), None);

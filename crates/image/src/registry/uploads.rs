@@ -49,12 +49,7 @@ pub(super) async fn append(
     let _guard = repository.store.lock(format!("upload {id}")).await;
     let offset = length(&path)?;
     if range_start(request.headers())?.is_some_and(|start| start != offset) {
-        return Ok(going_on(
-            StatusCode::RANGE_NOT_SATISFIABLE,
-            repository,
-            id,
-            offset,
-        ));
+        return Ok(going_on(StatusCode::RANGE_NOT_SATISFIABLE, repository, id, offset));
     }
     let length = write(&path, offset, request.into_body()).await?;
     Ok(going_on(StatusCode::ACCEPTED, repository, id, length))
@@ -73,12 +68,7 @@ pub(super) async fn finish(
     let guard = repository.store.lock(format!("upload {id}")).await;
     let offset = length(&path)?;
     if range_start(request.headers())?.is_some_and(|start| start != offset) {
-        return Ok(going_on(
-            StatusCode::RANGE_NOT_SATISFIABLE,
-            repository,
-            id,
-            offset,
-        ));
+        return Ok(going_on(StatusCode::RANGE_NOT_SATISFIABLE, repository, id, offset));
     }
     write(&path, offset, request.into_body()).await?;
     let owner = repository.clone();
@@ -105,10 +95,7 @@ pub(super) fn created(repository: &Repository, digest: &Digest) -> Response {
     let location = format!("/v2/{}/blobs/{digest}", repository.name);
     answer(
         StatusCode::CREATED,
-        &[
-            ("location", location),
-            ("docker-content-digest", digest.to_string()),
-        ],
+        &[("location", location), ("docker-content-digest", digest.to_string())],
     )
 }
 
@@ -136,11 +123,8 @@ fn keep(repository: &Repository, path: &PathBuf, digest: &Digest) -> Result<(), 
 
 async fn write(path: &PathBuf, offset: u64, body: Body) -> Result<u64, Refusal> {
     let failed = |action| ImageError::storage(action, path);
-    let mut file = tokio::fs::OpenOptions::new()
-        .append(true)
-        .open(path)
-        .await
-        .map_err(failed("open"))?;
+    let mut file =
+        tokio::fs::OpenOptions::new().append(true).open(path).await.map_err(failed("open"))?;
     let mut length = offset;
     let mut stream = body.into_data_stream();
     while let Some(chunk) = stream.next().await {
@@ -170,9 +154,7 @@ fn make_room(store: &Store) -> Result<(), Refusal> {
     let mut open = 0;
     for entry in entries.flatten() {
         let modified = entry.metadata().and_then(|metadata| metadata.modified());
-        let age = modified
-            .ok()
-            .and_then(|time| SystemTime::now().duration_since(time).ok());
+        let age = modified.ok().and_then(|time| SystemTime::now().duration_since(time).ok());
         if age.is_some_and(|age| age > UPLOAD_AGE_MAX) {
             crate::blob::remove_tree(&entry.path());
         } else {
@@ -196,9 +178,7 @@ fn place(repository: &Repository, id: &str) -> Result<PathBuf, Refusal> {
 }
 
 fn length(path: &PathBuf) -> Result<u64, Refusal> {
-    std::fs::metadata(path)
-        .map(|metadata| metadata.len())
-        .map_err(|_| Refusal::upload_unknown())
+    std::fs::metadata(path).map(|metadata| metadata.len()).map_err(|_| Refusal::upload_unknown())
 }
 
 /// Where a chunk says it begins: `Content-Range: 0-99`.
@@ -207,19 +187,10 @@ fn range_start(headers: &HeaderMap) -> Result<Option<u64>, Refusal> {
         return Ok(None);
     };
     let text = value.to_str().unwrap_or_default();
-    let text = text
-        .strip_prefix("bytes ")
-        .or_else(|| text.strip_prefix("bytes="))
-        .unwrap_or(text);
-    let start = text
-        .split_once('-')
-        .and_then(|(start, _)| start.parse().ok());
+    let text = text.strip_prefix("bytes ").or_else(|| text.strip_prefix("bytes=")).unwrap_or(text);
+    let start = text.split_once('-').and_then(|(start, _)| start.parse().ok());
     start.map(Some).ok_or_else(|| {
-        Refusal::new(
-            StatusCode::BAD_REQUEST,
-            "BLOB_UPLOAD_INVALID",
-            "a malformed Content-Range",
-        )
+        Refusal::new(StatusCode::BAD_REQUEST, "BLOB_UPLOAD_INVALID", "a malformed Content-Range")
     })
 }
 
@@ -228,11 +199,7 @@ fn going_on(status: StatusCode, repository: &Repository, id: &str, length: u64) 
     let range = format!("0-{}", length.saturating_sub(1));
     answer(
         status,
-        &[
-            ("location", location),
-            ("range", range),
-            ("docker-upload-uuid", id.to_owned()),
-        ],
+        &[("location", location), ("range", range), ("docker-upload-uuid", id.to_owned())],
     )
 }
 

@@ -92,11 +92,7 @@ impl<'a> LayerWriter<'a> {
         let is_directory = kind.is_dir() || (kind.is_file() && raw.ends_with(b"/"));
         let attributes = Attributes::of(entry.header(), &names)?;
         let Some((name, parents)) = names.split_last() else {
-            return if is_directory {
-                self.root(&attributes)
-            } else {
-                Ok(())
-            };
+            return if is_directory { self.root(&attributes) } else { Ok(()) };
         };
         if kind == EntryType::XGlobalHeader {
             return Ok(());
@@ -223,11 +219,8 @@ impl<'a> LayerWriter<'a> {
             if count == 0 {
                 break;
             }
-            self.meter
-                .count_written(count)
-                .map_err(UnpackError::Archive)?;
-            file.write_all(&self.buffer[..count])
-                .map_err(failed("write", shown(names)))?;
+            self.meter.count_written(count).map_err(UnpackError::Archive)?;
+            file.write_all(&self.buffer[..count]).map_err(failed("write", shown(names)))?;
         }
         self.dress(&file, attributes, 0, names)?;
         if let Some(modified) = attributes.modified {
@@ -335,13 +328,9 @@ impl Attributes {
         };
         let fields = header.as_old();
         let id = |value: u64| {
-            u32::try_from(value)
-                .ok()
-                .filter(|&id| id != u32::MAX)
-                .ok_or_else(|| UnpackError::Path {
-                    path: shown(names),
-                    reason: "has an impossible owner",
-                })
+            u32::try_from(value).ok().filter(|&id| id != u32::MAX).ok_or_else(|| {
+                UnpackError::Path { path: shown(names), reason: "has an impossible owner" }
+            })
         };
         // Times are not worth failing for: some tools leave them blank, some
         // write what no file system can hold.
@@ -373,16 +362,10 @@ fn target<R: Read>(entry: &tar::Entry<'_, R>, names: &[OsString]) -> Result<Path
         Some(target) if !target.is_empty() => {
             Ok(PathBuf::from(std::ffi::OsStr::from_bytes(&target)))
         }
-        _ => Err(UnpackError::Path {
-            path: shown(names),
-            reason: "is a link to nothing",
-        }),
+        _ => Err(UnpackError::Path { path: shown(names), reason: "is a link to nothing" }),
     }
 }
 
 fn open_directory(place: &Path) -> std::io::Result<File> {
-    OpenOptions::new()
-        .read(true)
-        .custom_flags(O_NOFOLLOW | O_DIRECTORY)
-        .open(place)
+    OpenOptions::new().read(true).custom_flags(O_NOFOLLOW | O_DIRECTORY).open(place)
 }

@@ -32,10 +32,7 @@ pub(super) enum Missing {
 
 impl Inside {
     pub(super) fn new(root: &Path) -> Self {
-        Self {
-            root: root.to_owned(),
-            last: None,
-        }
+        Self { root: root.to_owned(), last: None }
     }
 
     pub(super) fn root(&self) -> &Path {
@@ -126,16 +123,10 @@ pub(crate) fn create_open_directory(place: &Path) -> std::io::Result<()> {
 pub(super) fn names(path: &[u8]) -> Result<Vec<OsString>, UnpackError> {
     let names: Vec<OsString> = components(path).map(OsStr::to_owned).collect();
     if names.iter().any(|name| name == "..") {
-        return Err(UnpackError::Path {
-            path: shown(&names),
-            reason: "climbs with `..`",
-        });
+        return Err(UnpackError::Path { path: shown(&names), reason: "climbs with `..`" });
     }
     if names.iter().any(|name| name.as_bytes().contains(&0)) {
-        return Err(UnpackError::Path {
-            path: shown(&names),
-            reason: "contains a zero byte",
-        });
+        return Err(UnpackError::Path { path: shown(&names), reason: "contains a zero byte" });
     }
     Ok(names)
 }
@@ -144,22 +135,14 @@ pub(super) fn names(path: &[u8]) -> Result<Vec<OsString>, UnpackError> {
 pub(super) fn shown(names: &[OsString]) -> String {
     const CHARACTERS_MAX: usize = 200;
     let joined = names.join(OsStr::new("/"));
-    joined
-        .to_string_lossy()
-        .chars()
-        .take(CHARACTERS_MAX)
-        .collect()
+    joined.to_string_lossy().chars().take(CHARACTERS_MAX).collect()
 }
 
 pub(super) fn failed(
     action: &'static str,
     path: String,
 ) -> impl FnOnce(std::io::Error) -> UnpackError {
-    move |source| UnpackError::Entry {
-        action,
-        path,
-        source,
-    }
+    move |source| UnpackError::Entry { action, path, source }
 }
 
 fn components(path: &[u8]) -> impl DoubleEndedIterator<Item = &OsStr> {

@@ -40,10 +40,7 @@ pub struct Budget {
 
 impl Default for Budget {
     fn default() -> Self {
-        Self {
-            bytes: UNPACKED_IMAGE_BYTES_MAX,
-            entries: ENTRIES_MAX,
-        }
+        Self { bytes: UNPACKED_IMAGE_BYTES_MAX, entries: ENTRIES_MAX }
     }
 }
 
@@ -89,15 +86,9 @@ impl UnpackError {
                 what: format!("layer {layer} {what}"),
                 limit: format!("{UNPACKED_IMAGE_BYTES_MAX} bytes and {ENTRIES_MAX} entries"),
             },
-            Self::Entry {
-                action,
-                path,
-                source,
-            } if is_local(&source) => ImageError::Storage {
-                action,
-                path: PathBuf::from(path),
-                source,
-            },
+            Self::Entry { action, path, source } if is_local(&source) => {
+                ImageError::Storage { action, path: PathBuf::from(path), source }
+            }
             source => ImageError::LayerInvalid { layer, source },
         }
     }
@@ -107,9 +98,7 @@ impl UnpackError {
 fn is_local(error: &std::io::Error) -> bool {
     use nix::libc::{EDQUOT, EIO, EMFILE, ENFILE, ENOMEM, ENOSPC, EROFS};
     let local = [EDQUOT, EIO, EMFILE, ENFILE, ENOMEM, ENOSPC, EROFS];
-    error
-        .raw_os_error()
-        .is_some_and(|code| local.contains(&code))
+    error.raw_os_error().is_some_and(|code| local.contains(&code))
 }
 
 /// Applies layers to one root directory, base first.
@@ -125,10 +114,7 @@ impl Unpacker {
     /// caller.
     pub fn new(root: &Path) -> std::io::Result<Self> {
         let root = root.canonicalize()?;
-        Ok(Self {
-            root,
-            privileged: nix::unistd::geteuid().is_root(),
-        })
+        Ok(Self { root, privileged: nix::unistd::geteuid().is_root() })
     }
 
     /// Applies one layer, tar or tar compressed with gzip or zstd, and returns
@@ -163,9 +149,10 @@ impl Unpacker {
             let Some(entry) = entries.next() else { break };
             meter.expect_content();
             let mut entry = entry.map_err(UnpackError::Archive)?;
-            budget.entries = budget.entries.checked_sub(1).ok_or(UnpackError::TooLarge {
-                what: "has too many entries",
-            })?;
+            budget.entries = budget
+                .entries
+                .checked_sub(1)
+                .ok_or(UnpackError::TooLarge { what: "has too many entries" })?;
             writer.apply(&mut entry)?;
             // Read to its end here, so that only headers are left for `next`.
             std::io::copy(&mut entry, &mut std::io::sink()).map_err(UnpackError::Archive)?;

@@ -104,11 +104,7 @@ impl<R: Read> LayerStream<R> {
             header_left: Cell::new(None),
             exceeded: Cell::new(None),
         });
-        Ok(Self {
-            inner,
-            hasher: Hasher::default(),
-            meter,
-        })
+        Ok(Self { inner, hasher: Hasher::default(), meter })
     }
 
     pub(super) fn meter(&self) -> Rc<Meter> {

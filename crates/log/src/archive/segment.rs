@@ -78,3 +78,56 @@ pub(super) fn decode(stored: &[u8]) -> Option<(Head, Vec<Entry>)> {
 fn take(bytes: &mut Bytes, length: usize) -> Option<Bytes> {
     (bytes.len() >= length).then(|| bytes.split_to(length))
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn entries(after: Head, payloads: Vec<(i64, Vec<u8>)>) -> Vec<Entry> {
+        let mut chain = Chain::after(after);
+        let extend = |(at_ms, payload)| chain.extend(NewEntry { at_ms, payload });
+        payloads.into_iter().map(extend).collect()
+    }
+
+    fn payloads() -> impl Strategy<Value = Vec<(i64, Vec<u8>)>> {
+        prop::collection::vec((any::<i64>(), prop::collection::vec(any::<u8>(), 0..40)), 1..20)
+    }
+
+    proptest! {
+        #[test]
+        fn what_was_encoded_decodes_to_the_same(
+            position in 0..u64::MAX / 2, hash in any::<[u8; 32]>(), payloads in payloads()
+        ) {
+            let after = Head { position: Position(position), hash };
+            let entries = entries(after, payloads);
+            let stored = encode(after, &entries).unwrap();
+            prop_assert_eq!(decode(&stored), Some((after, entries)));
+        }
+
+        /// Whatever was changed in what is compressed, which no checksum of zstd's
+        /// would show: it decodes to nothing or to another history, never to this
+        /// one, and never panics.
+        #[test]
+        fn a_changed_byte_never_passes_for_the_same(
+            payloads in payloads(), at in any::<prop::sample::Index>(), cut in any::<bool>()
+        ) {
+            let entries = entries(Head::EMPTY, payloads);
+            let stored = encode(Head::EMPTY, &entries).unwrap();
+            let mut plain = zstd::bulk::decompress(&stored, DECODED_MAX_BYTES).unwrap();
+            let at = at.index(plain.len());
+            if cut { plain.truncate(at) } else { plain[at] ^= 1 }
+            let changed = zstd::bulk::compress(&plain, COMPRESSION_LEVEL).unwrap();
+            prop_assert_eq!(decode(&changed), None);
+        }
+
+        #[test]
+        fn anything_at_all_is_refused_in_peace(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
+            prop_assert_eq!(decode(&bytes), None);
+            let framed = [&TAG[..], &bytes].concat();
+            let compressed = zstd::bulk::compress(&framed, COMPRESSION_LEVEL).unwrap();
+            prop_assert_eq!(decode(&compressed), None);
+        }
+    }
+}

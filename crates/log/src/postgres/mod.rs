@@ -68,7 +68,7 @@ impl PostgresLog {
         let (position, _) = server.run("read the head", |it| Box::pin(rows::head(it))).await?;
         let newest = Arc::new(Newest::starting_at(position));
         let mut followers = JoinSet::new();
-        followers.spawn(follow::listen(server.listener_pool(), Arc::clone(&newest)));
+        followers.spawn(follow::listen(Arc::clone(&server), Arc::clone(&newest)));
         followers.spawn(follow::poll(Arc::clone(&server), Arc::clone(&newest)));
         let writer = Arc::new(Mutex::new(Writer::new(Arc::clone(&server))));
         Ok(PostgresLog { server, writer, newest, followers })

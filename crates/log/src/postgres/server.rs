@@ -4,6 +4,7 @@
 //! and outlives a restart of PostgreSQL; an append may not be repeated and has
 //! its own connection, see [`super::writer`].
 
+use std::io;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -25,6 +26,9 @@ const POOL_IDLE: Duration = Duration::from_secs(60);
 
 /// How long a call waits for a server that is restarting before it fails.
 const PATIENCE: Duration = Duration::from_secs(10);
+
+/// For the statements of one call; a large snapshot over a slow line takes long.
+const STATEMENTS_TIMEOUT: Duration = Duration::from_secs(60);
 
 const BACK_OFF_MIN: Duration = Duration::from_millis(20);
 const BACK_OFF_MAX: Duration = Duration::from_secs(1);
@@ -108,7 +112,7 @@ impl Server {
         let mut attempts = Attempts::new();
         loop {
             let error = match self.pool.acquire().await {
-                Ok(mut connection) => match statements(&mut connection).await {
+                Ok(mut connection) => match in_time(statements(&mut connection)).await {
                     Ok(result) => return Ok(result),
                     Err(error) if is_connection_lost(&error) => {
                         drop(connection.detach());
@@ -142,6 +146,12 @@ impl Server {
     pub(super) fn unreachable(&self, source: sqlx::Error) -> LogError {
         LogError::Unreachable { place: self.place.clone(), source: source.into() }
     }
+}
+
+/// A network that swallows packets counts as a lost connection in the end.
+async fn in_time<T>(statements: BoxFuture<'_, Result<T, sqlx::Error>>) -> Result<T, sqlx::Error> {
+    let done = tokio::time::timeout(STATEMENTS_TIMEOUT, statements).await;
+    done.unwrap_or_else(|_| Err(sqlx::Error::Io(io::ErrorKind::TimedOut.into())))
 }
 
 /// Waits a little longer each time, until patience is at its end.

@@ -14,6 +14,7 @@ use sqlx::{ConnectOptions, Connection};
 
 use super::failure::{corrupt, storage_error};
 use super::migrate;
+use super::rows::ROWS_PER_INSERT;
 use crate::error::LogError;
 use crate::place::Place;
 
@@ -31,6 +32,9 @@ const FILE_MODE: u32 = 0o600;
 /// Page cache of each connection. State is read from memory, not from here, so
 /// this only has to hold the rightmost branch of the tree.
 const CACHE_KIB: u32 = 512;
+
+/// Inserts of events and of receipts, with one row to the most there are.
+const WRITER_STATEMENTS: usize = 2 * ROWS_PER_INSERT + 32;
 
 /// The write-ahead log is cut back to this after a large snapshot.
 const WAL_KEPT_BYTES: u32 = 16 * 1024 * 1024;
@@ -71,7 +75,7 @@ impl DataDir {
 
     /// Options of the one connection that writes.
     pub(super) fn writer(&self) -> SqliteConnectOptions {
-        connect_options(&self.database)
+        connect_options(&self.database).statement_cache_capacity(WRITER_STATEMENTS)
     }
 
     /// Options of the connections that read.

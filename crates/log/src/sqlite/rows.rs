@@ -4,6 +4,8 @@
 //! Start anywhere; nothing here decides, [`super`] does. Errors are SQLite's
 //! own, the caller knows what was attempted.
 
+use std::collections::HashSet;
+
 use futures::TryStreamExt;
 use sqlx::sqlite::{Sqlite, SqliteConnection, SqlitePool};
 use sqlx::{QueryBuilder, Row};
@@ -15,7 +17,7 @@ use crate::stored::{EventRow, to_integer, to_position};
 
 /// Rows of one INSERT. Fewer trips to SQLite's thread than one by one, and few
 /// enough different statements for the statement cache to hold them all.
-const ROWS_PER_INSERT: usize = 64;
+pub(super) const ROWS_PER_INSERT: usize = 64;
 
 /// `None` when the database holds none.
 pub(super) async fn last_event(
@@ -127,20 +129,22 @@ pub(super) async fn insert_receipts<'a>(
     receipts: &'a [NewReceipt],
     position: Position,
 ) -> Result<Option<&'a NewReceipt>, sqlx::Error> {
-    for receipt in receipts {
-        let inserted = sqlx::query(
-            "INSERT INTO receipts (key, request_hash, body, at_ms, position) VALUES (?, ?, ?, ?, ?)
-             ON CONFLICT (key) DO NOTHING",
-        )
-        .bind(&receipt.key)
-        .bind(&receipt.request_hash[..])
-        .bind(&receipt.body)
-        .bind(receipt.at_ms)
-        .bind(to_integer(position))
-        .execute(&mut *connection)
-        .await?;
-        if inserted.rows_affected() == 0 {
-            return Ok(Some(receipt));
+    for rows in receipts.chunks(ROWS_PER_INSERT) {
+        let mut insert: QueryBuilder<'_, Sqlite> =
+            QueryBuilder::new("INSERT INTO receipts (key, request_hash, body, at_ms, position) ");
+        insert.push_values(rows, |mut row, receipt| {
+            row.push_bind(&receipt.key)
+                .push_bind(&receipt.request_hash[..])
+                .push_bind(&receipt.body)
+                .push_bind(receipt.at_ms)
+                .push_bind(to_integer(position));
+        });
+        insert.push(" ON CONFLICT (key) DO NOTHING RETURNING key");
+        let inserted: Vec<String> = insert.build_query_scalar().fetch_all(&mut *connection).await?;
+        let mut inserted: HashSet<String> = inserted.into_iter().collect();
+        // Taken out one by one, so that the second of two equal keys is found.
+        if let Some(taken) = rows.iter().find(|it| !inserted.remove(&it.key)) {
+            return Ok(Some(taken));
         }
     }
     Ok(None)

@@ -160,6 +160,21 @@ async fn a_replica_hears_of_anothers_append() {
     log.append(batch_of(4, 1)).await.unwrap();
 }
 
+/// Polling alone would take twenty seconds for these.
+#[tokio::test]
+async fn notifications_come_faster_than_polls() {
+    let Some((database, log)) = database_with_events(1).await else { return };
+    let replica = PostgresLog::connect(&database.url).await.unwrap();
+    let mut newest = replica.watch();
+    let following = async {
+        for position in 1..=40 {
+            log.append(batch_of(position, 1)).await.unwrap();
+            newest.wait_for(|it| it.0 == position + 1).await.unwrap();
+        }
+    };
+    timeout(Duration::from_secs(15), following).await.expect("heard of by notification");
+}
+
 /// Written by hand, so that nothing notifies.
 #[tokio::test]
 async fn a_replica_hears_of_what_nobody_notified() {

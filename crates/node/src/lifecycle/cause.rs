@@ -65,7 +65,9 @@ impl Cause {
             let message = format!("ended {times} times in a row, last: {}; {next}", self.message);
             return (Reason::CrashLoopBackoff, message);
         }
-        (self.reason, format!("{}; {next}", self.message))
+        // Only a loop tells its pause: the first time, whoever ordered the
+        // instance may well decide not to start it again.
+        (self.reason, self.message)
     }
 
     /// What to say when it will not be, and why not.

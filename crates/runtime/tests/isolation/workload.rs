@@ -78,7 +78,7 @@ fn change_files() {
 /// Says who it is, also by opening its outputs again.
 fn who() {
     let groups: Vec<u32> =
-        nix::unistd::getgroups().unwrap().into_iter().map(|g| g.as_raw()).collect();
+        nix::unistd::getgroups().unwrap().into_iter().map(nix::unistd::Gid::as_raw).collect();
     println!("uid={} gid={} groups={groups:?}", nix::unistd::getuid(), nix::unistd::getgid());
     println!("user namespace {}", std::fs::read_link("/proc/self/ns/user").unwrap().display());
     for name in ["/dev/stdout", "/dev/stderr"] {

@@ -8,6 +8,7 @@ use axum::response::Response;
 use futures::StreamExt;
 use futures::stream::{BoxStream, SelectAll};
 use helix_model::api::LogLine;
+use helix_model::instance::Phase;
 use helix_model::reference::{self, Scope};
 use helix_model::{AnyId, Code, Id, Instance, Kind, Name, Problem, State as World, Timestamp};
 use serde::Deserialize;
@@ -63,7 +64,10 @@ async fn send(
     query: LogQuery,
     sender: mpsc::Sender<Result<String, serde_json::Error>>,
 ) {
-    let mut known: BTreeSet<Id<Instance>> = query.instances.iter().copied().collect();
+    let state = api.engine.state();
+    let started = query.instances.iter().copied().filter(|id| has_started(&state, *id));
+    let mut known: BTreeSet<Id<Instance>> = started.collect();
+    drop(state);
     let mut position = api.engine.position();
     let mut records: SelectAll<_> = streams(&api, &query).into_iter().collect();
     let closed = api.closed();
@@ -82,8 +86,10 @@ async fn send(
                 if changed.is_err() {
                     return;
                 }
-                let now = chosen(&api.engine.state(), &scope, &wanted).unwrap_or_default();
-                let instances: Vec<_> = now.into_iter().filter(|id| known.insert(*id)).collect();
+                let state = api.engine.state();
+                let now = chosen(&state, &scope, &wanted).unwrap_or_default();
+                let started = now.into_iter().filter(|id| has_started(&state, *id));
+                let instances: Vec<_> = started.filter(|id| known.insert(*id)).collect();
                 if !instances.is_empty() {
                     let fresh = LogQuery { instances, tail_lines: TAIL_LINES_MAX, ..query.clone() };
                     records.extend(streams(&api, &fresh));
@@ -132,6 +138,13 @@ fn streams(api: &Api, query: &LogQuery) -> Vec<BoxStream<'static, LogRecord>> {
         return Vec::new();
     };
     nodes.iter().map(|(_, link)| link.logs(query.clone())).collect()
+}
+
+/// Whether its node has begun with it. Asked earlier, a node would say that there
+/// is nothing to follow. One that is gone has begun once.
+fn has_started(state: &World, id: Id<Instance>) -> bool {
+    let phase = state.instances.get(id).map(|it| it.status.observed.phase);
+    !matches!(phase, Some(Phase::Pending | Phase::Pulling))
 }
 
 fn render(state: &World, record: LogRecord) -> LogLine {

@@ -27,13 +27,15 @@ pub(crate) struct Feed {
     pub machine: Place,
     /// Known once the node has introduced itself.
     pub node: Option<Id<helix_model::Node>>,
+    /// What the node said since its introduction, until that is through.
+    pub waiting: Vec<(Id<Instance>, Observed)>,
     node_sent: Option<NodePlan>,
     edge_sent: Option<EdgePlan>,
 }
 
 impl Feed {
     pub(crate) fn new(machine: Place) -> Feed {
-        Feed { machine, node: None, node_sent: None, edge_sent: None }
+        Feed { machine, node: None, waiting: Vec::new(), node_sent: None, edge_sent: None }
     }
 }
 
@@ -124,6 +126,7 @@ impl World {
         let replica = &mut self.replicas[index];
         replica.proposals_open = commands.len();
         replica.pass_position = replica.state.position;
+        replica.proposed_at = replica.state.position;
         if self.lets(Known::StaleProposal) {
             for command in commands {
                 self.submit(index, command, Origin::Reconciler);
@@ -187,7 +190,10 @@ impl World {
                 let origin = Origin::Hello(session, current, present.into_iter().collect());
                 self.submit(index, command, origin);
             }
-            Message::Report(id, observed) => self.take_report(index, session, id, observed),
+            Message::Report(id, observed) => match self.replicas[index].links.get_mut(&session) {
+                Some(feed) if feed.node.is_none() => feed.waiting.push((id, observed)),
+                _ => self.take_report(index, session, id, observed),
+            },
             Message::EdgeHello => self.wake(index),
             Message::EdgeReport(report) => {
                 for instance in report.drained {

@@ -44,6 +44,8 @@ pub(crate) struct Replica {
     pub proposals_open: usize,
     pub queue: VecDeque<Submission>,
     pub writing: Option<Writing>,
+    /// The position of the state their present pass was made from.
+    pub proposed_at: u64,
     /// Up to where the log is known to its reconcilers' present pass.
     pub pass_position: u64,
     round_due: bool,
@@ -90,6 +92,7 @@ impl Replica {
             proposals_open: 0,
             queue: VecDeque::new(),
             writing: None,
+            proposed_at: 0,
             pass_position: 0,
             round_due: false,
             wake_due: false,
@@ -179,7 +182,11 @@ impl World {
                 self.answer_person(index, submission, answer.clone());
             }
         }
-        let nothing = writing.batch.entries.is_empty() && writing.batch.receipts.is_empty();
+        // Without entries there is no race to lose, but also no proof that this
+        // was decided on all there is.
+        let unproven = self.lets(Known::LaggingReplica);
+        let nothing = writing.answers.is_empty()
+            || unproven && writing.batch.entries.is_empty() && writing.batch.receipts.is_empty();
         self.replicas[index].writing = Some(writing);
         let life = self.replicas[index].life;
         if nothing {
@@ -225,7 +232,8 @@ impl World {
         let mut decision = match decided {
             Ok(decision) => decision,
             Err(problem) => {
-                self.tell(|| format!("replica {index} refuses: {problem}"));
+                let operation = submission.command.operation();
+                self.tell(|| format!("replica {index} refuses {operation}: {problem}"));
                 return Err(problem.code);
             }
         };
@@ -374,7 +382,8 @@ impl World {
     fn proposal_answered(&mut self, index: usize) {
         let replica = &mut self.replicas[index];
         replica.proposals_open = replica.proposals_open.saturating_sub(1);
-        if replica.proposals_open == 0 {
+        // Proposals that changed nothing would be the same again.
+        if replica.proposals_open == 0 && replica.state.position != replica.proposed_at {
             self.wake(index);
         }
     }
@@ -443,11 +452,13 @@ impl World {
         };
         let seen = |phase| Observed { phase, ..Observed::default() };
         let absent: Vec<_> = absent.map(|it| (it.id, seen(phase(it.spec.desired)))).collect();
-        for (instance, observed) in absent.into_iter().chain(current) {
-            self.take_report(index, session, instance, observed);
-        }
+        let mut waiting = Vec::new();
         if let Some(feed) = self.replicas[index].links.get_mut(&session) {
             feed.node = Some(node);
+            waiting = std::mem::take(&mut feed.waiting);
+        }
+        for (instance, observed) in absent.into_iter().chain(current).chain(waiting) {
+            self.take_report(index, session, instance, observed);
         }
         self.wake(index);
     }

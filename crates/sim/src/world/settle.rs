@@ -75,6 +75,11 @@ impl World {
             .collect();
         let wanted = env.status.release.map(|release| wanted(state, env, release));
         let wanted = wanted.unwrap_or_default();
+        // What cannot serve never takes over; such a release succeeds only
+        // where nothing of it was wanted.
+        if env.status.release.is_some_and(|release| !is_good(state, release)) {
+            return None;
+        }
         for instance in &running {
             if Some(instance.spec.release) != env.status.release {
                 return Some(format!("{} is of another release than serves", instance.id));
@@ -93,8 +98,7 @@ impl World {
 
     /// Whether there is nothing wrong with the program itself.
     fn should_be_ready(&self, state: &State, instance: &Resource<Instance>) -> bool {
-        let image = state.releases.get(instance.spec.release).map(|it| it.spec.image.pinned());
-        let good = image.is_some_and(|image| Behaviour::of(&image) == Behaviour::Good);
+        let good = is_good(state, instance.spec.release);
         let body = self.nodes.iter().find_map(|node| node.bodies.get(&instance.id));
         good && !body.is_some_and(|body| body.doing == Doing::Ended { own: true })
     }
@@ -110,6 +114,11 @@ impl World {
         let same = followed.endpoints == current.endpoints && followed.draining == current.draining;
         (!same).then(|| "the edge follows an old plan".to_owned())
     }
+}
+
+fn is_good(state: &State, release: Id<Release>) -> bool {
+    let image = state.releases.get(release).map(|it| it.spec.image.pinned());
+    image.is_some_and(|image| Behaviour::of(&image) == Behaviour::Good)
 }
 
 fn wanted(state: &State, env: &Resource<Env>, release: Id<Release>) -> Vec<(Name, usize)> {

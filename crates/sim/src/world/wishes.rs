@@ -14,6 +14,18 @@ use helix_model::{Command, Name, deploy};
 use super::body::Behaviour;
 use crate::random::Random;
 
+/// Few enough that envs want the same, many enough that some are free.
+const HOSTS: [&str; 8] = [
+    "a.example",
+    "b.example",
+    "c.example",
+    "d.example",
+    "e.example",
+    "f.example",
+    "g.example",
+    "h.example",
+];
+
 const MEBI: u64 = 1 << 20;
 
 pub(crate) fn pick_name(random: &mut Random, from: &[&str]) -> Option<Name> {
@@ -56,8 +68,8 @@ fn manifest(random: &mut Random, moves_ports: bool) -> Option<Manifest> {
         name.parse().ok().map(|name| endpoints.push(Endpoint { name, process, port, exposure }))
     };
     let first = if random.percent(70) { "web" } else { "site" };
-    let host = random.pick(&[None, None, Some("a.example"), Some("b.example"), Some("c.example")]);
-    add(first, Exposure::Http { host: host.flatten().map(str::to_owned) })?;
+    let host = random.percent(60).then(|| random.pick(&HOSTS)).flatten();
+    add(first, Exposure::Http { host: host.map(str::to_owned) })?;
     if random.percent(40) {
         let name = if random.percent(60) { "raw" } else { "stream" };
         let own_port = if name == "raw" { 80 } else { 90 };

@@ -11,6 +11,7 @@ pub mod image;
 pub mod output;
 pub mod packages;
 pub mod process;
+pub mod sim;
 pub mod suite;
 pub mod tidy;
 pub mod workspace;

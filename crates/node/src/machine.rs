@@ -32,8 +32,8 @@ const SETTLE_INTERVAL: Duration = Duration::from_millis(5);
 pub(crate) struct Machine {
     helix_exe: PathBuf,
     level: Level,
-    /// Why it is not a stronger one, and what would change that.
-    stronger: Option<String>,
+    /// The stronger ones, which do not work here; empty when a person chose.
+    stronger: Vec<Level>,
 }
 
 impl Machine {
@@ -58,7 +58,10 @@ impl Machine {
             Some(level) if level.available => Ok(Machine {
                 helix_exe: helix_exe.to_owned(),
                 level: level.clone(),
-                stronger: stronger(&found.levels, level, forced.is_some()),
+                stronger: match forced {
+                    Some(_) => Vec::new(),
+                    None => stronger(&found.levels, level),
+                },
             }),
             Some(level) => Err(refused(&level.reason)),
             None => Err(refused("nothing works")),
@@ -75,12 +78,24 @@ impl Machine {
             cpus: facts::cpus(),
             memory_bytes: facts::memory_bytes(),
             isolation: self.level.isolation.as_str().to_owned(),
-            isolation_reason: self.level.reason.clone(),
-            isolation_advice: match (&self.stronger, &self.level.advice) {
-                (Some(stronger), Some(advice)) => Some(format!("{advice}; {stronger}")),
-                (stronger, advice) => stronger.as_ref().or(advice.as_ref()).cloned(),
-            },
+            isolation_reason: self.reason(),
+            isolation_advice: self.advice(),
         }
+    }
+
+    /// What the level gives, and why it is no stronger one.
+    fn reason(&self) -> String {
+        let above = self.stronger.iter();
+        let above = above.map(|level| {
+            format!("; {} is not possible: {}", level.isolation.as_str(), level.reason)
+        });
+        format!("{}{}", self.level.reason, above.collect::<String>())
+    }
+
+    fn advice(&self) -> Option<String> {
+        let levels = self.stronger.iter().chain([&self.level]);
+        let advice: Vec<_> = levels.filter_map(|level| level.advice.as_deref()).collect();
+        (!advice.is_empty()).then(|| advice.join("; "))
     }
 
     /// Starts an instance in its directory, once whatever an earlier boot left
@@ -100,17 +115,10 @@ impl Machine {
     }
 }
 
-/// What keeps this machine from isolating more strongly than the level in use,
-/// level by level. Nothing when a person chose the level.
-fn stronger(levels: &[Level], chosen: &Level, forced: bool) -> Option<String> {
+/// The levels above the chosen one, none of which works here.
+fn stronger(levels: &[Level], chosen: &Level) -> Vec<Level> {
     let above = levels.iter().take_while(|level| level.isolation != chosen.isolation);
-    let why = above.map(|level| {
-        let advice = level.advice.as_ref().map(|advice| format!(" ({advice})"));
-        let name = level.isolation.as_str();
-        format!("{name} is not possible: {}{}", level.reason, advice.unwrap_or_default())
-    });
-    let why: Vec<_> = why.collect();
-    (!forced && !why.is_empty()).then(|| why.join("; "))
+    above.cloned().collect()
 }
 
 /// Finds the running instance of a directory. One that lives but does not

@@ -36,6 +36,9 @@ pub(crate) struct Targets {
     pub(crate) forwarded: bool,
 }
 
+/// How long a handshake may take before it is begun anew.
+const HANDSHAKE: Duration = Duration::from_millis(100);
+
 /// Probes once. The error says what was seen instead of health.
 pub(crate) async fn probe(targets: &Targets, rules: &Health) -> Result<Ports, String> {
     let port = targets.internal.get(&rules.port).copied().unwrap_or_default();
@@ -129,8 +132,20 @@ impl From<io::Error> for Seen {
     }
 }
 
+/// Connects, beginning the handshake anew when it is not answered at once. The
+/// kernel of a machine this near answers in well under a millisecond; but the
+/// first packet to a link that came up just now may be lost, and the kernel
+/// itself would repeat it only after a second.
+async fn connect(address: SocketAddr) -> io::Result<TcpStream> {
+    loop {
+        if let Ok(connected) = timeout(HANDSHAKE, TcpStream::connect(address)).await {
+            return connected;
+        }
+    }
+}
+
 async fn ask(address: SocketAddr, check: &Check, forwarded: bool) -> Result<(), Seen> {
-    let mut stream = TcpStream::connect(address).await?;
+    let mut stream = connect(address).await?;
     match check {
         Check::Tcp if forwarded => settles(&mut stream).await,
         Check::Tcp => Ok(()),

@@ -9,13 +9,17 @@ use std::io;
 use std::net::IpAddr;
 
 use netlink_packet_core::{
-    NLM_F_ACK, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload,
+    NLM_F_ACK, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE, NLM_F_REQUEST, NetlinkMessage,
+    NetlinkPayload,
 };
 use netlink_packet_route::address::{
     AddressAttribute, AddressFlags, AddressHeaderFlags, AddressMessage, AddressScope,
 };
 use netlink_packet_route::link::{
     InfoData, InfoKind, InfoVeth, LinkAttribute, LinkFlags, LinkInfo, LinkMessage,
+};
+use netlink_packet_route::neighbour::{
+    NeighbourAddress, NeighbourAttribute, NeighbourMessage, NeighbourState,
 };
 use netlink_packet_route::route::{
     RouteAddress, RouteAttribute, RouteFlags, RouteHeader, RouteMessage, RouteProtocol, RouteScope,
@@ -25,6 +29,12 @@ use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
 
 const CREATE: u16 = NLM_F_CREATE | NLM_F_EXCL;
+
+/// Hardware address of the host's end of every link, and of the instance's.
+/// Locally administered; the same everywhere, since each link is a segment of
+/// its own with exactly these two on it.
+pub(crate) const HOST_MAC: [u8; 6] = [0x02, 0x68, 0x78, 0, 0, 1];
+pub(crate) const INSTANCE_MAC: [u8; 6] = [0x02, 0x68, 0x78, 0, 0, 2];
 
 /// A connection to the kernel's routing tables of the current network namespace.
 pub(crate) struct Netlink {
@@ -63,12 +73,14 @@ impl Netlink {
         let mut far = LinkMessage::default();
         far.attributes = vec![
             LinkAttribute::IfName(peer.into()),
+            LinkAttribute::Address(INSTANCE_MAC.to_vec()),
             LinkAttribute::Mtu(mtu),
             LinkAttribute::NetNsPid(peer_pid),
         ];
         let mut near = LinkMessage::default();
         near.attributes = vec![
             LinkAttribute::IfName(host.into()),
+            LinkAttribute::Address(HOST_MAC.to_vec()),
             LinkAttribute::Mtu(mtu),
             LinkAttribute::LinkInfo(vec![
                 LinkInfo::Kind(InfoKind::Veth),
@@ -119,6 +131,30 @@ impl Netlink {
             IpAddr::V4(_) => message.header.scope = AddressScope::Universe,
         }
         self.request(RouteNetlinkMessage::NewAddress(message), CREATE)
+    }
+
+    /// Writes down who has an address on the link, so that nobody has to ask:
+    /// a question that is lost while the link comes up is repeated only after a
+    /// second.
+    pub(crate) fn add_neighbour(
+        &mut self,
+        index: u32,
+        address: IpAddr,
+        mac: [u8; 6],
+    ) -> io::Result<()> {
+        let mut message = NeighbourMessage::default();
+        message.header.family = family(address);
+        message.header.ifindex = index;
+        message.header.state = NeighbourState::Permanent;
+        let destination = match address {
+            IpAddr::V4(v4) => NeighbourAddress::Inet(v4),
+            IpAddr::V6(v6) => NeighbourAddress::Inet6(v6),
+        };
+        message.attributes = vec![
+            NeighbourAttribute::Destination(destination),
+            NeighbourAttribute::LinkLayerAddress(mac.to_vec()),
+        ];
+        self.request(RouteNetlinkMessage::NewNeighbour(message), NLM_F_CREATE | NLM_F_REPLACE)
     }
 
     /// Adds a route out of link `index`; `v6` chooses the family of a default

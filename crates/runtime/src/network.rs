@@ -14,7 +14,7 @@ use nix::net::if_::if_nametoindex;
 use nix::unistd::Pid;
 
 use crate::failure::{Failure, Reason};
-use crate::netlink::{Netlink, Route};
+use crate::netlink::{HOST_MAC, INSTANCE_MAC, Netlink, Route};
 use crate::spec::VethSpec;
 
 /// The host end of every link: link-local, so it can be the same on each.
@@ -57,6 +57,9 @@ pub(crate) fn connect_host_end(veth: &VethSpec, peer: Pid) -> Result<(), Failure
         netlink
             .add_route(index, true, &route)
             .map_err(failed("route the instance's IPv6 address"))?;
+        netlink
+            .add_neighbour(index, veth.ipv6.into(), INSTANCE_MAC)
+            .map_err(failed("name the instance's end of the link"))?;
     }
     if let Some(ipv4) = veth.ipv4 {
         let gateway = IpAddr::V4(veth.gateway_ipv4);
@@ -67,6 +70,9 @@ pub(crate) fn connect_host_end(veth: &VethSpec, peer: Pid) -> Result<(), Failure
         netlink
             .add_route(index, false, &route)
             .map_err(failed("route the instance's IPv4 address"))?;
+        netlink
+            .add_neighbour(index, ipv4.into(), INSTANCE_MAC)
+            .map_err(failed("name the instance's end of the link"))?;
     }
     Ok(())
 }
@@ -90,6 +96,9 @@ pub(crate) fn connect_instance_end(veth: &VethSpec) -> Result<(), Failure> {
         let via = Some(HOST_LINK_LOCAL.into());
         let route = Route { to: None, via, source: Some(veth.ipv6.into()) };
         netlink.add_route(index, true, &route).map_err(failed("add the IPv6 default route"))?;
+        netlink
+            .add_neighbour(index, HOST_LINK_LOCAL.into(), HOST_MAC)
+            .map_err(failed("name the host's end of the link"))?;
     }
     if let Some(ipv4) = veth.ipv4 {
         netlink
@@ -98,6 +107,9 @@ pub(crate) fn connect_instance_end(veth: &VethSpec) -> Result<(), Failure> {
         let gateway = Some(IpAddr::V4(veth.gateway_ipv4));
         let route = Route { to: None, via: gateway, source: Some(ipv4.into()) };
         netlink.add_route(index, false, &route).map_err(failed("add the IPv4 default route"))?;
+        netlink
+            .add_neighbour(index, veth.gateway_ipv4.into(), HOST_MAC)
+            .map_err(failed("name the host's end of the link"))?;
     }
     Ok(())
 }

@@ -141,8 +141,9 @@ fn rootless(limits: &Limits) -> Level {
     let (available, reason, advice) = match try_in_child(|| try_jail(true)) {
         Ok(()) => {
             let reason = format!("user namespace, loopback ports; {}", limits_note(limits));
-            let advice = "instances have no outbound network at this level; run as root for it";
-            (true, reason, Some(advice.to_owned()))
+            let way = if geteuid().is_root() { "allow NET_ADMIN" } else { "run as root" };
+            let advice = format!("instances have no outbound network at this level; {way} for it");
+            (true, reason, Some(advice))
         }
         Err(problem) => (false, problem, user_namespace_advice()),
     };

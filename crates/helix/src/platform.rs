@@ -7,7 +7,6 @@
 //! <data>/token        who may do everything (mode 0600)
 //! ```
 
-use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -183,8 +182,8 @@ async fn attach_node(
     tasks: &mut Vec<JoinHandle<()>>,
 ) -> Result<Id<Node>, PlatformError> {
     let observations = agent.observations();
+    let present = agent.present().await;
     let current = agent.current();
-    let present: BTreeSet<_> = current.iter().map(|(id, _)| *id).collect();
     let link = Arc::new(LocalNode(Arc::clone(agent)));
     let node = server.attach_node(name.clone(), agent.facts(), present, link).await?;
     for (id, observed) in current {

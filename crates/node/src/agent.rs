@@ -1,5 +1,6 @@
 //! The agent as its callers see it. Start at [`Agent::start`].
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -100,6 +101,18 @@ impl Agent {
     /// that is absent and not pending is gone.
     pub fn current(&self) -> Vec<Observation> {
         self.shared.board.current()
+    }
+
+    /// The instances whose programs live here now, whether the agent has taken
+    /// them up yet or not.
+    pub async fn present(&self) -> BTreeSet<Id<Instance>> {
+        let mut present = BTreeSet::new();
+        for found in gone::list(&self.shared.config.instances_dir()) {
+            if machine::adopt(&found.dir).await.is_some() {
+                present.insert(found.id);
+            }
+        }
+        present
     }
 
     /// Runs a command inside an instance; returns once it runs.

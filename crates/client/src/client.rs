@@ -63,9 +63,7 @@ impl Client {
             // talk to itself.
             builder = builder.tls_certs_only([]);
         }
-        let http = builder
-            .build()
-            .map_err(|source| unreachable(url, source))?;
+        let http = builder.build().map_err(|source| unreachable(url, source))?;
         Ok(Client {
             inner: Arc::new(Inner {
                 http,

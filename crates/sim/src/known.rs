@@ -29,6 +29,12 @@ pub enum Known {
     /// A report over a link its node has given up arrives after one over the
     /// newer link, and stays the truth.
     UnfencedReport,
+    /// The host a deploy moves an endpoint to is not kept for it; once another
+    /// env has taken it, the deploy can no longer succeed.
+    HostNotKept,
+    /// Deploys are put in order by their ids, which follow the clocks of the
+    /// replicas; a bare rollback then goes to the wrong release.
+    SkewedIds,
     /// What a replica that lags behind decides to be no news is not checked
     /// against the log, although the log may know better.
     LaggingReplica,
@@ -38,7 +44,7 @@ pub enum Known {
 
 impl Known {
     /// All of them, by the name used on the command line.
-    pub const ALL: [(&'static str, Known); 9] = [
+    pub const ALL: [(&'static str, Known); 11] = [
         ("moved-port", Known::MovedPort),
         ("quiet-adoption", Known::QuietAdoption),
         ("forgotten-program", Known::ForgottenProgram),
@@ -46,6 +52,8 @@ impl Known {
         ("machine-at-fault", Known::MachineAtFault),
         ("late-disconnect", Known::LateDisconnect),
         ("unfenced-report", Known::UnfencedReport),
+        ("host-not-kept", Known::HostNotKept),
+        ("skewed-ids", Known::SkewedIds),
         ("lagging-replica", Known::LaggingReplica),
         ("dropped-report", Known::DroppedReport),
     ];

@@ -65,8 +65,7 @@ mod tests {
     #[test]
     fn every_value_of_a_range_is_drawn_and_none_beyond() {
         let mut random = Random::new(1);
-        let drawn: std::collections::BTreeSet<_> =
-            (0..200).map(|_| random.between(3, 6)).collect();
+        let drawn: std::collections::BTreeSet<_> = (0..200).map(|_| random.between(3, 6)).collect();
         assert_eq!(drawn.into_iter().collect::<Vec<_>>(), [3, 4, 5, 6]);
     }
 }

@@ -53,13 +53,7 @@ impl Grace {
     }
 
     /// A node asks an instance to end because no plan has it.
-    pub(crate) fn ended(
-        &self,
-        failed: &mut Failed,
-        id: Id<Instance>,
-        now: Moment,
-        work: &Work,
-    ) {
+    pub(crate) fn ended(&self, failed: &mut Failed, id: Id<Instance>, now: Moment, work: &Work) {
         let Some(until) = self.until.get(&id) else { return };
         if work.contains_key(&id) && now + self.tolerance_ms < *until {
             fail(failed, NAME, || {

@@ -11,11 +11,17 @@ use super::{Failed, fail};
 
 const NAME: &str = "routes";
 
+/// Whose an endpoint is, and the processes it has ever led to.
+struct Owner {
+    org: Id<Org>,
+    env: Id<Env>,
+    processes: Vec<Name>,
+}
+
 #[derive(Default)]
 pub(crate) struct Routes {
-    /// Whose an endpoint is, and where it has ever led to: an edge may be
-    /// late, but may not be wrong.
-    endpoints: BTreeMap<Id<Endpoint>, (Id<Org>, Id<Env>, Vec<Name>)>,
+    /// An edge may be late, but may not be wrong.
+    endpoints: BTreeMap<Id<Endpoint>, Owner>,
 }
 
 impl Routes {
@@ -25,8 +31,8 @@ impl Routes {
             Event::EndpointUpdated(it) => (it.of.id, &it.spec),
             _ => return,
         };
-        let known = self.endpoints.entry(id).or_insert((spec.org, spec.env, Vec::new()));
-        known.2.push(spec.process.clone());
+        let fresh = || Owner { org: spec.org, env: spec.env, processes: Vec::new() };
+        self.endpoints.entry(id).or_insert_with(fresh).processes.push(spec.process.clone());
     }
 
     /// A replica made a plan for the edge.
@@ -56,8 +62,10 @@ impl Routes {
         endpoint: &EndpointPlan,
         instance: &InstancePlan,
     ) {
-        let fits = self.endpoints.get(&endpoint.id).is_some_and(|(org, env, processes)| {
-            instance.org == *org && instance.env == *env && processes.contains(&instance.process)
+        let fits = self.endpoints.get(&endpoint.id).is_some_and(|owner| {
+            instance.org == owner.org
+                && instance.env == owner.env
+                && owner.processes.contains(&instance.process)
         });
         if !fits {
             let (id, instance) = (endpoint.id, instance.id);

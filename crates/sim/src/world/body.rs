@@ -56,14 +56,22 @@ impl Behaviour {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Doing {
-    Fetching { tries: u32 },
-    FetchPause { tries: u32 },
+    Fetching {
+        tries: u32,
+    },
+    FetchPause {
+        tries: u32,
+    },
     Booting,
     Up,
-    Halting { unhealthy: bool },
+    Halting {
+        unhealthy: bool,
+    },
     Down,
     /// Not to be started again; `own` when that is the program's own doing.
-    Ended { own: bool },
+    Ended {
+        own: bool,
+    },
     Clearing,
     /// Ended while no agent was there to see it.
     Dead,

@@ -88,8 +88,7 @@ impl World {
     fn edge_reports(&mut self) {
         let idle = |id: &&Id<Instance>| self.edge.work.get(id).is_none_or(BTreeSet::is_empty);
         let drained = self.edge.plan.draining.iter().filter(idle).copied().collect();
-        let report =
-            EdgeReport { version: self.edge.plan.version, drained, endpoints: Vec::new() };
+        let report = EdgeReport { version: self.edge.plan.version, drained, endpoints: Vec::new() };
         if self.edge.link.is_none() || self.edge.reported.as_ref() == Some(&report) {
             return;
         }
@@ -127,8 +126,7 @@ impl World {
             return;
         }
         self.checks.routes.opened(&mut self.checks.failed, &endpoint, &body.plan);
-        let lasts =
-            if self.random.percent(30) { 60_000 } else { self.random.between(1, 3000) };
+        let lasts = if self.random.percent(30) { 60_000 } else { self.random.between(1, 3000) };
         self.tokens += 1;
         let token = self.tokens;
         let instance = backend.instance;

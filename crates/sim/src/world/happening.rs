@@ -26,35 +26,81 @@ pub(crate) type Session = u64;
 #[derive(Clone, Debug)]
 pub(crate) enum Happening {
     /// A replica's writer takes the commands that wait.
-    Round { replica: usize, life: u32 },
+    Round {
+        replica: usize,
+        life: u32,
+    },
     /// Its batch reaches the store.
-    AppendArrives { replica: usize, life: u32 },
+    AppendArrives {
+        replica: usize,
+        life: u32,
+    },
     /// The store's answer reaches it, or it has waited long enough.
-    AppendDone { replica: usize, life: u32, outcome: Outcome },
+    AppendDone {
+        replica: usize,
+        life: u32,
+        outcome: Outcome,
+    },
     /// It reads what others have appended.
-    Follow { replica: usize, life: u32 },
+    Follow {
+        replica: usize,
+        life: u32,
+    },
     /// It looks at a new state: feeds plans, and reconciles if it may.
-    Wake { replica: usize, life: u32 },
+    Wake {
+        replica: usize,
+        life: u32,
+    },
     /// Its slow tick.
-    Tick { replica: usize, life: u32 },
+    Tick {
+        replica: usize,
+        life: u32,
+    },
     StartReplica(usize),
-    Arrives { session: Option<Session>, from: Place, to: Place, message: Message },
+    Arrives {
+        session: Option<Session>,
+        from: Place,
+        to: Place,
+        message: Message,
+    },
     /// One end of a session learns that it is over.
-    Broken { session: Session, end: Place },
+    Broken {
+        session: Session,
+        end: Place,
+    },
     /// A machine dials a replica.
-    Dial { machine: Place, life: u32 },
+    Dial {
+        machine: Place,
+        life: u32,
+    },
     /// An instance's next change, unless it changed otherwise meanwhile.
-    Body { node: usize, instance: Id<Instance>, token: u64 },
-    StartAgent { node: usize },
+    Body {
+        node: usize,
+        instance: Id<Instance>,
+        token: u64,
+    },
+    StartAgent {
+        node: usize,
+    },
     StartEdge,
-    EdgeTick { life: u32 },
-    EdgeSaved { life: u32, plan: Box<EdgePlan> },
+    EdgeTick {
+        life: u32,
+    },
+    EdgeSaved {
+        life: u32,
+        plan: Box<EdgePlan>,
+    },
     Traffic,
-    WorkEnds { instance: Id<Instance>, token: u64 },
+    WorkEnds {
+        instance: Id<Instance>,
+        token: u64,
+    },
     /// A person thinks of something to ask for.
     Wish,
     /// A person has waited long enough for an answer, or repeats themselves.
-    Ask { wish: usize },
+    Ask {
+        wish: usize,
+    },
     Fault,
     /// A fault is over.
     Over(Trouble),
@@ -95,6 +141,11 @@ pub(crate) enum Message {
     EdgeHello,
     EdgeReport(EdgeReport),
     EdgePlan(EdgePlan),
-    Ask { wish: usize },
-    Answer { wish: usize, answer: Result<Receipt, Code> },
+    Ask {
+        wish: usize,
+    },
+    Answer {
+        wish: usize,
+        answer: Result<Receipt, Code>,
+    },
 }

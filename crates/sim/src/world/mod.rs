@@ -72,8 +72,13 @@ impl World {
     /// Draws a cluster and what it will have to bear.
     pub(crate) fn new(seed: u64, options: Options) -> World {
         let mut random = Random::new(seed);
-        let skew_max_ms = random.pick(&[0, 50, 2000]).unwrap_or(0);
-        let replicas = (0..random.between(1, 3)).map(|_| Replica::new(0)).collect();
+        // A run that is to show a known bug has trouble enough to show it.
+        let troubled = options.let_happen.is_some();
+        let skewed = options.let_happen == Some(Known::SkewedIds);
+        let skews: &[u64] = if skewed { &[30_000] } else { &[0, 50, 2000] };
+        let skew_max_ms = random.pick(skews).unwrap_or(0);
+        let count = if troubled { 3 } else { random.between(1, 3) };
+        let replicas = (0..count).map(|_| Replica::new(0)).collect();
         let names = ["north", "south", "east"];
         let count = random.between(1, names.len() as u64);
         let mut nodes = Vec::new();
@@ -81,7 +86,7 @@ impl World {
             let memory_bytes = random.between(6, 40) * (128 << 20);
             nodes.push(Node::new(name, memory_bytes));
         }
-        let share = random.pick(&[0, 25, 50, 90]).unwrap_or(0);
+        let share = if troubled { 100 } else { random.pick(&[0, 25, 50, 90]).unwrap_or(0) };
         let faults = Fault::ALL.into_iter().filter(|_| random.percent(share)).collect();
         let network = Network::new(random.percent(50));
         World {
@@ -102,7 +107,7 @@ impl World {
             healed_at: None,
             settled_looks: 0,
             tokens: 0,
-            checks: Checks::new(skew_max_ms),
+            checks: Checks::new(skew_max_ms, options.let_happen == Some(Known::SkewedIds)),
             trace: Trace::new(options.trace_steps),
             summary: Summary::default(),
         }
@@ -189,7 +194,9 @@ impl World {
         match happening {
             Happening::Round { replica, life } if self.lives(replica, life) => self.round(replica),
             // What is on the wire arrives although its sender has died.
-            Happening::AppendArrives { replica, life } if self.replicas[replica].life <= life + 1 => {
+            Happening::AppendArrives { replica, life }
+                if self.replicas[replica].life <= life + 1 =>
+            {
                 self.append_arrives(replica);
             }
             Happening::AppendDone { replica, life, outcome } if self.lives(replica, life) => {

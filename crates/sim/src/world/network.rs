@@ -80,9 +80,7 @@ impl World {
         }
         let mut delay = self.delay();
         let repeats = match (&message, session) {
-            (Message::NodePlan(_) | Message::EdgePlan(_), _) | (_, None) => {
-                self.random.percent(4)
-            }
+            (Message::NodePlan(_) | Message::EdgePlan(_), _) | (_, None) => self.random.percent(4),
             (_, Some(session)) => {
                 delay = self.in_order(session, from, delay);
                 false
@@ -234,8 +232,8 @@ impl World {
             return;
         }
         let replica = self.random.index(self.replicas.len());
-        let reachable = self.replicas[replica].up
-            && !self.network.is_blocked(machine, Place::Replica(replica));
+        let reachable =
+            self.replicas[replica].up && !self.network.is_blocked(machine, Place::Replica(replica));
         if !reachable {
             return self.dial_soon(machine);
         }

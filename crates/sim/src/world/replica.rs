@@ -16,8 +16,8 @@ use super::World;
 use super::feed::Feed;
 use super::happening::{Happening, Message, Outcome, Place, Session};
 use super::store::{Batch, LEASE_MS, Receipt};
-use crate::{Canary, Known};
 use crate::agenda::Moment;
+use crate::{Canary, Known};
 
 /// What every clock shows at the beginning, before its error.
 const EPOCH_MS: i64 = 1_790_000_000_000;
@@ -193,10 +193,8 @@ impl World {
             self.append_done(index, Outcome::Appended);
         } else if self.network.is_blocked(Place::Replica(index), Place::Store) {
             let outcome = Outcome::Unknown;
-            self.agenda.plan(
-                APPEND_TIMEOUT_MS,
-                Happening::AppendDone { replica: index, life, outcome },
-            );
+            self.agenda
+                .plan(APPEND_TIMEOUT_MS, Happening::AppendDone { replica: index, life, outcome });
         } else {
             let delay = self.store_delay();
             self.agenda.plan(delay, Happening::AppendArrives { replica: index, life });
@@ -234,6 +232,7 @@ impl World {
             Err(problem) => {
                 let operation = submission.command.operation();
                 self.tell(|| format!("replica {index} refuses {operation}: {problem}"));
+                self.check_refusal(submission, problem.code);
                 return Err(problem.code);
             }
         };
@@ -263,6 +262,16 @@ impl World {
             writing.batch.receipts.push((key, receipt.clone()));
         }
         Ok(receipt)
+    }
+
+    /// Nobody can do anything about a deploy's end that is refused.
+    fn check_refusal(&mut self, submission: &Submission, code: Code) {
+        let Command::FinishDeploy(finish) = &submission.command else { return };
+        let is_known = code == Code::HostTaken && !self.lets(Known::HostNotKept);
+        if !is_known {
+            let message = || format!("the end of {} is refused: {}", finish.deploy, code.as_str());
+            self.checks.failed.get_or_insert_with(|| ("ends", message()));
+        }
     }
 
     pub(crate) fn append_arrives(&mut self, index: usize) {

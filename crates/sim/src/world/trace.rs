@@ -55,7 +55,9 @@ fn describe(event: &Event) -> String {
         Event::InstanceAllocated(it) => {
             format!("{} of {} on {} in {}", it.name, it.spec.release, it.spec.node, it.spec.env)
         }
-        Event::DeployCreated(it) => format!("{:?} {} {}", it.spec.intent, it.spec.env, it.spec.release),
+        Event::DeployCreated(it) => {
+            format!("{:?} {} {}", it.spec.intent, it.spec.env, it.spec.release)
+        }
         Event::DeployFinished(it) => format!("{:?}", it.outcome),
         Event::EndpointCreated(it) => format!("{:?}", it.spec.exposure),
         Event::EndpointUpdated(it) => format!("{:?}", it.spec.exposure),

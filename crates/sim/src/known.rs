@@ -23,6 +23,9 @@ pub enum Known {
     /// A start that fails for a reason of the machine's counts as a crash of
     /// the program, after which nothing starts it again.
     MachineAtFault,
+    /// An instance that has ended for good counts as one of its release's, so
+    /// that the release before it is never replaced in full.
+    EndedInTheWay,
     /// News that a link is gone arrives after the node has linked to another
     /// replica, and the node stays disconnected for ever.
     LateDisconnect,
@@ -44,12 +47,13 @@ pub enum Known {
 
 impl Known {
     /// All of them, by the name used on the command line.
-    pub const ALL: [(&'static str, Known); 11] = [
+    pub const ALL: [(&'static str, Known); 12] = [
         ("moved-port", Known::MovedPort),
         ("quiet-adoption", Known::QuietAdoption),
         ("forgotten-program", Known::ForgottenProgram),
         ("stale-proposal", Known::StaleProposal),
         ("machine-at-fault", Known::MachineAtFault),
+        ("ended-in-the-way", Known::EndedInTheWay),
         ("late-disconnect", Known::LateDisconnect),
         ("unfenced-report", Known::UnfencedReport),
         ("host-not-kept", Known::HostNotKept),

@@ -12,6 +12,7 @@ use helix_model::{Env, Id, Name, Release, Resource, State};
 use super::World;
 use super::body::{Behaviour, Doing};
 use super::happening::Happening;
+use crate::Known;
 
 /// Looks in a row that must find all well.
 pub(crate) const LOOKS: u32 = 3;
@@ -80,6 +81,10 @@ impl World {
         if env.status.release.is_some_and(|release| !is_good(state, release)) {
             return None;
         }
+        let is_stuck = running.iter().any(|it| self.has_ended(it.id));
+        if is_stuck && !self.lets(Known::EndedInTheWay) {
+            return None;
+        }
         for instance in &running {
             if Some(instance.spec.release) != env.status.release {
                 return Some(format!("{} is of another release than serves", instance.id));
@@ -99,8 +104,13 @@ impl World {
     /// Whether there is nothing wrong with the program itself.
     fn should_be_ready(&self, state: &State, instance: &Resource<Instance>) -> bool {
         let good = is_good(state, instance.spec.release);
-        let body = self.nodes.iter().find_map(|node| node.bodies.get(&instance.id));
-        good && !body.is_some_and(|body| body.doing == Doing::Ended { own: true })
+        good && !self.has_ended(instance.id)
+    }
+
+    /// Whether its program ended by itself and its restart policy leaves it so.
+    fn has_ended(&self, id: Id<Instance>) -> bool {
+        let body = self.nodes.iter().find_map(|node| node.bodies.get(&id));
+        body.is_some_and(|body| body.doing == Doing::Ended { own: true })
     }
 
     fn is_ready(&self, instance: &Resource<Instance>) -> bool {

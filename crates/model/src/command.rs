@@ -5,7 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{AnyId, Id, Instance};
+use crate::{Id, Instance};
 use crate::{app, deploy, endpoint, env, instance, node, org, project};
 
 /// A wish.
@@ -55,6 +55,3 @@ impl Command {
         }
     }
 }
-
-/// What a command is chiefly about once decided, for its receipt.
-pub type Subject = Option<AnyId>;

@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::Result;
 
 use super::processes::Memory;
-use super::report::{Report, Row, Target};
+use super::report::{Bound, Report, Row, Target};
 use super::subject::{self, Subject};
 use crate::output::say;
 
@@ -56,12 +56,12 @@ fn targets(rows: &[Row]) -> Vec<Target> {
         Target {
             figure: "the whole of `helix up`, idle, RSS in MiB",
             measured: helix.values[0],
-            limit: 64.0,
+            bound: Bound::AtMost(64.0),
         },
         Target {
             figure: "with 20 instances, RSS as a share of docker's",
             measured: helix.values[2] / docker.values[2],
-            limit: 1.0 / 3.0,
+            bound: Bound::AtMost(1.0 / 3.0),
         },
     ]
 }

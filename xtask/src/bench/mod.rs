@@ -5,14 +5,16 @@
 //! [`report::Report`]. Whatever it starts is ended in `Drop`, so a bench that
 //! fails leaves nothing behind.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 use clap::ValueEnum;
 
+use self::report::Report;
 use crate::output::{result, say};
+use crate::packages::Package;
 use crate::{packages, process, workspace};
 
 pub mod deploy;
@@ -56,6 +58,23 @@ enum Bench {
     Memory,
 }
 
+impl Bench {
+    /// What it needs on the machine.
+    fn packages(self) -> &'static [Package] {
+        match self {
+            Bench::Start | Bench::Deploy | Bench::Memory => packages::FOR_CONTAINER_BENCHES,
+        }
+    }
+
+    fn run(self, binary: &Path) -> Result<Report> {
+        match self {
+            Bench::Start => start::run(binary),
+            Bench::Deploy => deploy::run(binary),
+            Bench::Memory => memory::run(binary),
+        }
+    }
+}
+
 /// Above this load average somebody else is working here.
 const QUIET: f64 = 1.0;
 
@@ -74,9 +93,9 @@ fn wait_for_quiet(patience: Duration) -> Result<()> {
 /// When a peer cannot be brought or started, or a measured step fails.
 pub fn run(options: &Options) -> Result<()> {
     if !process::is_root() {
-        bail!("benches start container engines, and that needs root");
+        bail!("benches start engines and servers of their own, and that needs root");
     }
-    packages::provide(packages::FOR_CONTAINER_BENCHES)?;
+    packages::provide(options.bench.packages())?;
     let (binary, origin) = match &options.binary {
         Some(binary) => (binary.clone(), "a binary given by hand".to_owned()),
         None => {
@@ -86,11 +105,7 @@ pub fn run(options: &Options) -> Result<()> {
     };
     wait_for_quiet(Duration::from_secs(options.patience))?;
     let load_before = report::load()?;
-    let report = match options.bench {
-        Bench::Start => start::run(&binary)?,
-        Bench::Deploy => deploy::run(&binary)?,
-        Bench::Memory => memory::run(&binary)?,
-    };
+    let report = options.bench.run(&binary)?;
     let section = report.to_markdown(load_before, &origin)?;
     result(&section);
     if options.record {

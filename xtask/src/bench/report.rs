@@ -25,17 +25,36 @@ pub struct Report {
     pub targets: Vec<Target>,
 }
 
-/// A figure that must not exceed a limit.
+/// A figure and the bound it must keep.
 pub struct Target {
     pub figure: &'static str,
     pub measured: f64,
-    pub limit: f64,
+    pub bound: Bound,
+}
+
+/// Which side of a limit is good.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Bound {
+    AtMost(f64),
+    AtLeast(f64),
+}
+
+impl Bound {
+    fn words(self) -> String {
+        match self {
+            Bound::AtMost(limit) => format!("at most {limit:.2}"),
+            Bound::AtLeast(limit) => format!("at least {limit:.2}"),
+        }
+    }
 }
 
 impl Target {
     /// Whether it was reached.
     pub fn is_met(&self) -> bool {
-        self.measured <= self.limit
+        match self.bound {
+            Bound::AtMost(limit) => self.measured <= limit,
+            Bound::AtLeast(limit) => self.measured >= limit,
+        }
     }
 }
 
@@ -66,13 +85,14 @@ impl Report {
     }
 
     fn verdicts(&self) -> String {
-        let mut text =
-            String::from("\n| what must hold | measured | at most | |\n|---|--:|--:|---|");
+        let mut text = String::from("\n| what must hold | measured | bound | |\n|---|--:|--:|---|");
         for target in &self.targets {
             let verdict = if target.is_met() { "met" } else { "**missed**" };
             text.push_str(&format!(
-                "\n| {} | {:.2} | {:.2} | {verdict} |",
-                target.figure, target.measured, target.limit
+                "\n| {} | {:.2} | {} | {verdict} |",
+                target.figure,
+                target.measured,
+                target.bound.words()
             ));
         }
         text.push('\n');
@@ -176,10 +196,12 @@ mod tests {
     }
 
     #[test]
-    fn a_target_is_an_upper_limit() {
-        let target = |measured| Target { figure: "x", measured, limit: 1.5 };
-        assert!(target(1.5).is_met());
-        assert!(!target(1.51).is_met());
+    fn a_target_bounds_its_figure_from_one_side() {
+        let target = |measured, bound| Target { figure: "x", measured, bound };
+        assert!(target(1.5, Bound::AtMost(1.5)).is_met());
+        assert!(!target(1.51, Bound::AtMost(1.5)).is_met());
+        assert!(target(3.0, Bound::AtLeast(3.0)).is_met());
+        assert!(!target(2.99, Bound::AtLeast(3.0)).is_met());
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::Result;
 
 use super::measure::Samples;
-use super::report::{Report, Row, Target};
+use super::report::{Bound, Report, Row, Target};
 use super::subject::{self, Subject};
 use crate::output::say;
 
@@ -54,12 +54,12 @@ fn targets(rows: &[Row]) -> Vec<Target> {
         Target {
             figure: "one instance, with address and health check, as a multiple of `runc run`",
             measured: helix.values[0] / runc.values[0],
-            limit: 1.5,
+            bound: Bound::AtMost(1.5),
         },
         Target {
             figure: "20 at once, as a share of `docker run` with an address",
             measured: helix.values[2] / docker.values[2],
-            limit: 0.25,
+            bound: Bound::AtMost(0.25),
         },
     ]
 }

@@ -14,12 +14,11 @@ use std::time::Duration;
 
 use helix_edge::{AnyIp, Edge, EdgeError};
 use helix_image::{ImageError, Store};
-use helix_log::{LogError, SqliteLog};
 use helix_model::plan::EdgePlan;
 use helix_model::{Id, Name, Node, Problem, instance};
 use helix_node::{Agent, Isolation, NodeError, OwnRegistry, Stop};
 use helix_server::links::EdgeLink;
-use helix_server::{Config, Server, ServerError, Token};
+use helix_server::{Config, Server, ServerError, Storage, StorageError, Token};
 use tokio::sync::{broadcast, mpsc};
 use tokio::task::JoinHandle;
 
@@ -57,8 +56,8 @@ pub(crate) enum PlatformError {
         #[source]
         source: std::io::Error,
     },
-    #[error("the event log cannot be opened")]
-    Log(#[from] LogError),
+    #[error(transparent)]
+    Storage(#[from] StorageError),
     #[error("the image store cannot be opened")]
     Images(#[from] ImageError),
     #[error(transparent)]
@@ -91,11 +90,11 @@ impl Platform {
         let token_path = data_dir.join("token");
         let token = token_file::load_or_create(&token_path)
             .map_err(|source| PlatformError::Token { path: token_path, source })?;
-        let log = Arc::new(SqliteLog::open(&data_dir.join("log")).await?);
+        let storage = Storage::open_directory(data_dir).await?;
         let images = Store::open(&data_dir.join("images"))?;
         let server = Server::start(Config {
             listen: options.listen,
-            log,
+            storage,
             images,
             token: token.hash(),
             version: env!("CARGO_PKG_VERSION").to_owned(),

@@ -66,7 +66,7 @@ impl CliPlatform for Running {
 /// What a person can do about a platform that does not start.
 fn problem(error: &PlatformError) -> Problem {
     let (code, hint) = match error {
-        PlatformError::Log(error) => {
+        PlatformError::Storage(error) => {
             (Code::Conflict, error.hint().unwrap_or("see the message").to_owned())
         }
         PlatformError::Server(helix_server::ServerError::Listen { address, .. }) => (

@@ -42,7 +42,7 @@ pub use event_log::{EventLog, READ_MAX_BYTES, READ_MAX_ENTRIES, Snapshot};
 pub use leases::{Clock, Lease, Leases, MemoryLeases};
 pub use memory::MemoryLog;
 pub use place::Place;
-pub use postgres::{PostgresLeases, PostgresLog, PostgresSealedRows};
+pub use postgres::{PostgresLeases, PostgresLog, PostgresSchema, PostgresSealedRows};
 pub use sealed::{
     KeyFile, MasterKey, MemorySealedRows, Plaintext, SEALED_ID_MAX_BYTES, SEALED_MAX_BYTES, Sealed,
     SealedError, SealedRow, SealedRows, WrappedKey,

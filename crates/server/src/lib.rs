@@ -15,8 +15,10 @@ mod http;
 mod observe;
 mod reconciler;
 mod server;
+mod storage;
 mod token;
 
 pub use engine::{Engine, EngineError, Origin};
 pub use server::{Config, Server, ServerError};
+pub use storage::{Storage, StorageError};
 pub use token::{Token, TokenHash};

@@ -6,7 +6,6 @@ use std::sync::{Arc, RwLock};
 
 use helix_image::pull::Transport;
 use helix_image::{Puller, Store};
-use helix_log::EventLog;
 use helix_model::plan::EdgeReport;
 use helix_model::{
     Actor, Command, Id, Instance, Name, Node, Problem, instance, node, org, project,
@@ -17,6 +16,7 @@ use tokio::task::JoinHandle;
 
 use crate::engine::{Engine, EngineError, Origin};
 use crate::links::{EdgeLink, NodeLink};
+use crate::storage::Storage;
 use crate::token::TokenHash;
 use crate::{entropy, http, observe, reconciler};
 
@@ -24,7 +24,8 @@ use crate::{entropy, http, observe, reconciler};
 pub struct Config {
     /// Where the API listens.
     pub listen: SocketAddr,
-    pub log: Arc<dyn EventLog>,
+    /// What outlives this process.
+    pub storage: Storage,
     /// Where images that were pushed here live.
     pub images: Store,
     /// The one token that may do everything.
@@ -87,7 +88,7 @@ impl Server {
     /// Replays the log, makes the default org and project on first start, and
     /// serves the API.
     pub async fn start(config: Config) -> Result<Server, ServerError> {
-        let engine = Engine::start(config.log).await?;
+        let engine = Engine::start(config.storage.log).await?;
         bootstrap(&engine).await?;
         let listener = TcpListener::bind(config.listen)
             .await

@@ -43,7 +43,7 @@ async fn listen_once(
 ) -> Result<(), sqlx::Error> {
     // Not shared with the last attempt, whose connection may hang in its pool.
     let mut listener = PgListener::connect_with(&server.listener_pool()).await?;
-    listener.listen(rows::CHANNEL).await?;
+    listener.listen(&server.schema.channel()).await?;
     *pause = BACK_OFF_MIN;
     // What was appended while nobody listened.
     publish_head(server, newest).await;

@@ -15,7 +15,7 @@ use crate::leases::{Lease, Leases, milliseconds};
 /// `clock_timestamp()` throughout: `now()` is when a transaction began, which
 /// for one that waited for a row lock is too early.
 const ACQUIRE: &str = "
-    INSERT INTO helix.leases (name, holder, epoch, expires_at)
+    INSERT INTO leases (name, holder, epoch, expires_at)
     VALUES ($1, $2, 1, clock_timestamp() + $3 * interval '1 millisecond')
     ON CONFLICT (name) DO UPDATE SET holder = excluded.holder, epoch = leases.epoch + 1,
         expires_at = clock_timestamp() + $3 * interval '1 millisecond'
@@ -24,13 +24,13 @@ const ACQUIRE: &str = "
     RETURNING name, holder, epoch, (extract(epoch FROM expires_at) * 1000)::bigint";
 
 const RENEW: &str = "
-    UPDATE helix.leases SET expires_at = clock_timestamp() + $1 * interval '1 millisecond'
+    UPDATE leases SET expires_at = clock_timestamp() + $1 * interval '1 millisecond'
     WHERE name = $2 AND epoch = $3 AND holder IS NOT NULL AND expires_at > clock_timestamp()
     RETURNING name, holder, epoch, (extract(epoch FROM expires_at) * 1000)::bigint";
 
 const CURRENT: &str = "
     SELECT name, holder, epoch, (extract(epoch FROM expires_at) * 1000)::bigint
-    FROM helix.leases WHERE name = $1 AND expires_at > clock_timestamp()";
+    FROM leases WHERE name = $1 AND expires_at > clock_timestamp()";
 
 /// A longer time to live is cut to this, a century, which the server's dates
 /// can hold.
@@ -84,7 +84,7 @@ impl Leases for PostgresLeases {
         let (name, epoch) = (lease.name.clone(), lease.epoch.cast_signed());
         let released = self.server.run("release a lease", move |connection| {
             let releasing =
-                sqlx::query("UPDATE helix.leases SET holder = NULL WHERE name = $1 AND epoch = $2");
+                sqlx::query("UPDATE leases SET holder = NULL WHERE name = $1 AND epoch = $2");
             Box::pin(releasing.bind(name.clone()).bind(epoch).execute(connection))
         });
         released.await.map(drop)

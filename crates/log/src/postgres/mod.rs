@@ -11,6 +11,7 @@ mod follow;
 mod leases;
 mod migrate;
 mod rows;
+mod schema;
 mod sealed;
 mod server;
 mod writer;
@@ -34,6 +35,7 @@ use server::Server;
 use writer::Writer;
 
 pub use leases::PostgresLeases;
+pub use schema::PostgresSchema;
 pub use sealed::PostgresSealedRows;
 
 /// An [`EventLog`] that replicas share.
@@ -59,10 +61,18 @@ impl PostgresLog {
     /// When the database cannot be reached, is another program's, or has a
     /// schema newer than this program.
     pub async fn connect(url: &str) -> Result<PostgresLog, LogError> {
-        let server = Arc::new(Server::new(url)?);
+        PostgresLog::connect_to(url, PostgresSchema::EVENTS).await
+    }
+
+    /// As [`PostgresLog::connect`], for the log that is in `schema`.
+    ///
+    /// # Errors
+    /// The same.
+    pub async fn connect_to(url: &str, schema: PostgresSchema) -> Result<PostgresLog, LogError> {
+        let server = Arc::new(Server::new(url, schema)?);
         let connected = server.connect().await;
         let mut connection = connected.map_err(|error| server.unreachable(error))?;
-        migrate::migrate(&mut connection, &server.place).await?;
+        migrate::migrate(&mut connection, schema, &server.place).await?;
         let _ = connection.close().await;
 
         let (position, _) = server.run("read the head", |it| Box::pin(rows::head(it))).await?;

@@ -13,9 +13,6 @@ use crate::entry::{Entry, Head, Position};
 use crate::event_log::{READ_MAX_BYTES, READ_MAX_ENTRIES, Snapshot};
 use crate::stored::{EventRow, to_integer, to_position};
 
-/// Where replicas hear of appends.
-pub(super) const CHANNEL: &str = "helix_log";
-
 /// A position and a hash that is not yet known to be one.
 pub(super) type RawHead = (Position, Vec<u8>);
 
@@ -24,21 +21,21 @@ pub(super) type RawHead = (Position, Vec<u8>);
 /// nothing, and neither do the others.
 const APPEND: &str = "
     WITH moved AS (
-        UPDATE helix.log SET position = position + $3, hash = $4
+        UPDATE log SET position = position + $3, hash = $4
         WHERE position = $1 AND hash = $2
         RETURNING position
     ), appended AS (
-        INSERT INTO helix.events (position, at_ms, payload, hash)
+        INSERT INTO events (position, at_ms, payload, hash)
         SELECT $1 + e.number, e.at_ms, e.payload, e.hash
         FROM moved, unnest($5::bigint[], $6::bytea[], $7::bytea[])
             WITH ORDINALITY AS e (at_ms, payload, hash, number)
     ), remembered AS (
-        INSERT INTO helix.receipts (key, request_hash, body, at_ms, position)
+        INSERT INTO receipts (key, request_hash, body, at_ms, position)
         SELECT r.key, r.request_hash, r.body, r.at_ms, moved.position
         FROM moved, unnest($8::text[], $9::bytea[], $10::bytea[], $11::bigint[])
             AS r (key, request_hash, body, at_ms)
     )
-    SELECT position, pg_notify('helix_log', position::text) FROM moved";
+    SELECT position, pg_notify(current_schema() || '_log', position::text) FROM moved";
 
 /// `false` when the head is not `from`; then nothing was written.
 pub(super) async fn append(
@@ -72,7 +69,7 @@ pub(super) async fn taken_key(
 ) -> Result<Option<String>, sqlx::Error> {
     sqlx::query_scalar(
         "SELECT k.key FROM unnest($1::text[]) WITH ORDINALITY AS k (key, number)
-         JOIN helix.receipts USING (key) ORDER BY k.number LIMIT 1",
+         JOIN receipts USING (key) ORDER BY k.number LIMIT 1",
     )
     .bind(keys)
     .fetch_optional(connection)
@@ -81,14 +78,13 @@ pub(super) async fn taken_key(
 
 pub(super) async fn head(connection: &mut PgConnection) -> Result<RawHead, sqlx::Error> {
     let row: (i64, Vec<u8>) =
-        sqlx::query_as("SELECT position, hash FROM helix.log").fetch_one(connection).await?;
+        sqlx::query_as("SELECT position, hash FROM log").fetch_one(connection).await?;
     Ok((to_position(row.0), row.1))
 }
 
 pub(super) async fn start(connection: &mut PgConnection) -> Result<RawHead, sqlx::Error> {
-    let row: (i64, Vec<u8>) = sqlx::query_as("SELECT start_position, start_hash FROM helix.log")
-        .fetch_one(connection)
-        .await?;
+    let row: (i64, Vec<u8>) =
+        sqlx::query_as("SELECT start_position, start_hash FROM log").fetch_one(connection).await?;
     Ok((to_position(row.0), row.1))
 }
 
@@ -104,7 +100,7 @@ pub(super) async fn events_after(
         "SELECT position, at_ms, payload, hash FROM (
              SELECT position, at_ms, payload, hash,
                  sum(length(payload)) OVER (ORDER BY position) - length(payload) AS bytes_before
-             FROM (SELECT * FROM helix.events WHERE position > $1 ORDER BY position LIMIT $2) page
+             FROM (SELECT * FROM events WHERE position > $1 ORDER BY position LIMIT $2) page
          ) counted WHERE bytes_before < $3 ORDER BY position",
     )
     .bind(to_integer(after))
@@ -137,27 +133,26 @@ pub(super) async fn prune(
     through: Head,
 ) -> Result<Pruned, sqlx::Error> {
     let mut transaction = connection.begin().await?;
-    let start: i64 = sqlx::query_scalar("SELECT start_position FROM helix.log FOR UPDATE")
+    let start: i64 = sqlx::query_scalar("SELECT start_position FROM log FOR UPDATE")
         .fetch_one(&mut *transaction)
         .await?;
     let position = to_integer(through.position);
     if position <= start {
         return Ok(Pruned::Removed(0));
     }
-    let hash: Option<Vec<u8>> =
-        sqlx::query_scalar("SELECT hash FROM helix.events WHERE position = $1")
-            .bind(position)
-            .fetch_optional(&mut *transaction)
-            .await?;
+    let hash: Option<Vec<u8>> = sqlx::query_scalar("SELECT hash FROM events WHERE position = $1")
+        .bind(position)
+        .fetch_optional(&mut *transaction)
+        .await?;
     if hash.as_deref() != Some(&through.hash[..]) {
         return Ok(Pruned::Mismatch);
     }
-    sqlx::query("UPDATE helix.log SET start_position = $1, start_hash = $2")
+    sqlx::query("UPDATE log SET start_position = $1, start_hash = $2")
         .bind(position)
         .bind(&through.hash[..])
         .execute(&mut *transaction)
         .await?;
-    let removed = sqlx::query("DELETE FROM helix.events WHERE position <= $1")
+    let removed = sqlx::query("DELETE FROM events WHERE position <= $1")
         .bind(position)
         .execute(&mut *transaction)
         .await?;
@@ -169,12 +164,11 @@ pub(super) async fn receipt(
     connection: &mut PgConnection,
     key: &str,
 ) -> Result<Option<StoredReceipt>, sqlx::Error> {
-    let row = sqlx::query(
-        "SELECT request_hash, body, at_ms, position FROM helix.receipts WHERE key = $1",
-    )
-    .bind(key)
-    .fetch_optional(connection)
-    .await?;
+    let row =
+        sqlx::query("SELECT request_hash, body, at_ms, position FROM receipts WHERE key = $1")
+            .bind(key)
+            .fetch_optional(connection)
+            .await?;
     let Some(row) = row else { return Ok(None) };
     let request_hash: &[u8] = row.try_get(0)?;
     Ok(Some(StoredReceipt {
@@ -190,9 +184,8 @@ pub(super) async fn delete_receipts_before(
     connection: &mut PgConnection,
     before_ms: i64,
 ) -> Result<u64, sqlx::Error> {
-    let deleted = sqlx::query("DELETE FROM helix.receipts WHERE at_ms < $1")
-        .bind(before_ms)
-        .execute(connection);
+    let deleted =
+        sqlx::query("DELETE FROM receipts WHERE at_ms < $1").bind(before_ms).execute(connection);
     Ok(deleted.await?.rows_affected())
 }
 
@@ -203,11 +196,11 @@ pub(super) async fn replace_snapshot(
     digest: &[u8],
 ) -> Result<(), sqlx::Error> {
     sqlx::query(
-        "INSERT INTO helix.snapshot (id, position, format, digest, bytes)
+        "INSERT INTO snapshot (id, position, format, digest, bytes)
          VALUES (1, $1, $2, $3, $4)
          ON CONFLICT (id) DO UPDATE SET position = excluded.position, format = excluded.format,
              digest = excluded.digest, bytes = excluded.bytes
-         WHERE excluded.position >= helix.snapshot.position",
+         WHERE excluded.position >= snapshot.position",
     )
     .bind(to_integer(snapshot.position))
     .bind(i64::from(snapshot.format))
@@ -224,7 +217,7 @@ pub(super) async fn snapshot(
     format: u32,
 ) -> Result<Option<(Snapshot, Vec<u8>)>, sqlx::Error> {
     let row: Option<(i64, Vec<u8>, Vec<u8>)> =
-        sqlx::query_as("SELECT position, digest, bytes FROM helix.snapshot WHERE format = $1")
+        sqlx::query_as("SELECT position, digest, bytes FROM snapshot WHERE format = $1")
             .bind(i64::from(format))
             .fetch_optional(connection)
             .await?;

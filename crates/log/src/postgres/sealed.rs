@@ -23,7 +23,7 @@ impl SealedRows for PostgresSealedRows {
         let put = self.server.run("seal a record", move |connection| {
             let SealedRow { key, ciphertext } = row.clone();
             let putting = sqlx::query(
-                "INSERT INTO helix.sealed (id, key_id, wrapped_key, ciphertext)
+                "INSERT INTO sealed (id, key_id, wrapped_key, ciphertext)
                  VALUES ($1, $2, $3, $4)
                  ON CONFLICT (id) DO UPDATE SET key_id = excluded.key_id,
                      wrapped_key = excluded.wrapped_key, ciphertext = excluded.ciphertext",
@@ -34,6 +34,21 @@ impl SealedRows for PostgresSealedRows {
         put.await.map(drop)
     }
 
+    /// `false` also when a first attempt inserted it and its answer was lost.
+    async fn insert(&self, row: SealedRow) -> Result<bool, LogError> {
+        let inserted = self.server.run("seal a record", move |connection| {
+            let SealedRow { key, ciphertext } = row.clone();
+            let inserting = sqlx::query(
+                "INSERT INTO sealed (id, key_id, wrapped_key, ciphertext)
+                 VALUES ($1, $2, $3, $4) ON CONFLICT (id) DO NOTHING",
+            );
+            let inserting =
+                inserting.bind(key.id).bind(key.key_id).bind(key.wrapped).bind(ciphertext);
+            Box::pin(inserting.execute(connection))
+        });
+        Ok(inserted.await?.rows_affected() > 0)
+    }
+
     async fn get(&self, id: &str) -> Result<Option<SealedRow>, LogError> {
         let id = id.to_owned();
         let wanted = id.clone();
@@ -41,7 +56,7 @@ impl SealedRows for PostgresSealedRows {
             .server
             .run("read a sealed record", move |connection| {
                 let getting = sqlx::query_as(
-                    "SELECT key_id, wrapped_key, ciphertext FROM helix.sealed WHERE id = $1",
+                    "SELECT key_id, wrapped_key, ciphertext FROM sealed WHERE id = $1",
                 );
                 Box::pin(getting.bind(wanted.clone()).fetch_optional(connection))
             })
@@ -56,7 +71,7 @@ impl SealedRows for PostgresSealedRows {
     async fn delete(&self, id: &str) -> Result<bool, LogError> {
         let id = id.to_owned();
         let deleted = self.server.run("delete a sealed record", move |connection| {
-            let deleting = sqlx::query("DELETE FROM helix.sealed WHERE id = $1");
+            let deleting = sqlx::query("DELETE FROM sealed WHERE id = $1");
             Box::pin(deleting.bind(id.clone()).execute(connection))
         });
         Ok(deleted.await?.rows_affected() > 0)
@@ -72,7 +87,7 @@ impl SealedRows for PostgresSealedRows {
             .server
             .run("look for sealed records", move |connection| {
                 let looking = sqlx::query_as(
-                    "SELECT id, key_id, wrapped_key FROM helix.sealed
+                    "SELECT id, key_id, wrapped_key FROM sealed
                      WHERE key_id <> $1 ORDER BY id LIMIT $2",
                 );
                 let looking = looking.bind(key_id.clone()).bind(i64::from(limit));
@@ -87,7 +102,7 @@ impl SealedRows for PostgresSealedRows {
         let (from, to) = (from.clone(), to.clone());
         let rewrapped = self.server.run("rewrap a sealed record", move |connection| {
             let rewrapping = sqlx::query(
-                "UPDATE helix.sealed SET key_id = $1, wrapped_key = $2
+                "UPDATE sealed SET key_id = $1, wrapped_key = $2
                  WHERE id = $3 AND wrapped_key = $4",
             );
             let rewrapping = rewrapping
@@ -103,7 +118,7 @@ impl SealedRows for PostgresSealedRows {
     async fn key_ids(&self) -> Result<Vec<String>, LogError> {
         self.server
             .run("look for sealed records", |connection| {
-                let looking = sqlx::query_scalar("SELECT DISTINCT key_id FROM helix.sealed");
+                let looking = sqlx::query_scalar("SELECT DISTINCT key_id FROM sealed");
                 Box::pin(looking.fetch_all(connection))
             })
             .await

@@ -14,13 +14,9 @@ use sqlx::{ConnectOptions, Connection, Executor};
 use tokio::time::Instant;
 
 use super::failure::{is_connection_lost, is_passing, storage_error};
+use super::schema::PostgresSchema;
 use crate::error::LogError;
 use crate::place::Place;
-
-/// For reads, leases and the sealed table. State is read from memory, so a
-/// replica needs few; a server of the usual 100 connections has room for ten
-/// replicas.
-const POOL_CONNECTIONS: u32 = 6;
 
 const POOL_IDLE: Duration = Duration::from_secs(60);
 
@@ -52,13 +48,14 @@ const SESSION: &str = "
 #[derive(Debug)]
 pub(super) struct Server {
     pub(super) place: Place,
+    pub(super) schema: PostgresSchema,
     options: PgConnectOptions,
     pool: PgPool,
 }
 
 impl Server {
     /// Opens no connection yet.
-    pub(super) fn new(url: &str) -> Result<Server, LogError> {
+    pub(super) fn new(url: &str, schema: PostgresSchema) -> Result<Server, LogError> {
         let parsed = PgConnectOptions::from_str(url);
         let options = parsed.map_err(|source| LogError::Unreachable {
             // Not the text itself, which may hold a password.
@@ -67,7 +64,7 @@ impl Server {
         })?;
         let options = options.application_name("helix").disable_statement_logging();
         let pool = PgPoolOptions::new()
-            .max_connections(POOL_CONNECTIONS)
+            .max_connections(schema.connections)
             .idle_timeout(POOL_IDLE)
             .acquire_timeout(PATIENCE)
             .test_before_acquire(false)
@@ -79,9 +76,9 @@ impl Server {
                     Ok(true)
                 })
             })
-            .after_connect(|connection, _| Box::pin(prepare(connection)))
+            .after_connect(move |connection, _| Box::pin(prepare(connection, schema)))
             .connect_lazy_with(options.clone());
-        Ok(Server { place: place(&options), options, pool })
+        Ok(Server { place: place(&options), schema, options, pool })
     }
 
     /// A connection of the caller's own, waiting for a server that is starting.
@@ -90,7 +87,7 @@ impl Server {
         loop {
             let connecting = async {
                 let mut connection = self.options.connect().await?;
-                prepare(&mut connection).await?;
+                prepare(&mut connection, self.schema).await?;
                 Ok(connection)
             };
             match tokio::time::timeout_at(attempts.deadline, connecting).await {
@@ -177,8 +174,9 @@ impl Attempts {
     }
 }
 
-async fn prepare(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
-    Executor::execute(connection, SESSION).await.map(drop)
+async fn prepare(connection: &mut PgConnection, schema: PostgresSchema) -> Result<(), sqlx::Error> {
+    let session = format!("{SESSION}; SET search_path = {}", schema.name());
+    Executor::execute(connection, session.as_str()).await.map(drop)
 }
 
 /// As errors name it: never the user's password, nor the rest of the URL.

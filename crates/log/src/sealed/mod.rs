@@ -1,16 +1,17 @@
 //! The sealed table: what must not be in events (secrets, personal data),
 //! because events are kept for ever and read by many.
 //!
-//! Start at [`Sealed`]. Each record is encrypted with AES-256-GCM under a data
+//! Start at [`Sealed::open`]. Each record is encrypted with AES-256-GCM under a data
 //! key of its own; the data key is wrapped by a key of the [`KeyFile`]. So a
 //! rotation rewrites a few bytes of each record, and deleting a record deletes
-//! its key with it. [`cipher`] owns the bytes, [`keys`] the key file, and
-//! [`SealedRows`] is what a database does for it.
+//! its key with it. [`cipher`] owns the bytes, [`keys`] the key file, [`check`]
+//! holds the two together, and [`SealedRows`] is what a database does for it.
 //!
 //! A record is bound to its id and to the caller's associated data: moved to
 //! another id or asked for on another's behalf, it does not open. What nobody
 //! here notices is an older version of the same record put back in its place.
 
+mod check;
 mod cipher;
 mod keys;
 mod rows;
@@ -173,6 +174,12 @@ pub enum SealedError {
     #[error("the key {key_id} of a sealed record is not in {}", .path.display())]
     UnknownKey { key_id: String, path: PathBuf },
 
+    #[error("the key file {} is missing: the sealed records are under the key {key_id}", .path.display())]
+    KeyFileMissing { path: PathBuf, key_id: String },
+
+    #[error("the key file {} is another installation's: the sealed records are under the key {key_id}, which it does not have", .path.display())]
+    OtherKeyFile { path: PathBuf, key_id: String },
+
     #[error("could not {action} the key file {}", .path.display())]
     KeyFile {
         action: &'static str,
@@ -199,9 +206,13 @@ impl SealedError {
     #[must_use]
     pub fn hint(&self) -> Option<&'static str> {
         match self {
-            SealedError::UnknownKey { .. } => {
+            SealedError::UnknownKey { .. } | SealedError::KeyFileMissing { .. } => {
                 Some("restore the key file from its backup, or copy it from another replica")
             }
+            SealedError::OtherKeyFile { .. } => Some(
+                "every replica needs the same key file: copy it from one that runs, \
+                 or restore it from its backup",
+            ),
             SealedError::KeyFileExposed { .. } => Some("chmod 600 the file, and rotate its keys"),
             SealedError::KeyFileMalformed { .. } => Some("restore the key file from its backup"),
             SealedError::Rows(error) => error.hint(),

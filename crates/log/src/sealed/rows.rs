@@ -33,6 +33,9 @@ pub trait SealedRows: fmt::Debug + Send + Sync + 'static {
     /// Writes `row` in place of the one with its id.
     async fn put(&self, row: SealedRow) -> Result<(), LogError>;
 
+    /// Writes `row` unless there is one with its id; `false` when there was.
+    async fn insert(&self, row: SealedRow) -> Result<bool, LogError>;
+
     async fn get(&self, id: &str) -> Result<Option<SealedRow>, LogError>;
 
     /// `false` when there was none.
@@ -69,6 +72,15 @@ impl SealedRows for MemorySealedRows {
     async fn put(&self, row: SealedRow) -> Result<(), LogError> {
         self.rows().insert(row.key.id.clone(), row);
         Ok(())
+    }
+
+    async fn insert(&self, row: SealedRow) -> Result<bool, LogError> {
+        let mut rows = self.rows();
+        let is_new = !rows.contains_key(&row.key.id);
+        if is_new {
+            rows.insert(row.key.id.clone(), row);
+        }
+        Ok(is_new)
     }
 
     async fn get(&self, id: &str) -> Result<Option<SealedRow>, LogError> {

@@ -45,6 +45,21 @@ impl SealedRows for SqliteSealedRows {
         Ok(())
     }
 
+    async fn insert(&self, row: SealedRow) -> Result<bool, LogError> {
+        let inserted = sqlx::query(
+            "INSERT INTO sealed (id, key_id, wrapped_key, ciphertext) VALUES (?, ?, ?, ?)
+             ON CONFLICT (id) DO NOTHING",
+        )
+        .bind(row.key.id)
+        .bind(row.key.key_id)
+        .bind(row.key.wrapped)
+        .bind(row.ciphertext)
+        .execute(self.writer.lock().await.connection())
+        .await
+        .map_err(self.failed("seal a record"))?;
+        Ok(inserted.rows_affected() > 0)
+    }
+
     async fn get(&self, id: &str) -> Result<Option<SealedRow>, LogError> {
         let row: Option<(String, Vec<u8>, Vec<u8>)> =
             sqlx::query_as("SELECT key_id, wrapped_key, ciphertext FROM sealed WHERE id = ?")

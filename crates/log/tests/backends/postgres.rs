@@ -5,7 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use expect_test::{Expect, expect};
-use helix_log::{Batch, BreakReason, EventLog, LogError, Position, PostgresLog, Verification};
+use helix_log::{
+    Batch, BreakReason, EventLog, Head, LogError, Position, PostgresLog, PostgresSchema,
+    Verification,
+};
 use sqlx::{Connection, Executor};
 use tokio::time::timeout;
 
@@ -56,6 +59,28 @@ async fn everything_is_there_for_the_next_to_connect() {
     assert_eq!(log.head().await.unwrap(), head);
     assert_eq!(log.verify().await.unwrap(), Verification::Intact(head));
     log.append(batch_of(300, 1)).await.unwrap();
+}
+
+#[tokio::test]
+async fn two_logs_in_one_database_do_not_meet() {
+    let Some((database, log)) = database_with_events(2).await else { return };
+    let audit = PostgresLog::connect_to(&database.url, PostgresSchema::AUDIT).await.unwrap();
+    assert_eq!(audit.head().await.unwrap(), Head::EMPTY);
+    let (mut events_heard, mut audit_heard) = (log.watch(), audit.watch());
+    audit.append(batch_of(0, 3)).await.unwrap();
+    log.append(batch_of(2, 5)).await.unwrap();
+    timeout(PATIENCE, audit_heard.wait_for(|it| it.0 == 3)).await.unwrap().unwrap();
+    timeout(PATIENCE, events_heard.wait_for(|it| it.0 == 7)).await.unwrap().unwrap();
+    for (log, position) in [(&log, 7), (&audit, 3)] {
+        let Verification::Intact(head) = log.verify().await.unwrap() else { panic!("broken") };
+        assert_eq!(head.position, Position(position));
+    }
+    // Whichever of them came first, and guarded like the other.
+    let refused = meddle(&database.url, "DELETE FROM helix_audit.events WHERE position = 2").await;
+    assert!(refused.unwrap_err().to_string().contains("never removed"));
+    let Some(database) = world::database().await else { return };
+    PostgresLog::connect_to(&database.url, PostgresSchema::AUDIT).await.unwrap();
+    PostgresLog::connect(&database.url).await.unwrap();
 }
 
 #[tokio::test]

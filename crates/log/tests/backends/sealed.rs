@@ -172,6 +172,42 @@ async fn a_key_in_use_is_not_retired_and_a_lost_one_is_named() {
 }
 
 #[tokio::test]
+async fn a_table_opens_only_with_its_own_key_file() {
+    for_each_backend(|world| async move {
+        let open =
+            |name: &str| Sealed::open(Arc::clone(&world.rows), world.directory.path().join(name));
+        open("keys").await.unwrap();
+        // Again, and after a rotation that retired the first key.
+        let sealed = open("keys").await.unwrap();
+        sealed.rotate(MasterKey::generate().unwrap()).await.unwrap();
+        assert_eq!(sealed.retire().await.unwrap().len(), 1);
+        open("keys").await.unwrap();
+
+        let error = open("missing").await.unwrap_err();
+        assert!(matches!(error, SealedError::KeyFileMissing { .. }), "{error}");
+        assert!(!world.directory.path().join("missing").exists(), "no key was made up");
+        KeyFile::open_or_create(world.directory.path().join("other")).unwrap();
+        let error = open("other").await.unwrap_err();
+        assert!(matches!(error, SealedError::OtherKeyFile { .. }), "{error}");
+        assert!(error.hint().unwrap().contains("copy it from one that runs"));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn of_replicas_that_start_at_once_all_have_the_key_that_won() {
+    for_each_backend(|world| async move {
+        let opening = (0..4).map(|at| {
+            Sealed::open(Arc::clone(&world.rows), world.directory.path().join(format!("keys{at}")))
+        });
+        let opened = futures::future::join_all(opening).await;
+        let won = opened.iter().filter(|it| it.is_ok()).count();
+        assert_eq!(won, 1, "{opened:?}");
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn values_and_keys_show_up_nowhere() {
     let world = World::on(Arc::new(MemorySealedRows::default()));
     let sealed = world.open();

@@ -9,12 +9,12 @@ use async_trait::async_trait;
 use futures::StreamExt;
 use futures::stream::BoxStream;
 use helix_image::{ComposeFile, ComposeLayer, FileSource, ImageConfig, Store, compose};
-use helix_log::SqliteLog;
+use helix_log::LogError;
 use helix_model::instance::{Desired, Observed, Phase};
 use helix_model::plan::NodePlan;
 use helix_model::{Id, Instance, Name, node};
 use helix_server::links::{Exec, ExecRefused, ExecSession, LogQuery, LogRecord, NodeLink};
-use helix_server::{Config, Server, Token};
+use helix_server::{Config, Server, Storage, StorageError, Token};
 use reqwest::{Method, RequestBuilder, Response};
 use serde_json::{Value, json};
 use tokio::sync::watch;
@@ -26,7 +26,6 @@ pub(crate) struct World {
     /// An image that was pushed to the server's own registry.
     pub image: String,
     server: Server,
-    log: Arc<SqliteLog>,
     token: Token,
     plans: watch::Receiver<Option<NodePlan>>,
     dir: tempfile::TempDir,
@@ -60,22 +59,18 @@ impl World {
 
     /// Stops the server and starts it again on the same files.
     pub(crate) async fn restarted(self) -> World {
-        let World { server, log, token, dir, .. } = self;
+        let World { server, token, dir, .. } = self;
         server.shutdown().await;
-        // The engine's writer ends when its last handle is gone; until then the
-        // log's directory is in use.
-        let log = wait_sole_owner(log).await;
-        log.close().await.unwrap();
         World::at(dir, token).await
     }
 
     async fn at(dir: tempfile::TempDir, token: Token) -> World {
         let images = Store::open(&dir.path().join("images")).unwrap();
         let image = push(&images).await;
-        let log = Arc::new(open_log(dir.path()).await);
+        let storage = open_storage(dir.path()).await;
         let server = Server::start(Config {
             listen: "127.0.0.1:0".parse().unwrap(),
-            log: log.clone(),
+            storage,
             images,
             token: token.hash(),
             version: "0.0.0".to_owned(),
@@ -93,7 +88,7 @@ impl World {
         };
         let link = Arc::new(IdleNode(sender));
         server.attach_node(node_name(), facts, BTreeSet::new(), link).await.unwrap();
-        World { image, server, log, token, plans, dir }
+        World { image, server, token, plans, dir }
     }
 
     pub(crate) fn url(&self, path: &str) -> String {
@@ -155,21 +150,17 @@ impl World {
     }
 }
 
-async fn open_log(dir: &Path) -> SqliteLog {
-    SqliteLog::open(&dir.join("log")).await.unwrap()
-}
-
-async fn wait_sole_owner(log: Arc<SqliteLog>) -> SqliteLog {
+/// The engine's writer ends when its last handle is gone; until then the log's
+/// directory is in use.
+async fn open_storage(dir: &Path) -> Storage {
     let deadline = tokio::time::Instant::now() + DEADLINE;
-    let mut log = log;
     loop {
-        match Arc::try_unwrap(log) {
-            Ok(sole) => return sole,
-            Err(shared) => {
+        match Storage::open_directory(dir).await {
+            Err(StorageError::Log(LogError::InUse { .. })) => {
                 assert!(tokio::time::Instant::now() < deadline, "the log is still in use");
-                log = shared;
                 tokio::task::yield_now().await;
             }
+            opened => return opened.unwrap(),
         }
     }
 }

@@ -1,0 +1,111 @@
+//! Everything of an installation that outlives its processes, in one place: the
+//! event log, the audit log, the sealed table, leases and the archives.
+//!
+//! Start from [`Storage::open_directory`], one machine's, or
+//! [`Storage::connect`], which any number of replicas share. What events mean is
+//! not known here.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use helix_log::{
+    ArchiveError, ArchiveStore, ArchivedLog, Clock, DirectoryArchive, EventLog, Leases, LogError,
+    PostgresLog, PostgresSchema, Sealed, SealedError, SqliteLog,
+};
+
+use crate::clock;
+
+/// Below the data directory.
+const LOG_DIR: &str = "log";
+const AUDIT_DIR: &str = "audit";
+const ARCHIVE_DIR: &str = "archive";
+const AUDIT_ARCHIVE_DIR: &str = "audit-archive";
+const KEY_FILE: &str = "keys";
+
+/// An installation's stores; cheap to clone.
+#[derive(Clone)]
+pub struct Storage {
+    /// All events, from the archive on.
+    pub log: Arc<dyn EventLog>,
+    /// Who asked for what and what was refused, chained like the log.
+    pub audit: Arc<dyn EventLog>,
+    /// What must not be in events.
+    pub sealed: Arc<Sealed>,
+    /// Which replica does what only one may do.
+    pub leases: Arc<dyn Leases>,
+    /// Where the oldest events go.
+    pub archive: Arc<dyn ArchiveStore>,
+}
+
+/// Why an installation's stores cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum StorageError {
+    #[error("the event log cannot be opened")]
+    Log(#[source] LogError),
+    #[error("the audit log cannot be opened")]
+    Audit(#[source] LogError),
+    #[error("the sealed records cannot be used")]
+    Sealed(#[from] SealedError),
+    #[error("the archive cannot be used")]
+    Archive(#[from] ArchiveError),
+}
+
+impl StorageError {
+    /// One thing a person can do about it, where there is one.
+    #[must_use]
+    pub fn hint(&self) -> Option<&'static str> {
+        match self {
+            StorageError::Log(error) | StorageError::Audit(error) => error.hint(),
+            StorageError::Sealed(error) => error.hint(),
+            StorageError::Archive(_) => None,
+        }
+    }
+}
+
+impl Storage {
+    /// The stores of one machine, in files below `directory`, which one process
+    /// at a time can have.
+    pub async fn open_directory(directory: &Path) -> Result<Storage, StorageError> {
+        let log = SqliteLog::open(directory.join(LOG_DIR)).await.map_err(StorageError::Log)?;
+        let audit =
+            SqliteLog::open(directory.join(AUDIT_DIR)).await.map_err(StorageError::Audit)?;
+        let rows = Arc::new(log.sealed_rows());
+        let sealed = Sealed::open(rows, directory.join(KEY_FILE)).await?;
+        let clock: Clock = Arc::new(|| clock::now().0);
+        let leases = Arc::new(log.leases(clock));
+        Storage::of(directory, Arc::new(log), Arc::new(audit), sealed, leases)
+    }
+
+    /// The stores that replicas share: logs, records and leases in the
+    /// PostgreSQL database at `database_url`. `directory` has this replica's copy
+    /// of the key file, and the archives, which all replicas must see.
+    pub async fn connect(database_url: &str, directory: &Path) -> Result<Storage, StorageError> {
+        let log = PostgresLog::connect_to(database_url, PostgresSchema::EVENTS);
+        let log = log.await.map_err(StorageError::Log)?;
+        let audit = PostgresLog::connect_to(database_url, PostgresSchema::AUDIT);
+        let audit = audit.await.map_err(StorageError::Audit)?;
+        let rows = Arc::new(log.sealed_rows());
+        let sealed = Sealed::open(rows, directory.join(KEY_FILE)).await?;
+        let leases = Arc::new(log.leases());
+        Storage::of(directory, Arc::new(log), Arc::new(audit), sealed, leases)
+    }
+
+    fn of(
+        directory: &Path,
+        log: Arc<dyn EventLog>,
+        audit: Arc<dyn EventLog>,
+        sealed: Sealed,
+        leases: Arc<dyn Leases>,
+    ) -> Result<Storage, StorageError> {
+        let archive: Arc<dyn ArchiveStore> =
+            Arc::new(DirectoryArchive::open(directory.join(ARCHIVE_DIR))?);
+        let audit_archive = Arc::new(DirectoryArchive::open(directory.join(AUDIT_ARCHIVE_DIR))?);
+        Ok(Storage {
+            log: Arc::new(ArchivedLog::new(log, Arc::clone(&archive))),
+            audit: Arc::new(ArchivedLog::new(audit, audit_archive)),
+            sealed: Arc::new(sealed),
+            leases,
+            archive,
+        })
+    }
+}

@@ -135,7 +135,8 @@ async fn one_reads_ones_own_writes() {
     let client = serve(routes).await;
     let read = async || client.list_all(Kind::App, &Scope::default()).await.unwrap();
     read().await;
-    let request = ScaleRequest { processes: [("web".parse().unwrap(), 3)].into() };
+    let request =
+        ScaleRequest { processes: [("web".parse().unwrap(), 3)].into(), expected_version: None };
     client.scale("production", &request, &Scope::default()).await.unwrap();
     read().await;
     assert_eq!(*asked.lock().unwrap(), ["", "41"]);
@@ -165,7 +166,8 @@ async fn a_change_whose_connection_breaks_is_sent_again_under_the_same_key() {
         keys
     });
     let client = Client::new(&url, None).unwrap();
-    let request = ScaleRequest { processes: [("web".parse().unwrap(), 3)].into() };
+    let request =
+        ScaleRequest { processes: [("web".parse().unwrap(), 3)].into(), expected_version: None };
     let receipt = client.scale("production", &request, &Scope::default()).await.unwrap();
     assert_eq!(receipt.position, 7);
     let keys = server.await.unwrap();

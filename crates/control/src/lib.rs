@@ -3,7 +3,8 @@
 //! Three doors. [`decide`] turns a command into events or a problem.
 //! [`reconcile`] looks at the whole state and proposes commands that bring
 //! current nearer to desired. [`plan`] says what one node and one edge should
-//! be doing. [`place`] picks nodes for the first two.
+//! be doing. [`place`] picks nodes for the first two,
+//! [`precondition`] keeps writers from overwriting what they have not seen.
 //!
 //! Nothing here knows tokio, files, sockets, clocks or randomness: time and
 //! entropy are parameters, so a simulator can run the very same code.
@@ -11,4 +12,5 @@
 pub mod decide;
 pub mod place;
 pub mod plan;
+pub mod precondition;
 pub mod reconcile;

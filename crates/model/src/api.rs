@@ -43,6 +43,9 @@ pub struct DeployRequest {
     /// Where the image came from, for people.
     #[serde(default)]
     pub source: Option<String>,
+    /// Refuse unless the env is still this version.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expected_version: Option<u64>,
 }
 
 /// `POST /v1/rollbacks`.
@@ -53,6 +56,9 @@ pub struct RollbackRequest {
     /// A release; the last one that served before the current one when absent.
     #[serde(default)]
     pub to: Option<String>,
+    /// Refuse unless the env is still this version.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expected_version: Option<u64>,
 }
 
 /// `POST /v1/envs/{env}/scale`.
@@ -60,6 +66,9 @@ pub struct RollbackRequest {
 #[serde(deny_unknown_fields)]
 pub struct ScaleRequest {
     pub processes: BTreeMap<Name, u32>,
+    /// Refuse unless the env is still this version.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expected_version: Option<u64>,
 }
 
 /// One page of a list.

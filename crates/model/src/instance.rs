@@ -208,8 +208,9 @@ impl Apply for Allocated {
     fn apply(&self, state: &mut State, change: Change) {
         state.instances_allocated += 1;
         state.envs.update(self.spec.env, |env| {
+            // Bookkeeping, not a change of the env: its version must hold still
+            // for whoever is about to change it.
             *env.status.instances.entry(self.spec.process.clone()).or_default() += 1;
-            change.touch(env);
         });
         let parent = Some(self.spec.env.any());
         let instance = change.create(self.id, self.name.clone(), parent, self.spec.clone());

@@ -76,6 +76,8 @@ codes! {
         "The name is in use", "choose another name";
     HostTaken = "host_taken", 409, 5, false,
         "The host name belongs to another endpoint", "choose another host in [[endpoints]]";
+    VersionConflict = "version_conflict", 409, 5, false,
+        "It was changed since you looked", "look at it again, and repeat the change with its new version if it still fits";
     IdempotencyKeyReuse = "idempotency_key_reuse", 409, 5, false,
         "The idempotency key was used for another request", "use a fresh key for a new request";
     PreconditionFailed = "precondition_failed", 412, 5, false,

@@ -112,6 +112,15 @@ pub fn narrow(state: &State, scope: &Scope) -> Result<Option<AnyId>, crate::Prob
     Ok(None)
 }
 
+/// What `expected_version` compares with.
+pub fn version(state: &State, id: AnyId) -> Option<u64> {
+    for_kind!(id.kind(), version_of(state, id))
+}
+
+fn version_of<N: Described>(state: &State, id: AnyId) -> Option<u64> {
+    N::table(state).get(id.typed()?).map(|resource| resource.version)
+}
+
 fn name_and_parent_of<N: Described>(state: &State, id: AnyId) -> Option<(Name, Option<AnyId>)> {
     let resource = N::table(state).get(id.typed()?)?;
     Some((resource.name.clone(), resource.parent))

@@ -18,6 +18,7 @@ pub(crate) async fn report(engine: &Engine, machine: &str, command: Command) {
         actor: Actor::Machine(machine.to_owned()),
         request_id: entropy::request_id(),
         idempotency: None,
+        precondition: None,
     };
     if let Err(problem) = engine.submit(command, origin).await {
         tracing::warn!(%problem, machine, "a report was refused");

@@ -47,6 +47,7 @@ async fn pass(engine: &Engine) -> bool {
             actor: Actor::System(reconcile::ACTOR.to_owned()),
             request_id: entropy::request_id(),
             idempotency: None,
+            precondition: None,
         };
         engine.submit(command, origin)
     });

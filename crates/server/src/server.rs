@@ -218,6 +218,7 @@ async fn bootstrap(engine: &Engine) -> Result<(), Problem> {
         actor: Actor::System("bootstrap".to_owned()),
         request_id: entropy::request_id(),
         idempotency: None,
+        precondition: None,
     };
     engine.submit(Command::CreateInstallation, origin()).await?;
     let Ok(default) = "default".parse::<Name>() else {
@@ -240,5 +241,6 @@ fn machine_origin(name: &Name) -> Origin {
         actor: Actor::Machine(name.to_string()),
         request_id: entropy::request_id(),
         idempotency: None,
+        precondition: None,
     }
 }

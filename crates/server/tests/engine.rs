@@ -15,6 +15,7 @@ fn origin() -> Origin {
         actor: Actor::System("test".to_owned()),
         request_id: "req_test".to_owned(),
         idempotency: None,
+        precondition: None,
     }
 }
 
@@ -80,4 +81,26 @@ async fn two_writers_of_one_log_lose_and_double_nothing() {
     }
     let fresh = Engine::start(log).await.unwrap();
     assert_eq!(fresh.state().orgs.len(), accepted);
+}
+
+#[tokio::test]
+async fn of_writers_on_several_replicas_who_saw_one_version_exactly_one_wins() {
+    let log = Arc::new(MemoryLog::new());
+    let first = Engine::start(log.clone()).await.unwrap();
+    first.submit(connect(1), origin()).await.unwrap();
+    let replicas = [first, Engine::start(log.clone()).await.unwrap()];
+    for round in 0..6 {
+        let newest = &replicas[round as usize % 2];
+        newest.submit(connect(1000 + round), origin()).await.unwrap();
+        let (id, seen) = newest.state().nodes.iter().next().map(|it| (it.id, it.version)).unwrap();
+        let writers = (0..16).map(|writer: u32| {
+            let expecting = Origin { precondition: Some((id.any(), seen)), ..origin() };
+            let engine = &replicas[writer as usize % 2];
+            engine.submit(connect(writer), expecting)
+        });
+        let answers = futures::future::join_all(writers).await;
+        assert_eq!(answers.iter().filter(|answer| answer.is_ok()).count(), 1, "round {round}");
+        let lost = answers.into_iter().filter_map(Result::err);
+        lost.for_each(|problem| assert_eq!(problem.code, helix_model::Code::VersionConflict));
+    }
 }

@@ -34,6 +34,16 @@ pub(crate) struct DeployArgs {
     source: SourceArgs,
     #[command(flatten)]
     wait: WaitFlags,
+    #[command(flatten)]
+    precondition: Precondition,
+}
+
+/// What must not have changed since the author of a change looked.
+#[derive(Clone, Copy, Debug, Default, Args)]
+pub(crate) struct Precondition {
+    /// Refuse if the env is no longer this version (`helix describe` shows it)
+    #[arg(long, value_name = "VERSION", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) expected_version: Option<u64>,
 }
 
 /// How long to stay with a change.
@@ -62,7 +72,7 @@ pub(crate) async fn run(session: &mut Session<'_>, args: DeployArgs) -> Result<u
     let target = target(session, &source)?;
     let client = session.client()?;
     let image = package::publish(session, &client, &source, &target).await?;
-    let receipt = send(session, &client, &source, &target, image).await?;
+    let receipt = send(session, &client, &source, &target, image, args.precondition).await?;
     finish(session, &client, &target, receipt, args.wait.limit()).await
 }
 
@@ -86,6 +96,7 @@ pub(crate) async fn send(
     source: &Source,
     target: &Target,
     image: String,
+    precondition: Precondition,
 ) -> Result<Receipt> {
     session.ui.step(&format!("deploying to {target}"));
     let request = DeployRequest {
@@ -97,6 +108,7 @@ pub(crate) async fn send(
         port: source.port,
         image: Some(image),
         source: Some(source.what.label()),
+        expected_version: precondition.expected_version,
     };
     Ok(client.deploy(&request).await?)
 }

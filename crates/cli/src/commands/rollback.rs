@@ -3,7 +3,7 @@
 use clap::Args;
 use helix_model::api::RollbackRequest;
 
-use super::deploy::{self, WaitFlags};
+use super::deploy::{self, Precondition, WaitFlags};
 use crate::failure::Result;
 use crate::session::Session;
 
@@ -20,13 +20,19 @@ pub(crate) struct RollbackArgs {
     to: Option<String>,
     #[command(flatten)]
     wait: WaitFlags,
+    #[command(flatten)]
+    precondition: Precondition,
 }
 
 pub(crate) async fn run(session: &mut Session<'_>, args: RollbackArgs) -> Result<u8> {
     let target = session.settings.target()?;
     let client = session.client()?;
     session.ui.step(&format!("rolling {target} back"));
-    let request = RollbackRequest { env: target.env.to_string(), to: args.to };
+    let request = RollbackRequest {
+        env: target.env.to_string(),
+        to: args.to,
+        expected_version: args.precondition.expected_version,
+    };
     let receipt = client.rollback(&request, &target.scope()).await?;
     deploy::finish(session, &client, &target, receipt, args.wait.limit()).await
 }

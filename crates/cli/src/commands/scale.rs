@@ -11,7 +11,7 @@ use helix_model::view::ResourceView;
 use helix_model::{Code, Kind, Name, Receipt};
 use serde_json::json;
 
-use super::deploy::{self, WaitFlags};
+use super::deploy::{self, Precondition, WaitFlags};
 use crate::failure::{Failure, Result};
 use crate::render;
 use crate::session::Session;
@@ -31,6 +31,8 @@ pub(crate) struct ScaleArgs {
     processes: Vec<(Name, u32)>,
     #[command(flatten)]
     wait: WaitFlags,
+    #[command(flatten)]
+    precondition: Precondition,
 }
 
 fn count(text: &str) -> Result<(Name, u32), String> {
@@ -47,7 +49,7 @@ pub(crate) async fn run(session: &mut Session<'_>, args: ScaleArgs) -> Result<u8
     if processes.len() != args.processes.len() {
         return Err(Failure::usage("a process is named twice", "name each process once"));
     }
-    let request = ScaleRequest { processes };
+    let request = ScaleRequest { processes, expected_version: args.precondition.expected_version };
     let env = target.env.as_str();
     let receipt = client.scale(env, &request, &target.scope()).await?;
     let Some(limit) = args.wait.limit() else {

@@ -16,7 +16,7 @@ use helix_model::{Code, Deploy, Env, Kind, Problem, Release};
 use serde_json::json;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use super::deploy;
+use super::deploy::{self, Precondition};
 use crate::context::{self, Context};
 use crate::failure::{Failure, Result};
 use crate::output::pairs;
@@ -219,7 +219,8 @@ async fn deliver(
     if let Some(deploy) = unchanged(client, source, target, &image).await {
         return resume(session, client, target, deploy).await;
     }
-    let receipt = deploy::send(session, client, source, target, image).await?;
+    let receipt =
+        deploy::send(session, client, source, target, image, Precondition::default()).await?;
     let deploy =
         rollout::follow(session.ui, client, target, &receipt, FIRST_DEPLOY_TIMEOUT).await?;
     deploy::land(client, target, Some(receipt), deploy).await

@@ -16,6 +16,7 @@ fn each_code_has_its_exit_code_in_both_forms() {
         Code::Conflict
         | Code::NameTaken
         | Code::HostTaken
+        | Code::VersionConflict
         | Code::IdempotencyKeyReuse
         | Code::PreconditionFailed => 5,
         Code::RateLimited | Code::Unavailable | Code::TimedOut | Code::RegistryUnavailable => 6,

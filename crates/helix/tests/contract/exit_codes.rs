@@ -26,6 +26,11 @@ fn each_code_has_its_situation() {
     // 5: no release served before this one.
     assert_eq!(fails(5, &["rollback"]), "precondition_failed");
     assert_eq!(fails(2, &["scale", "worker=1"]), "invalid_argument");
+    // 5 as well: it is not what was seen any more.
+    assert_eq!(fails(5, &["scale", "web=1", "--expected-version", "1"]), "version_conflict");
+    assert_eq!(fails(5, &["deploy", "--expected-version", "1"]), "version_conflict");
+    let env = desk.json(&["describe", "env/production"])["version"].to_string();
+    desk.run(&["scale", "web=1", "--expected-version", &env]).ok();
 
     // 1: the program ends at once; what served goes on.
     let failing = MANIFEST

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use helix_control::precondition::Precondition;
 use helix_log::{EventLog, LogError, Position};
 use helix_model::event::Recorded;
 use helix_model::{Actor, Code, Command, Problem, Receipt, State};
@@ -23,6 +24,10 @@ mod writer;
 /// How many commands may wait. Beyond that callers are slowed down rather than
 /// memory filled.
 const QUEUE_MAX: usize = 4096;
+
+/// How long a change waits for the version it was made for. Replicas are
+/// milliseconds apart; a version that is not there after this is a mistake.
+const PRECONDITION_WAIT: Duration = Duration::from_secs(1);
 
 /// Entries read at once while replaying.
 const REPLAY_PAGE: usize = 1024;
@@ -42,6 +47,8 @@ pub struct Origin {
     pub actor: Actor,
     pub request_id: String,
     pub idempotency: Option<Idempotency>,
+    /// What must not have changed since the caller looked.
+    pub precondition: Option<Precondition>,
 }
 
 /// The key of a request and what it asked for.
@@ -111,6 +118,13 @@ impl Engine {
 
     /// Asks for something; returns once it is durable.
     pub async fn submit(&self, command: Command, origin: Origin) -> Result<Receipt, Problem> {
+        // A version is a log position. One that is not here yet was seen at
+        // another replica, and what it wrote is on its way.
+        if let Some((_, version)) =
+            origin.precondition.filter(|(_, it)| *it > self.state().position)
+        {
+            self.reached(version, PRECONDITION_WAIT).await;
+        }
         let (reply, answer) = oneshot::channel();
         let gone = || Problem::new(Code::Unavailable, "the server is shutting down");
         self.queue.send(Submission { command, origin, reply }).await.map_err(|_| gone())?;

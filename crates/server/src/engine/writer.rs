@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use helix_control::decide::{self, Context};
+use helix_control::precondition;
 use helix_log::{Batch, EventLog, LogError, NewEntry, NewReceipt, Position};
 use helix_model::event::Recorded;
 use helix_model::{Code, Event, Problem, Receipt, State, Timestamp};
@@ -164,6 +165,9 @@ impl Draft {
         command: &helix_model::Command,
         origin: &Origin,
     ) -> Result<Receipt, Problem> {
+        if let Some(expected) = origin.precondition {
+            precondition::check(&self.state, expected)?;
+        }
         let now = clock::now();
         let mut entropy = entropy::fresh;
         let mut context = Context { now, entropy: &mut entropy };

@@ -13,6 +13,7 @@ use super::gate::{self, RequestId};
 use super::problem::{ApiProblem, Body, Query};
 use super::resources::Paging;
 use super::{Api, images, resources, scale};
+use crate::engine::Origin;
 
 /// The port of an app that says nothing: what the packs listen on.
 const PORT_DEFAULT: u16 = 8080;
@@ -25,6 +26,7 @@ pub(super) async fn create(
     Body(request): Body<DeployRequest>,
 ) -> Result<Json<Receipt>, ApiProblem> {
     let origin = gate::origin(&headers, &id, scale::request_hash("deploy", &request))?;
+    let origin = expecting_env(&api, origin, &request)?;
     let manifest: Manifest = match &request.manifest {
         Some(text) => manifest::parse(text).map_err(Problem::from)?,
         None => manifest::parse_with_defaults(request.port.unwrap_or(PORT_DEFAULT)),
@@ -49,6 +51,21 @@ pub(super) async fn create(
     Ok(Json(api.engine.submit(Command::Deploy(Box::new(command)), origin).await?))
 }
 
+/// A deploy may make its env; one that expects a version expects it to exist.
+fn expecting_env(api: &Api, origin: Origin, request: &DeployRequest) -> Result<Origin, Problem> {
+    if request.expected_version.is_none() {
+        return Ok(origin);
+    }
+    let scope = Scope {
+        org: Some(request.org.to_string()),
+        project: Some(request.project.to_string()),
+        app: Some(request.app.to_string()),
+        env: None,
+    };
+    let env = reference::resolve(&api.engine.state(), Kind::Env, request.env.as_str(), &scope)?;
+    Ok(gate::expecting(origin, env, request.expected_version))
+}
+
 /// Lists deploys like any other kind; the route is here because it also takes
 /// `POST`.
 pub(super) async fn list(
@@ -70,6 +87,7 @@ pub(super) async fn rollback(
     let origin = gate::origin(&headers, &id, scale::request_hash("rollback", &request))?;
     let state = api.engine.state();
     let env = reference::resolve(&state, Kind::Env, &request.env, &scope)?;
+    let origin = gate::expecting(origin, env, request.expected_version);
     let env = env.typed::<Env>().ok_or_else(|| Problem::not_found(Kind::Env, &request.env))?;
     let to = match &request.to {
         None => None,

@@ -8,7 +8,7 @@ use axum::response::{IntoResponse, Response};
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use helix_model::api::{POSITION_HEADER, WAIT_POSITION_HEADER};
-use helix_model::{Actor, Code, Problem};
+use helix_model::{Actor, AnyId, Code, Problem};
 use http::{HeaderMap, HeaderValue, header};
 
 use super::Api;
@@ -114,5 +114,11 @@ pub(super) fn origin(
         }
     };
     let actor = Actor::Token("admin".to_owned());
-    Ok(Origin { actor, request_id: id.0.clone(), idempotency })
+    Ok(Origin { actor, request_id: id.0.clone(), idempotency, precondition: None })
+}
+
+/// The same for a change of what has to be the version its author saw.
+pub(super) fn expecting(mut origin: Origin, id: AnyId, version: Option<u64>) -> Origin {
+    origin.precondition = version.map(|version| (id, version));
+    origin
 }

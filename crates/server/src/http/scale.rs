@@ -24,6 +24,7 @@ pub(super) async fn scale(
 ) -> Result<Json<Receipt>, ApiProblem> {
     let origin = gate::origin(&headers, &id, request_hash(&reference, &request))?;
     let env = reference::resolve(&api.engine.state(), Kind::Env, &reference, &scope)?;
+    let origin = gate::expecting(origin, env, request.expected_version);
     let env = env.typed::<Env>().ok_or_else(|| Problem::not_found(Kind::Env, &reference))?;
     let command = Command::Scale(env::Scale { env, processes: request.processes });
     Ok(Json(api.engine.submit(command, origin).await?))

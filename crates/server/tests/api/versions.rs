@@ -1,0 +1,75 @@
+//! Optimistic concurrency: who changes what they have not seen is refused.
+
+use futures::future::join_all;
+use serde_json::{Value, json};
+
+use crate::world::{World, deploy_body};
+
+const ENV: &str = "/v1/envs/default%2Fdefault%2Fshop@production";
+
+async fn version(world: &World) -> u64 {
+    world.get(ENV).await["version"].as_u64().unwrap()
+}
+
+async fn scale(world: &World, count: u32, expected: u64) -> (u16, Value) {
+    let body = json!({ "processes": { "web": count }, "expected_version": expected });
+    world.post(&format!("{ENV}/scale"), &body, &format!("scale-{count:04}-{expected}")).await
+}
+
+#[tokio::test]
+async fn a_change_of_what_one_has_seen_goes_through_and_the_next_is_told() {
+    let world = World::new().await;
+    world.deploy("shop", "key-00000001").await;
+    let seen = version(&world).await;
+    let (status, receipt) = scale(&world, 3, seen).await;
+    assert_eq!(status, 200, "{receipt}");
+    assert_eq!(scale(&world, 3, seen).await, (200, receipt), "a repeat is no conflict");
+
+    let (status, problem) = scale(&world, 4, seen).await;
+    assert_eq!((status, problem["code"].as_str()), (409, Some("version_conflict")));
+    let actual = version(&world).await;
+    let expected = format!("env `default/default/shop@production` is version {actual}, not {seen}");
+    assert_eq!(problem["detail"], expected);
+    assert_eq!(problem["details"][0]["field"], "expected_version");
+    assert!(problem["hint"].as_str().unwrap().contains(&format!("--expected-version {actual}")));
+    assert_eq!(world.get(ENV).await["desired"]["scale"]["web"], 3);
+}
+
+#[tokio::test]
+async fn deploys_and_rollbacks_take_an_expected_version_too() {
+    let world = World::new().await;
+    world.deploy("shop", "key-00000001").await;
+    let stale = version(&world).await - 1;
+    let mut deploy = deploy_body("shop", &world.image);
+    deploy["expected_version"] = json!(stale);
+    let rollback = json!({ "env": "default/default/shop@production", "expected_version": stale });
+    for (path, body) in [("/v1/deploys", &deploy), ("/v1/rollbacks", &rollback)] {
+        let (status, problem) = world.post(path, body, "key-00000002").await;
+        assert_eq!((status, problem["code"].as_str()), (409, Some("version_conflict")), "{path}");
+    }
+    deploy["expected_version"] = json!(version(&world).await);
+    let (status, receipt) = world.post("/v1/deploys", &deploy, "key-00000003").await;
+    assert_eq!(status, 200, "{receipt}");
+    deploy["env"] = json!("staging");
+    let (status, problem) = world.post("/v1/deploys", &deploy, "key-00000004").await;
+    assert_eq!((status, problem["code"].as_str()), (404, Some("not_found")), "nothing to expect");
+}
+
+#[tokio::test]
+async fn of_many_who_saw_the_same_version_exactly_one_changes_it() {
+    let world = World::new().await;
+    world.deploy("shop", "key-00000001").await;
+    for round in 0..8 {
+        let seen = version(&world).await;
+        let counts = round * 8 + 1..=round * 8 + 8;
+        let answers = join_all(counts.clone().map(|count| scale(&world, count, seen))).await;
+        let won: Vec<u32> = counts
+            .zip(&answers)
+            .filter_map(|(count, (status, _))| (*status == 200).then_some(count))
+            .collect();
+        let [winner] = won[..] else { panic!("round {round}: {won:?} went through") };
+        let lost = answers.iter().filter(|(_, body)| body["code"] == "version_conflict");
+        assert_eq!(lost.count(), 7);
+        assert_eq!(world.get(ENV).await["desired"]["scale"]["web"], winner);
+    }
+}

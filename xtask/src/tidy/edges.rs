@@ -24,6 +24,7 @@ const ROOMS: &[Room] = &[
             "helix-edge",
             "helix-files",
             "helix-image",
+            "helix-link",
             "helix-log",
             "helix-model",
             "helix-node",
@@ -40,8 +41,8 @@ const ROOMS: &[Room] = &[
     },
     Room {
         name: "helix-server",
-        may_know: &["helix-control", "helix-model", "helix-log", "helix-image"],
-        because: "it is the shell around the core and resolves images, \
+        may_know: &["helix-control", "helix-model", "helix-log", "helix-image", "helix-link"],
+        because: "it is the shell around the core, resolves images and takes links, \
                   but does not isolate instances or carry user traffic",
     },
     Room {
@@ -63,6 +64,7 @@ const ROOMS: &[Room] = &[
     },
     Room { name: "helix-runtime", may_know: &[], because: "one instance needs no plan" },
     Room { name: "helix-image", may_know: &[], because: "OCI images exist without the platform" },
+    Room { name: "helix-link", may_know: &[], because: "it must not know what flows through" },
     Room {
         name: "helix-edge",
         may_know: &["helix-model"],

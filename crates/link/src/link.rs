@@ -1,0 +1,199 @@
+//! A link: opens streams, and gives out those the other side opens.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+
+use bytes::Bytes;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
+
+use crate::error::{LinkError, StreamError};
+use crate::frame::Frame;
+use crate::limits::{HEADER_BYTES_MAX, QUEUED_FRAMES_MAX, QUEUED_SIGNALS_MAX, STREAMS_MAX};
+use crate::pumps;
+use crate::stream::Stream;
+use crate::streams::Streams;
+use crate::transport::Transport;
+
+/// Which ids a side's own streams have, so that both can open at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    /// Dialled; odd ids.
+    Client,
+    /// Was dialled; even ids.
+    Server,
+}
+
+/// A stream that the other side opened.
+#[derive(Debug)]
+pub struct Opened {
+    /// What it was opened with.
+    pub header: Bytes,
+    pub stream: Stream,
+}
+
+/// A handle on a link; the link is closed when the last is dropped, and its
+/// streams end with it.
+#[derive(Clone, Debug)]
+pub struct Link {
+    handle: Arc<Handle>,
+}
+
+/// The streams the other side opens, in order.
+#[derive(Debug)]
+pub struct Incoming(mpsc::Receiver<Opened>);
+
+#[derive(Debug)]
+struct Handle {
+    shared: Arc<Shared>,
+    next: AtomicU32,
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        self.shared.end(LinkError::Closed);
+    }
+}
+
+/// What the handle, the streams and the pumps share.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) streams: Streams,
+    /// In the order in which they are sent. Unbounded, because payload needs a
+    /// slot and the other frames are counted.
+    outgoing: mpsc::UnboundedSender<Outgoing>,
+    slots: Arc<Semaphore>,
+    signals: AtomicUsize,
+    end: watch::Sender<Option<LinkError>>,
+}
+
+/// A frame on its way to the transport.
+#[derive(Debug)]
+pub(crate) struct Outgoing {
+    pub(crate) frame: Bytes,
+    /// Frees the slot of a payload once it is sent; `None` for the others.
+    slot: Option<OwnedSemaphorePermit>,
+}
+
+impl Link {
+    /// Runs a link over a transport, in tasks of its own.
+    pub fn start(transport: Transport, side: Side) -> (Link, Incoming) {
+        let (outgoing, queue) = mpsc::unbounded_channel();
+        // As many as there can be streams: only one who opens and resets, and
+        // is not accepted meanwhile, can fill it.
+        let (opened, incoming) = mpsc::channel(STREAMS_MAX);
+        let shared = Arc::new(Shared {
+            streams: Streams::default(),
+            outgoing,
+            slots: Arc::new(Semaphore::new(QUEUED_FRAMES_MAX)),
+            signals: AtomicUsize::new(0),
+            end: watch::Sender::new(None),
+        });
+        tokio::spawn(pumps::send(transport.sink, queue, Arc::clone(&shared)));
+        tokio::spawn(pumps::receive(transport.source, opened, side, Arc::clone(&shared)));
+        let first = match side {
+            Side::Client => 1,
+            Side::Server => 2,
+        };
+        let handle = Arc::new(Handle { shared, next: AtomicU32::new(first) });
+        (Link { handle }, Incoming(incoming))
+    }
+
+    /// Opens a stream; the header tells the other side what for.
+    ///
+    /// # Errors
+    /// When the link has ended, has too many streams, or the header is too long.
+    pub fn open(&self, header: Bytes) -> Result<Stream, StreamError> {
+        let shared = &self.handle.shared;
+        if header.len() > HEADER_BYTES_MAX {
+            let (bytes, limit) = (header.len(), HEADER_BYTES_MAX);
+            return Err(StreamError::TooLong { bytes, limit });
+        }
+        let next = |id: u32| id.checked_add(2);
+        let id = self.handle.next.fetch_update(Ordering::AcqRel, Ordering::Acquire, next);
+        let Ok(id) = id else {
+            // Two thousand million streams: the next link counts anew.
+            shared.end(LinkError::Closed);
+            return Err(LinkError::Closed.into());
+        };
+        let parts = shared.streams.insert(id)?;
+        let stream = Stream::new(id, parts, Arc::clone(shared));
+        shared.signal(&Frame::Open { stream: id, header });
+        match shared.ended() {
+            Some(error) => Err(error.into()),
+            None => Ok(stream),
+        }
+    }
+
+    /// Why the link ended, once it has.
+    pub async fn ended(&self) -> LinkError {
+        self.handle.shared.wait_for_end().await
+    }
+
+    /// Ends the link now, for all who hold it.
+    pub fn close(&self) {
+        self.handle.shared.end(LinkError::Closed);
+    }
+}
+
+impl Incoming {
+    /// The next stream the other side opens; `None` once the link has ended.
+    pub async fn next(&mut self) -> Option<Opened> {
+        self.0.recv().await
+    }
+}
+
+impl Shared {
+    /// Sends a frame that carries no payload, in its turn and without waiting.
+    pub(crate) fn signal(&self, frame: &Frame) {
+        if self.signals.fetch_add(1, Ordering::AcqRel) >= QUEUED_SIGNALS_MAX {
+            self.end(LinkError::Flooded);
+        }
+        // Fails only when the link has ended.
+        let _ = self.outgoing.send(Outgoing { frame: frame.encode(), slot: None });
+    }
+
+    /// Sends a frame with payload when it is its turn.
+    pub(crate) async fn payload(&self, frame: &Frame) -> Result<(), LinkError> {
+        let slot = Arc::clone(&self.slots).acquire_owned().await;
+        let slot = Some(slot.map_err(|_| self.why())?);
+        let outgoing = Outgoing { frame: frame.encode(), slot };
+        self.outgoing.send(outgoing).map_err(|_| self.why())
+    }
+
+    /// A frame has been sent.
+    pub(crate) fn sent(&self, outgoing: Outgoing) {
+        if outgoing.slot.is_none() {
+            self.signals.fetch_sub(1, Ordering::AcqRel);
+        }
+    }
+
+    /// Ends the link; the first reason stays.
+    pub(crate) fn end(&self, why: LinkError) {
+        self.end.send_if_modified(|end| {
+            let is_first = end.is_none();
+            if is_first {
+                *end = Some(why);
+            }
+            is_first
+        });
+        self.slots.close();
+        self.streams.clear();
+    }
+
+    pub(crate) fn ended(&self) -> Option<LinkError> {
+        self.end.borrow().clone()
+    }
+
+    /// Why something failed that only fails at the end of a link.
+    pub(crate) fn why(&self) -> LinkError {
+        self.ended().unwrap_or(LinkError::Closed)
+    }
+
+    pub(crate) async fn wait_for_end(&self) -> LinkError {
+        let mut end = self.end.subscribe();
+        match end.wait_for(Option::is_some).await {
+            Ok(why) => why.clone().unwrap_or(LinkError::Closed),
+            Err(_) => LinkError::Closed,
+        }
+    }
+}

@@ -1,0 +1,41 @@
+//! What a link runs over: two halves that carry binary messages in order.
+//!
+//! Start at [`Transport`]. Who is at the other end has been proven before one is
+//! made.
+
+use std::io;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+
+/// The half that sends.
+#[async_trait]
+pub trait Sink: Send + 'static {
+    /// Takes a message; it may be sent only with the next [`Sink::flush`].
+    async fn feed(&mut self, message: Bytes) -> io::Result<()>;
+
+    /// Sends what was taken.
+    async fn flush(&mut self) -> io::Result<()>;
+
+    /// Says goodbye.
+    async fn close(&mut self) -> io::Result<()>;
+}
+
+/// The half that receives.
+#[async_trait]
+pub trait Source: Send + 'static {
+    /// The next message; `None` when the other side said goodbye.
+    async fn next(&mut self) -> io::Result<Option<Bytes>>;
+}
+
+/// Both halves.
+pub struct Transport {
+    pub sink: Box<dyn Sink>,
+    pub source: Box<dyn Source>,
+}
+
+impl std::fmt::Debug for Transport {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Transport")
+    }
+}

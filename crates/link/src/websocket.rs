@@ -1,0 +1,101 @@
+//! Transports over WebSockets (RFC 6455): [`client`] for the side that dialled,
+//! [`server`] for the side that was. Each message is binary; anything else is
+//! passed over, and the library answers pings.
+
+use std::io;
+
+use async_trait::async_trait;
+use axum::extract::ws;
+use bytes::Bytes;
+use futures::stream::{SplitSink, SplitStream};
+use futures::{SinkExt, StreamExt};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_tungstenite::{WebSocketStream, tungstenite};
+
+use crate::transport::{Sink, Source, Transport};
+
+/// Longest message either side may send.
+pub use crate::frame::FRAME_BYTES_MAX as MESSAGE_BYTES_MAX;
+
+/// The transport over a WebSocket that was dialled.
+pub fn client<S>(socket: WebSocketStream<S>) -> Transport
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let (sink, source) = socket.split();
+    Transport { sink: Box::new(Dialled(sink)), source: Box::new(Dialled(source)) }
+}
+
+/// The transport over a WebSocket that was accepted.
+pub fn server(socket: ws::WebSocket) -> Transport {
+    let (sink, source) = socket.split();
+    Transport { sink: Box::new(Accepted(sink)), source: Box::new(Accepted(source)) }
+}
+
+struct Dialled<T>(T);
+
+struct Accepted<T>(T);
+
+#[async_trait]
+impl<S> Sink for Dialled<SplitSink<WebSocketStream<S>, tungstenite::Message>>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    async fn feed(&mut self, message: Bytes) -> io::Result<()> {
+        self.0.feed(tungstenite::Message::Binary(message)).await.map_err(io::Error::other)
+    }
+
+    async fn flush(&mut self) -> io::Result<()> {
+        self.0.flush().await.map_err(io::Error::other)
+    }
+
+    async fn close(&mut self) -> io::Result<()> {
+        self.0.close().await.map_err(io::Error::other)
+    }
+}
+
+#[async_trait]
+impl<S> Source for Dialled<SplitStream<WebSocketStream<S>>>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    async fn next(&mut self) -> io::Result<Option<Bytes>> {
+        while let Some(message) = self.0.next().await {
+            match message.map_err(io::Error::other)? {
+                tungstenite::Message::Binary(bytes) => return Ok(Some(bytes)),
+                tungstenite::Message::Close(_) => return Ok(None),
+                _ => {}
+            }
+        }
+        Ok(None)
+    }
+}
+
+#[async_trait]
+impl Sink for Accepted<SplitSink<ws::WebSocket, ws::Message>> {
+    async fn feed(&mut self, message: Bytes) -> io::Result<()> {
+        self.0.feed(ws::Message::Binary(message)).await.map_err(io::Error::other)
+    }
+
+    async fn flush(&mut self) -> io::Result<()> {
+        self.0.flush().await.map_err(io::Error::other)
+    }
+
+    async fn close(&mut self) -> io::Result<()> {
+        self.0.close().await.map_err(io::Error::other)
+    }
+}
+
+#[async_trait]
+impl Source for Accepted<SplitStream<ws::WebSocket>> {
+    async fn next(&mut self) -> io::Result<Option<Bytes>> {
+        while let Some(message) = self.0.next().await {
+            match message.map_err(io::Error::other)? {
+                ws::Message::Binary(bytes) => return Ok(Some(bytes)),
+                ws::Message::Close(_) => return Ok(None),
+                _ => {}
+            }
+        }
+        Ok(None)
+    }
+}

@@ -5,8 +5,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Id, Instance};
-use crate::{app, deploy, endpoint, env, instance, node, org, project};
+use crate::{AnyId, Id, Instance, Kind};
+use crate::{app, deploy, destroy, endpoint, env, instance, node, org, project};
 
 /// A wish.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -17,6 +17,9 @@ pub enum Command {
     CreateProject(project::Create),
     CreateApp(app::Create),
     CreateEnv(env::Create),
+    Destroy(destroy::Destroy),
+    /// Note that nothing is left in what is being destroyed (a reconciler's).
+    FinishDestroy(AnyId),
     Deploy(Box<deploy::Request>),
     Rollback(deploy::Rollback),
     Scale(env::Scale),
@@ -40,6 +43,14 @@ impl Command {
             Command::CreateProject(_) => "create_project",
             Command::CreateApp(_) => "create_app",
             Command::CreateEnv(_) => "create_env",
+            Command::Destroy(it) => match it.target.kind() {
+                Kind::Org => "destroy_org",
+                Kind::Project => "destroy_project",
+                Kind::App => "destroy_app",
+                Kind::Env => "destroy_env",
+                _ => "destroy",
+            },
+            Command::FinishDestroy(_) => "finish_destroy",
             Command::Deploy(_) => "deploy",
             Command::Rollback(_) => "rollback",
             Command::Scale(_) => "scale",

@@ -7,7 +7,7 @@ use crate::Timestamp;
 /// One fact about a resource, as shown by `describe`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Condition {
-    /// `Ready`, `Reconciling` or `Degraded`.
+    /// `Ready`, `Reconciling`, `Degraded` or `Destroying`.
     #[serde(rename = "type")]
     pub kind: ConditionKind,
     pub status: bool,
@@ -28,6 +28,8 @@ pub enum ConditionKind {
     Reconciling,
     /// It works, but worse than asked for.
     Degraded,
+    /// It is on its way out.
+    Destroying,
 }
 
 impl Condition {

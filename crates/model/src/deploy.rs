@@ -9,10 +9,10 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::event::Apply;
+use crate::event::{Apply, Subject};
 use crate::release::Image;
 use crate::state::{Change, State};
-use crate::{Env, Id, Kind, Manifest, Name, Noun, Org, Reason, Release, Timestamp};
+use crate::{Env, Id, Kind, Manifest, Name, Noun, Org, Reason, Release, Resource, Timestamp};
 
 /// What a deploy asks for.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -121,6 +121,26 @@ pub struct Finished {
     pub id: Id<Deploy>,
     #[serde(flatten)]
     pub outcome: Outcome,
+    /// Its name and env, for when it is gone; older entries do not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<Name>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub env: Option<Id<Env>>,
+}
+
+impl Finished {
+    /// The end of a deploy.
+    pub fn new(deploy: &Resource<Deploy>, outcome: Outcome) -> Finished {
+        let (name, env) = (Some(deploy.name.clone()), Some(deploy.spec.env));
+        Finished { id: deploy.id, outcome, name, env }
+    }
+
+    pub(crate) fn subject(&self) -> Subject<'_> {
+        match (self.env, &self.name) {
+            (Some(env), Some(name)) => Subject::of(self.id.any(), env.any(), name),
+            _ => Subject::lasting(self.id.any()),
+        }
+    }
 }
 
 impl Apply for Created {

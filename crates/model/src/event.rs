@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::state::{Change, State};
 use crate::{AnyId, Name, Timestamp};
-use crate::{app, deploy, endpoint, env, instance, network, node, org, project, release};
+use crate::{app, deploy, destroy, endpoint, env, instance, network, node, org, project, release};
 use crate::{reference, view};
 
 /// One entry of the log.
@@ -47,11 +47,11 @@ pub struct Subject<'e> {
 }
 
 impl<'e> Subject<'e> {
-    fn lasting(id: AnyId) -> Subject<'e> {
+    pub(crate) fn lasting(id: AnyId) -> Subject<'e> {
         Subject { id, place: None }
     }
 
-    fn of(id: AnyId, parent: AnyId, name: &'e Name) -> Subject<'e> {
+    pub(crate) fn of(id: AnyId, parent: AnyId, name: &'e Name) -> Subject<'e> {
         Subject { id, place: Some((parent, name)) }
     }
 
@@ -65,7 +65,7 @@ impl<'e> Subject<'e> {
     /// Its canonical path, also when it is gone.
     pub fn path(&self, state: &State) -> String {
         match self.place {
-            Some((parent, name)) => format!("{}/{name}", reference::path(state, parent)),
+            Some((parent, name)) => reference::child_path(state, parent, self.id.kind(), name),
             None => reference::path(state, self.id),
         }
     }
@@ -112,13 +112,13 @@ macro_rules! events {
 events! {
     "installation.created" => InstallationCreated(InstallationCreated), |_| None;
     "org.created" => OrgCreated(org::Created), |e| Some(Subject::lasting(e.id.any()));
-    "project.created" => ProjectCreated(project::Created), |e| Some(Subject::lasting(e.id.any()));
-    "app.created" => AppCreated(app::Created), |e| Some(Subject::lasting(e.id.any()));
-    "env.created" => EnvCreated(env::Created), |e| Some(Subject::lasting(e.id.any()));
+    "project.created" => ProjectCreated(project::Created), |e| Some(Subject::of(e.id.any(), e.org.any(), &e.name));
+    "app.created" => AppCreated(app::Created), |e| Some(Subject::of(e.id.any(), e.project.any(), &e.name));
+    "env.created" => EnvCreated(env::Created), |e| Some(Subject::of(e.id.any(), e.app.any(), &e.name));
     "env.scaled" => EnvScaled(env::Scaled), |e| Some(Subject::lasting(e.id.any()));
-    "release.created" => ReleaseCreated(release::Created), |e| Some(Subject::lasting(e.id.any()));
-    "deploy.created" => DeployCreated(deploy::Created), |e| Some(Subject::lasting(e.id.any()));
-    "deploy.finished" => DeployFinished(deploy::Finished), |e| Some(Subject::lasting(e.id.any()));
+    "release.created" => ReleaseCreated(release::Created), |e| Some(Subject::of(e.id.any(), e.spec.app.any(), &e.name));
+    "deploy.created" => DeployCreated(deploy::Created), |e| Some(Subject::of(e.id.any(), e.spec.env.any(), &e.name));
+    "deploy.finished" => DeployFinished(deploy::Finished), |e| Some(e.subject());
     "instance.allocated" => InstanceAllocated(instance::Allocated), |e| Some(Subject::of(e.id.any(), e.spec.env.any(), &e.name));
     "instance.desired_changed" => InstanceDesiredChanged(instance::DesiredChanged), |e| Some(Subject::of(e.of.id.any(), e.of.env.any(), &e.of.name));
     "instance.status_changed" => InstanceStatusChanged(instance::StatusChanged), |e| Some(Subject::of(e.of.id.any(), e.of.env.any(), &e.of.name));
@@ -128,6 +128,14 @@ events! {
     "endpoint.updated" => EndpointUpdated(endpoint::Updated), |e| Some(Subject::of(e.of.id.any(), e.of.env.any(), &e.of.name));
     "endpoint.deleted" => EndpointDeleted(endpoint::Deleted), |e| Some(Subject::of(e.of.id.any(), e.of.env.any(), &e.of.name));
     "endpoint.status_changed" => EndpointStatusChanged(endpoint::StatusChanged), |e| Some(Subject::of(e.of.id.any(), e.of.env.any(), &e.of.name));
+    "org.destroying" => OrgDestroying(destroy::Begun), |e| Some(e.of.subject());
+    "org.destroyed" => OrgDestroyed(destroy::Finished), |e| Some(e.of.subject());
+    "project.destroying" => ProjectDestroying(destroy::Begun), |e| Some(e.of.subject());
+    "project.destroyed" => ProjectDestroyed(destroy::Finished), |e| Some(e.of.subject());
+    "app.destroying" => AppDestroying(destroy::Begun), |e| Some(e.of.subject());
+    "app.destroyed" => AppDestroyed(destroy::Finished), |e| Some(e.of.subject());
+    "env.destroying" => EnvDestroying(destroy::Begun), |e| Some(e.of.subject());
+    "env.destroyed" => EnvDestroyed(destroy::Finished), |e| Some(e.of.subject());
     "node.enrolled" => NodeEnrolled(node::Enrolled), |e| Some(Subject::lasting(e.id.any()));
     "node.status_changed" => NodeStatusChanged(node::StatusChanged), |e| Some(Subject::lasting(e.id.any()));
 }

@@ -85,6 +85,11 @@ const CAUSES: &[(&str, &str, &str)] = &[
         "free space in the data directory",
     ),
     (
+        "destroying",
+        "The resource is being destroyed; its instances finish what is open to them first.",
+        "`helix describe` says what it waits for; `helix wait KIND/NAME --gone` waits with it",
+    ),
+    (
         "limited",
         "An endpoint is reachable, but not in the way it was asked for.",
         "`helix endpoints describe` says what is missing",
@@ -140,6 +145,7 @@ pub fn advice(reason: Reason) -> &'static str {
             "`helix describe` of the deploy shows which instances did not get ready"
         }
         Reason::DeploySuperseded => "nothing: the newer deploy goes on",
+        Reason::EnvDestroyed => "nothing, or deploy to another env",
     }
 }
 

@@ -14,6 +14,7 @@ pub mod app;
 pub mod command;
 pub mod condition;
 pub mod deploy;
+pub mod destroy;
 pub mod endpoint;
 pub mod env;
 pub mod event;

@@ -6,6 +6,10 @@ use crate::event::Apply;
 use crate::state::{Change, State};
 use crate::{Id, Kind, Name, Noun};
 
+/// The org that every installation begins with, and the name of its first
+/// project: what commands mean that name none.
+pub const FIRST_NAME: &str = "default";
+
 /// An org owns everything a tenant has.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Org {}

@@ -78,6 +78,10 @@ codes! {
         "The host name belongs to another endpoint", "choose another host in [[endpoints]]";
     VersionConflict = "version_conflict", 409, 5, false,
         "It was changed since you looked", "look at it again, and repeat the change with its new version if it still fits";
+    NotEmpty = "not_empty", 409, 5, false,
+        "There is still something in it", "destroy what is in it first, or destroy all of it with `--cascade`";
+    BeingDestroyed = "being_destroyed", 409, 5, true,
+        "It is being destroyed", "wait until it is gone; the name can be used again then";
     IdempotencyKeyReuse = "idempotency_key_reuse", 409, 5, false,
         "The idempotency key was used for another request", "use a fresh key for a new request";
     PreconditionFailed = "precondition_failed", 412, 5, false,

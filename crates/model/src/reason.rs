@@ -55,6 +55,7 @@ reasons! {
     NoCapacityMemory = "no_capacity_memory", "No node has enough free memory.";
     DeployTimeout = "deploy_timeout", "The deploy did not finish in time.";
     DeploySuperseded = "deploy_superseded", "A newer deploy of the same env took over.";
+    EnvDestroyed = "env_destroyed", "The env was destroyed.";
     ReleaseImageMissing = "release_image_missing", "The release's image is gone from where it was.";
 }
 

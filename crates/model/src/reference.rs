@@ -73,7 +73,12 @@ pub fn path(state: &State, id: AnyId) -> String {
     let Some(parent) = parent else {
         return name.to_string();
     };
-    let separator = match id.kind() {
+    child_path(state, parent, id.kind(), &name)
+}
+
+/// The canonical path of what has this kind and name in this parent.
+pub(crate) fn child_path(state: &State, parent: AnyId, kind: Kind, name: &Name) -> String {
+    let separator = match kind {
         Kind::Env => '@',
         Kind::Release => ':',
         _ => '/',

@@ -93,6 +93,21 @@ impl<N: Noun> Table<N> {
         }
     }
 
+    /// Removes by an id of any kind; one of another kind is nothing here.
+    pub(crate) fn remove_any(&mut self, id: AnyId) {
+        if let Some(id) = id.typed() {
+            self.remove(id);
+        }
+    }
+
+    /// Removes all that is under a parent.
+    pub(crate) fn remove_children(&mut self, parent: AnyId) {
+        let children: Vec<Id<N>> = self.children(parent).map(|child| child.id).collect();
+        for child in children {
+            self.remove(child);
+        }
+    }
+
     pub(crate) fn remove(&mut self, id: Id<N>) {
         let Some(resource) = self.by_id.remove(&id) else {
             return;

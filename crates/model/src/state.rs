@@ -8,6 +8,7 @@ use std::net::Ipv6Addr;
 use imbl::OrdMap;
 use serde::{Deserialize, Serialize};
 
+use crate::destroy::Gone;
 use crate::event::Event;
 use crate::{
     AnyId, App, Deploy, Endpoint, Env, Id, Instance, Name, Node, Noun, Org, Project, Release,
@@ -37,6 +38,11 @@ pub struct State {
     pub nodes: Table<Node>,
     /// Who owns a host name, over all tenants.
     pub hosts: OrdMap<String, Id<Endpoint>>,
+    /// What is being destroyed, and since when.
+    pub destroying: OrdMap<AnyId, Timestamp>,
+    /// Orgs, projects, apps and envs that are gone, so that events of them can
+    /// still be read and told apart by tenant.
+    pub gone: OrdMap<AnyId, Gone>,
     /// How many envs were ever made: addresses are not used twice.
     pub envs_created: u64,
     /// How many instances were ever made: addresses are not used twice.
@@ -58,6 +64,8 @@ impl Default for State {
             endpoints: Table::default(),
             nodes: Table::default(),
             hosts: OrdMap::new(),
+            destroying: OrdMap::new(),
+            gone: OrdMap::new(),
             envs_created: 0,
             instances_allocated: 0,
         }

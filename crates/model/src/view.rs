@@ -11,7 +11,7 @@ use crate::condition::{Condition, ConditionKind};
 use crate::reference::{self, Scope};
 use crate::{
     AnyId, App, Deploy, Endpoint, Env, Instance, Kind, Name, Node, Noun, Org, Project, Release,
-    Resource, State, Table, Timestamp, deploy, instance,
+    Resource, State, Table, Timestamp, deploy, destroy, instance,
 };
 
 /// A resource as the API returns it.
@@ -91,9 +91,10 @@ pub fn list(
     for_kind!(kind, list_of(state, within, after, limit))
 }
 
-/// The name and parent of a resource.
+/// The name and parent of a resource, also of one that has been destroyed.
 pub fn name_and_parent(state: &State, id: AnyId) -> Option<(Name, Option<AnyId>)> {
-    for_kind!(id.kind(), name_and_parent_of(state, id))
+    let found = for_kind!(id.kind(), name_and_parent_of(state, id));
+    found.or_else(|| state.gone.get(&id).map(|gone| (gone.name.clone(), gone.parent)))
 }
 
 /// What a scope narrows a list to: the innermost thing it names.
@@ -160,7 +161,7 @@ pub fn is_within(state: &State, id: AnyId, ancestor: AnyId) -> bool {
 }
 
 fn render<N: Described>(state: &State, resource: &Resource<N>) -> ResourceView {
-    ResourceView {
+    let mut view = ResourceView {
         kind: N::KIND,
         id: resource.id.any(),
         name: resource.name.clone(),
@@ -172,7 +173,9 @@ fn render<N: Described>(state: &State, resource: &Resource<N>) -> ResourceView {
         current: serde_json::to_value(&resource.status).unwrap_or(Value::Null),
         conditions: N::conditions(resource, state),
         difference: N::difference(resource, state),
-    }
+    };
+    destroy::show(state, &mut view);
+    view
 }
 
 impl Described for Org {

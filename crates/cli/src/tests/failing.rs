@@ -17,6 +17,8 @@ fn each_code_has_its_exit_code_in_both_forms() {
         | Code::NameTaken
         | Code::HostTaken
         | Code::VersionConflict
+        | Code::NotEmpty
+        | Code::BeingDestroyed
         | Code::IdempotencyKeyReuse
         | Code::PreconditionFailed => 5,
         Code::RateLimited | Code::Unavailable | Code::TimedOut | Code::RegistryUnavailable => 6,

@@ -94,7 +94,12 @@ fn history() -> Vec<Event> {
                 problem: None,
             },
         }),
-        Event::DeployFinished(deploy::Finished { id: id(1), outcome: deploy::Outcome::Succeeded }),
+        Event::DeployFinished(deploy::Finished {
+            id: id(1),
+            outcome: deploy::Outcome::Succeeded,
+            name: Some(name("d1")),
+            env: Some(id(1)),
+        }),
         released(2),
         deployed(2, Some(1)),
         allocated(2),
@@ -105,6 +110,8 @@ fn history() -> Vec<Event> {
                 reason: Reason::WorkloadExited,
                 message: "web-2 ended with 3".into(),
             },
+            name: Some(name("d2")),
+            env: Some(id(1)),
         }),
     ]
 }

@@ -8,7 +8,7 @@ use helix_model::{
 };
 
 use super::endpoint::{self, Extent};
-use super::{Draft, app as decide_app, env as decide_env};
+use super::{Draft, app as decide_app, destroy, env as decide_env};
 
 /// Releases an image and moves an env to it, making app and env when missing.
 pub(super) fn request(
@@ -29,6 +29,7 @@ pub(super) fn rollback(
     let Some(env) = draft.state.envs.get(command.env) else {
         return Err(Problem::not_found(Kind::Env, &command.env.to_string()));
     };
+    destroy::refuse_going(&draft.state, env.id.any())?;
     let target = match command.to {
         Some(to) => draft.state.releases.get(to),
         None => previous(draft, env).and_then(|release| draft.state.releases.get(release)),
@@ -62,7 +63,8 @@ pub(super) fn finish(
     let (env, release, previous) = (deploy.spec.env, deploy.spec.release, deploy.spec.previous);
     let outcome = command.outcome.clone();
     let settled = if outcome == Outcome::Succeeded { Some(release) } else { previous };
-    draft.emit(Event::DeployFinished(deploy::Finished { id: command.deploy, outcome }));
+    let finished = deploy::Finished::new(deploy, outcome);
+    draft.emit(Event::DeployFinished(finished));
     let manifest = settled
         .and_then(|release| draft.state.releases.get(release))
         .map(|release| release.spec.manifest.clone());
@@ -84,6 +86,7 @@ fn find_or_create_env(
         return Err(Problem::not_found(Kind::Project, command.project.as_str()));
     };
     let project = project.id;
+    destroy::refuse_going(state, project.any())?;
     let found = state.apps.named(Some(project.any()), &command.app).map(|app| app.id);
     let app = match found {
         Some(app) => app,
@@ -91,7 +94,7 @@ fn find_or_create_env(
     };
     let found = draft.state.envs.named(Some(app.any()), &command.env).map(|env| env.id);
     match found {
-        Some(env) => Ok(env),
+        Some(env) => destroy::refuse_going(&draft.state, env.any()).map(|()| env),
         None => decide_env::create(draft, &env::Create { app, name: command.env.clone() }),
     }
 }
@@ -131,15 +134,17 @@ fn start(
     let Some(resource) = draft.state.envs.get(env) else {
         return Err(Problem::not_found(Kind::Env, &env.to_string()));
     };
+    destroy::refuse_going(&draft.state, env.any())?;
     let number = resource.status.deploys + 1;
     let previous = resource.status.release;
     let org = resource.spec.org;
-    if let Some(rolling) = resource.spec.rolling {
+    if let Some(rolling) = resource.spec.rolling.and_then(|id| draft.state.deploys.get(id)) {
         let outcome = Outcome::Failed {
             reason: Reason::DeploySuperseded,
             message: format!("d{number} took over"),
         };
-        draft.emit(Event::DeployFinished(deploy::Finished { id: rolling, outcome }));
+        let finished = deploy::Finished::new(rolling, outcome);
+        draft.emit(Event::DeployFinished(finished));
     }
     let id: Id<Deploy> = draft.fresh_id();
     let name = numbered('d', number)?;

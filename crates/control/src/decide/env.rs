@@ -2,7 +2,7 @@
 
 use helix_model::{AnyId, Code, Env, Event, Id, Kind, Name, Problem, env, network};
 
-use super::Draft;
+use super::{Draft, destroy};
 
 /// As many as a manifest may ask for.
 const INSTANCES_MAX: u32 = 100;
@@ -12,8 +12,11 @@ pub(super) fn create(draft: &mut Draft<'_, '_>, command: &env::Create) -> Result
     let Some(app) = draft.state.apps.get(command.app) else {
         return Err(Problem::not_found(Kind::App, &command.app.to_string()));
     };
+    destroy::refuse_going(&draft.state, app.id.any())?;
     let org = app.spec.org;
-    if draft.state.envs.named(Some(command.app.any()), &command.name).is_some() {
+    let namesake = draft.state.envs.named(Some(command.app.any()), &command.name);
+    if let Some(namesake) = namesake {
+        destroy::refuse_going(&draft.state, namesake.id.any())?;
         let detail = format!("there is already an env `{}`", command.name);
         return Err(Problem::new(Code::NameTaken, detail));
     }
@@ -33,6 +36,7 @@ pub(super) fn scale(
     let Some(env) = state.envs.get(command.env) else {
         return Err(Problem::not_found(Kind::Env, &command.env.to_string()));
     };
+    destroy::refuse_going(state, env.id.any())?;
     if command.processes.is_empty() {
         let detail = "no process was named".to_owned();
         return Err(Problem::new(Code::InvalidArgument, detail)

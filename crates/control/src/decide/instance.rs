@@ -5,7 +5,7 @@
 use helix_model::instance::{self, Desired, Of};
 use helix_model::{AnyId, Code, Event, Id, Instance, Kind, Problem, network};
 
-use super::Draft;
+use super::{Draft, destroy};
 use crate::place;
 
 /// Calls for an instance on a node that has room for it.
@@ -17,6 +17,7 @@ pub(super) fn allocate(
     let Some(env) = state.envs.get(command.env) else {
         return Err(Problem::not_found(Kind::Env, &command.env.to_string()));
     };
+    destroy::refuse_going(state, env.id.any())?;
     let process = state
         .releases
         .get(command.release)

@@ -8,6 +8,7 @@ use helix_model::{AnyId, Command, Event, Id, Noun, Problem, State, Timestamp};
 
 mod app;
 mod deploy;
+mod destroy;
 mod endpoint;
 mod env;
 mod instance;
@@ -47,6 +48,8 @@ pub fn decide(
         Command::CreateProject(it) => project::create(&mut draft, it)?,
         Command::CreateApp(it) => Some(app::create(&mut draft, it)?.any()),
         Command::CreateEnv(it) => Some(env::create(&mut draft, it)?.any()),
+        Command::Destroy(it) => destroy::destroy(&mut draft, it)?,
+        Command::FinishDestroy(it) => destroy::finish(&mut draft, *it)?,
         Command::Deploy(it) => deploy::request(&mut draft, it)?,
         Command::Rollback(it) => deploy::rollback(&mut draft, it)?,
         Command::Scale(it) => env::scale(&mut draft, it)?,

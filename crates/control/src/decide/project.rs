@@ -2,7 +2,7 @@
 
 use helix_model::{AnyId, Code, Event, Kind, Problem, project};
 
-use super::Draft;
+use super::{Draft, destroy};
 
 /// Makes a project; its name is unique in its org.
 pub(super) fn create(
@@ -12,7 +12,10 @@ pub(super) fn create(
     if draft.state.orgs.get(command.org).is_none() {
         return Err(Problem::not_found(Kind::Org, &command.org.to_string()));
     }
-    if draft.state.projects.named(Some(command.org.any()), &command.name).is_some() {
+    destroy::refuse_going(&draft.state, command.org.any())?;
+    let namesake = draft.state.projects.named(Some(command.org.any()), &command.name);
+    if let Some(namesake) = namesake {
+        destroy::refuse_going(&draft.state, namesake.id.any())?;
         let detail = format!("there is already a project `{}`", command.name);
         return Err(Problem::new(Code::NameTaken, detail));
     }

@@ -120,7 +120,7 @@ pub(super) fn step(state: &State, env: &Resource<Env>) -> Vec<Command> {
 }
 
 /// Sends an instance on its way: gently when it may be serving.
-fn retire(instance: &Resource<Instance>) -> Command {
+pub(super) fn retire(instance: &Resource<Instance>) -> Command {
     let serving = matches!(instance.status.observed.phase, Phase::Ready | Phase::Unready);
     let desired = if serving { Desired::Draining } else { Desired::Stopped };
     Command::SetInstanceDesired(SetDesired { instance: instance.id, desired })

@@ -7,6 +7,7 @@
 use helix_model::{Command, State, Timestamp};
 
 mod deploy;
+mod destroy;
 mod env;
 mod instance;
 
@@ -17,12 +18,16 @@ pub const ACTOR: &str = "reconciler";
 pub fn reconcile(state: &State, now: Timestamp) -> Vec<Command> {
     let mut commands = Vec::new();
     for env in state.envs.iter() {
+        if state.destroying_since(env.id.any()).is_some() {
+            continue;
+        }
         if let Some(finish) = deploy::verdict(state, env, now) {
             commands.push(finish);
         } else {
             commands.extend(env::step(state, env));
         }
     }
+    commands.extend(destroy::steps(state));
     commands.extend(state.instances.iter().filter_map(|it| instance::step(state, it, now)));
     commands
 }

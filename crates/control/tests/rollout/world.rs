@@ -6,10 +6,11 @@ use helix_control::decide::{Context, decide};
 use helix_control::reconcile::reconcile;
 use helix_model::instance::{self, Desired, Instance, Observed, Phase};
 use helix_model::manifest::parse_with_defaults;
+use helix_model::reference::Scope;
 use helix_model::release::Image;
 use helix_model::{
-    AnyId, Command, Deploy, Id, Name, Problem, Reason, Resource, State, Timestamp, deploy, env,
-    node, org, project,
+    AnyId, Command, Deploy, Id, Kind, Name, Problem, Reason, Resource, State, Timestamp, deploy,
+    destroy, env, node, org, project, reference,
 };
 
 /// More passes than any change needs; beyond it the reconcilers go in circles.
@@ -69,7 +70,7 @@ impl World {
         self.command(Command::CreateProject(create)).unwrap();
     }
 
-    fn command(&mut self, command: Command) -> Result<Option<AnyId>, Problem> {
+    pub(crate) fn command(&mut self, command: Command) -> Result<Option<AnyId>, Problem> {
         self.now = self.now.plus(Duration::from_millis(1));
         let entropy = &mut self.entropy;
         let mut fresh = || {
@@ -110,11 +111,20 @@ impl World {
     /// Deploys; the label must be the release number that comes next, which
     /// keeps the tests readable.
     pub(crate) fn deploy_in(&mut self, project: &str, label: &str) -> Id<Deploy> {
+        self.try_deploy(project, "production", label).unwrap()
+    }
+
+    pub(crate) fn try_deploy(
+        &mut self,
+        project: &str,
+        env: &str,
+        label: &str,
+    ) -> Result<Id<Deploy>, Problem> {
         let request = deploy::Request {
             org: name("acme"),
             project: name(project),
             app: name("shop"),
-            env: name("production"),
+            env: name(env),
             image: Image {
                 repository: "registry/shop".to_owned(),
                 tag: None,
@@ -123,12 +133,49 @@ impl World {
             manifest: parse_with_defaults(8080),
             source: label.to_owned(),
         };
-        let subject = self.command(Command::Deploy(Box::new(request))).unwrap().unwrap();
+        let subject = self.command(Command::Deploy(Box::new(request)))?.unwrap();
         self.settle();
         let deploy: Id<Deploy> = subject.typed().unwrap();
         let release = self.state.deploys.get(deploy).unwrap().spec.release;
         assert_eq!(self.state.releases.get(release).unwrap().name.as_str(), label);
-        deploy
+        Ok(deploy)
+    }
+
+    /// The id a path leads to.
+    pub(crate) fn id(&self, kind: Kind, path: &str) -> AnyId {
+        reference::resolve(&self.state, kind, path, &Scope::default()).unwrap()
+    }
+
+    pub(crate) fn destroy(&mut self, kind: Kind, path: &str) -> Result<(), Problem> {
+        self.destroy_with(kind, path, false)
+    }
+
+    pub(crate) fn destroy_with(
+        &mut self,
+        kind: Kind,
+        path: &str,
+        cascade: bool,
+    ) -> Result<(), Problem> {
+        let target = self.id(kind, path);
+        self.command(Command::Destroy(destroy::Destroy { target, cascade }))?;
+        self.settle();
+        Ok(())
+    }
+
+    /// The node's link breaks.
+    pub(crate) fn disconnect(&mut self) {
+        let node = self.state.nodes.iter().next().unwrap().id;
+        self.command(Command::DisconnectNode(node::Disconnect { node })).unwrap();
+    }
+
+    /// Every instance finishes its work and stops.
+    pub(crate) fn let_go(&mut self) {
+        let going = |it: &&Resource<Instance>| it.spec.desired != Desired::Running;
+        let ids: Vec<_> = self.state.instances.iter().filter(going).map(|it| it.id).collect();
+        for id in ids {
+            self.mark_drained(id);
+            self.observe(id, seen(Phase::Stopped));
+        }
     }
 
     pub(crate) fn rollback(&mut self) -> Result<(), Problem> {

@@ -1,0 +1,22 @@
+//! What is being destroyed: its instances are sent away, and once nothing is
+//! left in it, it is gone. From the inside out, one level a pass.
+
+use helix_model::destroy::contents;
+use helix_model::instance::Desired;
+use helix_model::{AnyId, Command, State};
+
+use super::env;
+
+/// The next steps of everything that is being destroyed.
+pub(super) fn steps(state: &State) -> Vec<Command> {
+    state.destroying.keys().flat_map(|id| step(state, *id)).collect()
+}
+
+fn step(state: &State, id: AnyId) -> Vec<Command> {
+    if contents(state, id).is_empty() {
+        return vec![Command::FinishDestroy(id)];
+    }
+    let running = state.instances.children(id);
+    let running = running.filter(|instance| instance.spec.desired == Desired::Running);
+    running.map(env::retire).collect()
+}

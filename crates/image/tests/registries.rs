@@ -124,11 +124,13 @@ async fn embedded_registry(directory: &Path) -> String {
     let store = Store::open(&directory.join("embedded")).unwrap();
     let app = router(
         store,
-        Arc::new(|headers, action| {
+        Arc::new(|asking, action| {
             let open = matches!(&action, RegistryAction::Pull { repository } if repository.starts_with("open/"));
-            open || headers
+            let known = asking
+                .headers
                 .get("authorization")
-                .is_some_and(|value| value == "Basic aGVsaXg6Y29ycmVjdCBob3JzZQ==")
+                .is_some_and(|value| value == "Basic aGVsaXg6Y29ycmVjdCBob3JzZQ==");
+            (open || known).into()
         }),
     );
     serve(app).await.to_string()

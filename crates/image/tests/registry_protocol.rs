@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use helix_image::registry::router;
+use helix_image::registry::{Verdict, router};
 use helix_image::{Digest, Store};
 use reqwest::{Client, Method, RequestBuilder, Response, StatusCode};
 
@@ -22,7 +22,7 @@ impl World {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let directory = tempfile::tempdir().unwrap();
         let store = Store::open(directory.path()).unwrap();
-        let app = router(store.clone(), Arc::new(|_, _| true));
+        let app = router(store.clone(), Arc::new(|_, _| Verdict::Allowed));
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let base = format!("http://{}", listener.local_addr().unwrap());
         tokio::spawn(async move { axum::serve(listener, app).await.unwrap() });

@@ -4,6 +4,8 @@
 //! Every change to the state is an event; heartbeats, metrics and log lines are
 //! not. The `type` of an event is a contract and never changes its meaning.
 
+use std::net::IpAddr;
+
 use serde::{Deserialize, Serialize};
 
 use crate::state::{Change, State};
@@ -19,6 +21,9 @@ pub struct Recorded {
     /// The request that led here, for tracing; the same on every event of one
     /// command.
     pub request_id: String,
+    /// The address the request came from, when it came over the network.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<IpAddr>,
     #[serde(flatten)]
     pub event: Event,
 }

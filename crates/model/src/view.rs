@@ -80,15 +80,16 @@ pub fn view(state: &State, id: AnyId) -> Option<ResourceView> {
 }
 
 /// Resources of a kind in id order, from after `after`, at most `limit`, inside
-/// `within` and everything under it when given.
+/// `within` and everything under it when given, of those that are `visible`.
 pub fn list(
     state: &State,
     kind: Kind,
     within: Option<AnyId>,
     after: Option<AnyId>,
     limit: usize,
+    visible: &dyn Fn(AnyId) -> bool,
 ) -> Vec<ResourceView> {
-    for_kind!(kind, list_of(state, within, after, limit))
+    for_kind!(kind, list_of(state, within, after, limit, visible))
 }
 
 /// The name and parent of a resource, also of one that has been destroyed.
@@ -136,11 +137,13 @@ fn list_of<N: Described>(
     within: Option<AnyId>,
     after: Option<AnyId>,
     limit: usize,
+    visible: &dyn Fn(AnyId) -> bool,
 ) -> Vec<ResourceView> {
     N::table(state)
         .iter()
         .filter(|resource| after.is_none_or(|after| resource.id.any() > after))
         .filter(|resource| within.is_none_or(|within| is_within(state, resource.id.any(), within)))
+        .filter(|resource| visible(resource.id.any()))
         .take(limit)
         .map(|resource| render(state, resource))
         .collect()

@@ -17,6 +17,7 @@ pub(crate) async fn report(engine: &Engine, machine: &str, command: Command) {
     let origin = Origin {
         actor: Actor::Machine(machine.to_owned()),
         request_id: entropy::request_id(),
+        source: None,
         idempotency: None,
         precondition: None,
     };

@@ -46,6 +46,7 @@ async fn pass(engine: &Engine) -> bool {
         let origin = Origin {
             actor: Actor::System(reconcile::ACTOR.to_owned()),
             request_id: entropy::request_id(),
+            source: None,
             idempotency: None,
             precondition: None,
         };

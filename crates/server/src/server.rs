@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, RwLock};
 
 use helix_image::pull::Transport;
+use helix_image::registry::Registry;
 use helix_image::{Puller, Store};
 use helix_model::plan::EdgeReport;
 use helix_model::{
@@ -57,6 +58,7 @@ pub(crate) type LinkedNode = (Id<Node>, Arc<dyn NodeLink>);
 pub(crate) struct Shared {
     pub engine: Engine,
     pub images: Store,
+    pub registry: Registry,
     pub puller: Puller,
     pub token: TokenHash,
     pub version: String,
@@ -100,6 +102,7 @@ impl Server {
         let shared = Arc::new(Shared {
             engine: engine.clone(),
             puller: Puller::new(&config.images, &Transport::default())?,
+            registry: http::new_registry(config.images.clone(), engine.clone()),
             images: config.images,
             token: config.token,
             version: config.version,
@@ -217,6 +220,7 @@ async fn bootstrap(engine: &Engine) -> Result<(), Problem> {
     let origin = || Origin {
         actor: Actor::System("bootstrap".to_owned()),
         request_id: entropy::request_id(),
+        source: None,
         idempotency: None,
         precondition: None,
     };
@@ -240,6 +244,7 @@ fn machine_origin(name: &Name) -> Origin {
     Origin {
         actor: Actor::Machine(name.to_string()),
         request_id: entropy::request_id(),
+        source: None,
         idempotency: None,
         precondition: None,
     }

@@ -14,6 +14,7 @@ fn origin() -> Origin {
     Origin {
         actor: Actor::System("test".to_owned()),
         request_id: "req_test".to_owned(),
+        source: None,
         idempotency: None,
         precondition: None,
     }

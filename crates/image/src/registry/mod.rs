@@ -20,7 +20,7 @@ use axum::Router;
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::any;
-use http::{HeaderMap, Method, StatusCode};
+use http::{Extensions, HeaderMap, Method, StatusCode};
 
 use crate::reference::{is_repository, is_tag};
 use crate::store::Store;
@@ -45,12 +45,41 @@ pub enum RegistryAction {
     },
 }
 
-/// Decides by a request's headers whether it may go ahead. Must be quick: it
-/// runs on the event loop.
-pub type Authorize = Arc<dyn Fn(&HeaderMap, RegistryAction) -> bool + Send + Sync>;
+/// What there is to know of who asks.
+#[derive(Clone, Copy)]
+pub struct Asking<'r> {
+    /// The request's headers.
+    pub headers: &'r HeaderMap,
+    /// What layers around the registry found out about the request.
+    pub extensions: &'r Extensions,
+}
 
+/// What the server says to an action.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// It may go ahead.
+    Allowed,
+    /// Nobody knows who asks.
+    Unauthenticated,
+    /// Who asks may not know that there is such a repository.
+    Hidden,
+    /// Who asks may not do this here.
+    Denied,
+}
+
+impl From<bool> for Verdict {
+    fn from(known: bool) -> Verdict {
+        if known { Verdict::Allowed } else { Verdict::Unauthenticated }
+    }
+}
+
+/// Decides whether a request may go ahead. Must be quick: it runs on the event
+/// loop.
+pub type Authorize = Arc<dyn Fn(Asking<'_>, RegistryAction) -> Verdict + Send + Sync>;
+
+/// The registry, for who routes requests to it: all below `/v2`.
 #[derive(Clone)]
-struct Registry {
+pub struct Registry {
     store: Store,
     authorize: Authorize,
 }
@@ -61,25 +90,36 @@ pub fn router(store: Store, authorize: Authorize) -> Router {
         .route("/v2", any(handle))
         .route("/v2/", any(handle))
         .route("/v2/{*path}", any(handle))
-        .with_state(Registry { store, authorize })
+        .with_state(Registry::new(store, authorize))
 }
 
 async fn handle(State(registry): State<Registry>, request: Request) -> Response {
-    let mut response = registry.answer(request).await.unwrap_or_else(IntoResponse::into_response);
-    response
-        .headers_mut()
-        .insert("docker-distribution-api-version", http::HeaderValue::from_static("registry/2.0"));
-    response
+    registry.handle(request).await
 }
 
 impl Registry {
+    /// A registry over a store.
+    pub fn new(store: Store, authorize: Authorize) -> Registry {
+        Registry { store, authorize }
+    }
+
+    /// Answers a request below `/v2`.
+    pub async fn handle(&self, request: Request) -> Response {
+        let mut response = self.answer(request).await.unwrap_or_else(IntoResponse::into_response);
+        response.headers_mut().insert(
+            "docker-distribution-api-version",
+            http::HeaderValue::from_static("registry/2.0"),
+        );
+        response
+    }
+
     async fn answer(&self, request: Request) -> Result<Response, Refusal> {
-        let headers = request.headers();
+        let asking = Asking { headers: request.headers(), extensions: request.extensions() };
         let Some(route) = Route::parse(request.uri().path()) else {
             return Err(Refusal::new(StatusCode::NOT_FOUND, "NAME_UNKNOWN", "no such address"));
         };
         let Some(name) = route.repository else {
-            self.permit(headers, RegistryAction::Ping)?;
+            self.permit(asking, RegistryAction::Ping)?;
             return Ok(axum::Json(serde_json::json!({})).into_response());
         };
         if !is_repository(name) {
@@ -89,7 +129,7 @@ impl Registry {
             && !matches!(route.target, Target::Upload(_) | Target::Uploads);
         let repository = name.to_owned();
         self.permit(
-            headers,
+            asking,
             if reading {
                 RegistryAction::Pull { repository }
             } else {
@@ -122,8 +162,13 @@ impl Registry {
         }
     }
 
-    fn permit(&self, headers: &HeaderMap, action: RegistryAction) -> Result<(), Refusal> {
-        if (self.authorize)(headers, action) { Ok(()) } else { Err(Refusal::unauthorized()) }
+    fn permit(&self, asking: Asking<'_>, action: RegistryAction) -> Result<(), Refusal> {
+        match (self.authorize)(asking, action) {
+            Verdict::Allowed => Ok(()),
+            Verdict::Unauthenticated => Err(Refusal::unauthorized()),
+            Verdict::Hidden => Err(Refusal::repository_unknown()),
+            Verdict::Denied => Err(Refusal::denied()),
+        }
     }
 
     /// Takes a blob over from another repository when the sender may read it
@@ -139,9 +184,9 @@ impl Registry {
             && is_repository(&from)
         {
             let source = Repository::new(&self.store, &from);
-            let readable =
-                (self.authorize)(request.headers(), RegistryAction::Pull { repository: from });
-            if readable && source.holds(&digest) {
+            let asking = Asking { headers: request.headers(), extensions: request.extensions() };
+            let verdict = (self.authorize)(asking, RegistryAction::Pull { repository: from });
+            if verdict == Verdict::Allowed && source.holds(&digest) {
                 repository.link(&digest)?;
                 return Ok(uploads::created(repository, &digest));
             }

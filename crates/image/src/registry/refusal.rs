@@ -24,6 +24,15 @@ impl Refusal {
         Self::new(StatusCode::UNAUTHORIZED, "UNAUTHORIZED", "credentials are needed for this")
     }
 
+    /// Who asks is known and may not do this.
+    pub(super) fn denied() -> Self {
+        Self::new(StatusCode::FORBIDDEN, "DENIED", "the token does not allow this here")
+    }
+
+    pub(super) fn repository_unknown() -> Self {
+        Self::new(StatusCode::NOT_FOUND, "NAME_UNKNOWN", "there is no such repository")
+    }
+
     pub(super) fn blob_unknown() -> Self {
         Self::new(StatusCode::NOT_FOUND, "BLOB_UNKNOWN", "this repository has no such blob")
     }

@@ -76,6 +76,11 @@ impl Repository {
     }
 }
 
+/// Whether the repository `name` of the registry over `store` has this content.
+pub fn holds(store: &Store, name: &str, digest: &Digest) -> bool {
+    Repository::new(store, name).holds(digest)
+}
+
 /// Publishes an image of the store in the embedded registry, as a push would.
 pub fn publish(store: &Store, name: &str, tag: &str, manifest_digest: &Digest) -> Result<()> {
     let reference = crate::Reference::new("localhost", name, Some(tag), None)

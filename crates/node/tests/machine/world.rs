@@ -386,11 +386,10 @@ async fn registry() -> String {
     let store = Store::open(&image.dir.path().join("registry")).unwrap();
     let routes = router(
         store,
-        std::sync::Arc::new(|headers, _| {
+        std::sync::Arc::new(|asking, _| {
             // Basic `node:open-sesame`.
-            headers
-                .get("authorization")
-                .is_some_and(|value| value == "Basic bm9kZTpvcGVuLXNlc2FtZQ==")
+            let sent = asking.headers.get("authorization");
+            sent.is_some_and(|value| value == "Basic bm9kZTpvcGVuLXNlc2FtZQ==").into()
         }),
     );
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();

@@ -7,6 +7,7 @@
 //!
 //! Start from [`Engine::submit`] to write and [`Engine::state`] to read.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -46,6 +47,8 @@ pub struct Engine {
 pub struct Origin {
     pub actor: Actor,
     pub request_id: String,
+    /// The address the request came from, when it came over the network.
+    pub source: Option<IpAddr>,
     pub idempotency: Option<Idempotency>,
     /// What must not have changed since the caller looked.
     pub precondition: Option<Precondition>,

@@ -202,8 +202,13 @@ impl Draft {
 }
 
 fn entry(at: Timestamp, origin: &Origin, event: Event) -> Result<NewEntry, Problem> {
-    let recorded =
-        Recorded { at, actor: origin.actor.clone(), request_id: origin.request_id.clone(), event };
+    let recorded = Recorded {
+        at,
+        actor: origin.actor.clone(),
+        request_id: origin.request_id.clone(),
+        source: origin.source,
+        event,
+    };
     let payload = serde_json::to_vec(&recorded).map_err(|error| unwritable(&error))?;
     if payload.len() > helix_log::PAYLOAD_MAX_BYTES {
         let limit = helix_log::PAYLOAD_MAX_BYTES;

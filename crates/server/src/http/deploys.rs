@@ -9,10 +9,10 @@ use helix_model::{
 };
 use http::HeaderMap;
 
-use super::gate::{self, RequestId};
+use super::access::Caller;
 use super::problem::{ApiProblem, Body, Query};
 use super::resources::Paging;
-use super::{Api, images, resources, scale};
+use super::{Api, gate, images, resources, scale};
 use crate::engine::Origin;
 
 /// The port of an app that says nothing: what the packs listen on.
@@ -21,11 +21,12 @@ const PORT_DEFAULT: u16 = 8080;
 /// Releases an image and deploys it.
 pub(super) async fn create(
     State(api): State<Api>,
-    Extension(id): Extension<RequestId>,
+    Extension(caller): Extension<Caller>,
     headers: HeaderMap,
     Body(request): Body<DeployRequest>,
 ) -> Result<Json<Receipt>, ApiProblem> {
-    let origin = gate::origin(&headers, &id, scale::request_hash("deploy", &request))?;
+    let origin = caller.origin(&headers, scale::request_hash("deploy", &request))?;
+    caller.org(&api.engine.state(), &request.org)?;
     let origin = expecting_env(&api, origin, &request)?;
     let manifest: Manifest = match &request.manifest {
         Some(text) => manifest::parse(text).map_err(Problem::from)?,
@@ -37,7 +38,7 @@ pub(super) async fn create(
             .hint("pass `--image REF`, or deploy a folder")
             .field("image", "missing")
     })?;
-    let image = images::resolve(&api, &wanted).await?;
+    let image = images::resolve(&api, &caller, &wanted).await?;
     let source = request.source.unwrap_or(wanted);
     let command = deploy::Request {
         org: request.org,
@@ -70,29 +71,30 @@ fn expecting_env(api: &Api, origin: Origin, request: &DeployRequest) -> Result<O
 /// `POST`.
 pub(super) async fn list(
     state: State<Api>,
+    Extension(caller): Extension<Caller>,
     scope: Query<Scope>,
     paging: Query<Paging>,
 ) -> Result<Json<Page>, ApiProblem> {
-    resources::page(&state, Kind::Deploy, &scope.0, &paging.0)
+    resources::page(&state, &caller, Kind::Deploy, &scope.0, &paging.0)
 }
 
 /// Deploys an older release again.
 pub(super) async fn rollback(
     State(api): State<Api>,
-    Extension(id): Extension<RequestId>,
+    Extension(caller): Extension<Caller>,
     Query(scope): Query<Scope>,
     headers: HeaderMap,
     Body(request): Body<RollbackRequest>,
 ) -> Result<Json<Receipt>, ApiProblem> {
-    let origin = gate::origin(&headers, &id, scale::request_hash("rollback", &request))?;
+    let origin = caller.origin(&headers, scale::request_hash("rollback", &request))?;
     let state = api.engine.state();
-    let env = reference::resolve(&state, Kind::Env, &request.env, &scope)?;
+    let env = caller.resolve(&state, Kind::Env, &request.env, &scope)?;
     let origin = gate::expecting(origin, env, request.expected_version);
     let env = env.typed::<Env>().ok_or_else(|| Problem::not_found(Kind::Env, &request.env))?;
     let to = match &request.to {
         None => None,
         Some(text) => {
-            let found = reference::resolve(&state, Kind::Release, text, &scope)?;
+            let found = caller.resolve(&state, Kind::Release, text, &scope)?;
             found.typed::<Release>()
         }
     };

@@ -2,16 +2,16 @@
 
 use std::sync::Arc;
 
-use axum::Json;
 use axum::body::Body;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
+use axum::{Extension, Json};
 use helix_log::{Entry, LogError, Position};
 use helix_model::api::{EventLine, EventPage};
 use helix_model::event::Recorded;
 use helix_model::receipt::Affected;
-use helix_model::reference::{self, Scope};
-use helix_model::{AnyId, Code, Kind, Problem, State as World, view};
+use helix_model::reference::Scope;
+use helix_model::{AnyId, Code, Kind, Problem, State as World};
 use http::header;
 use serde::Deserialize;
 use serde_json::Value;
@@ -19,6 +19,7 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
 use super::Api;
+use super::access::Caller;
 use super::problem::{ApiProblem, Query};
 use crate::server::Shared;
 
@@ -44,34 +45,36 @@ pub(super) struct Wanted {
 /// A page, or with `follow=true` a stream that does not end.
 pub(super) async fn list(
     State(api): State<Api>,
+    Extension(caller): Extension<Caller>,
     Query(scope): Query<Scope>,
     Query(wanted): Query<Wanted>,
 ) -> Result<Response, ApiProblem> {
     let state = api.engine.state();
     let within = match &wanted.subject {
-        Some(subject) => Some(subject_id(&state, subject, &scope)?),
-        None => view::narrow(&state, &scope)?,
+        Some(subject) => Some(subject_id(&state, &caller, subject, &scope)?),
+        None => caller.narrow(&state, &scope)?,
     };
     let limit = wanted.limit.unwrap_or(LIMIT_DEFAULT).clamp(1, LIMIT_MAX);
     let head = state.position;
     drop(state);
     if wanted.follow {
         let first = match wanted.tail {
-            Some(tail) => last(&api, within, tail.min(LIMIT_MAX), head).await?,
+            Some(tail) => last(&api, &caller, within, tail.min(LIMIT_MAX), head).await?,
             None => Vec::new(),
         };
         let after = if wanted.tail.is_some() { head } else { wanted.after.unwrap_or(head) };
-        return Ok(stream(&api, within, first, after));
+        return Ok(stream(&api, caller, within, first, after));
     }
     if wanted.after.is_none() {
-        let items = last(&api, within, wanted.tail.unwrap_or(limit).min(LIMIT_MAX), head).await?;
+        let items =
+            last(&api, &caller, within, wanted.tail.unwrap_or(limit).min(LIMIT_MAX), head).await?;
         return Ok(Json(EventPage { items, next_after: head, position: head }).into_response());
     }
-    let (items, next_after) = page(&api, within, wanted.after.unwrap_or(0), limit).await?;
+    let (items, next_after) = page(&api, &caller, within, wanted.after.unwrap_or(0), limit).await?;
     Ok(Json(EventPage { items, next_after, position: head }).into_response())
 }
 
-fn subject_id(state: &World, text: &str, scope: &Scope) -> Result<AnyId, Problem> {
+fn subject_id(state: &World, caller: &Caller, text: &str, scope: &Scope) -> Result<AnyId, Problem> {
     let Some((kind, reference)) = text.split_once('/') else {
         let detail = format!("`{text}` is not KIND/REFERENCE");
         return Err(Problem::new(Code::InvalidArgument, detail).field("subject", "write app/hello"));
@@ -82,13 +85,14 @@ fn subject_id(state: &World, text: &str, scope: &Scope) -> Result<AnyId, Problem
     // What is gone is no longer in the state, but its events are in the log.
     match reference.parse::<AnyId>() {
         Ok(id) if id.kind() == kind => Ok(id),
-        _ => reference::resolve(state, kind, reference, scope),
+        _ => caller.resolve(state, kind, reference, scope),
     }
 }
 
 /// Up to `limit` events after a position, and where to go on.
 async fn page(
     api: &Shared,
+    caller: &Caller,
     within: Option<AnyId>,
     mut after: u64,
     limit: usize,
@@ -102,7 +106,7 @@ async fn page(
         let state = api.engine.state();
         for entry in &entries {
             after = entry.position.0;
-            items.extend(line(&state, entry, within)?);
+            items.extend(line(&state, caller, entry, within)?);
             if items.len() == limit {
                 return Ok((items, after));
             }
@@ -114,6 +118,7 @@ async fn page(
 /// so that a short tail of a long log is cheap.
 async fn last(
     api: &Shared,
+    caller: &Caller,
     within: Option<AnyId>,
     count: usize,
     head: u64,
@@ -125,7 +130,7 @@ async fn last(
         let entries = read(api, start, usize::try_from(end - start).unwrap_or(PAGE)).await?;
         let state = api.engine.state();
         for entry in entries.iter().rev().filter(|entry| entry.position.0 <= end) {
-            newest_first.extend(line(&state, entry, within)?);
+            newest_first.extend(line(&state, caller, entry, within)?);
             if newest_first.len() == count {
                 break;
             }
@@ -144,7 +149,12 @@ async fn read(api: &Shared, after: u64, limit: usize) -> Result<Vec<Entry>, Prob
 }
 
 /// An entry as a line, if it is within what was asked for.
-fn line(state: &World, entry: &Entry, within: Option<AnyId>) -> Result<Option<EventLine>, Problem> {
+fn line(
+    state: &World,
+    caller: &Caller,
+    entry: &Entry,
+    within: Option<AnyId>,
+) -> Result<Option<EventLine>, Problem> {
     let recorded: Recorded = serde_json::from_slice(&entry.payload).map_err(|error| {
         let position = entry.position;
         Problem::new(Code::Internal, format!("event {position} cannot be understood: {error}"))
@@ -152,7 +162,7 @@ fn line(state: &World, entry: &Entry, within: Option<AnyId>) -> Result<Option<Ev
     let subject = recorded.event.subject();
     let wanted =
         within.is_none_or(|within| subject.is_some_and(|subject| subject.is_within(state, within)));
-    if !wanted {
+    if !wanted || !caller.sees_event(state, subject.as_ref()) {
         return Ok(None);
     }
     let subject = subject.map(|subject| Affected {
@@ -172,16 +182,23 @@ fn line(state: &World, entry: &Entry, within: Option<AnyId>) -> Result<Option<Ev
     }))
 }
 
-fn stream(api: &Api, within: Option<AnyId>, first: Vec<EventLine>, after: u64) -> Response {
+fn stream(
+    api: &Api,
+    caller: Caller,
+    within: Option<AnyId>,
+    first: Vec<EventLine>,
+    after: u64,
+) -> Response {
     let (sender, receiver) =
         mpsc::channel::<Result<String, std::convert::Infallible>>(STREAM_BUFFER);
-    tokio::spawn(follow(Arc::clone(api), within, first, after, sender));
+    tokio::spawn(follow(Arc::clone(api), caller, within, first, after, sender));
     ndjson(Body::from_stream(ReceiverStream::new(receiver)))
 }
 
 /// Sends events as they are recorded, until the reader or the server is gone.
 async fn follow(
     api: Api,
+    caller: Caller,
     within: Option<AnyId>,
     first: Vec<EventLine>,
     mut after: u64,
@@ -201,7 +218,7 @@ async fn follow(
             }
         }
         position.mark_unchanged();
-        match page(&api, within, after, LIMIT_MAX).await {
+        match page(&api, &caller, within, after, LIMIT_MAX).await {
             Ok((items, next)) => {
                 lines = items;
                 after = next;

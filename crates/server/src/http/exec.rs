@@ -6,6 +6,7 @@
 
 use std::time::Duration;
 
+use axum::Extension;
 use axum::extract::ws::{Message, WebSocket, WebSocketUpgrade};
 use axum::extract::{Path, State};
 use axum::response::Response;
@@ -17,6 +18,7 @@ use helix_model::{Code, Id, Instance, Kind, Node, Problem, State as World};
 use serde::Deserialize;
 
 use super::Api;
+use super::access::Caller;
 use super::problem::{ApiProblem, Query};
 use crate::links::{Exec, ExecInput, ExecOutput, ExecSession};
 
@@ -33,6 +35,7 @@ pub(super) struct Wanted {
 /// Upgrades and runs. `-` as reference means any ready instance of the env.
 pub(super) async fn exec(
     State(api): State<Api>,
+    Extension(caller): Extension<Caller>,
     Path(reference): Path<String>,
     Query(scope): Query<Scope>,
     Query(wanted): Query<Wanted>,
@@ -40,9 +43,9 @@ pub(super) async fn exec(
 ) -> Result<Response, ApiProblem> {
     let state = api.engine.state();
     let id = if reference == "-" {
-        any_ready(&state, &scope, wanted.process.as_deref())?
+        any_ready(&state, &caller, &scope, wanted.process.as_deref())?
     } else {
-        let found = reference::resolve(&state, Kind::Instance, &reference, &scope)?;
+        let found = caller.resolve(&state, Kind::Instance, &reference, &scope)?;
         found.typed().ok_or_else(|| Problem::not_found(Kind::Instance, &reference))?
     };
     let node = running_on(&state, id)?;
@@ -51,10 +54,16 @@ pub(super) async fn exec(
     Ok(upgrade.on_upgrade(move |socket| run(api, id, node, socket)))
 }
 
-fn any_ready(state: &World, scope: &Scope, process: Option<&str>) -> Result<Id<Instance>, Problem> {
+fn any_ready(
+    state: &World,
+    caller: &Caller,
+    scope: &Scope,
+    process: Option<&str>,
+) -> Result<Id<Instance>, Problem> {
     let Some(env) = reference::scoped_env(state, scope) else {
         return Err(Problem::not_found(Kind::Env, scope.env.as_deref().unwrap_or_default()));
     };
+    caller.must_reach(state, env.id.any(), scope.env.as_deref().unwrap_or_default())?;
     let ready = state.instances.children(env.id.any()).filter(|it| {
         it.spec.desired == Desired::Running && it.status.observed.phase == Phase::Ready
     });

@@ -1,22 +1,54 @@
-//! From an image reference to a digest, at release time.
+//! Images: from a reference to a digest at release time, and the registry
+//! that keeps what is pushed here.
 
+use std::sync::Arc;
+
+use axum::extract::{Request, State};
+use axum::response::Response;
 use futures::FutureExt;
 use helix_image::auth::Auth;
-use helix_image::{Digest, ImageError, Reference};
+use helix_image::registry::{Asking, Registry, RegistryAction, Verdict, repository};
+use helix_image::{Digest, ImageError, Reference, Store};
 use helix_model::api::OWN_REGISTRY;
 use helix_model::release::Image;
-use helix_model::{Code, Problem};
+use helix_model::{Code, Permission, Problem};
 
 use super::Api;
+use super::access::Caller;
+use crate::engine::Engine;
+
+/// The registry over a store. The first part of a repository's name is the org
+/// it belongs to.
+pub(crate) fn new_registry(store: Store, engine: Engine) -> Registry {
+    Registry::new(store, Arc::new(move |asking, action| verdict(&engine, asking, &action)))
+}
+
+/// Everything below `/v2`.
+pub(super) async fn registry(State(api): State<Api>, request: Request) -> Response {
+    api.registry.handle(request).await
+}
+
+fn verdict(engine: &Engine, asking: Asking<'_>, action: &RegistryAction) -> Verdict {
+    let Some(caller) = asking.extensions.get::<Caller>() else {
+        return Verdict::Unauthenticated;
+    };
+    let (repository, need) = match action {
+        RegistryAction::Ping => return Verdict::Allowed,
+        RegistryAction::Pull { repository } => (repository, Permission::ReleasesRead),
+        RegistryAction::Push { repository } => (repository, Permission::ReleasesWrite),
+    };
+    let org = repository.split('/').next().unwrap_or_default();
+    caller.repository_verdict(&engine.state(), org, need)
+}
 
 /// What a reference stands for now, fixed by digest.
-pub(super) async fn resolve(api: &Api, text: &str) -> Result<Image, Problem> {
+pub(super) async fn resolve(api: &Api, caller: &Caller, text: &str) -> Result<Image, Problem> {
     let reference: Reference = text.parse().map_err(|error| {
         Problem::new(Code::InvalidArgument, format!("`{text}` is not an image reference: {error}"))
             .hint("write it as host/name:tag or host/name@sha256:…")
     })?;
     let digest = if reference.registry() == OWN_REGISTRY {
-        own(api, &reference)?
+        own(api, caller, &reference)?
     } else {
         let resolved = api.puller.resolve(&reference, &Auth::Anonymous).boxed().await;
         resolved.map_err(|error| refused(text, &error))?.manifest_digest
@@ -28,12 +60,17 @@ pub(super) async fn resolve(api: &Api, text: &str) -> Result<Image, Problem> {
     })
 }
 
-/// An image that was pushed here must be named by digest and be here.
-fn own(api: &Api, reference: &Reference) -> Result<Digest, Problem> {
+/// An image that was pushed here must be named by digest and be in a repository
+/// the caller may read: its digest alone gives nobody another org's image.
+fn own(api: &Api, caller: &Caller, reference: &Reference) -> Result<Digest, Problem> {
     let digest = reference.digest().ok_or_else(|| {
         Problem::new(Code::InvalidArgument, format!("`{reference}` has no digest"))
     })?;
-    if api.images.has(&digest) {
+    let name = reference.repository();
+    let org = name.split('/').next().unwrap_or_default();
+    let verdict = caller.repository_verdict(&api.engine.state(), org, Permission::ReleasesRead);
+    let readable = verdict == Verdict::Allowed;
+    if readable && repository::holds(&api.images, name, &digest) {
         return Ok(digest);
     }
     Err(Problem::new(Code::ImageNotFound, format!("`{reference}` was not pushed here")))

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use axum::Extension;
 use axum::body::Body;
 use axum::extract::State;
 use axum::response::Response;
@@ -16,6 +17,7 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
 use super::Api;
+use super::access::Caller;
 use super::events::ndjson;
 use super::problem::{ApiProblem, Query};
 use crate::links::{LogQuery, LogRecord};
@@ -39,6 +41,7 @@ pub(super) struct Wanted {
 /// Lines, oldest first; with `follow=true` the response does not end.
 pub(super) async fn stream(
     State(api): State<Api>,
+    Extension(caller): Extension<Caller>,
     Query(scope): Query<Scope>,
     Query(wanted): Query<Wanted>,
 ) -> Result<Response, ApiProblem> {
@@ -47,11 +50,11 @@ pub(super) async fn stream(
         let detail = format!("tail_lines is at most {TAIL_LINES_MAX}");
         return Err(Problem::new(Code::InvalidArgument, detail).into());
     }
-    let instances = chosen(&api.engine.state(), &scope, &wanted)?;
+    let instances = chosen(&api.engine.state(), &caller, &scope, &wanted)?;
     let since = wanted.since_ms.map(Timestamp);
     let query = LogQuery { instances, tail_lines, since, follow: wanted.follow };
     let (sender, receiver) = mpsc::channel(STREAM_BUFFER);
-    tokio::spawn(send(api, scope, wanted, query, sender));
+    tokio::spawn(send(api, caller, scope, wanted, query, sender));
     Ok(ndjson(Body::from_stream(ReceiverStream::new(receiver))))
 }
 
@@ -59,6 +62,7 @@ pub(super) async fn stream(
 /// Instances that come up while following join in with all they have printed.
 async fn send(
     api: Api,
+    caller: Caller,
     scope: Scope,
     wanted: Wanted,
     query: LogQuery,
@@ -87,7 +91,7 @@ async fn send(
                     return;
                 }
                 let state = api.engine.state();
-                let now = chosen(&state, &scope, &wanted).unwrap_or_default();
+                let now = chosen(&state, &caller, &scope, &wanted).unwrap_or_default();
                 let started = now.into_iter().filter(|id| has_started(&state, *id));
                 let instances: Vec<_> = started.filter(|id| known.insert(*id)).collect();
                 if !instances.is_empty() {
@@ -101,12 +105,18 @@ async fn send(
     }
 }
 
-fn chosen(state: &World, scope: &Scope, wanted: &Wanted) -> Result<Vec<Id<Instance>>, Problem> {
+fn chosen(
+    state: &World,
+    caller: &Caller,
+    scope: &Scope,
+    wanted: &Wanted,
+) -> Result<Vec<Id<Instance>>, Problem> {
     if let Some(text) = &wanted.instance {
-        // The output of an instance that is gone is kept for a while.
+        // The output of an instance that is gone is kept for a while; whose it
+        // was is then no longer known.
         let id = match text.parse::<AnyId>() {
-            Ok(id) if id.kind() == Kind::Instance => id,
-            _ => reference::resolve(state, Kind::Instance, text, scope)?,
+            Ok(id) if id.kind() == Kind::Instance && caller.runs_installation() => id,
+            _ => caller.resolve(state, Kind::Instance, text, scope)?,
         };
         return Ok(id.typed().into_iter().collect());
     }
@@ -114,8 +124,9 @@ fn chosen(state: &World, scope: &Scope, wanted: &Wanted) -> Result<Vec<Id<Instan
         let given = scope.env.as_deref().unwrap_or_default();
         return Err(Problem::not_found(Kind::Env, given));
     };
+    caller.must_reach(state, env.id.any(), scope.env.as_deref().unwrap_or_default())?;
     let release = match &wanted.release {
-        Some(text) => Some(reference::resolve(state, Kind::Release, text, scope)?),
+        Some(text) => Some(caller.resolve(state, Kind::Release, text, scope)?),
         None => None,
     };
     let process = match &wanted.process {

@@ -1,11 +1,13 @@
 //! Problems on the wire: `application/problem+json` (RFC 9457).
 
 use axum::Json;
-use axum::extract::FromRequest;
 use axum::extract::rejection::{JsonRejection, QueryRejection};
+use axum::extract::{FromRequest, Request};
 use axum::response::{IntoResponse, Response};
 use helix_model::{Code, Problem};
 use http::{HeaderValue, StatusCode, header};
+
+use super::gate;
 
 /// A problem as a response.
 #[derive(Debug)]
@@ -73,14 +75,19 @@ pub(super) struct Body<T>(pub T);
 #[from_request(via(axum::extract::Query), rejection(ApiProblem))]
 pub(super) struct Query<T>(pub T);
 
-/// The path is there, but not for this method.
-pub(super) async fn no_method(method: http::Method, uri: http::Uri) -> ApiProblem {
-    let detail = format!("`{}` cannot be asked with {method}", uri.path());
-    ApiProblem(Problem::new(Code::MethodNotAllowed, detail).hint("docs/api.md lists every route"))
+/// The path is there, but not for this method; told to who is known only.
+pub(super) async fn no_method(request: Request) -> ApiProblem {
+    let (method, path) = (request.method(), request.uri().path());
+    let detail = format!("`{path}` cannot be asked with {method}");
+    let problem = Problem::new(Code::MethodNotAllowed, detail);
+    let problem = problem.hint("docs/api.md lists every route");
+    ApiProblem(gate::known(&request).map_or_else(|unknown| unknown, |_| problem))
 }
 
-/// No such path.
-pub(super) async fn no_route(method: http::Method, uri: http::Uri) -> ApiProblem {
-    let detail = format!("there is no `{method} {}` in this API", uri.path());
-    ApiProblem(Problem::new(Code::NotFound, detail).hint("docs/api.md lists every route"))
+/// No such path; told to who is known only.
+pub(super) async fn no_route(request: Request) -> ApiProblem {
+    let (method, path) = (request.method(), request.uri().path());
+    let detail = format!("there is no `{method} {path}` in this API");
+    let problem = Problem::new(Code::NotFound, detail).hint("docs/api.md lists every route");
+    ApiProblem(gate::known(&request).map_or_else(|unknown| unknown, |_| problem))
 }

@@ -1,14 +1,15 @@
 //! List and describe, for every kind alike.
 
-use axum::Json;
 use axum::extract::{Path, State};
+use axum::{Extension, Json};
 use helix_model::api::Page;
-use helix_model::reference::{self, Scope};
+use helix_model::reference::Scope;
 use helix_model::view::{self, ResourceView};
 use helix_model::{AnyId, Code, Kind, Problem};
 use serde::Deserialize;
 
 use super::Api;
+use super::access::Caller;
 use super::problem::{ApiProblem, Query};
 
 const LIMIT_DEFAULT: usize = 50;
@@ -23,16 +24,18 @@ pub(super) struct Paging {
 /// `GET /v1/{plural}`: a page of a kind, within the scope.
 pub(super) async fn list(
     State(api): State<Api>,
+    Extension(caller): Extension<Caller>,
     Path(kind): Path<String>,
     Query(scope): Query<Scope>,
     Query(paging): Query<Paging>,
 ) -> Result<Json<Page>, ApiProblem> {
-    page(&api, plural(&kind)?, &scope, &paging)
+    page(&api, &caller, plural(&kind)?, &scope, &paging)
 }
 
 /// A page of a kind.
 pub(super) fn page(
     api: &Api,
+    caller: &Caller,
     kind: Kind,
     scope: &Scope,
     paging: &Paging,
@@ -45,9 +48,11 @@ pub(super) fn page(
             .into());
     }
     let after = paging.cursor.as_deref().map(parse_cursor).transpose()?;
+    caller.must_read(kind)?;
     let state = api.engine.state();
-    let within = view::narrow(&state, scope)?;
-    let mut items = view::list(&state, kind, within, after, limit + 1);
+    let within = caller.narrow(&state, scope)?;
+    let visible = |id| caller.sees(&state, id);
+    let mut items = view::list(&state, kind, within, after, limit + 1, &visible);
     let more = items.len() > limit;
     items.truncate(limit);
     let next_cursor = items.last().filter(|_| more).map(|last| last.id.to_string());
@@ -57,12 +62,13 @@ pub(super) fn page(
 /// `GET /v1/{plural}/{ref}`: one resource, desired and current.
 pub(super) async fn describe(
     State(api): State<Api>,
+    Extension(caller): Extension<Caller>,
     Path((kind, reference)): Path<(String, String)>,
     Query(scope): Query<Scope>,
 ) -> Result<Json<ResourceView>, ApiProblem> {
     let kind = plural(&kind)?;
     let state = api.engine.state();
-    let id = reference::resolve(&state, kind, &reference, &scope)?;
+    let id = caller.resolve(&state, kind, &reference, &scope)?;
     let view = view::view(&state, id).ok_or_else(|| Problem::not_found(kind, &reference))?;
     Ok(Json(view))
 }

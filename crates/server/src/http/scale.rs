@@ -3,27 +3,27 @@
 use axum::extract::{Path, State};
 use axum::{Extension, Json};
 use helix_model::api::ScaleRequest;
-use helix_model::reference::{self, Scope};
+use helix_model::reference::Scope;
 use helix_model::{Command, Env, Kind, Problem, Receipt, env};
 use http::HeaderMap;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
-use super::Api;
-use super::gate::{self, RequestId};
+use super::access::Caller;
 use super::problem::{ApiProblem, Body, Query};
+use super::{Api, gate};
 
 /// Sets how many instances processes should have.
 pub(super) async fn scale(
     State(api): State<Api>,
-    Extension(id): Extension<RequestId>,
+    Extension(caller): Extension<Caller>,
     Path(reference): Path<String>,
     Query(scope): Query<Scope>,
     headers: HeaderMap,
     Body(request): Body<ScaleRequest>,
 ) -> Result<Json<Receipt>, ApiProblem> {
-    let origin = gate::origin(&headers, &id, request_hash(&reference, &request))?;
-    let env = reference::resolve(&api.engine.state(), Kind::Env, &reference, &scope)?;
+    let origin = caller.origin(&headers, request_hash(&reference, &request))?;
+    let env = caller.resolve(&api.engine.state(), Kind::Env, &reference, &scope)?;
     let origin = gate::expecting(origin, env, request.expected_version);
     let env = env.typed::<Env>().ok_or_else(|| Problem::not_found(Kind::Env, &reference))?;
     let command = Command::Scale(env::Scale { env, processes: request.processes });

@@ -2,16 +2,17 @@
 
 use std::time::Duration;
 
-use axum::Json;
 use axum::extract::State;
+use axum::{Extension, Json};
 use helix_model::api::{WaitOutcome, WaitResult};
 use helix_model::condition::ConditionKind;
-use helix_model::reference::{self, Scope};
+use helix_model::reference::Scope;
 use helix_model::view::{self, ResourceView};
 use helix_model::{AnyId, Code, Kind, Problem};
 use serde::Deserialize;
 
 use super::Api;
+use super::access::Caller;
 use super::problem::{ApiProblem, Query};
 
 const TIMEOUT_DEFAULT_SECONDS: u64 = 60;
@@ -29,13 +30,14 @@ pub(super) struct Wanted {
 /// Answers as soon as the outcome is known.
 pub(super) async fn wait(
     State(api): State<Api>,
+    Extension(caller): Extension<Caller>,
     Query(scope): Query<Scope>,
     Query(wanted): Query<Wanted>,
 ) -> Result<Json<WaitResult>, ApiProblem> {
     let kind: Kind = wanted.kind.parse().map_err(|error: helix_model::kind::KindError| {
         Problem::new(Code::InvalidArgument, error.to_string())
     })?;
-    let id = reference::resolve(&api.engine.state(), kind, &wanted.reference, &scope)?;
+    let id = caller.resolve(&api.engine.state(), kind, &wanted.reference, &scope)?;
     let seconds = wanted.timeout_seconds.unwrap_or(TIMEOUT_DEFAULT_SECONDS);
     let timeout = Duration::from_secs(seconds.min(TIMEOUT_MAX_SECONDS));
     let result = tokio::time::timeout(timeout, settled(&api, id)).await;

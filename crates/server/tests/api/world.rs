@@ -8,6 +8,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures::StreamExt;
 use futures::stream::BoxStream;
+use helix_image::registry::repository;
 use helix_image::{ComposeFile, ComposeLayer, FileSource, ImageConfig, Store, compose};
 use helix_log::LogError;
 use helix_model::instance::{Desired, Observed, Phase};
@@ -174,6 +175,7 @@ async fn push(images: &Store) -> String {
     let file = ComposeFile { path: "/app".to_owned(), source, mode: 0o644 };
     let layers = vec![ComposeLayer::Files(vec![file])];
     let digest = compose(images, layers, ImageConfig::default()).await.unwrap();
+    repository::publish(images, "default/default/shop", "latest", &digest).unwrap();
     format!("helix.internal/default/default/shop@{digest}")
 }
 

@@ -252,6 +252,7 @@ impl World {
             at: now,
             actor: actor.clone(),
             request_id: request.clone(),
+            source: None,
             event,
         }));
         writing.draft = decision.state;

@@ -1,0 +1,124 @@
+//! The table of routes: the only way a path becomes part of the API.
+//!
+//! Each row says who may ask. The router, the tests of authorization and the
+//! API's description are made from these rows, so a route without a rule cannot
+//! be written down. What a rule means is settled in [`super::gate`] before the
+//! handler runs and in [`super::access`] once it knows which resource is meant.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::middleware::from_fn_with_state;
+use axum::routing::{MethodFilter, MethodRouter, on};
+use helix_model::Permission;
+use http::Method;
+
+use super::{
+    Api, deploys, events, exec, gate, images, logs, problem, resources, scale, verify, version,
+    wait,
+};
+
+/// A request body longer than this is refused: the largest is a manifest. Layers
+/// of images stream past this limit.
+const BODY_BYTES_MAX: usize = 1024 * 1024;
+
+/// Who may ask for something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rule {
+    /// Anyone, without a token.
+    Open,
+    /// Anyone with a token, who sees of each kind what they may read.
+    Reads,
+    /// Who has this permission in the org of what is asked for.
+    Org(Permission),
+    /// Who has this permission for the whole installation.
+    Installation(Permission),
+    /// As [`Rule::Org`], refused in the registry's own words.
+    Repository(Permission),
+}
+
+/// One row.
+pub struct Route {
+    pub method: Method,
+    pub path: &'static str,
+    /// The name scripts, the audit trail and the API's description know it by.
+    pub operation: &'static str,
+    pub rule: Rule,
+    pub summary: &'static str,
+    handler: fn() -> MethodRouter<Api>,
+}
+
+macro_rules! routes {
+    ($($method:ident $path:literal $operation:ident, $rule:expr, $handler:path, $summary:literal;)*) => {
+        /// Every route of the API.
+        pub static ROUTES: &[Route] = &[$(Route {
+            method: Method::$method,
+            path: $path,
+            operation: stringify!($operation),
+            rule: $rule,
+            summary: $summary,
+            handler: || on(MethodFilter::$method, $handler),
+        },)*];
+    };
+}
+
+routes! {
+    GET "/v1/health" health, Rule::Open, version::health, "Whether the server answers";
+    GET "/v1/version" version, Rule::Open, version::version, "Which version answers";
+    GET "/v1/events" list_events, Rule::Reads, events::list, "Events, in pages or as a stream";
+    GET "/v1/logs" read_logs, Rule::Org(Permission::LogsRead), logs::stream, "What programs print";
+    GET "/v1/wait" wait, Rule::Reads, wait::wait, "Until a resource is ready or has failed";
+    POST "/v1/deploys" deploy, Rule::Org(Permission::DeploysWrite), deploys::create, "Release an image and deploy it";
+    GET "/v1/deploys" list_deploys, Rule::Reads, deploys::list, "Deploys";
+    POST "/v1/rollbacks" rollback, Rule::Org(Permission::RollbacksWrite), deploys::rollback, "Deploy an older release again";
+    POST "/v1/envs/{env}/scale" scale, Rule::Org(Permission::EnvsWrite), scale::scale, "Set instance counts";
+    GET "/v1/instances/{instance}/exec" exec, Rule::Org(Permission::ExecWrite), exec::exec, "Run a command in an instance (WebSocket)";
+    GET "/v1/audit/verify" verify_log, Rule::Installation(Permission::NodesAdmin), verify::log, "Whether the log's hash chain holds";
+    GET "/v1/admin/verify-state" verify_state, Rule::Installation(Permission::NodesAdmin), verify::state, "Whether the state is what the log says";
+    GET "/v1/{kind}" list_resources, Rule::Reads, resources::list, "Resources of a kind";
+    GET "/v1/{kind}/{reference}" describe_resource, Rule::Reads, resources::describe, "One resource, desired and current";
+    GET "/v2" registry_root, Rule::Repository(Permission::ReleasesRead), images::registry, "Whether this is a registry";
+    GET "/v2/" registry_ping, Rule::Repository(Permission::ReleasesRead), images::registry, "Whether this is a registry";
+    GET "/v2/{*path}" registry_pull, Rule::Repository(Permission::ReleasesRead), images::registry, "Read from a repository";
+    POST "/v2/{*path}" registry_upload, Rule::Repository(Permission::ReleasesWrite), images::registry, "Begin an upload";
+    PATCH "/v2/{*path}" registry_append, Rule::Repository(Permission::ReleasesWrite), images::registry, "Go on with an upload";
+    PUT "/v2/{*path}" registry_put, Rule::Repository(Permission::ReleasesWrite), images::registry, "End an upload, put a manifest";
+    DELETE "/v2/{*path}" registry_cancel, Rule::Repository(Permission::ReleasesWrite), images::registry, "Cancel an upload";
+}
+
+/// The router of all rows, each behind its rule. Nothing else makes routes.
+pub(super) fn router(api: Api) -> Router {
+    let mut router = Router::new();
+    for route in ROUTES {
+        let rule = from_fn_with_state(route, gate::permit);
+        router = router.route(route.path, (route.handler)().route_layer(rule));
+    }
+    router
+        .fallback(problem::no_route)
+        .method_not_allowed_fallback(problem::no_method)
+        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+        .layer(from_fn_with_state(Arc::clone(&api), gate::identify))
+        .layer(from_fn_with_state(Arc::clone(&api), gate::stamp))
+        .with_state(api)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn no_two_rows_are_the_same_route_or_operation() {
+        let routes: BTreeSet<_> = ROUTES.iter().map(|it| (it.method.as_str(), it.path)).collect();
+        let operations: BTreeSet<_> = ROUTES.iter().map(|it| it.operation).collect();
+        assert_eq!((routes.len(), operations.len()), (ROUTES.len(), ROUTES.len()));
+    }
+
+    #[test]
+    fn what_needs_no_token_is_decided_here_and_nowhere_else() {
+        let open = ROUTES.iter().filter(|it| it.rule == Rule::Open);
+        assert_eq!(open.map(|it| it.operation).collect::<Vec<_>>(), ["health", "version"]);
+    }
+}

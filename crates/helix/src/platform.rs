@@ -15,10 +15,10 @@ use std::time::Duration;
 use helix_edge::{AnyIp, Edge, EdgeError};
 use helix_image::{ImageError, Store};
 use helix_model::plan::EdgePlan;
-use helix_model::{Id, Name, Node, Problem, instance};
+use helix_model::{Id, Name, Problem, instance};
 use helix_node::{Agent, Isolation, NodeError, OwnRegistry, Stop};
 use helix_server::links::EdgeLink;
-use helix_server::{Config, Server, ServerError, Storage, StorageError, Token};
+use helix_server::{Attached, Config, Server, ServerError, Storage, StorageError, Token};
 use tokio::sync::{broadcast, mpsc};
 use tokio::task::JoinHandle;
 
@@ -75,8 +75,7 @@ pub(crate) struct Platform {
     server: Arc<Server>,
     agent: Arc<Agent>,
     edge: Arc<Edge>,
-    node: Id<Node>,
-    node_name: Name,
+    node: Attached,
     token: Token,
     tasks: Vec<JoinHandle<()>>,
 }
@@ -109,11 +108,10 @@ impl Platform {
         })
         .await?;
         let edge = Arc::new(edge);
-        let node_name = node_name();
         let mut tasks = Vec::new();
-        let node = attach_node(&server, &agent, &node_name, &mut tasks).await?;
+        let node = attach_node(&server, &agent, node_name(), &mut tasks).await?;
         attach_edge(&server, &edge, &mut tasks);
-        Ok(Platform { server, agent, edge, node, node_name, token, tasks })
+        Ok(Platform { server, agent, edge, node, token, tasks })
     }
 
     /// Where the API listens.
@@ -135,7 +133,7 @@ impl Platform {
     /// Lets requests end, stops the instances and then the rest. All of it
     /// comes back with the next start.
     pub(crate) async fn shutdown(self) {
-        let Platform { server, agent, edge, node, node_name, tasks, .. } = self;
+        let Platform { server, agent, edge, node, tasks, .. } = self;
         for task in tasks {
             task.abort();
             let _ = task.await;
@@ -146,7 +144,7 @@ impl Platform {
             edge.shutdown(EDGE_GRACE).await;
         }
         agent.shutdown(Stop::StopInstances).await;
-        server.detach_node(node, &node_name).await;
+        server.detach_node(&node).await;
         if let Some(server) = Arc::into_inner(server) {
             server.shutdown().await;
         }
@@ -177,19 +175,19 @@ async fn start_agent(
 async fn attach_node(
     server: &Arc<Server>,
     agent: &Arc<Agent>,
-    name: &Name,
+    name: Name,
     tasks: &mut Vec<JoinHandle<()>>,
-) -> Result<Id<Node>, PlatformError> {
+) -> Result<Attached, PlatformError> {
     let observations = agent.observations();
     let present = agent.present().await;
     let current = agent.current();
     let link = Arc::new(LocalNode(Arc::clone(agent)));
-    let node = server.attach_node(name.clone(), agent.facts(), present, link).await?;
+    let node = server.attach_node(name, agent.facts(), present, link).await?;
     for (id, observed) in current {
-        server.instance_reported(name, id, observed).await;
+        server.instance_reported(&node, id, observed).await;
     }
     let forward =
-        forward_observations(Arc::clone(server), Arc::clone(agent), name.clone(), observations);
+        forward_observations(Arc::clone(server), Arc::clone(agent), node.clone(), observations);
     tasks.push(tokio::spawn(forward));
     Ok(node)
 }
@@ -198,15 +196,15 @@ async fn attach_node(
 async fn forward_observations(
     server: Arc<Server>,
     agent: Arc<Agent>,
-    name: Name,
+    node: Attached,
     mut observations: broadcast::Receiver<(Id<instance::Instance>, instance::Observed)>,
 ) {
     loop {
         match observations.recv().await {
-            Ok((id, observed)) => server.instance_reported(&name, id, observed).await,
+            Ok((id, observed)) => server.instance_reported(&node, id, observed).await,
             Err(broadcast::error::RecvError::Lagged(_)) => {
                 for (id, observed) in agent.current() {
-                    server.instance_reported(&name, id, observed).await;
+                    server.instance_reported(&node, id, observed).await;
                 }
             }
             Err(broadcast::error::RecvError::Closed) => return,

@@ -142,6 +142,9 @@ pub struct SetDesired {
 pub struct Observe {
     pub instance: Id<Instance>,
     pub observed: Observed,
+    /// The node's link this came over; `None` when it came over none.
+    #[serde(default)]
+    pub link: Option<u64>,
 }
 
 /// Command: an edge has no work left for a draining instance.

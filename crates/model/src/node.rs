@@ -17,6 +17,13 @@ pub struct Node {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Status {
     pub connected: bool,
+    /// The number of its present link, or of its last: each connection is one
+    /// more. What came over an older one is no news.
+    #[serde(default)]
+    pub link: u64,
+    /// Which replica of the server that link is with, by the URL it advertises.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replica: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub facts: Option<Facts>,
 }
@@ -48,12 +55,17 @@ impl Noun for Node {
 pub struct Connect {
     pub name: Name,
     pub facts: Facts,
+    /// The advertised URL of the replica it connects to, where there are several.
+    #[serde(default)]
+    pub replica: Option<String>,
 }
 
 /// Command: a node's link is gone.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Disconnect {
     pub node: Id<Node>,
+    /// Which one; a node that has linked anew since is not gone.
+    pub link: u64,
 }
 
 /// Event: a node was first seen.

@@ -20,6 +20,6 @@ mod token;
 
 pub use engine::{Engine, EngineError, Origin};
 pub use http::{ROUTES, Route, Rule};
-pub use server::{Config, Server, ServerError};
+pub use server::{Attached, Config, Server, ServerError};
 pub use storage::{Storage, StorageError};
 pub use token::{Token, TokenHash};

@@ -5,11 +5,12 @@ use std::sync::Arc;
 
 use helix_control::plan;
 use helix_model::plan::{EdgePlan, EdgeReport, NodePlan};
-use helix_model::{Actor, Command, Id, Instance, Node, endpoint, instance};
+use helix_model::{Actor, Command, Id, Instance, endpoint, instance};
 
 use crate::engine::{Engine, Origin};
 use crate::entropy;
 use crate::links::{EdgeLink, NodeLink};
+use crate::server::Attached;
 
 /// Submits what a machine reports. A refusal is logged: the machine cannot do
 /// anything about it.
@@ -38,17 +39,27 @@ pub(crate) fn edge_commands(report: EdgeReport) -> impl Iterator<Item = Command>
 }
 
 /// The command in a node's report on one instance.
-pub(crate) fn instance_command(id: Id<Instance>, observed: instance::Observed) -> Command {
-    Command::ObserveInstance(instance::Observe { instance: id, observed })
+pub(crate) fn instance_command(
+    id: Id<Instance>,
+    observed: instance::Observed,
+    link: u64,
+) -> Command {
+    Command::ObserveInstance(instance::Observe { instance: id, observed, link: Some(link) })
 }
 
-/// Sends a node its plan now and whenever it changes; does not end by itself.
-pub(crate) async fn feed_node(engine: Engine, node: Id<Node>, link: Arc<dyn NodeLink>) {
+/// Sends a node its plan now and whenever it changes; ends when the node has
+/// connected anew.
+pub(crate) async fn feed_node(engine: Engine, to: Attached, link: Arc<dyn NodeLink>) {
     let mut position = engine.position();
     let mut sent: Option<NodePlan> = None;
     loop {
         position.mark_unchanged();
-        let plan = plan::node_plan(&engine.state(), node);
+        let state = engine.state();
+        if state.nodes.get(to.node).is_none_or(|node| node.status.link != to.link) {
+            return;
+        }
+        let plan = plan::node_plan(&state, to.node);
+        drop(state);
         if sent.as_ref().is_none_or(|sent| sent.instances != plan.instances) {
             link.apply(plan.clone());
             sent = Some(plan);

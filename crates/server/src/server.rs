@@ -9,7 +9,7 @@ use helix_image::registry::Registry;
 use helix_image::{Puller, Store};
 use helix_model::plan::EdgeReport;
 use helix_model::{
-    Actor, Command, Id, Instance, Name, Node, Problem, instance, node, org, project,
+    Actor, Code, Command, Id, Instance, Name, Node, Problem, instance, node, org, project,
 };
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -49,6 +49,16 @@ pub enum ServerError {
     Images(#[from] helix_image::ImageError),
     #[error("the installation cannot be set up")]
     Bootstrap(#[from] Problem),
+}
+
+/// A node as it is connected now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Attached {
+    pub node: Id<Node>,
+    pub name: Name,
+    /// The number of its link. Whatever comes over it says so, and counts for
+    /// nothing once the node has connected anew.
+    pub link: u64,
 }
 
 /// A node and the way to it.
@@ -119,26 +129,20 @@ impl Server {
         self.address
     }
 
-    /// Connects a node: enrols it on first sight and feeds it plans from now on.
-    /// `present` are the instances it has; others that should be stopped are
-    /// known to be gone by their absence.
+    /// Connects a node: enrols it on first sight and feeds it plans from now on,
+    /// until the node connects anew. `present` are the instances it has; others
+    /// that should be stopped are known to be gone by their absence.
     pub async fn attach_node(
         &self,
         name: Name,
         facts: node::Facts,
         present: BTreeSet<Id<Instance>>,
         link: Arc<dyn NodeLink>,
-    ) -> Result<Id<Node>, Problem> {
+    ) -> Result<Attached, Problem> {
         let engine = &self.shared.engine;
-        let origin = machine_origin(&name);
-        let connect = Command::ConnectNode(node::Connect { name: name.clone(), facts });
-        engine.submit(connect, origin).await?;
+        let attached = connect_node(engine, name, facts).await?;
+        let id = attached.node;
         let state = engine.state();
-        let id = state
-            .nodes
-            .named(None, &name)
-            .map(|node| node.id)
-            .ok_or_else(|| Problem::not_found(helix_model::Kind::Node, name.as_str()))?;
         // What the state remembers of instances the node does not have is from
         // before; traffic must not follow it.
         let absent = state.instances.iter();
@@ -150,25 +154,25 @@ impl Server {
                 _ => instance::Phase::Pending,
             };
             let observed = instance::Observed { phase, ..Default::default() };
-            self.instance_reported(&name, id, observed).await;
+            self.instance_reported(&attached, id, observed).await;
         }
         if let Ok(mut nodes) = self.shared.nodes.write() {
             nodes.retain(|(known, _)| *known != id);
             nodes.push((id, Arc::clone(&link)));
         }
-        self.spawn(observe::feed_node(engine.clone(), id, link));
-        Ok(id)
+        self.spawn(observe::feed_node(engine.clone(), attached.clone(), link));
+        Ok(attached)
     }
 
     /// Takes in what a node sees of an instance.
     pub async fn instance_reported(
         &self,
-        node: &Name,
+        from: &Attached,
         id: Id<Instance>,
         observed: instance::Observed,
     ) {
-        let command = observe::instance_command(id, observed);
-        observe::report(&self.shared.engine, node.as_str(), command).await;
+        let command = observe::instance_command(id, observed, from.link);
+        observe::report(&self.shared.engine, from.name.as_str(), command).await;
     }
 
     /// Connects the edge and feeds it plans from now on.
@@ -201,9 +205,10 @@ impl Server {
     }
 
     /// Notes that a node is going away on purpose.
-    pub async fn detach_node(&self, node: Id<Node>, name: &Name) {
-        let command = Command::DisconnectNode(node::Disconnect { node });
-        observe::report(&self.shared.engine, name.as_str(), command).await;
+    pub async fn detach_node(&self, gone: &Attached) {
+        let disconnect = node::Disconnect { node: gone.node, link: gone.link };
+        let command = Command::DisconnectNode(disconnect);
+        observe::report(&self.shared.engine, gone.name.as_str(), command).await;
     }
 
     /// Ends the API, its streams and the reconciler. What was acknowledged is
@@ -212,6 +217,27 @@ impl Server {
         self.reconciler.abort();
         self.closing.send_replace(true);
         let _ = self.api.await;
+    }
+}
+
+/// Enrols a node on first sight and takes the number of its link.
+async fn connect_node(
+    engine: &Engine,
+    name: Name,
+    facts: node::Facts,
+) -> Result<Attached, Problem> {
+    let origin = machine_origin(&name);
+    let connect = node::Connect { name: name.clone(), facts, replica: None };
+    let receipt = engine.submit(Command::ConnectNode(connect), origin).await?;
+    // The receipt and not the state: another link may be younger already.
+    let node = receipt.subject.and_then(|subject| subject.id.typed());
+    let status: Result<node::Status, _> = serde_json::from_value(receipt.current);
+    match (node, status) {
+        (Some(node), Ok(status)) => Ok(Attached { node, name, link: status.link }),
+        _ => {
+            let detail = format!("the receipt of node `{name}` does not tell its link");
+            Err(Problem::new(Code::Internal, detail))
+        }
     }
 }
 

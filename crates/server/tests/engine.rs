@@ -29,7 +29,7 @@ fn connect(cpus: u32) -> Command {
         isolation_reason: "pretended".to_owned(),
         isolation_advice: None,
     };
-    Command::ConnectNode(node::Connect { name: "here".parse().unwrap(), facts })
+    Command::ConnectNode(node::Connect { name: "here".parse().unwrap(), facts, replica: None })
 }
 
 async fn wait_snapshot(log: &MemoryLog) -> Snapshot {

@@ -30,11 +30,14 @@ pub enum Canary {
     NeverAllocate,
     /// A bare rollback goes to the release that is serving already.
     RollbackNowhere,
+    /// The numbers of links are ignored: in reports, in news that one is gone,
+    /// and by the replica that holds an older one.
+    UnfencedLink,
 }
 
 impl Canary {
     /// All of them, with the name of the checker that must notice.
-    pub const ALL: [(Canary, &'static str); 12] = [
+    pub const ALL: [(Canary, &'static str); 13] = [
         (Canary::AnswerEarly, "acknowledged"),
         (Canary::ForgetReceipts, "acknowledged"),
         (Canary::OneAddress, "owners"),
@@ -47,5 +50,6 @@ impl Canary {
         (Canary::NeverFinish, "ends"),
         (Canary::NeverAllocate, "settled"),
         (Canary::RollbackNowhere, "rollback"),
+        (Canary::UnfencedLink, "settled"),
     ];
 }

@@ -26,12 +26,6 @@ pub enum Known {
     /// An instance that has ended for good counts as one of its release's, so
     /// that the release before it is never replaced in full.
     EndedInTheWay,
-    /// News that a link is gone arrives after the node has linked to another
-    /// replica, and the node stays disconnected for ever.
-    LateDisconnect,
-    /// A report over a link its node has given up arrives after one over the
-    /// newer link, and stays the truth.
-    UnfencedReport,
     /// The host a deploy moves an endpoint to is not kept for it; once another
     /// env has taken it, the deploy can no longer succeed.
     HostNotKept,
@@ -47,15 +41,13 @@ pub enum Known {
 
 impl Known {
     /// All of them, by the name used on the command line.
-    pub const ALL: [(&'static str, Known); 12] = [
+    pub const ALL: [(&'static str, Known); 10] = [
         ("moved-port", Known::MovedPort),
         ("quiet-adoption", Known::QuietAdoption),
         ("forgotten-program", Known::ForgottenProgram),
         ("stale-proposal", Known::StaleProposal),
         ("machine-at-fault", Known::MachineAtFault),
         ("ended-in-the-way", Known::EndedInTheWay),
-        ("late-disconnect", Known::LateDisconnect),
-        ("unfenced-report", Known::UnfencedReport),
         ("host-not-kept", Known::HostNotKept),
         ("skewed-ids", Known::SkewedIds),
         ("lagging-replica", Known::LaggingReplica),

@@ -119,6 +119,8 @@ fn history() -> Vec<Event> {
 fn connected() -> node::Status {
     node::Status {
         connected: true,
+        link: 1,
+        replica: None,
         facts: Some(node::Facts {
             version: "0.1.0".into(),
             cpus: 2,

@@ -78,10 +78,13 @@ pub(super) fn set_desired(
     Some(command.instance.any())
 }
 
-/// Notes what a node sees, when it is news.
+/// Notes what a node sees, when it is news. What comes over a link that the node
+/// has given up since may be older than what is known.
 pub(super) fn observe(draft: &mut Draft<'_, '_>, command: &instance::Observe) -> Option<AnyId> {
     let known = draft.state.instances.get(command.instance)?;
-    if known.status.observed != command.observed {
+    let present = draft.state.nodes.get(known.spec.node).map(|node| node.status.link);
+    let is_present = command.link.is_none() || command.link == present;
+    if is_present && known.status.observed != command.observed {
         let (of, observed) = (Of::new(known), command.observed.clone());
         draft.emit(Event::InstanceStatusChanged(instance::StatusChanged { of, observed }));
     }

@@ -4,7 +4,8 @@ use helix_model::{AnyId, Code, Event, Problem, node};
 
 use super::Draft;
 
-/// A node connects: it is enrolled the first time and its facts are kept.
+/// A node connects: it is enrolled the first time, its facts are kept, and its
+/// link gets the next number.
 pub(super) fn connect(
     draft: &mut Draft<'_, '_>,
     command: &node::Connect,
@@ -22,18 +23,19 @@ pub(super) fn connect(
             id
         }
     };
-    let status = node::Status { connected: true, facts: Some(command.facts.clone()) };
-    if draft.state.nodes.get(id).is_some_and(|node| node.status != status) {
-        draft.emit(Event::NodeStatusChanged(node::StatusChanged { id, status }));
-    }
+    let link = draft.state.nodes.get(id).map_or(0, |node| node.status.link) + 1;
+    let (facts, replica) = (Some(command.facts.clone()), command.replica.clone());
+    let status = node::Status { connected: true, link, replica, facts };
+    draft.emit(Event::NodeStatusChanged(node::StatusChanged { id, status }));
     Ok(Some(id.any()))
 }
 
-/// A node's link is gone.
+/// A node's link is gone. News of an older one comes late: the node is linked
+/// elsewhere already.
 pub(super) fn disconnect(draft: &mut Draft<'_, '_>, command: &node::Disconnect) -> Option<AnyId> {
     let known = draft.state.nodes.get(command.node)?;
-    if known.status.connected {
-        let status = node::Status { connected: false, facts: known.status.facts.clone() };
+    if known.status.connected && known.status.link == command.link {
+        let status = node::Status { connected: false, replica: None, ..known.status.clone() };
         let id = command.node;
         draft.emit(Event::NodeStatusChanged(node::StatusChanged { id, status }));
     }

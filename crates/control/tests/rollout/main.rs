@@ -225,3 +225,13 @@ fn a_repeated_report_is_no_news() {
     world.report("web-1", Phase::Ready);
     assert_eq!(world.state.position, before);
 }
+
+#[test]
+fn a_report_over_a_link_that_was_given_up_is_no_news() {
+    let mut world = World::serving("v1");
+    world.connect();
+    world.report_over(1, "web-1", Phase::Failed);
+    assert_eq!(world.running(), ["web-1 v1 ready"]);
+    world.report_over(2, "web-1", Phase::Unready);
+    assert_eq!(world.running(), ["web-1 v1 unready"]);
+}

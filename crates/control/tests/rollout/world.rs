@@ -44,15 +44,7 @@ impl World {
 
     pub(crate) fn with_node_of(memory_bytes: u64) -> World {
         let mut world = World::empty();
-        let facts = node::Facts {
-            version: "0".to_owned(),
-            cpus: 2,
-            memory_bytes,
-            isolation: "container".to_owned(),
-            isolation_reason: "root".to_owned(),
-            isolation_advice: None,
-        };
-        world.command(Command::ConnectNode(node::Connect { name: name("one"), facts })).unwrap();
+        world.connect_with(memory_bytes);
         world
     }
 
@@ -62,6 +54,24 @@ impl World {
         world.deploy(release);
         world.report_all(Phase::Ready);
         world
+    }
+
+    /// The node connects anew.
+    pub(crate) fn connect(&mut self) {
+        self.connect_with(16 << 30);
+    }
+
+    fn connect_with(&mut self, memory_bytes: u64) {
+        let facts = node::Facts {
+            version: "0".to_owned(),
+            cpus: 2,
+            memory_bytes,
+            isolation: "container".to_owned(),
+            isolation_reason: "root".to_owned(),
+            isolation_advice: None,
+        };
+        let connect = node::Connect { name: name("one"), facts, replica: None };
+        self.command(Command::ConnectNode(connect)).unwrap();
     }
 
     pub(crate) fn second_project(&mut self) {
@@ -164,8 +174,9 @@ impl World {
 
     /// The node's link breaks.
     pub(crate) fn disconnect(&mut self) {
-        let node = self.state.nodes.iter().next().unwrap().id;
-        self.command(Command::DisconnectNode(node::Disconnect { node })).unwrap();
+        let node = self.state.nodes.iter().next().unwrap();
+        let disconnect = node::Disconnect { node: node.id, link: node.status.link };
+        self.command(Command::DisconnectNode(disconnect)).unwrap();
     }
 
     /// Every instance finishes its work and stops.
@@ -198,9 +209,18 @@ impl World {
     }
 
     pub(crate) fn observe(&mut self, id: Id<Instance>, observed: Observed) {
-        let command = Command::ObserveInstance(instance::Observe { instance: id, observed });
+        self.observe_over(None, id, observed);
+    }
+
+    fn observe_over(&mut self, link: Option<u64>, instance: Id<Instance>, observed: Observed) {
+        let command = Command::ObserveInstance(instance::Observe { instance, observed, link });
         self.command(command).unwrap();
         self.settle();
+    }
+
+    pub(crate) fn report_over(&mut self, link: u64, instance: &str, phase: Phase) {
+        let id = self.instance(instance).unwrap().id;
+        self.observe_over(Some(link), id, seen(phase));
     }
 
     pub(crate) fn report(&mut self, instance: &str, phase: Phase) {

@@ -15,7 +15,7 @@ use helix_model::instance::{Desired, Observed, Phase};
 use helix_model::plan::NodePlan;
 use helix_model::{Id, Instance, Name, node};
 use helix_server::links::{Exec, ExecRefused, ExecSession, LogQuery, LogRecord, NodeLink};
-use helix_server::{Config, Server, Storage, StorageError, Token};
+use helix_server::{Attached, Config, Server, Storage, StorageError, Token};
 use reqwest::{Method, RequestBuilder, Response};
 use serde_json::{Value, json};
 use tokio::sync::watch;
@@ -29,6 +29,7 @@ pub(crate) struct World {
     server: Server,
     token: Token,
     plans: watch::Receiver<Option<NodePlan>>,
+    node: Attached,
     dir: tempfile::TempDir,
 }
 
@@ -88,8 +89,8 @@ impl World {
             isolation_advice: None,
         };
         let link = Arc::new(IdleNode(sender));
-        server.attach_node(node_name(), facts, BTreeSet::new(), link).await.unwrap();
-        World { image, server, token, plans, dir }
+        let node = server.attach_node(node_name(), facts, BTreeSet::new(), link).await.unwrap();
+        World { image, server, token, plans, node, dir }
     }
 
     pub(crate) fn url(&self, path: &str) -> String {
@@ -140,7 +141,7 @@ impl World {
                 return;
             };
             let observed = Observed { phase, ..Observed::default() };
-            self.server.instance_reported(&node_name(), id, observed).await;
+            self.server.instance_reported(&self.node, id, observed).await;
         }
     }
 

@@ -27,6 +27,8 @@ pub(crate) struct Feed {
     pub machine: Place,
     /// Known once the node has introduced itself.
     pub node: Option<Id<helix_model::Node>>,
+    /// The link's number, as known to the log.
+    pub link: u64,
     /// What the node said since its introduction, until that is through.
     pub waiting: Vec<(Id<Instance>, Observed)>,
     node_sent: Option<NodePlan>,
@@ -35,7 +37,7 @@ pub(crate) struct Feed {
 
 impl Feed {
     pub(crate) fn new(machine: Place) -> Feed {
-        Feed { machine, node: None, waiting: Vec::new(), node_sent: None, edge_sent: None }
+        Feed { machine, node: None, link: 0, waiting: Vec::new(), node_sent: None, edge_sent: None }
     }
 }
 
@@ -52,6 +54,7 @@ impl World {
 
     pub(crate) fn awake(&mut self, index: usize) {
         self.replicas[index].wake_due = false;
+        self.end_superseded(index);
         let sessions: Vec<_> = self.replicas[index].links.keys().copied().collect();
         for session in sessions {
             self.feed(index, session);
@@ -64,18 +67,20 @@ impl World {
         }
     }
 
-    /// A replica says again that its node is there, should the log say otherwise.
-    pub(crate) fn assert_links(&mut self, index: usize) {
+    /// A link that the log has a younger one of is ended: should its node still
+    /// be there, it connects anew.
+    fn end_superseded(&mut self, index: usize) {
+        let ignores = self.options.canary == Some(Canary::UnfencedLink);
         let replica = &self.replicas[index];
-        let lost = |(session, feed): (&Session, &Feed)| {
+        let superseded = |(session, feed): (&Session, &Feed)| {
             let node = replica.state.nodes.get(feed.node?)?;
-            let facts = node.status.facts.clone()?;
-            let connect = node::Connect { name: node.name.clone(), facts };
-            (!node.status.connected && self.is_current(*session)).then_some((*session, connect))
+            (node.status.link != feed.link && !ignores).then_some(*session)
         };
-        let lost: Vec<_> = replica.links.iter().filter_map(lost).collect();
-        for (session, connect) in lost {
-            self.submit(index, Command::ConnectNode(connect), Origin::Machine(session));
+        let superseded: Vec<_> = replica.links.iter().filter_map(superseded).collect();
+        for session in superseded {
+            self.tell(|| format!("replica {index} ends session {session}: there is a younger one"));
+            self.replicas[index].links.remove(&session);
+            self.break_session(session);
         }
     }
 
@@ -186,7 +191,7 @@ impl World {
                     return;
                 };
                 let name = self.nodes[node].name.clone();
-                let command = Command::ConnectNode(node::Connect { name, facts });
+                let command = Command::ConnectNode(node::Connect { name, facts, replica: None });
                 let origin = Origin::Hello(session, current, present.into_iter().collect());
                 self.submit(index, command, origin);
             }
@@ -198,7 +203,7 @@ impl World {
             Message::EdgeReport(report) => {
                 for instance in report.drained {
                     let command = Command::MarkDrained(instance::MarkDrained { instance });
-                    self.submit(index, command, Origin::Machine(session));
+                    self.submit(index, command, Origin::Machine);
                 }
             }
             _ => {}
@@ -212,19 +217,25 @@ impl World {
         instance: Id<Instance>,
         observed: Observed,
     ) {
-        let command = Command::ObserveInstance(Observe { instance, observed });
-        self.submit(index, command, Origin::Machine(session));
+        let Some(link) = self.replicas[index].links.get(&session).map(|feed| feed.link) else {
+            return;
+        };
+        let link = (self.options.canary != Some(Canary::UnfencedLink)).then_some(link);
+        let command = Command::ObserveInstance(Observe { instance, observed, link });
+        self.submit(index, command, Origin::Machine);
     }
 
     /// A replica learns that a link is gone.
     pub(crate) fn replica_loses(&mut self, index: usize, session: Session) {
         let Some(feed) = self.replicas[index].links.remove(&session) else { return };
         if let Some(node) = feed.node {
-            let command = Command::DisconnectNode(node::Disconnect { node });
-            // The node may be linked elsewhere already, and then it is not gone.
-            if !self.has_newer_link(feed.machine, session) {
-                self.submit(index, command, Origin::System);
+            let mut link = feed.link;
+            if self.options.canary == Some(Canary::UnfencedLink) {
+                let known = self.replicas[index].state.nodes.get(node);
+                link = known.map_or(0, |node| node.status.link);
             }
+            let disconnect = node::Disconnect { node, link };
+            self.submit(index, Command::DisconnectNode(disconnect), Origin::System);
         }
     }
 }

@@ -204,10 +204,6 @@ impl World {
         machine.is_some_and(|machine| self.link_of(machine) == Some(session))
     }
 
-    pub(crate) fn has_newer_link(&self, machine: Place, session: Session) -> bool {
-        self.link_of(machine).is_some_and(|current| current > session)
-    }
-
     /// Sends a machine's words over its link, if it has one.
     pub(crate) fn say(&mut self, machine: Place, message: Message) {
         let Some(session) = self.link_of(machine) else { return };

@@ -65,8 +65,8 @@ pub(crate) enum Origin {
     /// A person, whose wish's number is the idempotency key too.
     Person(usize),
     Reconciler,
-    /// A machine, over a session.
-    Machine(Session),
+    /// A machine.
+    Machine,
     /// A node that introduces itself; what follows depends on the answer.
     Hello(Session, Vec<(Id<Instance>, Observed)>, Vec<Id<Instance>>),
     /// The replica itself.
@@ -161,9 +161,6 @@ impl World {
         let mut writing = Writing { batch, draft, answers: Vec::new() };
         for _ in 0..BATCH_MAX {
             let Some(submission) = self.replicas[index].queue.pop_front() else { break };
-            if self.is_fenced_off(&submission.origin) {
-                continue;
-            }
             if self.is_outdated(index, &writing, &submission.origin) {
                 self.proposal_answered(index);
                 continue;
@@ -256,7 +253,10 @@ impl World {
             event,
         }));
         writing.draft = decision.state;
-        let receipt = Receipt { position: writing.draft.position, subject: decision.subject };
+        let subject = decision.subject;
+        let node = subject.and_then(|id| writing.draft.nodes.get(id.typed()?));
+        let link = node.map_or(0, |node| node.status.link);
+        let receipt = Receipt { position: writing.draft.position, subject, link };
         if let Origin::Person(_) = submission.origin {
             let forgets = self.options.canary == Some(Canary::ForgetReceipts);
             let key = if forgets { format!("{request}#{}", receipt.position) } else { request };
@@ -361,7 +361,7 @@ impl World {
                 Origin::Person(_) => {
                     self.answer_person(index, &submission, Err(Code::Unavailable));
                 }
-                Origin::Machine(_) if !keeps => {}
+                Origin::Machine if !keeps => {}
                 _ => self.replicas[index].queue.push_front(submission),
             }
         }
@@ -371,10 +371,11 @@ impl World {
         match submission.origin {
             Origin::Reconciler => self.proposal_answered(index),
             Origin::Hello(session, current, present) => {
-                self.attached(index, session, current, &present);
+                let link = answer.map_or(0, |receipt| receipt.link);
+                self.attached(index, session, link, current, &present);
             }
             Origin::Person(_) => self.answer_person(index, &submission, answer),
-            Origin::Machine(_) | Origin::System => {}
+            Origin::Machine | Origin::System => {}
         }
     }
 
@@ -436,9 +437,6 @@ impl World {
             self.checks.replay.compare(&mut self.checks.failed, "a replica", state);
             self.store.snapshot = serde_json::to_vec(state).ok();
         }
-        if !self.lets(Known::LateDisconnect) {
-            self.assert_links(index);
-        }
         self.round_soon(index);
         self.wake(index);
     }
@@ -449,6 +447,7 @@ impl World {
         &mut self,
         index: usize,
         session: Session,
+        link: u64,
         current: Vec<(Id<Instance>, Observed)>,
         present: &[Id<Instance>],
     ) {
@@ -465,6 +464,7 @@ impl World {
         let mut waiting = Vec::new();
         if let Some(feed) = self.replicas[index].links.get_mut(&session) {
             feed.node = Some(node);
+            feed.link = link;
             waiting = std::mem::take(&mut feed.waiting);
         }
         for (instance, observed) in absent.into_iter().chain(current).chain(waiting) {
@@ -486,15 +486,6 @@ impl World {
         matches!(origin, Origin::Reconciler)
             && !self.lets(Known::StaleProposal)
             && self.replicas[index].pass_position != writing.draft.position
-    }
-
-    /// Whether this came over a link its machine has given up since.
-    fn is_fenced_off(&self, origin: &Origin) -> bool {
-        let session = match origin {
-            Origin::Machine(session) | Origin::Hello(session, ..) => *session,
-            _ => return false,
-        };
-        !self.lets(Known::UnfencedReport) && !self.is_current(session)
     }
 }
 

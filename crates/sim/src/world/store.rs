@@ -19,6 +19,8 @@ pub(crate) const LEASE_MS: u64 = 3000;
 pub(crate) struct Receipt {
     pub position: u64,
     pub subject: Option<AnyId>,
+    /// The number of the link, for a node that connected.
+    pub link: u64,
 }
 
 /// What one append writes.

@@ -2,9 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::condition::Facts;
 use crate::event::Apply;
 use crate::state::{Change, State};
-use crate::{Id, Kind, Name, Noun, Org, Project};
+use crate::{Id, Kind, Name, Noun, Org, Project, Resource};
 
 /// An app belongs to a project and has releases and envs.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -23,6 +24,11 @@ pub struct Status {
 impl Noun for App {
     const KIND: Kind = Kind::App;
     type Status = Status;
+
+    /// An app stands as its envs do; that is looked up when asked for.
+    fn facts(_app: &Resource<App>) -> Option<Facts> {
+        None
+    }
 }
 
 /// Command: make an app.

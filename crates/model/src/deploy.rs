@@ -9,10 +9,11 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::condition::Facts;
 use crate::event::{Apply, Subject};
 use crate::release::Image;
 use crate::state::{Change, State};
-use crate::{Env, Id, Kind, Manifest, Name, Noun, Org, Reason, Release, Resource, Timestamp};
+use crate::{Env, Id, Kind, Manifest, Name, Noun, Org, Reason, Release, Resource, Timestamp, env};
 
 /// What a deploy asks for.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -67,6 +68,15 @@ impl Phase {
 impl Noun for Deploy {
     const KIND: Kind = Kind::Deploy;
     type Status = Status;
+
+    fn facts(deploy: &Resource<Deploy>) -> Option<Facts> {
+        let phase = deploy.status.phase;
+        Some(Facts {
+            ready: phase == Phase::Succeeded,
+            reconciling: !phase.is_final(),
+            degraded: phase == Phase::Failed,
+        })
+    }
 }
 
 /// Command: release an image with its manifest and move an env to it. What is
@@ -155,6 +165,7 @@ impl Apply for Created {
         let mut deploy = change.create(self.id, self.name.clone(), parent, self.spec.clone());
         deploy.status.phase = Phase::Rolling;
         state.deploys.insert(deploy);
+        env::settle(state, self.spec.env, change);
     }
 }
 
@@ -186,5 +197,6 @@ impl Apply for Finished {
             }
             change.touch(env);
         });
+        env::settle(state, env, change);
     }
 }

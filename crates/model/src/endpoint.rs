@@ -4,6 +4,7 @@ use std::net::Ipv6Addr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::condition::Facts;
 use crate::event::Apply;
 use crate::state::{Change, State};
 use crate::{Env, Id, Kind, Name, Noun, Org, Resource};
@@ -42,6 +43,12 @@ pub struct Status {
 impl Noun for Endpoint {
     const KIND: Kind = Kind::Endpoint;
     type Status = Status;
+
+    fn facts(endpoint: &Resource<Endpoint>) -> Option<Facts> {
+        let ready = !endpoint.status.reachable.is_empty();
+        let degraded = endpoint.status.problem.is_some();
+        Some(Facts { ready, reconciling: !ready && !degraded, degraded })
+    }
 }
 
 /// Command: what an edge says of an endpoint.

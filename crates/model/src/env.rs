@@ -8,9 +8,10 @@ use std::net::Ipv6Addr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::condition::Facts;
 use crate::event::Apply;
 use crate::state::{Change, State};
-use crate::{App, Deploy, Id, Kind, Name, Noun, Org, Release};
+use crate::{App, Deploy, Id, Instance, Kind, Name, Noun, Org, Release, Resource};
 
 /// What is desired of an env.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -37,11 +38,19 @@ pub struct Status {
     pub deploys: u64,
     /// How many instances there have been, per process.
     pub instances: BTreeMap<Name, u64>,
+    /// How many instances are ready, per release and process.
+    #[serde(default)]
+    pub ready: BTreeMap<Id<Release>, BTreeMap<Name, u32>>,
 }
 
 impl Noun for Env {
     const KIND: Kind = Kind::Env;
     type Status = Status;
+
+    /// An env stands as its release and its instances do; see [`settle`].
+    fn facts(_env: &Resource<Env>) -> Option<Facts> {
+        None
+    }
 }
 
 /// Command: make an env.
@@ -97,5 +106,83 @@ impl Apply for Scaled {
             env.spec.scale.extend(self.processes.clone());
             change.touch(env);
         });
+        settle(state, self.id, change);
+    }
+}
+
+/// A ready instance, as its env counts it.
+pub(crate) struct Serving {
+    env: Id<Env>,
+    release: Id<Release>,
+    process: Name,
+}
+
+impl Serving {
+    /// The instance, if it is one that counts.
+    pub(crate) fn of(instance: &Resource<Instance>) -> Option<Serving> {
+        let spec = &instance.spec;
+        let process = spec.process.clone();
+        instance.serves().then_some(Serving { env: spec.env, release: spec.release, process })
+    }
+
+    /// Counts it in or out. The env's version does not change: nobody changed it.
+    pub(crate) fn count(self, state: &mut State, change: Change, is_in: bool) {
+        state.envs.update(self.env, |env| {
+            let processes = env.status.ready.entry(self.release).or_default();
+            let ready = processes.entry(self.process.clone()).or_default();
+            *ready = if is_in { *ready + 1 } else { ready.saturating_sub(1) };
+            if *ready == 0 {
+                processes.remove(&self.process);
+            }
+            if processes.is_empty() {
+                env.status.ready.remove(&self.release);
+            }
+        });
+        settle(state, self.env, change);
+    }
+}
+
+/// How many instances of what an env serves are ready and wanted, and whether
+/// any process has fewer than it should.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    pub ready: u32,
+    pub wanted: u32,
+    pub is_short: bool,
+}
+
+/// Counts an env's instances without looking at them.
+pub fn counts(state: &State, env: &Resource<Env>) -> Counts {
+    let Some(release) = env.status.release.and_then(|release| state.releases.get(release)) else {
+        return Counts::default();
+    };
+    let ready = env.status.ready.get(&release.id);
+    let mut counts = Counts::default();
+    for (name, process) in &release.spec.manifest.processes {
+        let wanted = env.spec.scale.get(name).copied().unwrap_or(process.scaling.min);
+        let ready = ready.and_then(|ready| ready.get(name)).copied().unwrap_or(0);
+        counts.wanted += wanted;
+        counts.ready += ready;
+        counts.is_short |= ready < wanted;
+    }
+    counts
+}
+
+/// Notes which facts hold of an env, after anything they follow from changed.
+pub(crate) fn settle(state: &mut State, id: Id<Env>, change: Change) {
+    let Some(env) = state.envs.get(id) else {
+        return;
+    };
+    let counts = counts(state, env);
+    let serves = env.status.release.is_some();
+    let rolling = env.spec.rolling.is_some();
+    let given_up = env.spec.release.is_some() && env.spec.release != env.status.release;
+    let facts = Facts {
+        ready: serves && !counts.is_short && !rolling,
+        reconciling: rolling || serves && (counts.is_short || counts.ready > counts.wanted),
+        degraded: !rolling && (given_up || counts.is_short),
+    };
+    if facts != env.standing.facts() {
+        state.envs.update(id, |env| env.standing.note(facts, change.at));
     }
 }

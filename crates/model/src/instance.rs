@@ -13,9 +13,12 @@ use std::net::{Ipv6Addr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
 
+use crate::condition::Facts;
 use crate::event::Apply;
 use crate::state::{Change, State};
-use crate::{Deploy, Env, Id, Kind, Name, Node, Noun, Org, Reason, Release, Resource, Timestamp};
+use crate::{
+    Deploy, Env, Id, Kind, Name, Node, Noun, Org, Reason, Release, Resource, Timestamp, env,
+};
 
 /// What is desired of an instance.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -118,6 +121,19 @@ pub struct Exit {
 impl Noun for Instance {
     const KIND: Kind = Kind::Instance;
     type Status = Status;
+
+    fn facts(instance: &Resource<Instance>) -> Option<Facts> {
+        let phase = instance.status.observed.phase;
+        Some(Facts {
+            ready: phase == Phase::Ready,
+            reconciling: match instance.spec.desired {
+                Desired::Running => phase != Phase::Ready,
+                Desired::Draining => true,
+                Desired::Stopped => phase != Phase::Stopped,
+            },
+            degraded: matches!(phase, Phase::Failed | Phase::Unready),
+        })
+    }
 }
 
 /// Command: call for an instance (a reconciler's).
@@ -207,6 +223,42 @@ pub struct Removed {
     pub of: Of,
 }
 
+/// Changes an instance, and counts it in or out among the ready ones of its env.
+fn update(
+    state: &mut State,
+    id: Id<Instance>,
+    change: Change,
+    what: impl FnOnce(&mut Resource<Instance>),
+) {
+    let Some(instance) = state.instances.get(id) else {
+        return;
+    };
+    let serving = env::Serving::of(instance);
+    let mut serves = serving.is_some();
+    state.instances.update(id, |instance| {
+        what(instance);
+        change.touch(instance);
+        serves = instance.serves();
+    });
+    match serving {
+        Some(serving) if !serves => serving.count(state, change, false),
+        None if serves => {
+            let serving = state.instances.get(id).and_then(env::Serving::of);
+            if let Some(serving) = serving {
+                serving.count(state, change, true);
+            }
+        }
+        _ => {}
+    }
+}
+
+impl Resource<Instance> {
+    /// Whether it counts as one of those its env wants to be ready.
+    pub fn serves(&self) -> bool {
+        self.spec.desired == Desired::Running && self.status.observed.phase == Phase::Ready
+    }
+}
+
 impl Apply for Allocated {
     fn apply(&self, state: &mut State, change: Change) {
         state.instances_allocated += 1;
@@ -223,12 +275,11 @@ impl Apply for Allocated {
 
 impl Apply for DesiredChanged {
     fn apply(&self, state: &mut State, change: Change) {
-        state.instances.update(self.of.id, |instance| {
+        update(state, self.of.id, change, |instance| {
             instance.spec.desired = self.desired;
             if self.desired == Desired::Draining {
                 instance.status.draining_since = Some(change.at);
             }
-            change.touch(instance);
         });
     }
 }
@@ -241,12 +292,11 @@ impl Apply for StatusChanged {
         let replaced =
             self.observed.phase == Phase::Failed && instance.status.observed.phase != Phase::Failed;
         let (deploy, process) = (instance.spec.deploy, instance.spec.process.clone());
-        state.instances.update(self.of.id, |instance| {
+        update(state, self.of.id, change, |instance| {
             instance.status.observed = self.observed.clone();
             if self.observed.phase == Phase::Ready && instance.status.ready_at.is_none() {
                 instance.status.ready_at = Some(change.at);
             }
-            change.touch(instance);
         });
         if let Some(deploy) = deploy.filter(|_| replaced) {
             state.deploys.update(deploy, |deploy| {
@@ -268,7 +318,11 @@ impl Apply for Drained {
 }
 
 impl Apply for Removed {
-    fn apply(&self, state: &mut State, _change: Change) {
+    fn apply(&self, state: &mut State, change: Change) {
+        let serving = state.instances.get(self.of.id).and_then(env::Serving::of);
         state.instances.remove(self.of.id);
+        if let Some(serving) = serving {
+            serving.count(state, change, false);
+        }
     }
 }

@@ -10,6 +10,9 @@ use std::str::FromStr;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use crate::Resource;
+use crate::condition::Facts;
+
 /// A resource kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -103,4 +106,10 @@ pub trait Noun: Clone + fmt::Debug + PartialEq + Serialize + DeserializeOwned + 
     const KIND: Kind;
     /// What is currently known, as opposed to desired.
     type Status: Clone + fmt::Debug + Default + PartialEq + Serialize + DeserializeOwned;
+
+    /// The facts that follow from the resource alone. `None` for kinds whose
+    /// facts follow from others; those are noted where the others change.
+    fn facts(_resource: &Resource<Self>) -> Option<Facts> {
+        Some(Facts::EXISTS)
+    }
 }

@@ -2,9 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::condition;
 use crate::event::Apply;
 use crate::state::{Change, State};
-use crate::{Id, Kind, Name, Noun};
+use crate::{Id, Kind, Name, Noun, Resource};
 
 /// What is desired of a node.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -48,6 +49,11 @@ pub struct Facts {
 impl Noun for Node {
     const KIND: Kind = Kind::Node;
     type Status = Status;
+
+    fn facts(node: &Resource<Node>) -> Option<condition::Facts> {
+        let ready = node.status.connected;
+        Some(condition::Facts { ready, ..condition::Facts::default() })
+    }
 }
 
 /// Command: a node connects and says what it is.

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use imbl::OrdMap;
 use serde::{Deserialize, Serialize};
 
+use crate::condition::Standing;
 use crate::{AnyId, Id, Name, Noun, Timestamp};
 
 /// One resource of noun `N`.
@@ -27,6 +28,8 @@ pub struct Resource<N: Noun> {
     pub spec: N,
     /// What is current.
     pub status: N::Status,
+    /// Which conditions hold, and since when.
+    pub standing: Standing,
 }
 
 /// Every resource of one kind, by id and by name in its parent. Written down as

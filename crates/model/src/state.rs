@@ -8,6 +8,7 @@ use std::net::Ipv6Addr;
 use imbl::OrdMap;
 use serde::{Deserialize, Serialize};
 
+use crate::condition::{Facts, Standing};
 use crate::destroy::Gone;
 use crate::event::Event;
 use crate::{
@@ -97,7 +98,7 @@ impl Change {
         parent: Option<AnyId>,
         spec: N,
     ) -> Resource<N> {
-        Resource {
+        let mut resource = Resource {
             id,
             name,
             parent,
@@ -106,12 +107,20 @@ impl Change {
             version: self.position,
             spec,
             status: N::Status::default(),
+            standing: Standing::new(Facts::default(), self.at),
+        };
+        if let Some(facts) = N::facts(&resource) {
+            resource.standing = Standing::new(facts, self.at);
         }
+        resource
     }
 
     /// Marks a resource as changed here.
     pub fn touch<N: Noun>(self, resource: &mut Resource<N>) {
         resource.updated_at = self.at;
         resource.version = self.position;
+        if let Some(facts) = N::facts(resource) {
+            resource.standing.note(facts, self.at);
+        }
     }
 }

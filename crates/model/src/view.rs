@@ -7,11 +7,11 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::condition::{Condition, ConditionKind};
+use crate::condition::{Condition, ConditionKind, Standing};
 use crate::reference::{self, Scope};
 use crate::{
-    AnyId, App, Deploy, Endpoint, Env, Instance, Kind, Name, Node, Noun, Org, Project, Release,
-    Resource, State, Table, Timestamp, deploy, destroy, instance,
+    AnyId, App, Deploy, Endpoint, Env, Instance, Kind, Name, Node, Noun, Org, Project, Reason,
+    Release, Resource, State, Table, Timestamp, deploy, destroy, env, instance,
 };
 
 /// A resource as the API returns it.
@@ -48,8 +48,7 @@ trait Described: Noun {
     /// Facts worth waiting for. The default suits kinds that are what they are
     /// as soon as they exist.
     fn conditions(resource: &Resource<Self>, _state: &State) -> Vec<Condition> {
-        let since = resource.created_at;
-        vec![Condition::new(ConditionKind::Ready, true, "exists", "It exists.", since)]
+        vec![resource.standing.condition(ConditionKind::Ready, "exists", "It exists.")]
     }
 
     fn difference(_resource: &Resource<Self>, _state: &State) -> Option<String> {
@@ -181,6 +180,28 @@ fn render<N: Described>(state: &State, resource: &Resource<N>) -> ResourceView {
     view
 }
 
+/// The three facts of what is brought from one state to another, where one reason
+/// says it all: it is why something holds, and what does not hold is as it should
+/// be.
+fn three(standing: &Standing, reason: &str, message: &str) -> Vec<Condition> {
+    let facts = standing.facts();
+    let why = |holds: bool, kind, otherwise: &str| match holds {
+        true => standing.condition(kind, reason, message),
+        false => standing.condition(kind, otherwise, ""),
+    };
+    vec![
+        standing.condition(ConditionKind::Ready, reason, message),
+        why(facts.reconciling, ConditionKind::Reconciling, "settled"),
+        why(facts.degraded, ConditionKind::Degraded, "as_desired"),
+    ]
+}
+
+fn sentence(clause: String) -> String {
+    let mut letters = clause.chars();
+    let first = letters.next().map(|first| first.to_uppercase().to_string()).unwrap_or_default();
+    format!("{first}{}.", letters.as_str())
+}
+
 impl Described for Org {
     fn table(state: &State) -> &Table<Self> {
         &state.orgs
@@ -198,21 +219,40 @@ impl Described for App {
         &state.apps
     }
 
-    /// An app is ready when each of its envs is.
+    /// An app stands as its worst env does.
     fn conditions(app: &Resource<App>, state: &State) -> Vec<Condition> {
-        let envs: Vec<_> = state.envs.children(app.id.any()).collect();
-        let Some(first) = envs.first() else {
-            return vec![Condition::new(
-                ConditionKind::Ready,
-                false,
-                "no_env",
-                "Nothing has been deployed.",
-                app.created_at,
-            )];
+        let Some(env) = worst_env(app, state) else {
+            let (kind, message) = (ConditionKind::Ready, "Nothing has been deployed.");
+            return vec![Condition::new(kind, false, "no_env", message, app.created_at)];
         };
-        let waiting = envs.iter().find(|env| !env_is_ready(env, state));
-        Env::conditions(waiting.unwrap_or(first), state)
+        let mut conditions = Env::conditions(env, state);
+        if env.standing.facts().ready {
+            // All are: since the last of them became so.
+            let all = state.envs.children(app.id.any()).map(|env| ready_since(env, state));
+            if let (Some(ready), Some(since)) = (conditions.first_mut(), all.max()) {
+                ready.since = since;
+            }
+        }
+        conditions
     }
+
+    fn difference(app: &Resource<App>, state: &State) -> Option<String> {
+        let env = worst_env(app, state)?;
+        Env::difference(env, state).map(|why| format!("{}: {why}", env.name))
+    }
+}
+
+fn ready_since(env: &Resource<Env>, state: &State) -> Timestamp {
+    Env::conditions(env, state).first().map_or(env.created_at, |ready| ready.since)
+}
+
+/// The first env that is not ready, else the first that is less than it should
+/// be, else the first.
+fn worst_env<'s>(app: &Resource<App>, state: &'s State) -> Option<&'s Resource<Env>> {
+    state.envs.children(app.id.any()).min_by_key(|env| {
+        let facts = env.standing.facts();
+        (facts.ready, !facts.degraded)
+    })
 }
 
 impl Described for Env {
@@ -221,35 +261,40 @@ impl Described for Env {
     }
 
     fn conditions(env: &Resource<Env>, state: &State) -> Vec<Condition> {
-        let (ready, wanted) = env_counts(env, state);
-        let since = env.updated_at;
-        let serving = env_is_ready(env, state);
-        let (reason, message) = if env.status.release.is_none() {
-            ("no_release", "No release has been deployed successfully.".to_owned())
-        } else if serving {
-            ("all_ready", format!("{ready} of {wanted} instances are ready."))
-        } else {
-            ("not_all_ready", format!("{ready} of {wanted} instances are ready."))
+        let counts = env::counts(state, env);
+        let facts = env.standing.facts();
+        let rolling = env.spec.rolling.map(|deploy| reference::path(state, deploy.any()));
+        let count = format!("{} of {} instances are ready.", counts.ready, counts.wanted);
+        let why = Env::difference(env, state).unwrap_or_default();
+        let (reason, message) = match env.status.release {
+            None => ("no_release", "No release has been deployed successfully.".to_owned()),
+            Some(_) if facts.ready => ("all_ready", count.clone()),
+            Some(_) if counts.is_short => ("not_all_ready", count.clone()),
+            Some(_) => ("deploy_rolling", count.clone()),
         };
-        let mut conditions =
-            vec![Condition::new(ConditionKind::Ready, serving, reason, message, since)];
-        if let Some(deploy) = env.spec.rolling {
-            let message = format!("{} is rolling.", reference::path(state, deploy.any()));
-            let kind = ConditionKind::Reconciling;
-            conditions.push(Condition::new(kind, true, "deploy_rolling", message, since));
-        }
-        if let Some(failed) = Env::difference(env, state).filter(|_| env.spec.rolling.is_none()) {
-            let kind = ConditionKind::Degraded;
-            conditions.push(Condition::new(kind, true, "desired_not_serving", failed, since));
-        }
-        conditions
+        let ready = env.standing.condition(ConditionKind::Ready, reason, message);
+        let (reason, message) = match (rolling, facts.reconciling) {
+            (Some(deploy), _) => ("deploy_rolling", format!("{deploy} is rolling.")),
+            (None, true) => ("instances_changing", count),
+            (None, false) => ("settled", "Nothing is on its way.".to_owned()),
+        };
+        let reconciling = env.standing.condition(ConditionKind::Reconciling, reason, message);
+        let (reason, message) = if facts.degraded {
+            ("desired_not_serving", why)
+        } else {
+            ("as_desired", "It is no worse than asked for.".to_owned())
+        };
+        let degraded = env.standing.condition(ConditionKind::Degraded, reason, message);
+        vec![ready, reconciling, degraded]
     }
 
     fn difference(env: &Resource<Env>, state: &State) -> Option<String> {
         let wanted = env.spec.release?;
-        if Some(wanted) == env.status.release {
-            let (ready, count) = env_counts(env, state);
-            return (ready != count).then(|| format!("{ready} of {count} instances are ready"));
+        if Some(wanted) == env.status.release && env.spec.rolling.is_none() {
+            let counts = env::counts(state, env);
+            let differs = counts.is_short || counts.ready != counts.wanted;
+            return differs
+                .then(|| format!("{} of {} instances are ready", counts.ready, counts.wanted));
         }
         let last = state.deploys.children(env.id.any()).max_by_key(|deploy| deploy.id)?;
         Some(match last.status.phase {
@@ -261,31 +306,6 @@ impl Described for Env {
             _ => format!("{} is rolling", last.name),
         })
     }
-}
-
-/// Ready and wanted instances of what an env serves.
-fn env_counts(env: &Resource<Env>, state: &State) -> (usize, usize) {
-    let Some(release) = env.status.release.and_then(|release| state.releases.get(release)) else {
-        return (0, 0);
-    };
-    let wanted = release.spec.manifest.processes.iter();
-    let wanted = wanted
-        .map(|(name, process)| env.spec.scale.get(name).copied().unwrap_or(process.scaling.min))
-        .sum::<u32>();
-    let ready = state.instances.children(env.id.any());
-    let ready = ready
-        .filter(|instance| {
-            instance.spec.release == release.id
-                && instance.spec.desired == instance::Desired::Running
-                && instance.status.observed.phase == instance::Phase::Ready
-        })
-        .count();
-    (ready, wanted as usize)
-}
-
-fn env_is_ready(env: &Resource<Env>, state: &State) -> bool {
-    let (ready, wanted) = env_counts(env, state);
-    env.status.release.is_some() && ready >= wanted && env.spec.rolling.is_none()
 }
 
 impl Described for Release {
@@ -300,27 +320,23 @@ impl Described for Deploy {
     }
 
     fn conditions(deploy: &Resource<Deploy>, _state: &State) -> Vec<Condition> {
-        let since = deploy.updated_at;
-        let (ready, reason, message) = match deploy.status.phase {
-            deploy::Phase::Succeeded => (true, "succeeded".to_owned(), "It serves.".to_owned()),
+        let (reason, message) = match deploy.status.phase {
+            deploy::Phase::Succeeded => ("succeeded", "It serves.".to_owned()),
             deploy::Phase::Failed => (
-                false,
-                deploy.status.reason.map_or_else(String::new, |reason| reason.to_string()),
+                deploy.status.reason.map_or("workload_failed", Reason::code),
                 deploy.status.message.clone().unwrap_or_default(),
             ),
-            _ => (false, "rolling".to_owned(), "Instances are being replaced.".to_owned()),
+            _ => ("rolling", "Instances are being replaced.".to_owned()),
         };
-        let mut conditions =
-            vec![Condition::new(ConditionKind::Ready, ready, reason, message, since)];
-        if !deploy.status.phase.is_final() {
-            let kind = ConditionKind::Reconciling;
-            conditions.push(Condition::new(kind, true, "rolling", "It goes on.", since));
-        }
-        conditions
+        three(&deploy.standing, reason, &message)
     }
 
     fn difference(deploy: &Resource<Deploy>, _state: &State) -> Option<String> {
-        deploy.status.message.clone()
+        match deploy.status.phase {
+            deploy::Phase::Succeeded => None,
+            deploy::Phase::Failed => deploy.status.message.clone(),
+            _ => Some("instances are being replaced".to_owned()),
+        }
     }
 }
 
@@ -329,17 +345,16 @@ impl Described for Instance {
         &state.instances
     }
 
-    fn conditions(instance: &Resource<Instance>, _state: &State) -> Vec<Condition> {
+    fn conditions(instance: &Resource<Instance>, state: &State) -> Vec<Condition> {
         let observed = &instance.status.observed;
-        let ready = observed.phase == instance::Phase::Ready;
         let phase = serde_json::to_value(observed.phase).unwrap_or_default();
-        let reason = observed.reason.map_or_else(
-            || phase.as_str().unwrap_or_default().to_owned(),
-            |reason| reason.to_string(),
-        );
-        let message = observed.message.clone().unwrap_or_default();
-        let since = instance.updated_at;
-        vec![Condition::new(ConditionKind::Ready, ready, reason, message, since)]
+        let reason = match observed.reason {
+            Some(reason) => reason.code(),
+            None => phase.as_str().unwrap_or_default(),
+        };
+        let message = observed.message.clone();
+        let message = message.or_else(|| Instance::difference(instance, state).map(sentence));
+        three(&instance.standing, reason, &message.unwrap_or_else(|| "It serves.".to_owned()))
     }
 
     fn difference(instance: &Resource<Instance>, _state: &State) -> Option<String> {
@@ -366,24 +381,19 @@ impl Described for Endpoint {
     }
 
     fn conditions(endpoint: &Resource<Endpoint>, _state: &State) -> Vec<Condition> {
-        let since = endpoint.updated_at;
         let reachable = !endpoint.status.reachable.is_empty();
         let (reason, message) = match &endpoint.status.problem {
             Some(problem) => ("limited", problem.clone()),
             None if reachable => ("reachable", endpoint.status.reachable.join(", ")),
             None => ("pending", "No edge has taken it up yet.".to_owned()),
         };
-        let mut conditions =
-            vec![Condition::new(ConditionKind::Ready, reachable, reason, message.clone(), since)];
-        if endpoint.status.problem.is_some() {
-            let kind = ConditionKind::Degraded;
-            conditions.push(Condition::new(kind, true, reason, message, since));
-        }
-        conditions
+        three(&endpoint.standing, reason, &message)
     }
 
     fn difference(endpoint: &Resource<Endpoint>, _state: &State) -> Option<String> {
-        endpoint.status.problem.clone()
+        let pending = endpoint.status.reachable.is_empty();
+        let pending = pending.then(|| "no edge has taken it up yet".to_owned());
+        endpoint.status.problem.clone().or(pending)
     }
 }
 
@@ -393,7 +403,6 @@ impl Described for Node {
     }
 
     fn conditions(node: &Resource<Node>, _state: &State) -> Vec<Condition> {
-        let since = node.updated_at;
         let connected = node.status.connected;
         let reason = if connected { "connected" } else { "disconnected" };
         let message = match &node.status.facts {
@@ -402,7 +411,7 @@ impl Described for Node {
             }
             _ => "It does not report.".to_owned(),
         };
-        vec![Condition::new(ConditionKind::Ready, connected, reason, message, since)]
+        vec![node.standing.condition(ConditionKind::Ready, reason, message)]
     }
 
     fn difference(node: &Resource<Node>, _state: &State) -> Option<String> {

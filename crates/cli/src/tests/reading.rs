@@ -140,8 +140,10 @@ async fn describe_takes_paths_names_and_ids() {
         not as desired: it ended with 3
 
         conditions
-          TYPE   STATUS  REASON           SINCE  MESSAGE
-          Ready  no      workload_exited    it ended with 3
+          TYPE         STATUS  REASON           SINCE  MESSAGE
+          Ready        no      workload_exited    it ended with 3
+          Reconciling  yes     workload_exited    it ended with 3
+          Degraded     yes     workload_exited    it ended with 3
 
         desired
           address: fd12:0:0:1::1

@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use helix_control::place;
-use helix_model::Reason;
 use helix_model::instance::{Desired, Phase};
+use helix_model::{Instance, Reason, Resource};
 use proptest::prelude::*;
 
 use crate::world::{World, seen};
@@ -93,6 +93,15 @@ fn check(world: &World, seen_addresses: &mut BTreeSet<(String, String)>) {
     }
     let addresses: BTreeSet<_> = seen_addresses.iter().map(|(address, _)| address).collect();
     assert_eq!(addresses.len(), seen_addresses.len(), "an address has had two owners");
+    for env in state.envs.iter() {
+        let ready = |instance: &&Resource<Instance>| {
+            instance.spec.desired == Desired::Running
+                && instance.status.observed.phase == Phase::Ready
+        };
+        let seen = state.instances.children(env.id.any()).filter(ready).count();
+        let counted: u32 = env.status.ready.values().flat_map(|it| it.values()).sum();
+        assert_eq!(counted as usize, seen, "the env has counted its ready instances wrong");
+    }
     let hosts: BTreeSet<_> = state.hosts.values().collect();
     assert_eq!(hosts.len(), state.hosts.len(), "an endpoint has two hosts");
 }

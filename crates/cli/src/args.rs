@@ -5,8 +5,8 @@
 use clap::{Args, Parser, Subcommand};
 
 use crate::commands::{
-    completion, deploy, describe, doctor, events, exec, explain, kinds, logs, rollback, scale,
-    status, up, validate, version, wait,
+    admin, audit, completion, deploy, describe, doctor, events, exec, explain, kinds, logs,
+    rollback, scale, status, up, validate, version, wait,
 };
 
 /// Run apps on your own machines.
@@ -83,6 +83,10 @@ pub(crate) enum Command {
     Orgs(kinds::KindArgs),
     /// Nodes: list, describe, events
     Nodes(kinds::KindArgs),
+    /// The record of what happened: verify
+    Audit(audit::AuditArgs),
+    /// The installation as a whole: verify-state, keys, retention
+    Admin(admin::AdminArgs),
     Validate(validate::ValidateArgs),
     Explain(explain::ExplainArgs),
     Doctor(doctor::DoctorArgs),

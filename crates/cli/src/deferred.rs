@@ -55,8 +55,6 @@ const DEFERRED: &[(&[&str], &str)] = &[
     (&["node"], "`helix up` runs server, node and edge in one process"),
     (&["edge"], "`helix up` runs server, node and edge in one process"),
     (&["quotas"], "limits are per process, under `resources` in helix.toml"),
-    (&["audit"], "`helix events --all` shows every change and who made it"),
-    (&["admin"], "stop `helix up` and copy its data directory to move an installation"),
     (&["top"], "`helix status` shows the instances; their limits are in helix.toml"),
     (&["diff"], "compare the output of `helix releases describe` for both"),
     (&["apply"], "`helix deploy` releases and deploys in one step"),

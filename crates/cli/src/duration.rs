@@ -34,6 +34,16 @@ pub(crate) fn since(text: &str, now: Timestamp) -> Result<Timestamp, String> {
     Ok(Timestamp(now.0.saturating_sub(millis)))
 }
 
+/// A length of time in the largest unit that says it exactly.
+pub(crate) fn text(seconds: u64) -> String {
+    for (unit, length) in [("d", 86400), ("h", 3600), ("m", 60)] {
+        if seconds > 0 && seconds.is_multiple_of(length) {
+            return format!("{}{unit}", seconds / length);
+        }
+    }
+    format!("{seconds}s")
+}
+
 /// How long ago, in the largest unit that fits.
 pub(crate) fn age(then: Timestamp, now: Timestamp) -> String {
     let seconds = now.since(then).as_secs();
@@ -64,6 +74,13 @@ mod tests {
         for wrong in ["", "m", "5w", "-1s", "1.5h", "99999999999999999999d", "999999999999999999d"]
         {
             assert!(parse(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn lengths_are_written_as_they_were_typed() {
+        for typed in ["0s", "90s", "5m", "25h", "90d"] {
+            assert_eq!(text(parse(typed).unwrap().as_secs()), typed);
         }
     }
 

@@ -4,6 +4,7 @@
 //! The env is never guessed: it comes from a flag, a variable or the context.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use helix_model::reference::Scope;
 use helix_model::{AnyId, Code, Kind, Name, Problem};
@@ -265,6 +266,22 @@ fn unreadable(path: &Path, error: &dyn std::fmt::Display) -> Failure {
     Problem::new(Code::ManifestInvalid, detail)
         .hint("`helix validate` shows what is wrong; `--app NAME` does without the file")
         .into()
+}
+
+/// How long the server keeps something in its database, from a flag or a
+/// variable; for ever when neither says.
+pub(crate) fn keep(
+    flag: Option<Duration>,
+    variable: &str,
+    environment: &Environment,
+) -> Result<Option<Duration>> {
+    let Some(text) = environment.get(variable).filter(|_| flag.is_none()) else {
+        return Ok(flag);
+    };
+    let parsed = crate::duration::parse(text);
+    parsed.map(Some).map_err(|hint| {
+        Failure::usage(format!("{variable} is not a length of time: `{text}`"), hint)
+    })
 }
 
 /// The data directory of a platform on this machine.

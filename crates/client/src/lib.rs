@@ -8,6 +8,7 @@
 //! files, and it never decides what to do about a failure: [`ClientError`]
 //! says what happened and the caller chooses.
 
+mod admin;
 mod client;
 mod error;
 mod events;

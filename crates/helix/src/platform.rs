@@ -18,7 +18,7 @@ use helix_model::plan::EdgePlan;
 use helix_model::{Id, Name, Problem, instance};
 use helix_node::{Agent, Isolation, NodeError, OwnRegistry, Stop};
 use helix_server::links::EdgeLink;
-use helix_server::{Attached, Config, Server, ServerError, Storage, StorageError, Token};
+use helix_server::{Attached, Config, Keep, Server, ServerError, Storage, StorageError, Token};
 use tokio::sync::{broadcast, mpsc};
 use tokio::task::JoinHandle;
 
@@ -39,6 +39,7 @@ pub(crate) struct Options {
     pub helix_exe: PathBuf,
     pub isolation: Option<Isolation>,
     pub any_ip: AnyIp,
+    pub keep: Keep,
 }
 
 /// Why the platform cannot start.
@@ -89,7 +90,7 @@ impl Platform {
         let token_path = data_dir.join("token");
         let token = token_file::load_or_create(&token_path)
             .map_err(|source| PlatformError::Token { path: token_path, source })?;
-        let storage = Storage::open_directory(data_dir).await?;
+        let storage = Storage::open_directory(data_dir).await?.keeping(options.keep);
         let images = Store::open(&data_dir.join("images"))?;
         let server = Server::start(Config {
             listen: options.listen,

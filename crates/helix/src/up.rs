@@ -5,6 +5,7 @@ use helix_cli::{Platform as CliPlatform, Up, UpOptions};
 use helix_edge::AnyIp;
 use helix_model::{Code, Problem};
 use helix_node::Isolation;
+use helix_server::Keep;
 
 use crate::node_link::chain;
 use crate::platform::{Options, Platform, PlatformError};
@@ -25,6 +26,7 @@ impl Up for LocalPlatform {
             helix_exe,
             isolation: options.isolation.map(level),
             any_ip: AnyIp::Auto,
+            keep: Keep { events: options.keep_events, audit: options.keep_audit },
         });
         let platform = started.await.map_err(|error| problem(&error))?;
         Ok(Box::new(Running(platform)))

@@ -150,27 +150,6 @@ pub struct Version {
     pub api: String,
 }
 
-/// `GET /v1/audit/verify`: whether the log's hash chain holds.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct LogVerdict {
-    pub intact: bool,
-    /// The last position; the first broken one when not intact.
-    pub position: u64,
-    /// The last entry's hash, lower-case hex. Keep it elsewhere: the chain alone
-    /// cannot show that newest entries were cut off.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub hash: Option<String>,
-    pub message: String,
-}
-
-/// `GET /v1/admin/verify-state`: whether the state is what the log says.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct StateVerdict {
-    pub same: bool,
-    pub position: u64,
-    pub message: String,
-}
-
 /// What `exec` asks for, the first (text) message on its WebSocket.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ExecRequest {

@@ -19,7 +19,7 @@ use crate::engine::{Engine, EngineError, Origin};
 use crate::links::{EdgeLink, NodeLink};
 use crate::storage::Storage;
 use crate::token::TokenHash;
-use crate::{entropy, http, observe, reconciler};
+use crate::{entropy, http, observe, reconciler, retention};
 
 /// What a server needs.
 pub struct Config {
@@ -67,6 +67,7 @@ pub(crate) type LinkedNode = (Id<Node>, Arc<dyn NodeLink>);
 /// Everything the HTTP handlers share.
 pub(crate) struct Shared {
     pub engine: Engine,
+    pub storage: Storage,
     pub images: Store,
     pub registry: Registry,
     pub puller: Puller,
@@ -100,7 +101,7 @@ impl Server {
     /// Replays the log, makes the default org and project on first start, and
     /// serves the API.
     pub async fn start(config: Config) -> Result<Server, ServerError> {
-        let engine = Engine::start(config.storage.log).await?;
+        let engine = Engine::start(Arc::clone(&config.storage.log)).await?;
         bootstrap(&engine).await?;
         let listener = TcpListener::bind(config.listen)
             .await
@@ -111,6 +112,7 @@ impl Server {
         let (closing, closed) = watch::channel(false);
         let shared = Arc::new(Shared {
             engine: engine.clone(),
+            storage: config.storage,
             puller: Puller::new(&config.images, &Transport::default())?,
             registry: http::new_registry(config.images.clone(), engine.clone()),
             images: config.images,
@@ -121,7 +123,9 @@ impl Server {
         });
         let api = tokio::spawn(http::serve(listener, Arc::clone(&shared)));
         let reconciler = tokio::spawn(reconciler::run(engine));
-        Ok(Server { shared, address, closing, api, reconciler })
+        let server = Server { shared, address, closing, api, reconciler };
+        server.spawn(retention::run(server.shared.storage.clone()));
+        Ok(server)
     }
 
     /// Where the API listens.

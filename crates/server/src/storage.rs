@@ -7,6 +7,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use helix_log::{
     ArchiveError, ArchiveStore, ArchivedLog, Clock, DirectoryArchive, EventLog, Leases, LogError,
@@ -35,6 +36,20 @@ pub struct Storage {
     pub leases: Arc<dyn Leases>,
     /// Where the oldest events go.
     pub archive: Arc<dyn ArchiveStore>,
+    /// The two logs again, as what can be archived.
+    pub(crate) history: Arc<ArchivedLog>,
+    pub(crate) audit_history: Arc<ArchivedLog>,
+    pub(crate) keep: Keep,
+    /// Other replicas have key files of their own.
+    pub(crate) is_shared: bool,
+}
+
+/// How long history stays in the database before it goes to the archive.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Keep {
+    /// `None`: for ever.
+    pub events: Option<Duration>,
+    pub audit: Option<Duration>,
 }
 
 /// Why an installation's stores cannot be opened.
@@ -73,7 +88,7 @@ impl Storage {
         let sealed = Sealed::open(rows, directory.join(KEY_FILE)).await?;
         let clock: Clock = Arc::new(|| clock::now().0);
         let leases = Arc::new(log.leases(clock));
-        Storage::of(directory, Arc::new(log), Arc::new(audit), sealed, leases)
+        Storage::of(directory, Arc::new(log), Arc::new(audit), sealed, leases, false)
     }
 
     /// The stores that replicas share: logs, records and leases in the
@@ -87,7 +102,14 @@ impl Storage {
         let rows = Arc::new(log.sealed_rows());
         let sealed = Sealed::open(rows, directory.join(KEY_FILE)).await?;
         let leases = Arc::new(log.leases());
-        Storage::of(directory, Arc::new(log), Arc::new(audit), sealed, leases)
+        Storage::of(directory, Arc::new(log), Arc::new(audit), sealed, leases, true)
+    }
+
+    /// The same with another idea of how long history stays in the database; for
+    /// ever when nothing is said.
+    #[must_use]
+    pub fn keeping(self, keep: Keep) -> Storage {
+        Storage { keep, ..self }
     }
 
     fn of(
@@ -96,16 +118,23 @@ impl Storage {
         audit: Arc<dyn EventLog>,
         sealed: Sealed,
         leases: Arc<dyn Leases>,
+        is_shared: bool,
     ) -> Result<Storage, StorageError> {
         let archive: Arc<dyn ArchiveStore> =
             Arc::new(DirectoryArchive::open(directory.join(ARCHIVE_DIR))?);
         let audit_archive = Arc::new(DirectoryArchive::open(directory.join(AUDIT_ARCHIVE_DIR))?);
+        let history = Arc::new(ArchivedLog::new(log, Arc::clone(&archive)));
+        let audit_history = Arc::new(ArchivedLog::new(audit, audit_archive));
         Ok(Storage {
-            log: Arc::new(ArchivedLog::new(log, Arc::clone(&archive))),
-            audit: Arc::new(ArchivedLog::new(audit, audit_archive)),
+            log: history.clone(),
+            audit: audit_history.clone(),
             sealed: Arc::new(sealed),
             leases,
             archive,
+            history,
+            audit_history,
+            keep: Keep::default(),
+            is_shared,
         })
     }
 }

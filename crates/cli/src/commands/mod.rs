@@ -1,5 +1,7 @@
 //! One file per command: its arguments and what it does.
 
+pub(crate) mod admin;
+pub(crate) mod audit;
 pub(crate) mod completion;
 pub(crate) mod deploy;
 pub(crate) mod describe;
@@ -49,6 +51,8 @@ pub(crate) async fn dispatch(
         Command::Projects(args) => kinds::run(session, Kind::Project, args).await,
         Command::Orgs(args) => kinds::run(session, Kind::Org, args).await,
         Command::Nodes(args) => kinds::run(session, Kind::Node, args).await,
+        Command::Audit(args) => audit::run(session, args).await,
+        Command::Admin(args) => admin::run(session, args).await,
         Command::Validate(args) => validate::run(session, &args),
         Command::Explain(args) => explain::run(session, &args),
         Command::Doctor(args) => doctor::run(session, args).await,

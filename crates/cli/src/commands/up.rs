@@ -68,6 +68,10 @@ pub struct UpOptions {
     pub http_port: u16,
     /// The isolation demanded; the strongest there is when `None`.
     pub isolation: Option<Isolation>,
+    /// How long events stay in the database; for ever when `None`.
+    pub keep_events: Option<Duration>,
+    /// The same for the audit log.
+    pub keep_audit: Option<Duration>,
 }
 
 /// What an instance may be demanded to run under.
@@ -107,6 +111,12 @@ pub(crate) struct UpArgs {
     /// Isolation to demand; the strongest there is when absent
     #[arg(long, value_name = "LEVEL", value_enum)]
     isolation: Option<Isolation>,
+    /// Archive events older than this, such as 90d (HELIX_KEEP_EVENTS)
+    #[arg(long, value_name = "TIME", value_parser = crate::duration::parse)]
+    keep_events: Option<Duration>,
+    /// Archive entries of the audit log older than this (HELIX_KEEP_AUDIT)
+    #[arg(long, value_name = "TIME", value_parser = crate::duration::parse)]
+    keep_audit: Option<Duration>,
 }
 
 pub(crate) async fn run(session: &mut Session<'_>, args: UpArgs, up: &dyn Up) -> Result<u8> {
@@ -118,6 +128,8 @@ pub(crate) async fn run(session: &mut Session<'_>, args: UpArgs, up: &dyn Up) ->
         listen: args.listen,
         http_port: args.http_port,
         isolation: args.isolation,
+        keep_events: settings::keep(args.keep_events, "HELIX_KEEP_EVENTS", &session.environment)?,
+        keep_audit: settings::keep(args.keep_audit, "HELIX_KEEP_AUDIT", &session.environment)?,
     };
     session.ui.step("starting the platform");
     let mut platform = tokio::select! {

@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use tokio::sync::watch;
 
 use super::store::{ArchiveStore, SegmentName};
-use super::{ArchiveError, load};
+use super::{ArchiveError, Archived, Cut, load};
 use crate::batch::{Batch, StoredReceipt};
 use crate::chain::{Break, BreakReason, Chain, Verification};
 use crate::entry::{Entry, Head, Position};
@@ -35,6 +35,27 @@ impl ArchivedLog {
     #[must_use]
     pub fn new(live: Arc<dyn EventLog>, archive: Arc<dyn ArchiveStore>) -> ArchivedLog {
         ArchivedLog { live, archive, opened: Mutex::new(None) }
+    }
+
+    /// Moves what is old enough from the live log to the archive, as
+    /// [`super::archive`] does.
+    ///
+    /// # Errors
+    /// The same.
+    pub async fn archive(
+        &self,
+        cut: Cut,
+        segment_entries: usize,
+    ) -> Result<Archived, ArchiveError> {
+        super::archive(&*self.live, cut, &*self.archive, segment_entries).await
+    }
+
+    /// Where the live log starts: what is before is in the archive.
+    ///
+    /// # Errors
+    /// When the live log cannot be read.
+    pub async fn boundary(&self) -> Result<Head, LogError> {
+        self.live.start().await
     }
 
     async fn read_archive(&self, after: Position, limit: usize) -> Result<Vec<Entry>, LogError> {

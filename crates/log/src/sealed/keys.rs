@@ -110,6 +110,10 @@ impl KeyFile {
         &self.active
     }
 
+    pub(super) fn older_ids(&self) -> Vec<String> {
+        self.older.iter().map(|it| it.id.clone()).collect()
+    }
+
     pub(super) fn find(&self, id: &str) -> Option<&MasterKey> {
         self.all().find(|it| it.id == id)
     }

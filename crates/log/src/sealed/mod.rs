@@ -144,6 +144,13 @@ impl Sealed {
         self.keys().retain(|key| in_use.iter().any(|it| it == key.id()))
     }
 
+    /// The id of the key that seals, and those of the older ones in the file.
+    #[must_use]
+    pub fn key_ids(&self) -> (String, Vec<String>) {
+        let keys = self.keys();
+        (keys.active().id().to_owned(), keys.older_ids())
+    }
+
     /// Reads the file again before giving up: another process may have rotated.
     fn key(&self, key_id: &str) -> Result<MasterKey, SealedError> {
         let mut keys = self.keys();

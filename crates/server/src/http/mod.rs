@@ -15,6 +15,7 @@ pub(crate) use images::new_registry;
 pub use routes::{ROUTES, Route, Rule};
 
 mod access;
+mod admin;
 mod deploys;
 mod events;
 mod exec;

@@ -15,8 +15,8 @@ use helix_model::Permission;
 use http::Method;
 
 use super::{
-    Api, deploys, events, exec, gate, images, logs, problem, resources, scale, verify, version,
-    wait,
+    Api, admin, deploys, events, exec, gate, images, logs, problem, resources, scale, verify,
+    version, wait,
 };
 
 /// A request body longer than this is refused: the largest is a manifest. Layers
@@ -76,6 +76,10 @@ routes! {
     GET "/v1/instances/{instance}/exec" exec, Rule::Org(Permission::ExecWrite), exec::exec, "Run a command in an instance (WebSocket)";
     GET "/v1/audit/verify" verify_log, Rule::Installation(Permission::NodesAdmin), verify::log, "Whether the log's hash chain holds";
     GET "/v1/admin/verify-state" verify_state, Rule::Installation(Permission::NodesAdmin), verify::state, "Whether the state is what the log says";
+    POST "/v1/admin/keys/rotate" rotate_keys, Rule::Installation(Permission::NodesAdmin), admin::rotate_keys, "Put all sealed records under a new key";
+    POST "/v1/admin/keys/retire" retire_keys, Rule::Installation(Permission::NodesAdmin), admin::retire_keys, "Remove keys that no sealed record is under";
+    GET "/v1/admin/retention" retention, Rule::Installation(Permission::NodesAdmin), admin::retention, "How long history stays in the database";
+    POST "/v1/admin/retention" run_retention, Rule::Installation(Permission::NodesAdmin), admin::run_retention, "Archive now what is old enough";
     GET "/v1/{kind}" list_resources, Rule::Reads, resources::list, "Resources of a kind";
     GET "/v1/{kind}/{reference}" describe_resource, Rule::Reads, resources::describe, "One resource, desired and current";
     GET "/v2" registry_root, Rule::Repository(Permission::ReleasesRead), images::registry, "Whether this is a registry";

@@ -3,19 +3,26 @@
 
 use axum::Json;
 use axum::extract::State;
-use helix_log::Verification;
-use helix_model::api::{LogVerdict, StateVerdict};
+use helix_log::{EventLog, Verification};
+use helix_model::admin::{AuditVerdict, LogVerdict, StateVerdict};
 use helix_model::{Code, Problem};
 
 use super::Api;
 use super::problem::ApiProblem;
 
-/// Walks the hash chain of the whole log.
-pub(super) async fn log(State(api): State<Api>) -> Result<Json<LogVerdict>, ApiProblem> {
-    let verified = api.engine.log().verify().await.map_err(|error| {
-        Problem::new(Code::Unavailable, format!("the event log cannot be read: {error}"))
+/// Walks the hash chains of both logs, from their first entries ever.
+pub(super) async fn log(State(api): State<Api>) -> Result<Json<AuditVerdict>, ApiProblem> {
+    let events = verdict("event log", api.storage.log.as_ref()).await?;
+    let audit = verdict("audit log", api.storage.audit.as_ref()).await?;
+    Ok(Json(AuditVerdict { intact: events.intact && audit.intact, events, audit }))
+}
+
+async fn verdict(which: &str, log: &dyn EventLog) -> Result<LogVerdict, Problem> {
+    let verified = log.verify().await.map_err(|error| {
+        Problem::new(Code::Unavailable, format!("the {which} cannot be read: {error}"))
+            .hint(error.hint().unwrap_or_default())
     })?;
-    Ok(Json(match verified {
+    Ok(match verified {
         Verification::Intact(head) => LogVerdict {
             intact: true,
             position: head.position.0,
@@ -28,7 +35,7 @@ pub(super) async fn log(State(api): State<Api>) -> Result<Json<LogVerdict>, ApiP
             hash: None,
             message: broken.to_string(),
         },
-    }))
+    })
 }
 
 /// Folds the whole log anew and compares with the live state.

@@ -1,7 +1,7 @@
 //! The world of the API tests.
 
 use std::collections::BTreeSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use helix_model::instance::{Desired, Observed, Phase};
 use helix_model::plan::NodePlan;
 use helix_model::{Id, Instance, Name, node};
 use helix_server::links::{Exec, ExecRefused, ExecSession, LogQuery, LogRecord, NodeLink};
-use helix_server::{Attached, Config, Server, Storage, StorageError, Token};
+use helix_server::{Attached, Config, Engine, Keep, Server, Storage, StorageError, Token};
 use reqwest::{Method, RequestBuilder, Response};
 use serde_json::{Value, json};
 use tokio::sync::watch;
@@ -27,6 +27,8 @@ pub(crate) struct World {
     /// An image that was pushed to the server's own registry.
     pub image: String,
     server: Server,
+    storage: Storage,
+    keep: Keep,
     token: Token,
     plans: watch::Receiver<Option<NodePlan>>,
     node: Attached,
@@ -56,23 +58,53 @@ impl World {
         // Another test of this process may have been first; either will do.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let dir = tempfile::tempdir().unwrap();
-        World::at(dir, Token::fresh()).await
+        World::at(dir, Token::fresh(), Keep::default()).await
+    }
+
+    /// A server that keeps history in its database for so long.
+    pub(crate) async fn keeping(keep: Keep) -> World {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        World::at(tempfile::tempdir().unwrap(), Token::fresh(), keep).await
+    }
+
+    /// What the server stores in; to be let go of before a restart.
+    pub(crate) fn storage(&self) -> &Storage {
+        &self.storage
+    }
+
+    pub(crate) fn engine(&self) -> &Engine {
+        self.server.engine()
+    }
+
+    pub(crate) fn dir(&self) -> &Path {
+        self.dir.path()
     }
 
     /// Stops the server and starts it again on the same files.
     pub(crate) async fn restarted(self) -> World {
-        let World { server, token, dir, .. } = self;
-        server.shutdown().await;
-        World::at(dir, token).await
+        self.restarted_after(|_| async {}).await
     }
 
-    async fn at(dir: tempfile::TempDir, token: Token) -> World {
+    /// The same; meanwhile something happens to the files.
+    pub(crate) async fn restarted_after<F: Future<Output = ()>>(
+        self,
+        meanwhile: impl FnOnce(PathBuf) -> F,
+    ) -> World {
+        let World { server, storage, token, keep, dir, .. } = self;
+        server.shutdown().await;
+        drop(storage);
+        drop(open_storage(dir.path()).await);
+        meanwhile(dir.path().to_owned()).await;
+        World::at(dir, token, keep).await
+    }
+
+    async fn at(dir: tempfile::TempDir, token: Token, keep: Keep) -> World {
         let images = Store::open(&dir.path().join("images")).unwrap();
         let image = push(&images).await;
-        let storage = open_storage(dir.path()).await;
+        let storage = open_storage(dir.path()).await.keeping(keep);
         let server = Server::start(Config {
             listen: "127.0.0.1:0".parse().unwrap(),
-            storage,
+            storage: storage.clone(),
             images,
             token: token.hash(),
             version: "0.0.0".to_owned(),
@@ -90,7 +122,7 @@ impl World {
         };
         let link = Arc::new(IdleNode(sender));
         let node = server.attach_node(node_name(), facts, BTreeSet::new(), link).await.unwrap();
-        World { image, server, token, plans, node, dir }
+        World { image, server, storage, keep, token, plans, node, dir }
     }
 
     pub(crate) fn url(&self, path: &str) -> String {

@@ -1,23 +1,14 @@
 //! Events: pages, and a stream that goes on where it broke off.
 
-use std::time::{Duration, Instant};
-
 use helix_model::api::{EventLine, EventPage};
 use helix_model::reference::Scope;
 use reqwest::Method;
 use serde::Serialize;
 
 use crate::client::position;
-use crate::lines::Lines;
+use crate::lines::{Line, Lines};
+use crate::retry::Retry;
 use crate::{Client, ClientError, Result};
-
-/// The first pause before connecting again; it doubles up to
-/// [`RECONNECT_PAUSE_MAX`].
-const RECONNECT_PAUSE_MIN: Duration = Duration::from_millis(100);
-const RECONNECT_PAUSE_MAX: Duration = Duration::from_secs(3);
-/// A server that restarts is back long before; one that is gone should be
-/// reported while the person still remembers the command.
-const RECONNECT_FOR: Duration = Duration::from_secs(30);
 
 /// Which events.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -71,9 +62,16 @@ impl EventStream {
                 continue;
             };
             match lines.next::<EventLine>().await {
-                Ok(Some(event)) => {
+                Ok(Some(Line::Item(event))) => {
                     self.resume_after(event.position);
                     return Ok(event);
+                }
+                Ok(Some(Line::Heartbeat { position })) => {
+                    position.into_iter().for_each(|position| self.resume_after(position));
+                }
+                Ok(Some(Line::End(end))) => {
+                    end.position.into_iter().for_each(|position| self.resume_after(position));
+                    self.lines = None;
                 }
                 Ok(None) | Err(ClientError::Unreachable { .. }) => self.lines = None,
                 Err(error) => return Err(error),
@@ -82,14 +80,11 @@ impl EventStream {
     }
 
     async fn reconnect(&mut self) -> Result<()> {
-        let deadline = Instant::now() + RECONNECT_FOR;
-        let mut pause = RECONNECT_PAUSE_MIN;
+        let mut retry = Retry::new();
         loop {
-            tokio::time::sleep(pause).await;
+            retry.pause().await;
             match self.connect().await {
-                Err(ClientError::Unreachable { .. }) if Instant::now() < deadline => {
-                    pause = (pause * 2).min(RECONNECT_PAUSE_MAX);
-                }
+                Err(error) if retry.is_worthwhile(&error) => {}
                 other => return other,
             }
         }

@@ -17,9 +17,11 @@ mod lines;
 mod logs;
 mod mutations;
 mod resources;
+mod retry;
 mod seen;
 #[cfg(test)]
 mod tests;
+mod waits;
 
 pub use client::Client;
 pub use error::{ClientError, Result};

@@ -1,12 +1,19 @@
 //! Log lines of instances, past and following.
 
-use helix_model::api::LogLine;
+use std::collections::BTreeMap;
+
+use helix_model::Timestamp;
+use helix_model::api::{EndReason, LogLine, StreamEnd};
 use helix_model::reference::Scope;
 use reqwest::Method;
 use serde::Serialize;
 
-use crate::lines::Lines;
-use crate::{Client, Result};
+use crate::lines::{Line, Lines};
+use crate::retry::Retry;
+use crate::{Client, ClientError, Result};
+
+/// As many as the server gives at once, so that a break loses nothing.
+const RESUME_LINES: u32 = 10_000;
 
 /// Which lines. The scope must name an env.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -32,24 +39,115 @@ pub struct LogQuery {
 }
 
 impl Client {
-    /// Opens the stream of matching lines. Not resumed by itself: lines have no
-    /// position to resume from, and a silent gap or a repeated line would look
-    /// like the program's doing.
+    /// Opens the stream of matching lines. A followed one connects again by itself
+    /// and goes on after the last line it handed out.
     pub async fn logs(&self, query: &LogQuery, scope: &Scope) -> Result<LogStream> {
-        let request = self.request(Method::GET, &["v1", "logs"])?;
-        let response = self.send(request.query(query).query(scope)).await?;
-        Ok(LogStream { lines: Lines::new(self.clone(), response) })
+        let mut stream = LogStream {
+            client: self.clone(),
+            query: query.clone(),
+            scope: scope.clone(),
+            lines: None,
+            last: BTreeMap::new(),
+            repeated: BTreeMap::new(),
+        };
+        stream.connect().await?;
+        Ok(stream)
     }
+}
+
+/// How far an instance's output has been read: the time of its last line, and how
+/// many lines it has written at that very time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Mark {
+    at: Timestamp,
+    lines: u32,
 }
 
 /// Log lines in the order the server merged them.
 pub struct LogStream {
-    lines: Lines,
+    client: Client,
+    query: LogQuery,
+    scope: Scope,
+    lines: Option<Lines>,
+    /// By instance.
+    last: BTreeMap<String, Mark>,
+    /// What comes again after a break and has been handed out before.
+    repeated: BTreeMap<String, Mark>,
 }
 
 impl LogStream {
-    /// The next line; `None` at the end. Cancel-safe.
+    /// The next line; `None` at the end, which a followed stream does not have.
+    /// Cancel-safe.
     pub async fn next(&mut self) -> Result<Option<LogLine>> {
-        self.lines.next().await
+        loop {
+            let Some(lines) = &mut self.lines else {
+                self.reconnect().await?;
+                continue;
+            };
+            match lines.next::<LogLine>().await {
+                Ok(Some(Line::Item(line))) => {
+                    if self.is_new(&line) {
+                        return Ok(Some(line));
+                    }
+                }
+                Ok(Some(Line::Heartbeat { .. })) => {}
+                Ok(Some(Line::End(StreamEnd { reason: EndReason::Complete, .. }))) => {
+                    return Ok(None);
+                }
+                Ok(Some(Line::End(_)) | None) | Err(ClientError::Unreachable { .. })
+                    if self.query.follow =>
+                {
+                    self.lines = None;
+                }
+                Ok(Some(Line::End(_)) | None) => return Ok(None),
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    async fn reconnect(&mut self) -> Result<()> {
+        let mut retry = Retry::new();
+        // From the instance that was read least far; what the others repeat is
+        // left out line by line.
+        if let Some(since) = self.last.values().map(|mark| mark.at).min() {
+            self.query.since_ms = Some(since.0);
+            self.query.tail_lines = Some(RESUME_LINES);
+        }
+        loop {
+            retry.pause().await;
+            self.repeated.clone_from(&self.last);
+            match self.connect().await {
+                Err(error) if retry.is_worthwhile(&error) => {}
+                other => return other,
+            }
+        }
+    }
+
+    async fn connect(&mut self) -> Result<()> {
+        let request = self.client.request(Method::GET, &["v1", "logs"])?;
+        let response = self.client.send(request.query(&self.query).query(&self.scope)).await?;
+        self.lines = Some(Lines::new(self.client.clone(), response));
+        Ok(())
+    }
+
+    /// Whether the line has not been handed out before; notes it as read.
+    fn is_new(&mut self, line: &LogLine) -> bool {
+        if let Some(mark) = self.repeated.get_mut(&line.instance_id) {
+            if line.ts < mark.at {
+                return false;
+            }
+            if line.ts == mark.at && mark.lines > 0 {
+                mark.lines -= 1;
+                return false;
+            }
+            self.repeated.remove(&line.instance_id);
+        }
+        let mark = Mark { at: line.ts, lines: 0 };
+        let last = self.last.entry(line.instance_id.clone()).or_insert(mark);
+        if last.at != line.ts {
+            *last = mark;
+        }
+        last.lines += 1;
+        true
     }
 }

@@ -43,6 +43,17 @@ fn event(position: u64) -> String {
     serde_json::to_string(&event).unwrap() + "\n"
 }
 
+fn heartbeat(position: u64) -> String {
+    let line = json!({"type": "heartbeat", "ts": Timestamp(0), "position": position});
+    line.to_string() + "\n"
+}
+
+fn end(position: u64) -> String {
+    let reason = "server_closing";
+    let line = json!({"type": "end", "ts": Timestamp(0), "reason": reason, "position": position});
+    line.to_string() + "\n"
+}
+
 fn receipt(position: u64) -> Receipt {
     Receipt {
         id: format!("rcpt_{position}"),
@@ -191,8 +202,8 @@ async fn a_followed_stream_goes_on_where_it_broke() {
                 Ok(event(9)[..10].to_owned().into()),
                 Err(std::io::Error::other("broken")),
             ],
-            2 => vec![Ok(event(9).into())],
-            _ => vec![Ok((event(10) + "\n" + &event(11)).into())],
+            2 => vec![Ok((event(9) + &end(9)).into())],
+            _ => vec![Ok((event(10) + "\n" + &heartbeat(10) + &event(11)).into())],
         };
         let mut response = Body::from_stream(one_by_one(lines)).into_response();
         response.headers_mut().insert("helix-position", "7".parse().unwrap());
@@ -233,6 +244,43 @@ async fn log_lines_arrive_whole_however_they_are_cut() {
         lines.push(line.line);
     }
     assert_eq!(lines, ["grüße", "grüße"]);
+}
+
+#[tokio::test]
+async fn followed_logs_go_on_after_a_break_without_repeating_a_line() {
+    let asked = Asked::default();
+    let line = |millisecond: i64, instance: &str, text: &str| {
+        let line = json!({
+            "type": "log", "ts": Timestamp(millisecond), "instance": instance,
+            "instance_id": instance, "process": "web", "stream": "stdout", "line": text,
+        });
+        line.to_string() + "\n"
+    };
+    let answer = move |State(asked): State<Asked>, uri: Uri| async move {
+        let number = {
+            let mut asked = asked.lock().unwrap();
+            asked.push(uri.query().unwrap().to_owned());
+            asked.len()
+        };
+        let first = line(1, "a", "a1") + &line(2, "b", "b1") + &line(5, "a", "a2");
+        let same = first.clone() + &line(5, "a", "a3");
+        match number {
+            1 => same,
+            // What was there already, and what came meanwhile.
+            _ => same + &line(5, "a", "a4") + &line(6, "b", "b2"),
+        }
+    };
+    let routes = Router::new().route("/v1/logs", get(answer));
+    let client = serve(routes.with_state(Arc::clone(&asked))).await;
+    let query = LogQuery { follow: true, tail_lines: Some(7), ..LogQuery::default() };
+    let mut stream = client.logs(&query, &Scope::default()).await.unwrap();
+    let mut lines = Vec::new();
+    for _ in 0..6 {
+        lines.push(stream.next().await.unwrap().unwrap().line);
+    }
+    assert_eq!(lines, ["a1", "b1", "a2", "a3", "a4", "b2"]);
+    let asked = asked.lock().unwrap();
+    assert_eq!(asked[..2], ["tail_lines=7&follow=true", "tail_lines=10000&since_ms=2&follow=true"]);
 }
 
 /// Echoes standard input to both outputs until it is closed, then exits with 3.

@@ -95,11 +95,51 @@ pub struct EventLine {
     pub data: Value,
 }
 
+/// A line of any stream while nothing happens: it lives.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StreamHeartbeat {
+    /// Always `heartbeat`.
+    #[serde(rename = "type")]
+    pub kind: String,
+    pub ts: Timestamp,
+    /// Of events: everything up to here has been sent; resume after it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub position: Option<u64>,
+}
+
+/// The last line of a stream.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StreamEnd {
+    /// Always `end`.
+    #[serde(rename = "type")]
+    pub kind: String,
+    pub ts: Timestamp,
+    pub reason: EndReason,
+    /// Of events: everything up to here has been sent; resume after it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub position: Option<u64>,
+}
+
+/// Why a stream ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EndReason {
+    /// That was all.
+    Complete,
+    /// The server stops; another, or the same again, goes on from here.
+    ServerClosing,
+    /// The log cannot be read right now; try again from here.
+    Unavailable,
+}
+
 /// One page of events.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct EventPage {
     pub items: Vec<EventLine>,
-    /// Pass as `after` to go on from here.
+    /// Pass as `cursor` for the next page; `None` when there are no more yet.
+    #[serde(default)]
+    pub next_cursor: Option<String>,
+    /// Pass as `after` to go on from here, also with what is still to come.
     pub next_after: u64,
     pub position: u64,
 }
@@ -141,6 +181,30 @@ pub enum WaitOutcome {
     Failed,
     /// The time is up; it may still happen.
     TimedOut,
+}
+
+/// `GET /v1/receipts/{id}`: what the log has of an accepted change.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RecordedChange {
+    /// The receipt's id.
+    pub id: String,
+    /// The position of the change's last event.
+    pub position: u64,
+    pub at: Timestamp,
+    pub actor: Actor,
+    pub request_id: String,
+    /// Its events, in order.
+    pub events: Vec<EventLine>,
+}
+
+/// How it stands with everything a change set off.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Settled {
+    pub outcome: WaitOutcome,
+    /// What the change set off, as it is now. Empty when there is nothing to wait
+    /// for beyond the change itself.
+    pub resources: Vec<ResourceView>,
+    pub position: u64,
 }
 
 /// `GET /v1/version`.

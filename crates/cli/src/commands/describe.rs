@@ -32,7 +32,45 @@ pub(crate) struct Subject {
     name: Option<String>,
 }
 
+/// A point in the history of the installation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Point {
+    /// By id.
+    Receipt(String),
+    Position(u64),
+}
+
+impl std::fmt::Display for Point {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Point::Receipt(id) => write!(f, "receipt {id}"),
+            Point::Position(position) => write!(f, "position {position}"),
+        }
+    }
+}
+
 impl Subject {
+    /// The receipt or the position that is meant, if it is one.
+    pub(crate) fn point(&self) -> Result<Option<Point>> {
+        let (kind, name) = match (&self.name, self.subject.split_once('/')) {
+            (Some(name), _) => (self.subject.as_str(), name.as_str()),
+            (None, Some((kind, name))) => (kind, name),
+            (None, None) if self.subject.starts_with("rcpt_") => ("receipt", self.subject.as_str()),
+            (None, None) => return Ok(None),
+        };
+        Ok(match kind {
+            "receipt" | "receipts" => Some(Point::Receipt(name.to_owned())),
+            "position" => {
+                let position = name.parse().map_err(|_| {
+                    let detail = format!("`{name}` is not a position of the log");
+                    Failure::usage(detail, "every receipt and every event has its `position`")
+                })?;
+                Some(Point::Position(position))
+            }
+            _ => None,
+        })
+    }
+
     /// The kind and the reference.
     pub(crate) fn parse(&self) -> Result<(Kind, String)> {
         let wrong = |detail: String| {

@@ -179,7 +179,8 @@ async fn events(uri: Uri) -> Response {
         let never = futures_pending();
         return axum::body::Body::from_stream(never).into_response();
     }
-    Json(EventPage { items: Vec::new(), next_after: 0, position: 0 }).into_response()
+    Json(EventPage { items: Vec::new(), next_cursor: None, next_after: 0, position: 0 })
+        .into_response()
 }
 
 fn futures_pending() -> impl tokio_stream::Stream<Item = Result<Bytes, std::io::Error>> {

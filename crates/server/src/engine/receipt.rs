@@ -28,7 +28,11 @@ pub(super) fn receipt(
     let (desired, current) =
         viewed.map_or((Value::Null, Value::Null), |view| (view.desired, view.current));
     Receipt {
-        id: format!("rcpt_{}", state.position),
+        // The position of a change that changed nothing is another's.
+        id: match events {
+            [] => format!("rcpt_{}_unchanged", state.position),
+            _ => format!("rcpt_{}", state.position),
+        },
         operation: command.operation().to_owned(),
         position: state.position,
         at,

@@ -177,6 +177,11 @@ impl Caller {
         if allowed { Verdict::Allowed } else { Verdict::Denied }
     }
 
+    /// A key as it is kept: nobody meets another's.
+    pub(super) fn idempotency_key(&self, key: &str) -> String {
+        format!("{}:{key}", self.principal)
+    }
+
     /// Who asks, for the engine. `request_hash` covers all that the request says.
     pub(super) fn origin(
         &self,
@@ -192,7 +197,7 @@ impl Caller {
                     return Err(Problem::new(Code::InvalidArgument, detail)
                         .field("Idempotency-Key", "wrong length"));
                 }
-                Some(Idempotency { key: format!("{}:{key}", self.principal), request_hash })
+                Some(Idempotency { key: self.idempotency_key(key), request_hash })
             }
         };
         Ok(Origin {

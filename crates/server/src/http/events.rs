@@ -1,34 +1,27 @@
 //! `GET /v1/events`: the log as people read it, in pages or as a stream.
 
-use std::sync::Arc;
-
-use axum::body::Body;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
 use helix_log::{Entry, LogError, Position};
-use helix_model::api::{EventLine, EventPage};
+use helix_model::api::{EndReason, EventLine, EventPage};
 use helix_model::event::Recorded;
 use helix_model::receipt::Affected;
 use helix_model::reference::Scope;
 use helix_model::{AnyId, Code, Kind, Problem, State as World};
-use http::header;
 use serde::Deserialize;
 use serde_json::Value;
-use tokio::sync::mpsc;
-use tokio_stream::wrappers::ReceiverStream;
 
 use super::Api;
 use super::access::Caller;
 use super::problem::{ApiProblem, Query};
+use super::streams::{self, Stream};
+use super::{cursor, resources};
 use crate::server::Shared;
 
-const LIMIT_DEFAULT: usize = 50;
-const LIMIT_MAX: usize = 200;
+const LIMIT_MAX: usize = resources::LIMIT_MAX;
 /// Entries read from the log at once.
 const PAGE: usize = 1024;
-/// Lines a slow reader may lag behind before it is waited for.
-const STREAM_BUFFER: usize = 64;
 
 #[derive(Deserialize)]
 pub(super) struct Wanted {
@@ -38,8 +31,12 @@ pub(super) struct Wanted {
     limit: Option<usize>,
     /// The last so many, instead of those after a position.
     tail: Option<usize>,
+    /// `next_cursor` of the page before.
+    cursor: Option<String>,
     #[serde(default)]
     follow: bool,
+    /// How long a stream may be silent.
+    heartbeat_seconds: Option<u64>,
 }
 
 /// A page, or with `follow=true` a stream that does not end.
@@ -54,7 +51,11 @@ pub(super) async fn list(
         Some(subject) => Some(subject_id(&state, &caller, subject, &scope)?),
         None => caller.narrow(&state, &scope)?,
     };
-    let limit = wanted.limit.unwrap_or(LIMIT_DEFAULT).clamp(1, LIMIT_MAX);
+    let limit = resources::limit(wanted.limit)?;
+    let after = match &wanted.cursor {
+        Some(given) => Some(cursor::decode_position(given)?),
+        None => wanted.after,
+    };
     let head = state.position;
     drop(state);
     if wanted.follow {
@@ -62,16 +63,22 @@ pub(super) async fn list(
             Some(tail) => last(&api, &caller, within, tail.min(LIMIT_MAX), head).await?,
             None => Vec::new(),
         };
-        let after = if wanted.tail.is_some() { head } else { wanted.after.unwrap_or(head) };
-        return Ok(stream(&api, caller, within, first, after));
+        let after = if wanted.tail.is_some() { head } else { after.unwrap_or(head) };
+        let (stream, response) = streams::open(&api, wanted.heartbeat_seconds);
+        tokio::spawn(follow(api, caller, within, first, after, stream));
+        return Ok(response);
     }
-    if wanted.after.is_none() {
-        let items =
-            last(&api, &caller, within, wanted.tail.unwrap_or(limit).min(LIMIT_MAX), head).await?;
-        return Ok(Json(EventPage { items, next_after: head, position: head }).into_response());
-    }
-    let (items, next_after) = page(&api, &caller, within, wanted.after.unwrap_or(0), limit).await?;
-    Ok(Json(EventPage { items, next_after, position: head }).into_response())
+    let Some(after) = after else {
+        let count = wanted.tail.unwrap_or(limit).min(LIMIT_MAX);
+        let items = last(&api, &caller, within, count, head).await?;
+        let (next_after, position) = (head, head);
+        return Ok(
+            Json(EventPage { items, next_cursor: None, next_after, position }).into_response()
+        );
+    };
+    let (items, next_after) = page(&api, &caller, within, after, limit).await?;
+    let next_cursor = (items.len() == limit).then(|| cursor::encode_position(next_after));
+    Ok(Json(EventPage { items, next_cursor, next_after, position: head }).into_response())
 }
 
 fn subject_id(state: &World, caller: &Caller, text: &str, scope: &Scope) -> Result<AnyId, Problem> {
@@ -141,7 +148,7 @@ async fn last(
     Ok(newest_first)
 }
 
-async fn read(api: &Shared, after: u64, limit: usize) -> Result<Vec<Entry>, Problem> {
+pub(super) async fn read(api: &Shared, after: u64, limit: usize) -> Result<Vec<Entry>, Problem> {
     let read = api.engine.log().read(Position(after), limit).await;
     read.map_err(|error: LogError| {
         Problem::new(Code::Unavailable, format!("the event log cannot be read: {error}"))
@@ -149,7 +156,7 @@ async fn read(api: &Shared, after: u64, limit: usize) -> Result<Vec<Entry>, Prob
 }
 
 /// An entry as a line, if it is within what was asked for.
-fn line(
+pub(super) fn line(
     state: &World,
     caller: &Caller,
     entry: &Entry,
@@ -182,39 +189,22 @@ fn line(
     }))
 }
 
-fn stream(
-    api: &Api,
-    caller: Caller,
-    within: Option<AnyId>,
-    first: Vec<EventLine>,
-    after: u64,
-) -> Response {
-    let (sender, receiver) =
-        mpsc::channel::<Result<String, std::convert::Infallible>>(STREAM_BUFFER);
-    tokio::spawn(follow(Arc::clone(api), caller, within, first, after, sender));
-    ndjson(Body::from_stream(ReceiverStream::new(receiver)))
-}
-
 /// Sends events as they are recorded, until the reader or the server is gone.
+/// Reads the log at the reader's pace: one who is slow costs no memory.
 async fn follow(
     api: Api,
     caller: Caller,
     within: Option<AnyId>,
     first: Vec<EventLine>,
     mut after: u64,
-    sender: mpsc::Sender<Result<String, std::convert::Infallible>>,
+    mut stream: Stream,
 ) {
     let mut position = api.engine.position();
-    let closed = api.closed();
-    tokio::pin!(closed);
     let mut lines = first;
     loop {
         for line in lines.drain(..) {
-            let Ok(text) = serde_json::to_string(&line) else {
-                return;
-            };
-            if sender.send(Ok(text + "\n")).await.is_err() {
-                return;
+            if !stream.write(&line).await {
+                return stream.end(EndReason::ServerClosing, Some(line.position - 1));
             }
         }
         position.mark_unchanged();
@@ -225,20 +215,21 @@ async fn follow(
             }
             Err(problem) => {
                 tracing::warn!(%problem, "an event stream ends early");
-                return;
+                return stream.end(EndReason::Unavailable, Some(after));
             }
         }
-        if lines.is_empty() {
+        while lines.is_empty() {
             tokio::select! {
-                changed = position.changed() => if changed.is_err() { return },
-                () = sender.closed() => return,
-                () = &mut closed => return,
+                changed = position.changed() => match changed {
+                    Ok(()) => break,
+                    Err(_) => return stream.end(EndReason::ServerClosing, Some(after)),
+                },
+                () = stream.due() => {
+                    stream.beat(Some(after)).await;
+                }
+                () = stream.abandoned() => return,
+                () = api.closed() => return stream.end(EndReason::ServerClosing, Some(after)),
             }
         }
     }
-}
-
-/// A response of JSON lines.
-pub(super) fn ndjson(body: Body) -> Response {
-    ([(header::CONTENT_TYPE, "application/x-ndjson")], body).into_response()
 }

@@ -3,29 +3,24 @@
 use std::collections::BTreeSet;
 
 use axum::Extension;
-use axum::body::Body;
 use axum::extract::State;
 use axum::response::Response;
 use futures::StreamExt;
 use futures::stream::{BoxStream, SelectAll};
-use helix_model::api::LogLine;
+use helix_model::api::{EndReason, LogLine};
 use helix_model::instance::Phase;
 use helix_model::reference::{self, Scope};
 use helix_model::{AnyId, Code, Id, Instance, Kind, Name, Problem, State as World, Timestamp};
 use serde::Deserialize;
-use tokio::sync::mpsc;
-use tokio_stream::wrappers::ReceiverStream;
 
 use super::Api;
 use super::access::Caller;
-use super::events::ndjson;
 use super::problem::{ApiProblem, Query};
+use super::streams::{self, Stream};
 use crate::links::{LogQuery, LogRecord};
 
 const TAIL_LINES_DEFAULT: usize = 200;
 const TAIL_LINES_MAX: usize = 10_000;
-/// Lines a slow reader may lag behind before it is waited for.
-const STREAM_BUFFER: usize = 64;
 
 #[derive(Deserialize)]
 pub(super) struct Wanted {
@@ -36,6 +31,8 @@ pub(super) struct Wanted {
     since_ms: Option<i64>,
     #[serde(default)]
     follow: bool,
+    /// How long a stream may be silent.
+    heartbeat_seconds: Option<u64>,
 }
 
 /// Lines, oldest first; with `follow=true` the response does not end.
@@ -53,56 +50,96 @@ pub(super) async fn stream(
     let instances = chosen(&api.engine.state(), &caller, &scope, &wanted)?;
     let since = wanted.since_ms.map(Timestamp);
     let query = LogQuery { instances, tail_lines, since, follow: wanted.follow };
-    let (sender, receiver) = mpsc::channel(STREAM_BUFFER);
-    tokio::spawn(send(api, caller, scope, wanted, query, sender));
-    Ok(ndjson(Body::from_stream(ReceiverStream::new(receiver))))
+    let (stream, response) = streams::open(&api, wanted.heartbeat_seconds);
+    let watch = Watch::new(&api.engine.state(), caller, scope, wanted, &query.instances);
+    tokio::spawn(send(api, watch, query, stream));
+    Ok(response)
 }
 
 /// Sends lines until there are no more, or the reader or the server is gone.
 /// Instances that come up while following join in with all they have printed.
-async fn send(
-    api: Api,
-    caller: Caller,
-    scope: Scope,
-    wanted: Wanted,
-    query: LogQuery,
-    sender: mpsc::Sender<Result<String, serde_json::Error>>,
-) {
-    let state = api.engine.state();
-    let started = query.instances.iter().copied().filter(|id| has_started(&state, *id));
-    let mut known: BTreeSet<Id<Instance>> = started.collect();
-    drop(state);
+async fn send(api: Api, mut watch: Watch, query: LogQuery, mut stream: Stream) {
     let mut position = api.engine.position();
-    let mut records: SelectAll<_> = streams(&api, &query).into_iter().collect();
-    let closed = api.closed();
-    tokio::pin!(closed);
+    let mut records: SelectAll<_> = node_streams(&api, &query).into_iter().collect();
     while query.follow || !records.is_empty() {
         tokio::select! {
             record = records.next(), if !records.is_empty() => {
                 let Some(record) = record else { continue };
                 let line = render(&api.engine.state(), record);
-                let text = serde_json::to_string(&line).map(|text| text + "\n");
-                if sender.send(text).await.is_err() {
-                    return;
+                if !stream.write(&line).await {
+                    return stream.end(EndReason::ServerClosing, None);
                 }
             }
             changed = position.changed(), if query.follow => {
                 if changed.is_err() {
-                    return;
+                    return stream.end(EndReason::ServerClosing, None);
                 }
-                let state = api.engine.state();
-                let now = chosen(&state, &caller, &scope, &wanted).unwrap_or_default();
-                let started = now.into_iter().filter(|id| has_started(&state, *id));
-                let instances: Vec<_> = started.filter(|id| known.insert(*id)).collect();
+                let instances = watch.started(&api.engine.state());
                 if !instances.is_empty() {
                     let fresh = LogQuery { instances, tail_lines: TAIL_LINES_MAX, ..query.clone() };
-                    records.extend(streams(&api, &fresh));
+                    records.extend(node_streams(&api, &fresh));
                 }
             }
-            () = sender.closed() => return,
-            () = &mut closed => return,
+            () = stream.due() => {
+                stream.beat(None).await;
+            }
+            () = stream.abandoned() => return,
+            () = api.closed() => return stream.end(EndReason::ServerClosing, None),
         }
     }
+    stream.end(EndReason::Complete, None);
+}
+
+/// Which instances a stream follows, and which are still to come. The state
+/// changes all the time; only what can concern the stream is looked at.
+struct Watch {
+    caller: Caller,
+    scope: Scope,
+    wanted: Wanted,
+    known: BTreeSet<Id<Instance>>,
+    /// Chosen, but their nodes have not begun with them.
+    pending: Vec<Id<Instance>>,
+    /// How many instances the env has ever had: no other number, no new instance.
+    ever: u64,
+}
+
+impl Watch {
+    fn new(
+        state: &World,
+        caller: Caller,
+        scope: Scope,
+        wanted: Wanted,
+        chosen: &[Id<Instance>],
+    ) -> Watch {
+        let ever = ever(state, &scope);
+        let known = chosen.iter().copied().collect();
+        let pending = chosen.iter().copied().filter(|id| !has_started(state, *id)).collect();
+        Watch { caller, scope, wanted, known, pending, ever }
+    }
+
+    /// Instances whose nodes have begun with them since the last look.
+    fn started(&mut self, state: &World) -> Vec<Id<Instance>> {
+        self.look(state);
+        let (started, pending) = self.pending.drain(..).partition(|id| has_started(state, *id));
+        self.pending = pending;
+        started
+    }
+
+    fn look(&mut self, state: &World) {
+        let ever = ever(state, &self.scope);
+        if ever == self.ever {
+            return;
+        }
+        self.ever = ever;
+        let now = chosen(state, &self.caller, &self.scope, &self.wanted).unwrap_or_default();
+        self.pending.extend(now.into_iter().filter(|id| self.known.insert(*id)));
+    }
+}
+
+/// How many instances the scope's env has ever had.
+fn ever(state: &World, scope: &Scope) -> u64 {
+    let env = reference::scoped_env(state, scope);
+    env.map_or(0, |env| env.status.instances.values().sum())
 }
 
 fn chosen(
@@ -144,7 +181,7 @@ fn chosen(
 }
 
 /// One stream for each linked node; which has whose output only it knows.
-fn streams(api: &Api, query: &LogQuery) -> Vec<BoxStream<'static, LogRecord>> {
+fn node_streams(api: &Api, query: &LogQuery) -> Vec<BoxStream<'static, LogRecord>> {
     let Ok(nodes) = api.nodes.read() else {
         return Vec::new();
     };

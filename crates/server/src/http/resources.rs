@@ -5,15 +5,15 @@ use axum::{Extension, Json};
 use helix_model::api::Page;
 use helix_model::reference::Scope;
 use helix_model::view::{self, ResourceView};
-use helix_model::{AnyId, Code, Kind, Problem};
+use helix_model::{Code, Kind, Problem};
 use serde::Deserialize;
 
-use super::Api;
 use super::access::Caller;
 use super::problem::{ApiProblem, Query};
+use super::{Api, cursor};
 
 const LIMIT_DEFAULT: usize = 50;
-const LIMIT_MAX: usize = 200;
+pub(super) const LIMIT_MAX: usize = 200;
 
 #[derive(Deserialize)]
 pub(super) struct Paging {
@@ -32,6 +32,16 @@ pub(super) async fn list(
     page(&api, &caller, plural(&kind)?, &scope, &paging)
 }
 
+/// How many items a page may have.
+pub(super) fn limit(wanted: Option<usize>) -> Result<usize, Problem> {
+    let limit = wanted.unwrap_or(LIMIT_DEFAULT);
+    if (1..=LIMIT_MAX).contains(&limit) {
+        return Ok(limit);
+    }
+    let detail = format!("limit is from 1 to {LIMIT_MAX}");
+    Err(Problem::new(Code::InvalidArgument, detail).field("limit", "out of range"))
+}
+
 /// A page of a kind.
 pub(super) fn page(
     api: &Api,
@@ -40,14 +50,8 @@ pub(super) fn page(
     scope: &Scope,
     paging: &Paging,
 ) -> Result<Json<Page>, ApiProblem> {
-    let limit = paging.limit.unwrap_or(LIMIT_DEFAULT);
-    if !(1..=LIMIT_MAX).contains(&limit) {
-        let detail = format!("limit is from 1 to {LIMIT_MAX}");
-        return Err(Problem::new(Code::InvalidArgument, detail)
-            .field("limit", "out of range")
-            .into());
-    }
-    let after = paging.cursor.as_deref().map(parse_cursor).transpose()?;
+    let limit = limit(paging.limit)?;
+    let after = paging.cursor.as_deref().map(|text| cursor::decode_id(kind, text)).transpose()?;
     caller.must_read(kind)?;
     let state = api.engine.state();
     let within = caller.narrow(&state, scope)?;
@@ -55,7 +59,7 @@ pub(super) fn page(
     let mut items = view::list(&state, kind, within, after, limit + 1, &visible);
     let more = items.len() > limit;
     items.truncate(limit);
-    let next_cursor = items.last().filter(|_| more).map(|last| last.id.to_string());
+    let next_cursor = items.last().filter(|_| more).map(|last| cursor::encode_id(last.id));
     Ok(Json(Page { items, next_cursor, position: state.position }))
 }
 
@@ -78,12 +82,5 @@ fn plural(text: &str) -> Result<Kind, Problem> {
     kind.ok_or_else(|| {
         Problem::new(Code::NotFound, format!("there are no `{text}` in this API"))
             .hint("docs/api.md lists every route")
-    })
-}
-
-fn parse_cursor(text: &str) -> Result<AnyId, Problem> {
-    text.parse().map_err(|_| {
-        Problem::new(Code::InvalidArgument, "the cursor is not one this API gave out")
-            .field("cursor", "pass `next_cursor` of the page before, unchanged")
     })
 }

@@ -15,8 +15,8 @@ use helix_model::Permission;
 use http::Method;
 
 use super::{
-    Api, admin, deploys, events, exec, gate, images, logs, problem, resources, scale, verify,
-    version, wait,
+    Api, admin, deploys, events, exec, gate, images, logs, problem, receipts, resources, scale,
+    verify, version, wait,
 };
 
 /// A request body longer than this is refused: the largest is a manifest. Layers
@@ -80,6 +80,10 @@ routes! {
     POST "/v1/admin/keys/retire" retire_keys, Rule::Installation(Permission::NodesAdmin), admin::retire_keys, "Remove keys that no sealed record is under";
     GET "/v1/admin/retention" retention, Rule::Installation(Permission::NodesAdmin), admin::retention, "How long history stays in the database";
     POST "/v1/admin/retention" run_retention, Rule::Installation(Permission::NodesAdmin), admin::run_retention, "Archive now what is old enough";
+    GET "/v1/receipts" find_receipt, Rule::Reads, receipts::by_key, "The receipt given under an idempotency key";
+    GET "/v1/receipts/{receipt}" read_receipt, Rule::Reads, receipts::by_id, "An accepted change, as the log has it";
+    GET "/v1/receipts/{receipt}/wait" wait_receipt, Rule::Reads, receipts::settled, "Until what a change set off has settled";
+    GET "/v1/positions/{position}/wait" wait_position, Rule::Reads, receipts::position, "Until the state reflects a log position";
     GET "/v1/{kind}" list_resources, Rule::Reads, resources::list, "Resources of a kind";
     GET "/v1/{kind}/{reference}" describe_resource, Rule::Reads, resources::describe, "One resource, desired and current";
     GET "/v2" registry_root, Rule::Repository(Permission::ReleasesRead), images::registry, "Whether this is a registry";

@@ -1,4 +1,4 @@
-//! `GET /v1/wait`: until a resource is ready, has failed, or time is up.
+//! `GET /v1/wait`: until a resource is as wanted, never will be, or time is up.
 
 use std::time::Duration;
 
@@ -10,6 +10,7 @@ use helix_model::reference::Scope;
 use helix_model::view::{self, ResourceView};
 use helix_model::{AnyId, Code, Kind, Problem};
 use serde::Deserialize;
+use tokio::time::{Instant, sleep_until};
 
 use super::Api;
 use super::access::Caller;
@@ -25,6 +26,60 @@ pub(super) struct Wanted {
     #[serde(rename = "ref")]
     reference: String,
     timeout_seconds: Option<u64>,
+    /// `ready`, `gone`, or a condition such as `reconciling=false`.
+    until: Option<String>,
+}
+
+/// What is waited for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Until {
+    /// It is ready, or never will be.
+    Ready,
+    /// It does not exist any more.
+    Gone,
+    /// A condition holds, or does not.
+    Condition(ConditionKind, bool),
+}
+
+impl Until {
+    fn parse(text: &str) -> Result<Until, Problem> {
+        let unknown = || {
+            Problem::new(Code::InvalidArgument, format!("`{text}` is nothing to wait for"))
+                .hint("wait for ready, gone, reconciling, degraded or destroying, or for `=false`")
+                .field("until", "unknown")
+        };
+        let (name, holds) = match text.split_once('=') {
+            Some((name, holds)) => (name, holds.parse().map_err(|_| unknown())?),
+            None => (text, true),
+        };
+        Ok(match (name, holds) {
+            ("ready", true) => Until::Ready,
+            ("ready", false) => Until::Condition(ConditionKind::Ready, false),
+            ("gone", true) => Until::Gone,
+            ("reconciling", holds) => Until::Condition(ConditionKind::Reconciling, holds),
+            ("degraded", holds) => Until::Condition(ConditionKind::Degraded, holds),
+            ("destroying", holds) => Until::Condition(ConditionKind::Destroying, holds),
+            _ => return Err(unknown()),
+        })
+    }
+
+    fn outcome(self, resource: &ResourceView) -> WaitOutcome {
+        match self {
+            Until::Ready => outcome(resource),
+            Until::Gone => WaitOutcome::TimedOut,
+            // A kind that does not have the condition never is that.
+            Until::Condition(kind, wanted) => {
+                let holds = resource.condition(kind).is_some_and(|condition| condition.status);
+                if holds == wanted { WaitOutcome::Satisfied } else { WaitOutcome::TimedOut }
+            }
+        }
+    }
+}
+
+/// How long a request may wait.
+pub(super) fn timeout(seconds: Option<u64>) -> Duration {
+    let seconds = seconds.unwrap_or(TIMEOUT_DEFAULT_SECONDS);
+    Duration::from_secs(seconds.min(TIMEOUT_MAX_SECONDS))
 }
 
 /// Answers as soon as the outcome is known.
@@ -37,50 +92,51 @@ pub(super) async fn wait(
     let kind: Kind = wanted.kind.parse().map_err(|error: helix_model::kind::KindError| {
         Problem::new(Code::InvalidArgument, error.to_string())
     })?;
+    let until = wanted.until.as_deref().map_or(Ok(Until::Ready), Until::parse)?;
     let id = caller.resolve(&api.engine.state(), kind, &wanted.reference, &scope)?;
-    let seconds = wanted.timeout_seconds.unwrap_or(TIMEOUT_DEFAULT_SECONDS);
-    let timeout = Duration::from_secs(seconds.min(TIMEOUT_MAX_SECONDS));
-    let result = tokio::time::timeout(timeout, settled(&api, id)).await;
-    match result {
-        Ok(Some(result)) => Ok(Json(result)),
-        Ok(None) => Err(Problem::not_found(kind, &wanted.reference).into()),
-        Err(_) => {
-            let now = look(&api, id).ok_or_else(|| Problem::not_found(kind, &wanted.reference))?;
-            Ok(Json(WaitResult { outcome: WaitOutcome::TimedOut, ..now }))
-        }
-    }
+    let deadline = Instant::now() + timeout(wanted.timeout_seconds);
+    let result = settled(&api, id, until, deadline).await;
+    Ok(Json(result.ok_or_else(|| Problem::not_found(kind, &wanted.reference))?))
 }
 
-/// Waits for an outcome; `None` when the resource is gone.
-async fn settled(api: &Api, id: AnyId) -> Option<WaitResult> {
+/// Waits for an outcome; `None` when the resource goes away instead.
+async fn settled(api: &Api, id: AnyId, until: Until, deadline: Instant) -> Option<WaitResult> {
     let mut position = api.engine.position();
-    let closed = api.closed();
-    tokio::pin!(closed);
+    let mut last: Option<WaitResult> = None;
     loop {
         position.mark_unchanged();
-        let now = look(api, id)?;
+        let Some(now) = look(api, id, until) else {
+            // As it was last seen: nothing else can be said of what is gone.
+            let last = last.filter(|_| until == Until::Gone)?;
+            return Some(WaitResult { outcome: WaitOutcome::Satisfied, ..last });
+        };
         if now.outcome != WaitOutcome::TimedOut {
             return Some(now);
         }
         tokio::select! {
             changed = position.changed() => changed.ok()?,
-            () = &mut closed => return Some(now),
+            () = api.closed() => return Some(now),
+            () = sleep_until(deadline) => return Some(now),
         }
+        last = Some(now);
     }
 }
 
 /// How it stands; `TimedOut` for "not yet".
-fn look(api: &Api, id: AnyId) -> Option<WaitResult> {
+fn look(api: &Api, id: AnyId, until: Until) -> Option<WaitResult> {
     let state = api.engine.state();
     let resource = view::view(&state, id)?;
-    let outcome = outcome(&resource);
+    let outcome = until.outcome(&resource);
     Some(WaitResult { outcome, resource, position: state.position })
 }
 
-fn outcome(resource: &ResourceView) -> WaitOutcome {
+/// Whether it is ready, never will be, or may still become so.
+pub(super) fn outcome(resource: &ResourceView) -> WaitOutcome {
     let holds = |kind| resource.condition(kind).is_some_and(|condition| condition.status);
     let phase = resource.current.get("phase").and_then(serde_json::Value::as_str);
     let failed = match resource.kind {
+        // It has been ready for the last time.
+        _ if holds(ConditionKind::Destroying) => true,
         Kind::Deploy | Kind::Instance => phase == Some("failed"),
         // An env whose last deploy failed still serves what it served before,
         // and may become ready as that. Without such, nothing will come.

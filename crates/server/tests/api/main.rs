@@ -5,8 +5,11 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a failed step fails the test")]
 
+mod pages;
 mod storage;
+mod streams;
 mod versions;
+mod waits;
 mod world;
 
 use std::time::Duration;

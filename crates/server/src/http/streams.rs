@@ -1,0 +1,84 @@
+//! What every stream of JSON lines has in common: a heartbeat while nothing
+//! happens, so that proxies and readers know that it lives, and a last line that
+//! says why it ends. Must not know what the lines are about.
+
+use std::convert::Infallible;
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::response::{IntoResponse, Response};
+use helix_model::api::{EndReason, StreamEnd, StreamHeartbeat};
+use http::header;
+use serde::Serialize;
+use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep_until};
+use tokio_stream::wrappers::ReceiverStream;
+
+use super::Api;
+use crate::clock;
+
+/// Proxies commonly cut what is silent for 30 to 60 seconds.
+const HEARTBEAT_DEFAULT_SECONDS: u64 = 15;
+const HEARTBEAT_MAX_SECONDS: u64 = 300;
+
+/// Lines a slow reader may lag behind before it is waited for.
+const BUFFER: usize = 64;
+
+/// The writing end of a stream.
+pub(super) struct Stream {
+    api: Api,
+    sender: mpsc::Sender<Result<String, Infallible>>,
+    heartbeat: Duration,
+    last: Instant,
+}
+
+/// Opens a stream; what is written comes out of the response.
+pub(super) fn open(api: &Api, heartbeat_seconds: Option<u64>) -> (Stream, Response) {
+    let (sender, receiver) = mpsc::channel(BUFFER);
+    let seconds = heartbeat_seconds.unwrap_or(HEARTBEAT_DEFAULT_SECONDS);
+    let heartbeat = Duration::from_secs(seconds.clamp(1, HEARTBEAT_MAX_SECONDS));
+    let stream = Stream { api: api.clone(), sender, heartbeat, last: Instant::now() };
+    let body = Body::from_stream(ReceiverStream::new(receiver));
+    (stream, ([(header::CONTENT_TYPE, "application/x-ndjson")], body).into_response())
+}
+
+impl Stream {
+    /// Writes a line once there is room for it. `false` when there is no use in
+    /// going on: the reader is gone, or the server is closing.
+    pub(super) async fn write(&mut self, line: &impl Serialize) -> bool {
+        let Ok(text) = serde_json::to_string(line) else {
+            return false;
+        };
+        let sent = tokio::select! {
+            sent = self.sender.send(Ok(text + "\n")) => sent.is_ok(),
+            () = self.api.closed() => false,
+        };
+        self.last = Instant::now();
+        sent
+    }
+
+    /// Returns when a heartbeat is due.
+    pub(super) async fn due(&self) {
+        sleep_until(self.last + self.heartbeat).await;
+    }
+
+    /// Says that the stream lives, and how far it has come.
+    pub(super) async fn beat(&mut self, position: Option<u64>) -> bool {
+        let line = StreamHeartbeat { kind: "heartbeat".to_owned(), ts: clock::now(), position };
+        self.write(&line).await
+    }
+
+    /// Returns when the reader is gone.
+    pub(super) async fn abandoned(&self) {
+        self.sender.closed().await;
+    }
+
+    /// Ends the stream. A reader who has not taken what was there before has
+    /// nothing of the reason, and is not waited for.
+    pub(super) fn end(self, reason: EndReason, position: Option<u64>) {
+        let line = StreamEnd { kind: "end".to_owned(), ts: clock::now(), reason, position };
+        if let Ok(text) = serde_json::to_string(&line) {
+            let _ = self.sender.try_send(Ok(text + "\n"));
+        }
+    }
+}

@@ -5,8 +5,8 @@
 use clap::{Args, Parser, Subcommand};
 
 use crate::commands::{
-    admin, audit, completion, deploy, describe, doctor, events, exec, explain, kinds, logs,
-    rollback, scale, status, up, validate, version, wait,
+    admin, audit, completion, deploy, describe, doctor, events, exec, explain, kinds, logs, quotas,
+    rollback, scale, status, up, usage, validate, version, wait,
 };
 
 /// Run apps on your own machines.
@@ -47,6 +47,12 @@ pub(crate) struct GlobalArgs {
     /// Address of the API
     #[arg(long, global = true, value_name = "URL")]
     pub(crate) url: Option<String>,
+    /// Answer every question with yes
+    #[arg(long, global = true)]
+    pub(crate) yes: bool,
+    /// Never ask; fail instead
+    #[arg(long, global = true)]
+    pub(crate) no_input: bool,
     /// Say more about what goes wrong
     #[arg(short, long, global = true)]
     pub(crate) verbose: bool,
@@ -65,10 +71,10 @@ pub(crate) enum Command {
     Exec(exec::ExecArgs),
     Describe(describe::DescribeArgs),
     Wait(wait::WaitArgs),
-    /// Apps: list, describe, events
-    Apps(kinds::KindArgs),
-    /// Envs: list, describe, events
-    Envs(kinds::KindArgs),
+    /// Apps: list, describe, events, create, destroy
+    Apps(kinds::OwnedArgs),
+    /// Envs: list, describe, events, create, destroy
+    Envs(kinds::OwnedArgs),
     /// Releases: list, describe, events
     Releases(kinds::KindArgs),
     /// Deploys: list, describe, events
@@ -77,16 +83,18 @@ pub(crate) enum Command {
     Instances(kinds::KindArgs),
     /// Endpoints: list, describe, events
     Endpoints(kinds::KindArgs),
-    /// Projects: list, describe, events
-    Projects(kinds::KindArgs),
-    /// Orgs: list, describe, events
-    Orgs(kinds::KindArgs),
+    /// Projects: list, describe, events, create, destroy
+    Projects(kinds::OwnedArgs),
+    /// Orgs: list, describe, events, create, destroy
+    Orgs(kinds::OwnedArgs),
     /// Nodes: list, describe, events
     Nodes(kinds::KindArgs),
     /// The record of what happened: verify
     Audit(audit::AuditArgs),
     /// The installation as a whole: verify-state, keys, retention
     Admin(admin::AdminArgs),
+    Quotas(quotas::QuotasArgs),
+    Usage(usage::UsageArgs),
     Validate(validate::ValidateArgs),
     Explain(explain::ExplainArgs),
     Doctor(doctor::DoctorArgs),
@@ -102,12 +110,12 @@ impl Command {
             Command::Events(events) => events.follow,
             Command::Apps(kind)
             | Command::Envs(kind)
-            | Command::Releases(kind)
+            | Command::Projects(kind)
+            | Command::Orgs(kind) => kind.streams(),
+            Command::Releases(kind)
             | Command::Deploys(kind)
             | Command::Instances(kind)
             | Command::Endpoints(kind)
-            | Command::Projects(kind)
-            | Command::Orgs(kind)
             | Command::Nodes(kind) => kind.streams(),
             _ => false,
         }

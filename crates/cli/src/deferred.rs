@@ -54,7 +54,6 @@ const DEFERRED: &[(&[&str], &str)] = &[
     (&["server"], "`helix up` runs server, node and edge in one process"),
     (&["node"], "`helix up` runs server, node and edge in one process"),
     (&["edge"], "`helix up` runs server, node and edge in one process"),
-    (&["quotas"], "limits are per process, under `resources` in helix.toml"),
     (&["top"], "`helix status` shows the instances; their limits are in helix.toml"),
     (&["diff"], "compare the output of `helix releases describe` for both"),
     (&["apply"], "`helix deploy` releases and deploys in one step"),
@@ -65,7 +64,7 @@ const DEFERRED: &[(&[&str], &str)] = &[
     ),
     (&["use"], "set HELIX_APP and HELIX_ENV, or add `--app` and `--env`"),
     (&["fmt"], "`helix validate` checks the file; its layout is up to you"),
-    (&["destroy"], "`helix scale web=0` stops an app; its history stays"),
+    (&["destroy"], "`helix apps destroy NAME` destroys an app, `helix envs destroy NAME` an env"),
     (
         &["nodes", "drain"],
         "`helix scale` to fewer instances, or stop `helix up` with Ctrl-C: it drains",
@@ -97,27 +96,10 @@ const DEFERRED: &[(&[&str], &str)] = &[
     ),
     (&["releases", "diff"], "compare the output of `helix releases describe` for both"),
     (&["releases", "rollback"], "use `helix rollback --to RELEASE`"),
-    (&["apps", "create"], "`helix deploy` makes the app"),
-    (&["apps", "destroy"], "`helix scale web=0` stops an app; its history stays"),
-    (&["envs", "create"], "`helix deploy --env NAME` makes the env"),
-    (&["envs", "destroy"], "`helix scale web=0 --env NAME` stops it; its history stays"),
-    (&["projects", "create"], "use the project `default`"),
-    (&["projects", "destroy"], "use the project `default`"),
-    (&["orgs", "create"], "use the org `default`"),
-    (&["orgs", "destroy"], "use the org `default`"),
 ];
 
-/// Adds a hidden command for each entry, so that it parses like any other, and
-/// the flags about questions: nothing asks any yet, but scripts that are
-/// prepared for them run today.
-pub(crate) fn declare(command: Command) -> Command {
-    let flag = |name: &'static str, help: &'static str| {
-        let flag = Arg::new(name).long(name).global(true).action(ArgAction::SetTrue);
-        flag.help(help).help_heading("Global options")
-    };
-    let mut command = command
-        .arg(flag("yes", "Answer every question with yes"))
-        .arg(flag("no-input", "Never ask; fail instead"));
+/// Adds a hidden command for each entry, so that it parses like any other.
+pub(crate) fn declare(mut command: Command) -> Command {
     for (words, _) in DEFERRED {
         command = match words {
             [word] => command.subcommand(hidden(word)),

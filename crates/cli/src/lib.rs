@@ -34,7 +34,7 @@ pub use io::{Environment, Io, Terminals};
 use args::{Cli, Command};
 use failure::{Failure, Result};
 use output::Ui;
-use session::Session;
+use session::{Confirmation, Session};
 use settings::Settings;
 
 /// The whole command line with its hidden words, for parsing and completion.
@@ -66,6 +66,7 @@ pub async fn run(arguments: impl IntoIterator<Item = OsString>, io: Io, up: &dyn
         environment: io.environment,
         terminals: io.terminals,
         executable: io.executable,
+        confirmation: Confirmation { yes: cli.global.yes, no_input: cli.global.no_input },
         stdin: Some(io.stdin),
     };
     let outcome = commands::dispatch(&mut session, cli.command, up).await;

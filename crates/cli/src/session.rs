@@ -1,13 +1,16 @@
 //! One run of one command: what it may use.
 
-use std::io::Read;
+use std::io::{BufRead, BufReader, Read};
 
 use helix_client::Client;
 
-use crate::failure::Result;
+use crate::failure::{Failure, Result};
 use crate::io::{Environment, Terminals};
 use crate::output::Ui;
 use crate::settings::Settings;
+
+/// Longer than any name.
+const ANSWER_BYTES_MAX: u64 = 1024;
 
 /// Handed to every command.
 pub(crate) struct Session<'s> {
@@ -16,11 +19,40 @@ pub(crate) struct Session<'s> {
     pub(crate) environment: Environment,
     pub(crate) terminals: Terminals,
     pub(crate) executable: std::path::PathBuf,
-    /// Taken by the one command that forwards it.
+    pub(crate) confirmation: Confirmation,
+    /// Taken by the one command that reads it.
     pub(crate) stdin: Option<Box<dyn Read + Send>>,
 }
 
+/// How questions are answered.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Confirmation {
+    /// Each with yes.
+    pub(crate) yes: bool,
+    /// They are not asked.
+    pub(crate) no_input: bool,
+}
+
 impl Session<'_> {
+    /// Whether there is a person to ask.
+    pub(crate) fn may_ask(&self) -> bool {
+        let Terminals { stdin, stderr, .. } = self.terminals;
+        stdin && stderr && !self.confirmation.no_input && !self.ui.json()
+    }
+
+    /// Asks a person; one line of answer.
+    pub(crate) fn ask(&mut self, question: &str) -> Result<String> {
+        self.ui.question(question);
+        let mut answer = String::new();
+        if let Some(stdin) = self.stdin.take() {
+            let read = BufReader::new(stdin.take(ANSWER_BYTES_MAX)).read_line(&mut answer);
+            read.map_err(|error| {
+                Failure::usage(format!("the answer cannot be read: {error}"), "add `--yes`")
+            })?;
+        }
+        Ok(answer)
+    }
+
     /// A client of the API the settings lead to.
     pub(crate) fn client(&self) -> Result<Client> {
         Ok(Client::new(&self.settings.url, self.settings.token.as_deref())?)

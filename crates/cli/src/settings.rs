@@ -45,6 +45,8 @@ pub(crate) struct Settings {
     pub(crate) url: String,
     pub(crate) token: Option<String>,
     pub(crate) org: Name,
+    /// Whether a flag or a variable names the project.
+    project_given: bool,
     pub(crate) project: Name,
     /// From a flag or a variable; [`Settings::app`] looks further.
     pub(crate) app_given: Option<Setting>,
@@ -86,6 +88,7 @@ impl Settings {
         let first_name =
             |error: helix_model::name::NameError| Failure::usage(error.to_string(), "");
         Ok(Settings {
+            project_given: project.is_some(),
             url,
             token,
             org: or_first(org, saved.and_then(|saved| saved.org.as_ref())).map_err(first_name)?,
@@ -169,6 +172,24 @@ impl Settings {
             }
         }
         Ok(scope)
+    }
+
+    /// The org, and inside it only what this very line or a variable names.
+    pub(crate) fn scope_given(&self) -> Result<Scope> {
+        let env = self.env.as_ref();
+        let env = env.filter(|env| matches!(env.origin, Origin::Flag | Origin::Variable));
+        let app = match (&self.app_given, env) {
+            (Some(app), _) => Some(app.name.clone()),
+            (None, Some(_)) => Some(self.app()?.ok_or_else(|| missing("app", "--app"))?.name),
+            (None, None) => None,
+        };
+        let project = (self.project_given || app.is_some()).then(|| self.project.to_string());
+        Ok(Scope {
+            org: Some(self.org.to_string()),
+            project,
+            app: app.map(|app| app.to_string()),
+            env: env.map(|env| env.name.to_string()),
+        })
     }
 
     fn project_scope(&self) -> Scope {

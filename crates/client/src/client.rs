@@ -135,21 +135,28 @@ impl Client {
         self.decode(response).await
     }
 
-    /// Sends a change under one idempotency key, again when a connection breaks.
+    /// Posts a change under one idempotency key, again when a connection breaks.
     pub(crate) async fn change(
         &self,
         segments: &[&str],
         scope: &Scope,
         body: &impl Serialize,
     ) -> Result<Receipt> {
+        self.change_by(Method::POST, segments, |request| request.query(scope).json(body)).await
+    }
+
+    /// The same by another method.
+    pub(crate) async fn change_by(
+        &self,
+        method: Method,
+        segments: &[&str],
+        fill: impl Fn(RequestBuilder) -> RequestBuilder,
+    ) -> Result<Receipt> {
         let key = ulid::Ulid::new().to_string();
         let mut attempt = 1;
         let response = loop {
-            let request = self
-                .request(Method::POST, segments)?
-                .query(scope)
+            let request = fill(self.request(method.clone(), segments)?)
                 .header("idempotency-key", &key)
-                .json(body)
                 .timeout(REQUEST_TIMEOUT);
             match self.send(request).await {
                 Err(ClientError::Unreachable { source, .. })

@@ -19,6 +19,7 @@ mod mutations;
 mod resources;
 mod retry;
 mod seen;
+mod tenancy;
 #[cfg(test)]
 mod tests;
 mod waits;
@@ -30,3 +31,4 @@ pub use exec::{ExecInput, ExecOutput, ExecReceived, ExecTarget};
 pub use logs::{LogQuery, LogStream};
 pub use resources::ListQuery;
 pub use seen::Seen;
+pub use tenancy::UsageQuery;

@@ -66,6 +66,7 @@ fn receipt(position: u64) -> Receipt {
         affected: Vec::new(),
         desired: Value::Null,
         current: Value::Null,
+        warnings: Vec::new(),
         next: Vec::new(),
     }
 }

@@ -3,11 +3,8 @@
 //! Memory is a hard limit and never oversold; beyond that replicas spread. The
 //! same state always gives the same answer.
 
+pub use helix_model::instance::OVERHEAD_BYTES;
 use helix_model::{Id, Node, Reason, Resource, State, instance};
-
-/// What the shim, the page tables and the kernel's own structures of one
-/// instance cost beside the program's limit: measured at 4 to 7 MiB, doubled.
-pub const OVERHEAD_BYTES: u64 = 16 << 20;
 
 /// The node for an instance of this size, or why there is none.
 pub fn place(state: &State, memory_bytes: u64) -> Result<Id<Node>, Reason> {

@@ -3,6 +3,8 @@
 //! Every field is a contract. Streams are NDJSON; each line has a `type` and a
 //! `ts`.
 
+mod tenancy;
+
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
@@ -11,6 +13,11 @@ use serde_json::Value;
 use crate::receipt::Affected;
 use crate::view::ResourceView;
 use crate::{Actor, Name, Timestamp};
+
+pub use tenancy::{
+    CreateRequest, DestroyQuery, EnvUsage, QuotaReport, QuotaRequest, UsageInterval,
+    UsageIntervals, UsageReport, Used,
+};
 
 /// The repository host that stands for the platform's own registry. Images that
 /// were built from a folder live there; nodes and clients know which address it

@@ -6,7 +6,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{AnyId, Id, Instance, Kind};
-use crate::{app, deploy, destroy, endpoint, env, instance, node, org, project};
+use crate::{app, deploy, destroy, endpoint, env, instance, node, org, project, quota};
 
 /// A wish.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -20,6 +20,7 @@ pub enum Command {
     Destroy(destroy::Destroy),
     /// Note that nothing is left in what is being destroyed (a reconciler's).
     FinishDestroy(AnyId),
+    SetQuota(quota::Set),
     Deploy(Box<deploy::Request>),
     Rollback(deploy::Rollback),
     Scale(env::Scale),
@@ -51,6 +52,7 @@ impl Command {
                 _ => "destroy",
             },
             Command::FinishDestroy(_) => "finish_destroy",
+            Command::SetQuota(_) => "set_quota",
             Command::Deploy(_) => "deploy",
             Command::Rollback(_) => "rollback",
             Command::Scale(_) => "scale",

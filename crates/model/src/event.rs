@@ -10,7 +10,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::state::{Change, State};
 use crate::{AnyId, Name, Timestamp};
-use crate::{app, deploy, destroy, endpoint, env, instance, network, node, org, project, release};
+use crate::{
+    app, deploy, destroy, endpoint, env, instance, network, node, org, project, quota, release,
+};
 use crate::{reference, view};
 
 /// One entry of the log.
@@ -141,6 +143,7 @@ events! {
     "app.destroyed" => AppDestroyed(destroy::Finished), |e| Some(e.of.subject());
     "env.destroying" => EnvDestroying(destroy::Begun), |e| Some(e.of.subject());
     "env.destroyed" => EnvDestroyed(destroy::Finished), |e| Some(e.of.subject());
+    "quota.set" => QuotaSet(quota::QuotaSet), |e| e.org.map(|org| Subject::lasting(org.any()));
     "node.enrolled" => NodeEnrolled(node::Enrolled), |e| Some(Subject::lasting(e.id.any()));
     "node.status_changed" => NodeStatusChanged(node::StatusChanged), |e| Some(Subject::lasting(e.id.any()));
 }

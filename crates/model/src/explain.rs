@@ -87,7 +87,7 @@ const CAUSES: &[(&str, &str, &str)] = &[
     (
         "destroying",
         "The resource is being destroyed; its instances finish what is open to them first.",
-        "`helix describe` says what it waits for; `helix wait KIND/NAME --gone` waits with it",
+        "`helix describe` says what it waits for; `helix wait KIND/NAME --for gone` waits with it",
     ),
     (
         "limited",
@@ -141,6 +141,9 @@ pub fn advice(reason: Reason) -> &'static str {
         Reason::NodeLost => "check the node; its instances are placed elsewhere when they can be",
         Reason::NoNodesActive => "start a node, for example with `helix up`",
         Reason::NoCapacityMemory => "lower resources.memory or the count, or add a node",
+        Reason::QuotaExceeded => {
+            "`helix quotas` shows use and limits; scale something down, or have the limit raised"
+        }
         Reason::DeployTimeout => {
             "`helix describe` of the deploy shows which instances did not get ready"
         }

@@ -32,13 +32,16 @@ pub mod permission;
 pub mod plan;
 pub mod problem;
 pub mod project;
+pub mod quota;
 pub mod reason;
 pub mod receipt;
 pub mod reference;
 pub mod release;
 pub mod resource;
 pub mod state;
+pub mod tally;
 pub mod timestamp;
+pub mod usage;
 pub mod view;
 
 pub use app::App;

@@ -9,6 +9,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::quota::Excess;
+
 macro_rules! codes {
     ($($variant:ident = $code:literal, $status:literal, $exit:literal, $retryable:literal,
        $title:literal, $hint:literal;)*) => {
@@ -82,6 +84,8 @@ codes! {
         "There is still something in it", "destroy what is in it first, or destroy all of it with `--cascade`";
     BeingDestroyed = "being_destroyed", 409, 5, true,
         "It is being destroyed", "wait until it is gone; the name can be used again then";
+    QuotaExceeded = "quota_exceeded", 409, 5, false,
+        "The org has used up what it may have of this", "remove what is not needed, or ask the operator for more: `helix quotas` shows use and limits";
     IdempotencyKeyReuse = "idempotency_key_reuse", 409, 5, false,
         "The idempotency key was used for another request", "use a fresh key for a new request";
     PreconditionFailed = "precondition_failed", 412, 5, false,
@@ -134,6 +138,9 @@ pub struct Problem {
     /// The fields at fault.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub details: Vec<FieldProblem>,
+    /// With `quota_exceeded`: what is limited, and by how much it is too much.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quota: Option<Box<Excess>>,
 }
 
 /// What is wrong with one field.
@@ -156,6 +163,7 @@ impl Problem {
             request_id: String::new(),
             retry_after_seconds: None,
             details: Vec::new(),
+            quota: None,
         }
     }
 

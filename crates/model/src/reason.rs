@@ -53,6 +53,7 @@ reasons! {
     NodeLost = "node_lost", "The node stopped reporting.";
     NoNodesActive = "no_nodes_active", "No node is connected.";
     NoCapacityMemory = "no_capacity_memory", "No node has enough free memory.";
+    QuotaExceeded = "quota_exceeded", "The org has used up what it may have of this.";
     DeployTimeout = "deploy_timeout", "The deploy did not finish in time.";
     DeploySuperseded = "deploy_superseded", "A newer deploy of the same env took over.";
     EnvDestroyed = "env_destroyed", "The env was destroyed.";

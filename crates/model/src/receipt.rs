@@ -27,6 +27,9 @@ pub struct Receipt {
     pub desired: Value,
     /// What is known of it so far.
     pub current: Value,
+    /// What the change has brought near a limit, a sentence each.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
     /// Commands that make sense next.
     pub next: Vec<String>,
 }

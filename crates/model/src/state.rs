@@ -11,6 +11,9 @@ use serde::{Deserialize, Serialize};
 use crate::condition::{Facts, Standing};
 use crate::destroy::Gone;
 use crate::event::Event;
+use crate::quota::Limits;
+use crate::tally::{self, Tally};
+use crate::usage::{Mark, Meter};
 use crate::{
     AnyId, App, Deploy, Endpoint, Env, Id, Instance, Name, Node, Noun, Org, Project, Release,
     Resource, Table, Timestamp,
@@ -19,7 +22,7 @@ use crate::{
 /// Version of the written form of [`State`] and of what events mean to it.
 /// Counts up when either changes: a snapshot of another version is not read, the
 /// log is replayed instead.
-pub const SNAPSHOT_FORMAT: u32 = 4;
+pub const SNAPSHOT_FORMAT: u32 = 5;
 
 /// Everything there is, as of one log position.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -44,6 +47,12 @@ pub struct State {
     /// Orgs, projects, apps and envs that are gone, so that events of them can
     /// still be read and told apart by tenant.
     pub gone: OrdMap<AnyId, Gone>,
+    /// How much orgs may have, where somebody said so.
+    pub limits: Limits,
+    /// How much orgs have.
+    pub tallies: OrdMap<Id<Org>, Tally>,
+    /// How long instances have run.
+    pub usage: Meter,
     /// How many envs were ever made: addresses are not used twice.
     pub envs_created: u64,
     /// How many instances were ever made: addresses are not used twice.
@@ -67,6 +76,9 @@ impl Default for State {
             hosts: OrdMap::new(),
             destroying: OrdMap::new(),
             gone: OrdMap::new(),
+            limits: Limits::default(),
+            tallies: OrdMap::new(),
+            usage: Meter::default(),
             envs_created: 0,
             instances_allocated: 0,
         }
@@ -78,7 +90,13 @@ impl State {
     pub fn apply(&mut self, position: u64, at: Timestamp, event: &Event) {
         debug_assert_eq!(position, self.position + 1, "the log has no gaps");
         self.position = position;
+        self.usage.apply(Mark { position, at }, event);
+        let asking = tally::asking(self, event).map(|(env, org)| (env, org, self.asked(env)));
+        self.count(event);
         event.apply(self, Change { at, position });
+        if let Some((env, org, before)) = asking {
+            self.recount(env, org, before);
+        }
     }
 }
 

@@ -8,7 +8,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::condition::{Condition, ConditionKind, Standing};
+use crate::quota;
 use crate::reference::{self, Scope};
+use crate::tally::Need;
 use crate::{
     AnyId, App, Deploy, Endpoint, Env, Instance, Kind, Name, Node, Noun, Org, Project, Reason,
     Release, Resource, State, Table, Timestamp, deploy, destroy, env, instance,
@@ -273,11 +275,15 @@ impl Described for Env {
             Some(_) => ("deploy_rolling", count.clone()),
         };
         let ready = env.standing.condition(ConditionKind::Ready, reason, message);
-        let (reason, message) = match (rolling, facts.reconciling) {
+        let short = short_of(env, state).filter(|_| facts.reconciling).map(|dimension| {
+            let limit = dimension.format(state.limits.of(Some(env.spec.org), dimension).0);
+            ("quota_exceeded", format!("The org may have no more than {limit} {dimension}."))
+        });
+        let (reason, message) = short.unwrap_or(match (rolling, facts.reconciling) {
             (Some(deploy), _) => ("deploy_rolling", format!("{deploy} is rolling.")),
             (None, true) => ("instances_changing", count),
             (None, false) => ("settled", "Nothing is on its way.".to_owned()),
-        };
+        });
         let reconciling = env.standing.condition(ConditionKind::Reconciling, reason, message);
         let (reason, message) = if facts.degraded {
             ("desired_not_serving", why)
@@ -308,6 +314,35 @@ impl Described for Env {
     }
 }
 
+/// How a deploy replaces instances.
+fn rolling_message(deploy: &Resource<Deploy>, state: &State) -> String {
+    let env = state.envs.get(deploy.spec.env);
+    match env.and_then(|env| short_of(env, state)) {
+        Some(dimension) => format!(
+            "The org's quota of {dimension} has no room for one instance more, so each old one \
+             goes before its successor comes."
+        ),
+        None => "Instances are being replaced.".to_owned(),
+    }
+}
+
+/// The dimension of the quota that keeps an env's next instance from coming.
+fn short_of(env: &Resource<Env>, state: &State) -> Option<quota::Dimension> {
+    let rolling = env.spec.rolling.and_then(|deploy| state.deploys.get(deploy));
+    let release = rolling.map(|deploy| deploy.spec.release).or(env.status.release);
+    let processes = &state.releases.get(release?)?.spec.manifest.processes;
+    let missing = processes.iter().filter(|(name, process)| {
+        let wanted = env.spec.scale.get(*name).copied().unwrap_or(process.scaling.min);
+        let running = state.instances.children(env.id.any()).filter(|instance| {
+            instance.spec.process == **name && instance.spec.desired == instance::Desired::Running
+        });
+        running.count() < wanted as usize
+    });
+    missing
+        .filter_map(|(_, process)| quota::blocking(state, env.spec.org, Need::of_one(process)))
+        .next()
+}
+
 impl Described for Release {
     fn table(state: &State) -> &Table<Self> {
         &state.releases
@@ -319,14 +354,14 @@ impl Described for Deploy {
         &state.deploys
     }
 
-    fn conditions(deploy: &Resource<Deploy>, _state: &State) -> Vec<Condition> {
+    fn conditions(deploy: &Resource<Deploy>, state: &State) -> Vec<Condition> {
         let (reason, message) = match deploy.status.phase {
             deploy::Phase::Succeeded => ("succeeded", "It serves.".to_owned()),
             deploy::Phase::Failed => (
                 deploy.status.reason.map_or("workload_failed", Reason::code),
                 deploy.status.message.clone().unwrap_or_default(),
             ),
-            _ => ("rolling", "Instances are being replaced.".to_owned()),
+            _ => ("rolling", rolling_message(deploy, state)),
         };
         three(&deploy.standing, reason, &message)
     }

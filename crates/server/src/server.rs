@@ -8,9 +8,7 @@ use helix_image::pull::Transport;
 use helix_image::registry::Registry;
 use helix_image::{Puller, Store};
 use helix_model::plan::EdgeReport;
-use helix_model::{
-    Actor, Code, Command, Id, Instance, Name, Node, Problem, instance, node, org, project,
-};
+use helix_model::{Actor, Code, Command, Id, Instance, Name, Node, Problem, instance, node, org};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -255,17 +253,12 @@ async fn bootstrap(engine: &Engine) -> Result<(), Problem> {
         precondition: None,
     };
     engine.submit(Command::CreateInstallation, origin()).await?;
-    let Ok(default) = "default".parse::<Name>() else {
+    let Ok(default) = org::FIRST_NAME.parse::<Name>() else {
         return Ok(());
     };
     if engine.state().orgs.is_empty() {
-        let create = org::Create { name: default.clone() };
+        let create = org::Create { name: default };
         engine.submit(Command::CreateOrg(create), origin()).await?;
-    }
-    let state = engine.state();
-    if let Some(org) = state.orgs.named(None, &default).filter(|_| state.projects.is_empty()) {
-        let create = project::Create { org: org.id, name: default };
-        engine.submit(Command::CreateProject(create), origin()).await?;
     }
     Ok(())
 }

@@ -121,6 +121,7 @@ pub(crate) async fn finish(
     receipt: Receipt,
     limit: Option<Duration>,
 ) -> Result<u8> {
+    session.ui.warn(&receipt.warnings);
     let Some(limit) = limit else {
         return accepted(session, target, &receipt);
     };

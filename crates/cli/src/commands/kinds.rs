@@ -5,7 +5,7 @@ use helix_client::ListQuery;
 use helix_model::view::ResourceView;
 use helix_model::{AnyId, Kind};
 
-use super::{describe, events};
+use super::{create, describe, destroy, events};
 use crate::duration::now;
 use crate::failure::Result;
 use crate::render::{Names, list};
@@ -20,6 +20,26 @@ use crate::session::Session;
 pub(crate) struct KindArgs {
     #[command(subcommand)]
     verb: Verb,
+}
+
+/// What can be done with a kind that people make and destroy by name.
+#[derive(Debug, Args)]
+#[command(
+    arg_required_else_help = true,
+    after_help = "Examples:\n  helix apps list\n  helix envs create web@staging\n  helix envs destroy web@staging"
+)]
+pub(crate) struct OwnedArgs {
+    #[command(subcommand)]
+    verb: OwnedVerb,
+}
+
+#[derive(Debug, Subcommand)]
+enum OwnedVerb {
+    #[command(flatten)]
+    Any(Verb),
+    Create(create::CreateArgs),
+    #[command(visible_alias = "rm")]
+    Destroy(destroy::DestroyArgs),
 }
 
 #[derive(Debug, Subcommand)]
@@ -78,8 +98,32 @@ impl KindArgs {
     }
 }
 
+impl OwnedArgs {
+    /// Whether the result is a stream.
+    pub(crate) fn streams(&self) -> bool {
+        matches!(&self.verb, OwnedVerb::Any(Verb::Events(events)) if events.flow.follow)
+    }
+}
+
 pub(crate) async fn run(session: &mut Session<'_>, kind: Kind, args: KindArgs) -> Result<u8> {
+    run_verb(session, kind, args.verb).await
+}
+
+/// The same for kinds that people make and destroy.
+pub(crate) async fn run_owned(
+    session: &mut Session<'_>,
+    kind: Kind,
+    args: OwnedArgs,
+) -> Result<u8> {
     match args.verb {
+        OwnedVerb::Any(verb) => run_verb(session, kind, verb).await,
+        OwnedVerb::Create(args) => create::run(session, kind, args).await,
+        OwnedVerb::Destroy(args) => destroy::run(session, kind, args).await,
+    }
+}
+
+async fn run_verb(session: &mut Session<'_>, kind: Kind, verb: Verb) -> Result<u8> {
+    match verb {
         Verb::List(args) => run_list(session, kind, args).await,
         Verb::Describe(args) => describe::show(session, kind, &args.reference).await,
         Verb::Events(args) => {

@@ -3,18 +3,22 @@
 pub(crate) mod admin;
 pub(crate) mod audit;
 pub(crate) mod completion;
+pub(crate) mod create;
 pub(crate) mod deploy;
 pub(crate) mod describe;
+pub(crate) mod destroy;
 pub(crate) mod doctor;
 pub(crate) mod events;
 pub(crate) mod exec;
 pub(crate) mod explain;
 pub(crate) mod kinds;
 pub(crate) mod logs;
+pub(crate) mod quotas;
 pub(crate) mod rollback;
 pub(crate) mod scale;
 pub(crate) mod status;
 pub(crate) mod up;
+pub(crate) mod usage;
 pub(crate) mod validate;
 pub(crate) mod version;
 pub(crate) mod wait;
@@ -42,17 +46,19 @@ pub(crate) async fn dispatch(
         Command::Exec(args) => exec::run(session, args).await,
         Command::Describe(args) => describe::run(session, args).await,
         Command::Wait(args) => wait::run(session, args).await,
-        Command::Apps(args) => kinds::run(session, Kind::App, args).await,
-        Command::Envs(args) => kinds::run(session, Kind::Env, args).await,
+        Command::Apps(args) => kinds::run_owned(session, Kind::App, args).await,
+        Command::Envs(args) => kinds::run_owned(session, Kind::Env, args).await,
         Command::Releases(args) => kinds::run(session, Kind::Release, args).await,
         Command::Deploys(args) => kinds::run(session, Kind::Deploy, args).await,
         Command::Instances(args) => kinds::run(session, Kind::Instance, args).await,
         Command::Endpoints(args) => kinds::run(session, Kind::Endpoint, args).await,
-        Command::Projects(args) => kinds::run(session, Kind::Project, args).await,
-        Command::Orgs(args) => kinds::run(session, Kind::Org, args).await,
+        Command::Projects(args) => kinds::run_owned(session, Kind::Project, args).await,
+        Command::Orgs(args) => kinds::run_owned(session, Kind::Org, args).await,
         Command::Nodes(args) => kinds::run(session, Kind::Node, args).await,
         Command::Audit(args) => audit::run(session, args).await,
         Command::Admin(args) => admin::run(session, args).await,
+        Command::Quotas(args) => quotas::run(session, args).await,
+        Command::Usage(args) => usage::run(session, args).await,
         Command::Validate(args) => validate::run(session, &args),
         Command::Explain(args) => explain::run(session, &args),
         Command::Doctor(args) => doctor::run(session, args).await,

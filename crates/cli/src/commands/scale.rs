@@ -52,6 +52,7 @@ pub(crate) async fn run(session: &mut Session<'_>, args: ScaleArgs) -> Result<u8
     let request = ScaleRequest { processes, expected_version: args.precondition.expected_version };
     let env = target.env.as_str();
     let receipt = client.scale(env, &request, &target.scope()).await?;
+    session.ui.warn(&receipt.warnings);
     let Some(limit) = args.wait.limit() else {
         return deploy::accepted(session, &target, &receipt);
     };

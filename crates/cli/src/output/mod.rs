@@ -116,6 +116,20 @@ impl Ui {
         }
     }
 
+    /// What a change has brought near a limit.
+    pub(crate) fn warn(&mut self, warnings: &[String]) {
+        for warning in warnings {
+            let text = format!("{} {warning}", self.aside.yellow("warning:"));
+            self.note(&text);
+        }
+    }
+
+    /// A question to a person, who answers on the same line.
+    pub(crate) fn question(&mut self, text: &str) {
+        self.spinner.clear();
+        let _ = write!(self.stderr, "{text}").and_then(|()| self.stderr.flush());
+    }
+
     /// A transfer of bytes, drawn as a bar on a terminal.
     pub(crate) fn transfer(&mut self, text: &str) -> Transfer {
         self.spinner.clear();

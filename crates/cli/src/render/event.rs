@@ -7,7 +7,7 @@ use serde_json::Value;
 use crate::output::{Style, plain};
 
 /// Members of an event's data worth a place on its line, in this order.
-const TOLD: [&str; 6] = ["phase", "outcome", "desired", "reason", "message", "processes"];
+const TOLD: [&str; 7] = ["phase", "outcome", "desired", "reason", "message", "processes", "limits"];
 
 /// An event for a person.
 pub(crate) fn event(event: &EventLine, style: &Style) -> String {

@@ -4,9 +4,11 @@
 pub(crate) mod event;
 pub(crate) mod landed;
 pub(crate) mod list;
+pub(crate) mod quotas;
 pub(crate) mod receipt;
 pub(crate) mod resource;
 pub(crate) mod status;
+pub(crate) mod usage;
 
 use std::collections::BTreeMap;
 

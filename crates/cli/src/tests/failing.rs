@@ -18,6 +18,7 @@ fn each_code_has_its_exit_code_in_both_forms() {
         | Code::HostTaken
         | Code::VersionConflict
         | Code::NotEmpty
+        | Code::QuotaExceeded
         | Code::BeingDestroyed
         | Code::IdempotencyKeyReuse
         | Code::PreconditionFailed => 5,

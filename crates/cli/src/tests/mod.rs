@@ -111,13 +111,30 @@ impl World {
         self.helix_with(line, &NoPlatform).await
     }
 
+    /// A person at a terminal, who answers questions with this.
+    async fn answering(&self, answer: &str, line: &[&str]) -> Outcome {
+        let terminals = Terminals { stdin: true, stdout: false, stderr: true };
+        let stdin = std::io::Cursor::new(answer.to_owned());
+        self.helix_on(line, &NoPlatform, terminals, Box::new(stdin)).await
+    }
+
     async fn helix_with(&self, line: &[&str], up: &dyn Up) -> Outcome {
+        self.helix_on(line, up, Terminals::default(), Box::new(std::io::empty())).await
+    }
+
+    async fn helix_on(
+        &self,
+        line: &[&str],
+        up: &dyn Up,
+        terminals: Terminals,
+        stdin: Box<dyn std::io::Read + Send>,
+    ) -> Outcome {
         let (stdout, stderr) = (Caught::default(), Caught::default());
         let io = Io {
-            stdin: Box::new(std::io::empty()),
+            stdin,
             stdout: Box::new(stdout.clone()),
             stderr: Box::new(stderr.clone()),
-            terminals: Terminals::default(),
+            terminals,
             environment: self.environment(),
             directory: self.folder(),
             executable: std::env::current_exe().unwrap(),
@@ -190,3 +207,4 @@ mod deploying;
 mod failing;
 mod grammar;
 mod reading;
+mod tenancy;

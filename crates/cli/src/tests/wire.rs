@@ -66,8 +66,8 @@ impl Wire {
             .route("/v1/rollbacks", post(change))
             .route("/v1/envs/{env}/scale", post(change))
             .route("/v1/instances/{instance}/exec", get(exec))
-            .route("/v1/{kind}", get(list))
-            .route("/v1/{kind}/{reference}", get(describe))
+            .route("/v1/{kind}", get(list).post(change))
+            .route("/v1/{kind}/{reference}", get(describe).delete(change))
             .with_state(double.clone())
             .layer(from_fn(authorize))
             .merge(registry::router(
@@ -238,7 +238,10 @@ async fn change(
 ) -> Response {
     let key = headers.get("idempotency-key").map_or(0, axum::http::HeaderValue::len);
     assert!((8..=128).contains(&key), "an idempotency key is missing");
-    let body: Value = serde_json::from_slice(&body).unwrap();
+    let body: Value = match body.is_empty() {
+        true => json!({ "query": uri.query().unwrap_or_default() }),
+        false => serde_json::from_slice(&body).unwrap(),
+    };
     let number = if body["image"].as_str().unwrap_or_default().contains("bad") { 2 } else { 1 };
     let deploy = fixture::id::<helix_model::Deploy>(number).any();
     double.heard.lock().unwrap().push((uri.path().to_owned(), body));
@@ -257,6 +260,7 @@ async fn change(
         affected: Vec::new(),
         desired: json!({ "intent": "deploy", "scale": { "web": 3 } }),
         current: Value::Null,
+        warnings: Vec::new(),
         next: vec![format!("helix wait deploy/d{number}")],
     })
     .into_response()

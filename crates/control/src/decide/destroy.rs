@@ -57,7 +57,7 @@ pub(super) fn refuse_going(state: &State, id: AnyId) -> Result<(), Problem> {
     }
     let (kind, path) = (id.kind(), reference::path(state, id));
     Err(Problem::new(Code::BeingDestroyed, format!("{kind} `{path}` is being destroyed"))
-        .hint(format!("`helix wait {kind}/{path} --gone` returns when it is gone")))
+        .hint(format!("`helix wait {kind}/{path} --for gone` returns when it is gone")))
 }
 
 fn begin(draft: &mut Draft<'_, '_>, target: AnyId) -> Result<(), Problem> {

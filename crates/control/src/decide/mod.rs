@@ -15,6 +15,7 @@ mod instance;
 mod node;
 mod org;
 mod project;
+mod quota;
 
 /// What a decision may depend on besides the state.
 pub struct Context<'a> {
@@ -30,6 +31,8 @@ pub struct Decision {
     pub events: Vec<Event>,
     /// What the command was chiefly about.
     pub subject: Option<AnyId>,
+    /// What is near a limit because of it, a sentence each.
+    pub warnings: Vec<String>,
     /// The state with the events applied.
     pub state: State,
 }
@@ -50,6 +53,7 @@ pub fn decide(
         Command::CreateEnv(it) => Some(env::create(&mut draft, it)?.any()),
         Command::Destroy(it) => destroy::destroy(&mut draft, it)?,
         Command::FinishDestroy(it) => destroy::finish(&mut draft, *it)?,
+        Command::SetQuota(it) => quota::set(&mut draft, it)?,
         Command::Deploy(it) => deploy::request(&mut draft, it)?,
         Command::Rollback(it) => deploy::rollback(&mut draft, it)?,
         Command::Scale(it) => env::scale(&mut draft, it)?,
@@ -63,7 +67,9 @@ pub fn decide(
         Command::ConnectNode(it) => node::connect(&mut draft, it)?,
         Command::DisconnectNode(it) => node::disconnect(&mut draft, it),
     };
-    Ok(Decision { events: draft.events, subject, state: draft.state })
+    quota::check(state, &draft.state, command, subject)?;
+    let warnings = quota::warnings(state, &draft.state, command, subject);
+    Ok(Decision { events: draft.events, subject, state: draft.state, warnings })
 }
 
 /// The state as it will be, and the events that lead there.

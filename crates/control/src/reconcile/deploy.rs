@@ -10,6 +10,7 @@ use std::time::Duration;
 use helix_model::deploy::{Finish, Outcome};
 use helix_model::instance::{Desired, Instance, Phase};
 use helix_model::manifest::RestartPolicy;
+use helix_model::quota;
 use helix_model::{Command, Deploy, Env, Reason, Release, Resource, State, Timestamp, manifest};
 
 use super::env::{self, Group};
@@ -105,6 +106,8 @@ fn patience(state: &State, reason: Reason) -> Duration {
     match reason {
         Reason::NoNodesActive => NODE_WAIT,
         Reason::NoCapacityMemory if leaving() => ROOM_WAIT,
+        // Others replace instances, too, and give back what that takes.
+        Reason::QuotaExceeded => ROOM_WAIT,
         _ => Duration::ZERO,
     }
 }
@@ -122,6 +125,14 @@ fn blocked(
     env::groups(state, env, release).iter().find_map(|group: &Group<'_>| {
         if group.missing() == 0 {
             return None;
+        }
+        if let Some(dimension) = quota::blocking(state, env.spec.org, group.one) {
+            // With an old one left, that one makes room.
+            let limit = state.limits.of(Some(env.spec.org), dimension).0;
+            let limit = format!("no more than {} {dimension}", dimension.format(limit));
+            let message =
+                format!("{} needs another instance; the org may have {limit}", group.process);
+            return group.old.is_empty().then_some((Reason::QuotaExceeded, message));
         }
         let memory = group.memory_bytes;
         let reason = place::place(state, memory).err()?;

@@ -1,12 +1,15 @@
 //! An env's instances: enough of the right release, and none of another.
 //!
 //! Surge 1, unavailable 0: at most one instance more than wanted exists, and no
-//! ready one goes before another took its place.
+//! ready one goes before another took its place. Only where the org's quota has
+//! no room for the one more, an old one goes first.
 
 use std::cmp::Reverse;
 use std::collections::BTreeSet;
 
 use helix_model::instance::{Allocate, Desired, Instance, Phase, SetDesired};
+use helix_model::quota;
+use helix_model::tally::Need;
 use helix_model::{Command, Env, Name, Release, Resource, State};
 
 use crate::place;
@@ -20,6 +23,8 @@ pub(super) struct Group<'s> {
     /// How many there should be; 0 for a process the release does not have.
     pub wanted: usize,
     pub memory_bytes: u64,
+    /// What one more takes of the org's quota.
+    pub one: Need,
     /// Running ones of the release.
     pub new: Vec<&'s Resource<Instance>>,
     /// Running ones of any other.
@@ -48,7 +53,8 @@ pub(super) fn groups<'s>(
             .filter(|instance| instance.spec.process == *name)
             .partition(|instance| instance.spec.release == release.id);
         let memory_bytes = process.map_or(0, |process| process.resources.memory_bytes);
-        Group { process: name.clone(), wanted, memory_bytes, new, old }
+        let one = process.map(Need::of_one).unwrap_or_default();
+        Group { process: name.clone(), wanted, memory_bytes, one, new, old }
     };
     names.into_iter().map(group).collect()
 }
@@ -103,7 +109,12 @@ pub(super) fn step(state: &State, env: &Resource<Env>) -> Vec<Command> {
     let mut commands = Vec::new();
     for group in groups(state, env, release) {
         commands.extend(group.surplus().into_iter().map(retire));
-        if group.missing() > 0 {
+        if group.missing() == 0 {
+            continue;
+        }
+        if quota::blocking(state, env.spec.org, group.one).is_some() {
+            commands.extend(make_room(state, env, &group));
+        } else {
             // One at a time: the next pass sees the room this one takes.
             if let Ok(node) = place::place(state, group.memory_bytes) {
                 commands.push(Command::AllocateInstance(Allocate {
@@ -117,6 +128,19 @@ pub(super) fn step(state: &State, env: &Resource<Env>) -> Vec<Command> {
         }
     }
     commands
+}
+
+/// The old instance that goes before its successor comes, because the quota does
+/// not allow both; one after another.
+fn make_room(state: &State, env: &Resource<Env>, group: &Group<'_>) -> Option<Command> {
+    let mut others = state.instances.children(env.id.any());
+    let going =
+        others.any(|it| it.spec.process == group.process && it.spec.desired != Desired::Running);
+    let unproven = group.new.iter().any(|instance| !is_ready(instance));
+    if going || unproven || !group.surplus().is_empty() {
+        return None;
+    }
+    group.old.iter().max_by_key(|instance| instance.id).map(|instance| retire(instance))
 }
 
 /// Sends an instance on its way: gently when it may be serving.

@@ -83,7 +83,10 @@ fn nothing_new_begins_in_what_is_being_destroyed() {
     world.destroy(Kind::Env, PRODUCTION).unwrap();
     let deploy = world.try_deploy("main", "production", "v2").unwrap_err();
     assert_eq!(deploy.code, Code::BeingDestroyed);
-    assert!(deploy.hint.contains("helix wait env/acme/main/shop@production --gone"), "{deploy:?}");
+    assert!(
+        deploy.hint.contains("helix wait env/acme/main/shop@production --for gone"),
+        "{deploy:?}"
+    );
     assert_eq!(world.try_scale("web", 3).unwrap_err().code, Code::BeingDestroyed);
     assert_eq!(world.rollback().unwrap_err().code, Code::BeingDestroyed);
     let again = env::Create { app: app.typed().unwrap(), name: name("production") };
@@ -147,11 +150,9 @@ fn what_commands_mean_by_default_stays() {
     let mut world = World::empty();
     let org = helix_model::org::Create { name: name("default") };
     let org = world.command(Command::CreateOrg(org)).unwrap().unwrap();
-    for project in ["default", "other"] {
-        let org = org.typed().unwrap();
-        let create = helix_model::project::Create { org, name: name(project) };
-        world.command(Command::CreateProject(create)).unwrap();
-    }
+    let org = org.typed().unwrap();
+    let create = helix_model::project::Create { org, name: name("other") };
+    world.command(Command::CreateProject(create)).unwrap();
     let refusal = world.destroy(Kind::Org, "default").unwrap_err();
     assert_eq!(refusal.code, Code::PreconditionFailed);
     assert!(world.destroy_with(Kind::Org, "default", true).is_err());

@@ -7,6 +7,7 @@
 
 mod destroying;
 mod properties;
+mod quotas;
 mod world;
 
 use std::time::Duration;

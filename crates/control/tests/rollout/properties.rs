@@ -102,6 +102,8 @@ fn check(world: &World, seen_addresses: &mut BTreeSet<(String, String)>) {
         let counted: u32 = env.status.ready.values().flat_map(|it| it.values()).sum();
         assert_eq!(counted as usize, seen, "the env has counted its ready instances wrong");
     }
+    let there: u64 = state.tallies.values().map(|tally| tally.present.instances).sum();
+    assert_eq!(there, state.instances.len() as u64, "instances are miscounted");
     let hosts: BTreeSet<_> = state.hosts.values().collect();
     assert_eq!(hosts.len(), state.hosts.len(), "an endpoint has two hosts");
 }

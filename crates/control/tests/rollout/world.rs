@@ -6,11 +6,12 @@ use helix_control::decide::{Context, decide};
 use helix_control::reconcile::reconcile;
 use helix_model::instance::{self, Desired, Instance, Observed, Phase};
 use helix_model::manifest::parse_with_defaults;
+use helix_model::quota::{self, Dimension};
 use helix_model::reference::Scope;
 use helix_model::release::Image;
 use helix_model::{
     AnyId, Command, Deploy, Id, Kind, Name, Problem, Reason, Resource, State, Timestamp, deploy,
-    destroy, env, node, org, project, reference,
+    destroy, env, node, org, project, reference, tally,
 };
 
 /// More passes than any change needs; beyond it the reconcilers go in circles.
@@ -170,6 +171,18 @@ impl World {
         self.command(Command::Destroy(destroy::Destroy { target, cascade }))?;
         self.settle();
         Ok(())
+    }
+
+    /// Limits the org `acme`.
+    pub(crate) fn limit(&mut self, dimension: Dimension, limit: u64) {
+        let org = self.id(Kind::Org, "acme").typed();
+        let limits = [(dimension, Some(limit))].into();
+        self.command(Command::SetQuota(quota::Set { org, limits })).unwrap();
+        self.settle();
+    }
+
+    pub(crate) fn tally(&self) -> tally::Tally {
+        self.state.tally(self.id(Kind::Org, "acme").typed().unwrap())
     }
 
     /// The node's link breaks.

@@ -33,6 +33,8 @@ const CASES: &[Case] = &[
     case("logs", &[], &["--instance", "web-99"], 4),
     case("events", &[], &["--subject", "app/nothing"], 4),
     case("exec", &["--", PROGRAM, "say"], &["--", "/no/such/program"], 255),
+    case("quotas set", &["apps=100"], &["apps=many"], 2),
+    case("usage", &["--since", "1d"], &["--since", "yesterday"], 2),
     case("describe", &["app/tool"], &["app/nothing"], 4),
     case("wait", &["env/production"], &["env/nothing"], 4),
     case("audit verify", &[], &["--no-such-flag"], 2),
@@ -59,6 +61,9 @@ const KINDS: &[(&str, &str)] = &[
     ("endpoints", "http"),
     ("nodes", ""),
 ];
+
+/// Kinds that are made and destroyed by name; see `tenancy.rs`.
+const OWNED: &[&str] = &["orgs", "projects", "apps", "envs"];
 
 /// Needs a platform of its own and does not end by itself.
 const ELSEWHERE: &[&str] = &["up"];
@@ -103,6 +108,9 @@ fn every_command_has_a_case_and_help() {
     covered.extend(ELSEWHERE.iter().map(|path| (*path).to_owned()));
     for (kind, _) in KINDS {
         covered.extend(["list", "describe", "events"].map(|verb| format!("{kind} {verb}")));
+    }
+    for kind in OWNED {
+        covered.extend(["create", "destroy"].map(|verb| format!("{kind} {verb}")));
     }
     assert_eq!(shown, covered, "left: what help shows; right: what is tested here");
     for path in &shown {

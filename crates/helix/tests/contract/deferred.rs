@@ -32,13 +32,7 @@ const LATER: &[&[&str]] = &[
     &["endpoints", "expose", "web", "--port", "80"],
     &["endpoints", "create"],
     &["releases", "create"],
-    &["apps", "create", "x"],
-    &["apps", "destroy", "x"],
-    &["envs", "create", "x"],
-    &["envs", "destroy", "x"],
     &["instances", "destroy", "web-1"],
-    &["projects", "create", "x"],
-    &["orgs", "create", "x"],
 ];
 
 #[test]

@@ -20,4 +20,5 @@ mod exit_codes;
 mod receipts;
 mod settings;
 mod streams;
+mod tenancy;
 mod terminals;

@@ -17,7 +17,7 @@ mod quantity;
 mod source;
 
 pub use check::{parse, parse_with_defaults};
-pub use quantity::format_bytes;
+pub use quantity::{format_bytes, parse_bytes};
 
 /// A manifest longer than this is refused unread; real ones are a few KiB.
 pub const MANIFEST_BYTES_MAX: usize = 256 * 1024;

@@ -4,7 +4,7 @@ const MEBI: u64 = 1 << 20;
 const GIBI: u64 = 1 << 30;
 
 /// Parses a whole number of `Mi` or `Gi` to bytes.
-pub(super) fn parse_bytes(text: &str) -> Option<u64> {
+pub fn parse_bytes(text: &str) -> Option<u64> {
     let (digits, unit) = match text.split_at_checked(text.len().checked_sub(2)?)? {
         (digits, "Mi") => (digits, MEBI),
         (digits, "Gi") => (digits, GIBI),

@@ -42,13 +42,34 @@ pub(super) fn receipt(
         affected: touched.collect(),
         desired,
         current,
-        next: subject.map(|id| next(state, id)).unwrap_or_default(),
+        warnings: Vec::new(),
+        next: subject.map(|id| next(command, state, id)).unwrap_or_default(),
     }
 }
 
 /// Commands that make sense after a change of this resource.
-fn next(state: &State, id: AnyId) -> Vec<String> {
+fn next(command: &Command, state: &State, id: AnyId) -> Vec<String> {
     let path = reference::path(state, id);
+    match command {
+        Command::CreateOrg(_) => {
+            return vec![
+                format!("helix deploy --org {path} --env production"),
+                format!("helix quotas --org {path}"),
+            ];
+        }
+        Command::CreateProject(_) | Command::CreateApp(_) | Command::CreateEnv(_) => {
+            return vec![format!("helix deploy {}", flags(state, id))];
+        }
+        Command::Destroy(it) => {
+            let kind = it.target.kind();
+            return vec![
+                format!("helix wait {kind}/{path} --for gone"),
+                format!("helix describe {kind}/{path}"),
+            ];
+        }
+        Command::SetQuota(_) => return vec![format!("helix quotas --org {path}")],
+        _ => {}
+    }
     match id.kind() {
         Kind::Deploy => vec![
             format!("helix wait deploy/{path}"),
@@ -58,4 +79,20 @@ fn next(state: &State, id: AnyId) -> Vec<String> {
         Kind::Env => vec![format!("helix wait env/{path}"), "helix status".to_owned()],
         kind => vec![format!("helix describe {kind}/{path}")],
     }
+}
+
+/// The flags that name a resource and what it is in.
+fn flags(state: &State, id: AnyId) -> String {
+    let mut words = Vec::new();
+    let mut next = Some(id);
+    while let Some(id) = next {
+        let Some((name, parent)) = view::name_and_parent(state, id) else { break };
+        words.push(format!("--{} {name}", id.kind()));
+        next = parent;
+    }
+    if id.kind() != Kind::Env {
+        words.insert(0, "--env production".to_owned());
+    }
+    words.reverse();
+    words.join(" ")
 }

@@ -172,7 +172,7 @@ impl Draft {
         let mut entropy = entropy::fresh;
         let mut context = Context { now, entropy: &mut entropy };
         let decision = decide::decide(&self.state, command, &mut context)?;
-        let receipt = receipt::receipt(
+        let mut receipt = receipt::receipt(
             command,
             &decision.events,
             decision.subject,
@@ -180,6 +180,7 @@ impl Draft {
             origin,
             now,
         );
+        receipt.warnings = decision.warnings;
         let mut entries = Vec::with_capacity(decision.events.len());
         for event in decision.events {
             entries.push(entry(now, origin, event)?);

@@ -149,6 +149,11 @@ impl Caller {
         self.must_have(Permission::to_read(kind))
     }
 
+    /// Whether the caller has a permission in the org of a resource.
+    pub(super) fn has(&self, state: &State, id: AnyId, permission: Permission) -> bool {
+        self.power.within(org_of(state, id)).contains(permission)
+    }
+
     /// Whether the caller may see a resource.
     pub(super) fn sees(&self, state: &State, id: AnyId) -> bool {
         self.power.within(org_of(state, id)).contains(Permission::to_read(id.kind()))

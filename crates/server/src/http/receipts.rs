@@ -166,7 +166,15 @@ fn targets(
             continue;
         }
         visible = true;
-        let takes_time = matches!(event, Event::DeployCreated(_) | Event::EnvScaled(_));
+        let takes_time = matches!(
+            event,
+            Event::DeployCreated(_)
+                | Event::EnvScaled(_)
+                | Event::OrgDestroying(_)
+                | Event::ProjectDestroying(_)
+                | Event::AppDestroying(_)
+                | Event::EnvDestroying(_)
+        );
         targets.extend(subject.filter(|_| takes_time).map(|subject| subject.id));
     }
     if visible { Ok(targets) } else { Err(unknown(id)) }
@@ -176,13 +184,19 @@ fn look(state: &World, targets: &[AnyId]) -> Result<Settled, Problem> {
     let mut resources: Vec<ResourceView> = Vec::new();
     let mut outcome = WaitOutcome::Satisfied;
     for id in targets {
-        let gone = || Problem::not_found(id.kind(), &id.to_string());
-        let view = view::view(state, *id).ok_or_else(gone)?;
-        outcome = match (outcome, wait::outcome(&view)) {
+        let view = match view::view(state, *id) {
+            Some(view) => view,
+            // What was destroyed has settled.
+            None if state.gone.contains_key(id) => continue,
+            None => return Err(Problem::not_found(id.kind(), &id.to_string())),
+        };
+        let going = state.destroying_since(*id).is_some();
+        let now = if going { WaitOutcome::TimedOut } else { wait::outcome(&view) };
+        outcome = match (outcome, now) {
             (WaitOutcome::Failed, _) | (_, WaitOutcome::Failed) => WaitOutcome::Failed,
             // An env that already serves with too few may become ready or not;
             // one whose deploy failed beside it is as settled as it gets.
-            (_, WaitOutcome::TimedOut) if id.kind() != Kind::Env || is_moving(&view) => {
+            (_, WaitOutcome::TimedOut) if going || id.kind() != Kind::Env || is_moving(&view) => {
                 WaitOutcome::TimedOut
             }
             (before, _) => before,

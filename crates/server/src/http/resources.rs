@@ -5,7 +5,7 @@ use axum::{Extension, Json};
 use helix_model::api::Page;
 use helix_model::reference::Scope;
 use helix_model::view::{self, ResourceView};
-use helix_model::{Code, Kind, Problem};
+use helix_model::{Code, Kind, Noun, Problem};
 use serde::Deserialize;
 
 use super::access::Caller;
@@ -70,10 +70,39 @@ pub(super) async fn describe(
     Path((kind, reference)): Path<(String, String)>,
     Query(scope): Query<Scope>,
 ) -> Result<Json<ResourceView>, ApiProblem> {
-    let kind = plural(&kind)?;
+    one(&api, &caller, plural(&kind)?, &reference, &scope)
+}
+
+/// The same list where a path of its own takes other methods, too.
+pub(super) async fn list_of<N: Noun>(
+    State(api): State<Api>,
+    Extension(caller): Extension<Caller>,
+    Query(scope): Query<Scope>,
+    Query(paging): Query<Paging>,
+) -> Result<Json<Page>, ApiProblem> {
+    page(&api, &caller, N::KIND, &scope, &paging)
+}
+
+/// The same view where a path of its own takes other methods, too.
+pub(super) async fn describe_of<N: Noun>(
+    State(api): State<Api>,
+    Extension(caller): Extension<Caller>,
+    Path(reference): Path<String>,
+    Query(scope): Query<Scope>,
+) -> Result<Json<ResourceView>, ApiProblem> {
+    one(&api, &caller, N::KIND, &reference, &scope)
+}
+
+fn one(
+    api: &Api,
+    caller: &Caller,
+    kind: Kind,
+    reference: &str,
+    scope: &Scope,
+) -> Result<Json<ResourceView>, ApiProblem> {
     let state = api.engine.state();
-    let id = caller.resolve(&state, kind, &reference, &scope)?;
-    let view = view::view(&state, id).ok_or_else(|| Problem::not_found(kind, &reference))?;
+    let id = caller.resolve(&state, kind, reference, scope)?;
+    let view = view::view(&state, id).ok_or_else(|| Problem::not_found(kind, reference))?;
     Ok(Json(view))
 }
 

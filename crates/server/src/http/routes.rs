@@ -11,12 +11,12 @@ use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::middleware::from_fn_with_state;
 use axum::routing::{MethodFilter, MethodRouter, on};
-use helix_model::Permission;
+use helix_model::{App, Env, Org, Permission, Project};
 use http::Method;
 
 use super::{
-    Api, admin, deploys, events, exec, gate, images, logs, problem, receipts, resources, scale,
-    verify, version, wait,
+    Api, admin, create, deploys, destroy, events, exec, gate, images, logs, problem, quotas,
+    receipts, resources, scale, usage, verify, version, wait,
 };
 
 /// A request body longer than this is refused: the largest is a manifest. Layers
@@ -84,6 +84,26 @@ routes! {
     GET "/v1/receipts/{receipt}" read_receipt, Rule::Reads, receipts::by_id, "An accepted change, as the log has it";
     GET "/v1/receipts/{receipt}/wait" wait_receipt, Rule::Reads, receipts::settled, "Until what a change set off has settled";
     GET "/v1/positions/{position}/wait" wait_position, Rule::Reads, receipts::position, "Until the state reflects a log position";
+    POST "/v1/orgs" create_org, Rule::Installation(Permission::NodesAdmin), create::create::<Org>, "Make an org";
+    GET "/v1/orgs" list_orgs, Rule::Reads, resources::list_of::<Org>, "Orgs";
+    DELETE "/v1/orgs/{reference}" destroy_org, Rule::Org(Permission::OrgsOwn), destroy::destroy::<Org>, "Destroy an org and what is in it";
+    GET "/v1/orgs/{reference}" describe_org, Rule::Reads, resources::describe_of::<Org>, "One org, desired and current";
+    POST "/v1/projects" create_project, Rule::Org(Permission::AppsWrite), create::create::<Project>, "Make a project";
+    GET "/v1/projects" list_projects, Rule::Reads, resources::list_of::<Project>, "Projects";
+    DELETE "/v1/projects/{reference}" destroy_project, Rule::Org(Permission::AppsWrite), destroy::destroy::<Project>, "Destroy a project and what is in it";
+    GET "/v1/projects/{reference}" describe_project, Rule::Reads, resources::describe_of::<Project>, "One project, desired and current";
+    POST "/v1/apps" create_app, Rule::Org(Permission::AppsWrite), create::create::<App>, "Make an app";
+    GET "/v1/apps" list_apps, Rule::Reads, resources::list_of::<App>, "Apps";
+    DELETE "/v1/apps/{reference}" destroy_app, Rule::Org(Permission::AppsWrite), destroy::destroy::<App>, "Destroy an app and what is in it";
+    GET "/v1/apps/{reference}" describe_app, Rule::Reads, resources::describe_of::<App>, "One app, desired and current";
+    POST "/v1/envs" create_env, Rule::Org(Permission::EnvsWrite), create::create::<Env>, "Make an env";
+    GET "/v1/envs" list_envs, Rule::Reads, resources::list_of::<Env>, "Envs";
+    DELETE "/v1/envs/{env}" destroy_env, Rule::Org(Permission::EnvsWrite), destroy::destroy::<Env>, "Destroy an env and what is in it";
+    GET "/v1/envs/{env}" describe_env, Rule::Reads, resources::describe_of::<Env>, "One env, desired and current";
+    GET "/v1/quotas" show_quotas, Rule::Org(Permission::BillingRead), quotas::show, "How much an org may have and has";
+    POST "/v1/quotas" set_quotas, Rule::Installation(Permission::NodesAdmin), quotas::set, "Set how much an org may have";
+    GET "/v1/usage" show_usage, Rule::Org(Permission::BillingRead), usage::report, "How long instances ran, per env";
+    GET "/v1/usage/intervals" list_usage_intervals, Rule::Org(Permission::BillingRead), usage::intervals, "What usage is the sum of";
     GET "/v1/{kind}" list_resources, Rule::Reads, resources::list, "Resources of a kind";
     GET "/v1/{kind}/{reference}" describe_resource, Rule::Reads, resources::describe, "One resource, desired and current";
     GET "/v2" registry_root, Rule::Repository(Permission::ReleasesRead), images::registry, "Whether this is a registry";

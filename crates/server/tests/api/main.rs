@@ -8,6 +8,7 @@
 mod pages;
 mod storage;
 mod streams;
+mod tenancy;
 mod versions;
 mod waits;
 mod world;
@@ -168,7 +169,7 @@ async fn every_kind_can_be_listed_and_a_wrong_method_is_explained() {
         let page = world.get(&format!("/v1/{}", kind.plural())).await;
         assert!(page["items"].is_array(), "{kind}");
     }
-    let (status, problem) = world.post("/v1/apps", &json!({}), "key-00000002").await;
+    let (status, problem) = world.post("/v1/instances", &json!({}), "key-00000002").await;
     assert_eq!((status, problem["code"].as_str()), (405, Some("method_not_allowed")));
 }
 

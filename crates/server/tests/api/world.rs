@@ -12,7 +12,7 @@ use helix_image::registry::repository;
 use helix_image::{ComposeFile, ComposeLayer, FileSource, ImageConfig, Store, compose};
 use helix_log::LogError;
 use helix_model::instance::{Desired, Observed, Phase};
-use helix_model::plan::NodePlan;
+use helix_model::plan::{EdgeReport, NodePlan};
 use helix_model::{Id, Instance, Name, node};
 use helix_server::links::{Exec, ExecRefused, ExecSession, LogQuery, LogRecord, NodeLink};
 use helix_server::{Attached, Config, Engine, Keep, Server, Storage, StorageError, Token};
@@ -153,6 +153,32 @@ impl World {
         let request = self.authorized(Method::POST, path).header("idempotency-key", key);
         let response = request.json(body).send().await.unwrap();
         (response.status().as_u16(), response.json().await.unwrap())
+    }
+
+    pub(crate) async fn delete(&self, path: &str, key: &str) -> (u16, Value) {
+        let request = self.authorized(Method::DELETE, path).header("idempotency-key", key);
+        let response = request.send().await.unwrap();
+        (response.status().as_u16(), response.json().await.unwrap())
+    }
+
+    /// Once every instance is on its way out, the edge and the node say that it
+    /// has gone.
+    pub(crate) async fn let_go(&self) {
+        let engine = self.server.engine();
+        let mut position = engine.position();
+        let going = |_: &u64| {
+            let state = engine.state();
+            state.instances.iter().all(|it| it.spec.desired != Desired::Running)
+        };
+        let waited = tokio::time::timeout(DEADLINE, position.wait_for(going)).await;
+        waited.expect("the instances never went").unwrap();
+        let state = engine.state();
+        for id in state.instances.iter().map(|it| it.id) {
+            let drained = EdgeReport { drained: vec![id], ..EdgeReport::default() };
+            self.server.edge_reported("edge", drained).await;
+            let observed = Observed { phase: Phase::Stopped, ..Observed::default() };
+            self.server.instance_reported(&self.node, id, observed).await;
+        }
     }
 
     pub(crate) async fn deploy(&self, app: &str, key: &str) -> Value {

@@ -6,6 +6,7 @@
 
 mod absence;
 mod acknowledged;
+mod destroyed;
 mod grace;
 mod memory;
 mod owners;
@@ -66,6 +67,7 @@ impl Checks {
             let event = &recorded.event;
             self.owners.happened(failed, after, event);
             memory::planned(failed, after, event);
+            destroyed::happened(failed, &before, after, event);
             rollout::happened(failed, &before, after, event);
             self.rollback.happened(failed, &before, event, asked(&recorded.request_id));
             self.routes.happened(event);

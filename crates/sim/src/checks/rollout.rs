@@ -37,6 +37,9 @@ fn serves(instance: &Resource<Instance>) -> bool {
 /// How many of the instance's process there should be.
 fn wanted(state: &State, instance: &Resource<Instance>) -> usize {
     let Some(env) = state.envs.get(instance.spec.env) else { return 0 };
+    if state.destroying_since(env.id.any()).is_some() {
+        return 0;
+    }
     let rolling = env.spec.rolling.and_then(|deploy| state.deploys.get(deploy));
     let target = rolling.map(|deploy| deploy.spec.release).or(env.status.release);
     let process = target

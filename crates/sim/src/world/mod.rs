@@ -14,6 +14,7 @@ mod people;
 mod replica;
 mod settle;
 mod store;
+mod tenants;
 mod trace;
 mod wishes;
 

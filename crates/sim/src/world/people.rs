@@ -7,7 +7,7 @@ use super::World;
 use super::happening::{Happening, Message, Place};
 use super::replica::Origin;
 use super::store::Receipt;
-use super::wishes;
+use super::{tenants, wishes};
 use crate::Known;
 
 /// How long a person waits for an answer.
@@ -59,6 +59,9 @@ impl World {
             let org = orgs[random.index(orgs.len())].id;
             let name = wishes::pick_name(random, &["main", "other"])?;
             return Some(Command::CreateProject(project::Create { org, name }));
+        }
+        if random.percent(8) {
+            return tenants::wish(random, state);
         }
         let project = projects[random.index(projects.len())];
         let envs: Vec<_> = state.envs.iter().collect();

@@ -45,6 +45,9 @@ impl World {
             return settled(format!("replica {late} does not follow the log"));
         }
         let state = &self.replicas.first()?.state;
+        if let Some(id) = state.destroying.keys().next() {
+            return settled(format!("{id} is never destroyed"));
+        }
         for env in state.envs.iter() {
             if let Some(deploy) = env.spec.rolling {
                 return Some(("ends", format!("{deploy} does not end")));

@@ -1,0 +1,40 @@
+//! What people make and destroy by name: apps, envs, projects, whole orgs.
+
+use helix_model::destroy::Destroy;
+use helix_model::{AnyId, Command, State, app, env};
+
+use super::wishes::pick_name;
+use crate::random::Random;
+
+/// A wish to make or to destroy something; rarely the larger things, or nothing
+/// would ever grow.
+pub(crate) fn wish(random: &mut Random, state: &State) -> Option<Command> {
+    let drawn = random.between(0, 99);
+    match drawn {
+        0..25 => {
+            let project = pick(random, state.projects.iter().map(|it| it.id).collect())?;
+            let name = pick_name(random, &["shop", "blog", "idle"])?;
+            Some(Command::CreateApp(app::Create { project, name }))
+        }
+        25..45 => {
+            let app = pick(random, state.apps.iter().map(|it| it.id).collect())?;
+            let name = pick_name(random, &["production", "staging", "preview"])?;
+            Some(Command::CreateEnv(env::Create { app, name }))
+        }
+        _ => {
+            let candidates: Vec<AnyId> = match drawn {
+                45..85 => state.envs.iter().map(|it| it.id.any()).collect(),
+                85..94 => state.apps.iter().map(|it| it.id.any()).collect(),
+                94..98 => state.projects.iter().map(|it| it.id.any()).collect(),
+                _ => state.orgs.iter().map(|it| it.id.any()).collect(),
+            };
+            let target = pick(random, candidates)?;
+            let cascade = random.percent(60);
+            Some(Command::Destroy(Destroy { target, cascade }))
+        }
+    }
+}
+
+fn pick<T: Copy>(random: &mut Random, from: Vec<T>) -> Option<T> {
+    (!from.is_empty()).then(|| from[random.index(from.len())])
+}

@@ -91,7 +91,7 @@ pub(crate) enum Command {
     Nodes(kinds::KindArgs),
     /// The record of what happened: verify
     Audit(audit::AuditArgs),
-    /// The installation as a whole: verify-state, keys, retention
+    /// The installation as a whole: verify-state, export, import, keys, retention
     Admin(admin::AdminArgs),
     Quotas(quotas::QuotasArgs),
     Usage(usage::UsageArgs),

@@ -19,7 +19,10 @@ const DEFERRED: &[(&[&str], &str)] = &[
         "keep data in a database outside, or in an image; the disk of an instance is scratch space",
     ),
     (&["snapshots"], "back data up with the tools of the program that owns it"),
-    (&["backups"], "stop `helix up` and copy its data directory"),
+    (
+        &["backups"],
+        "`helix admin export > FILE` writes everything but images and keys; copy `keys` too",
+    ),
     (&["http"], "run the app here with `helix up` and open the address it prints"),
     (&["tcp"], "declare a `tcp` endpoint in helix.toml; it listens on the env's own address"),
     (&["udp"], "endpoints are TCP and HTTP so far"),

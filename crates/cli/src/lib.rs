@@ -27,6 +27,7 @@ use std::ffi::OsString;
 use clap::{CommandFactory, FromArgMatches};
 use helix_model::{Code, Problem};
 
+pub use commands::admin::{Installation, Offline};
 pub use commands::up::{Isolation, Platform, Up, UpOptions};
 pub use context::Context;
 pub use io::{Environment, Io, Terminals};

@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use helix_model::admin::{AuditVerdict, KeyChange, Retention, RetentionRun, StateVerdict};
-use reqwest::Method;
+use reqwest::{Method, Response};
 use serde::de::DeserializeOwned;
 
 use crate::{Client, Result};
@@ -42,11 +43,31 @@ impl Client {
         self.administer(Method::POST, &["v1", "admin", "retention"]).await
     }
 
+    /// The whole installation as one stream of bytes, for `helix admin import`.
+    pub async fn export(&self) -> Result<Export> {
+        let request = self.request(Method::GET, &["v1", "admin", "export"])?;
+        Ok(Export { client: self.clone(), response: self.send(request).await? })
+    }
+
     async fn administer<T: DeserializeOwned>(
         &self,
         method: Method,
         segments: &[&str],
     ) -> Result<T> {
         self.read_within(self.request(method, segments)?, LONG).await
+    }
+}
+
+/// An installation on its way.
+pub struct Export {
+    client: Client,
+    response: Response,
+}
+
+impl Export {
+    /// The next piece; `None` at the end.
+    pub async fn next(&mut self) -> Result<Option<Bytes>> {
+        let piece = self.response.chunk().await;
+        piece.map_err(|source| self.client.unreachable(source))
     }
 }

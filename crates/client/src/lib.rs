@@ -24,6 +24,7 @@ mod tenancy;
 mod tests;
 mod waits;
 
+pub use admin::Export;
 pub use client::Client;
 pub use error::{ClientError, Result};
 pub use events::{EventQuery, EventStream};

@@ -8,6 +8,7 @@
 mod limits;
 mod logging;
 mod node_link;
+mod offline;
 mod platform;
 mod serve_files;
 mod token_file;

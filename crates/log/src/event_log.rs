@@ -68,6 +68,10 @@ pub trait EventLog: Send + Sync + 'static {
     /// The receipt appended under `key`, unless it was pruned.
     async fn receipt(&self, key: &str) -> Result<Option<StoredReceipt>, LogError>;
 
+    /// Receipts in the order of their keys: at most `limit` and
+    /// [`READ_MAX_ENTRIES`] of those whose key is beyond `after`.
+    async fn receipts(&self, after: &str, limit: usize) -> Result<Vec<StoredReceipt>, LogError>;
+
     /// Forgets receipts older than `before_ms`; returns how many.
     async fn prune_receipts(&self, before_ms: i64) -> Result<u64, LogError>;
 }

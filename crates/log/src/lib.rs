@@ -18,6 +18,7 @@
 mod archive;
 mod batch;
 mod chain;
+mod dump;
 mod entry;
 mod error;
 mod event_log;
@@ -36,6 +37,7 @@ pub use archive::{
 };
 pub use batch::{BATCH_MAX_BYTES, BATCH_MAX_ENTRIES, Batch, NewReceipt, StoredReceipt};
 pub use chain::{Break, BreakReason, Chain, Link, Verification, entry_hash};
+pub use dump::{DumpError, DumpReader, DumpRecord, DumpWriter, DumpedLog};
 pub use entry::{Entry, GENESIS_HASH, Hash, Head, NewEntry, PAYLOAD_MAX_BYTES, Position};
 pub use error::LogError;
 pub use event_log::{EventLog, READ_MAX_BYTES, READ_MAX_ENTRIES, Snapshot};
@@ -44,7 +46,7 @@ pub use memory::MemoryLog;
 pub use place::Place;
 pub use postgres::{PostgresLeases, PostgresLog, PostgresSchema, PostgresSealedRows};
 pub use sealed::{
-    KeyFile, MasterKey, MemorySealedRows, Plaintext, SEALED_ID_MAX_BYTES, SEALED_MAX_BYTES, Sealed,
-    SealedError, SealedRow, SealedRows, WrappedKey,
+    KeyFile, MasterKey, MemorySealedRows, Plaintext, SEALED_ID_MAX_BYTES, SEALED_KEY_CHECK_ID,
+    SEALED_MAX_BYTES, Sealed, SealedError, SealedRow, SealedRows, WrappedKey,
 };
 pub use sqlite::{SqliteLeases, SqliteLog, SqliteSealedRows};

@@ -152,6 +152,15 @@ impl EventLog for MemoryLog {
         Ok(self.contents().receipts.get(key).cloned())
     }
 
+    async fn receipts(&self, after: &str, limit: usize) -> Result<Vec<StoredReceipt>, LogError> {
+        let contents = self.contents();
+        let beyond = contents.receipts.values().filter(|it| it.key.as_str() > after);
+        let mut page: Vec<_> = beyond.cloned().collect();
+        page.sort_by(|one, other| one.key.cmp(&other.key));
+        page.truncate(limit.min(READ_MAX_ENTRIES));
+        Ok(page)
+    }
+
     async fn prune_receipts(&self, before_ms: i64) -> Result<u64, LogError> {
         let mut contents = self.contents();
         let count_before = contents.receipts.len();

@@ -68,3 +68,13 @@ pub struct RetentionRun {
     pub audit_archived: u64,
     pub receipts_forgotten: u64,
 }
+
+/// What `helix admin import` brought into an installation.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Moved {
+    pub events: u64,
+    /// Entries of the audit log.
+    pub audit: u64,
+    pub receipts: u64,
+    pub sealed: u64,
+}

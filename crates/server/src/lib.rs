@@ -19,8 +19,8 @@ mod server;
 mod storage;
 mod token;
 
-pub use engine::{Engine, EngineError, Origin};
+pub use engine::{Engine, EngineError, Idempotency, Origin};
 pub use http::{ROUTES, Route, Rule};
 pub use server::{Attached, Config, Server, ServerError};
-pub use storage::{Keep, Storage, StorageError};
+pub use storage::{ExportError, ImportError, Keep, Storage, StorageError};
 pub use token::{Token, TokenHash};

@@ -11,10 +11,16 @@ use std::time::Duration;
 
 use helix_log::{
     ArchiveError, ArchiveStore, ArchivedLog, Clock, DirectoryArchive, EventLog, Leases, LogError,
-    PostgresLog, PostgresSchema, Sealed, SealedError, SqliteLog,
+    PostgresLog, PostgresSchema, Sealed, SealedError, SealedRows, SqliteLog,
 };
 
 use crate::clock;
+
+mod export;
+mod import;
+
+pub use export::ExportError;
+pub use import::ImportError;
 
 /// Below the data directory.
 const LOG_DIR: &str = "log";
@@ -39,6 +45,8 @@ pub struct Storage {
     /// The two logs again, as what can be archived.
     pub(crate) history: Arc<ArchivedLog>,
     pub(crate) audit_history: Arc<ArchivedLog>,
+    /// What the sealed table is made of, for who moves it without opening it.
+    pub(crate) rows: Arc<dyn SealedRows>,
     pub(crate) keep: Keep,
     /// Other replicas have key files of their own.
     pub(crate) is_shared: bool,
@@ -59,6 +67,8 @@ pub enum StorageError {
     Log(#[source] LogError),
     #[error("the audit log cannot be opened")]
     Audit(#[source] LogError),
+    #[error("an import into this installation was interrupted")]
+    HalfImported,
     #[error("the sealed records cannot be used")]
     Sealed(#[from] SealedError),
     #[error("the archive cannot be used")]
@@ -72,6 +82,9 @@ impl StorageError {
         match self {
             StorageError::Log(error) | StorageError::Audit(error) => error.hint(),
             StorageError::Sealed(error) => error.hint(),
+            StorageError::HalfImported => {
+                Some("run `helix admin import` with the same file again, or choose an empty place")
+            }
             StorageError::Archive(_) => None,
         }
     }
@@ -81,28 +94,16 @@ impl Storage {
     /// The stores of one machine, in files below `directory`, which one process
     /// at a time can have.
     pub async fn open_directory(directory: &Path) -> Result<Storage, StorageError> {
-        let log = SqliteLog::open(directory.join(LOG_DIR)).await.map_err(StorageError::Log)?;
-        let audit =
-            SqliteLog::open(directory.join(AUDIT_DIR)).await.map_err(StorageError::Audit)?;
-        let rows = Arc::new(log.sealed_rows());
-        let sealed = Sealed::open(rows, directory.join(KEY_FILE)).await?;
-        let clock: Clock = Arc::new(|| clock::now().0);
-        let leases = Arc::new(log.leases(clock));
-        Storage::of(directory, Arc::new(log), Arc::new(audit), sealed, leases, false)
+        let parts = Parts::in_directory(directory).await?;
+        Storage::of(directory, parts, false).await
     }
 
     /// The stores that replicas share: logs, records and leases in the
     /// PostgreSQL database at `database_url`. `directory` has this replica's copy
     /// of the key file, and the archives, which all replicas must see.
     pub async fn connect(database_url: &str, directory: &Path) -> Result<Storage, StorageError> {
-        let log = PostgresLog::connect_to(database_url, PostgresSchema::EVENTS);
-        let log = log.await.map_err(StorageError::Log)?;
-        let audit = PostgresLog::connect_to(database_url, PostgresSchema::AUDIT);
-        let audit = audit.await.map_err(StorageError::Audit)?;
-        let rows = Arc::new(log.sealed_rows());
-        let sealed = Sealed::open(rows, directory.join(KEY_FILE)).await?;
-        let leases = Arc::new(log.leases());
-        Storage::of(directory, Arc::new(log), Arc::new(audit), sealed, leases, true)
+        let parts = Parts::in_database(database_url).await?;
+        Storage::of(directory, parts, true).await
     }
 
     /// The same with another idea of how long history stays in the database; for
@@ -112,14 +113,12 @@ impl Storage {
         Storage { keep, ..self }
     }
 
-    fn of(
-        directory: &Path,
-        log: Arc<dyn EventLog>,
-        audit: Arc<dyn EventLog>,
-        sealed: Sealed,
-        leases: Arc<dyn Leases>,
-        is_shared: bool,
-    ) -> Result<Storage, StorageError> {
+    async fn of(directory: &Path, parts: Parts, is_shared: bool) -> Result<Storage, StorageError> {
+        let Parts { log, audit, rows, leases } = parts;
+        if leases.current(import::LEASE).await.map_err(StorageError::Log)?.is_some() {
+            return Err(StorageError::HalfImported);
+        }
+        let sealed = Sealed::open(Arc::clone(&rows), directory.join(KEY_FILE)).await?;
         let archive: Arc<dyn ArchiveStore> =
             Arc::new(DirectoryArchive::open(directory.join(ARCHIVE_DIR))?);
         let audit_archive = Arc::new(DirectoryArchive::open(directory.join(AUDIT_ARCHIVE_DIR))?);
@@ -133,8 +132,39 @@ impl Storage {
             archive,
             history,
             audit_history,
+            rows,
             keep: Keep::default(),
             is_shared,
         })
+    }
+}
+
+/// The stores before anyone may use them: without keys and without an archive.
+struct Parts {
+    log: Arc<dyn EventLog>,
+    audit: Arc<dyn EventLog>,
+    rows: Arc<dyn SealedRows>,
+    leases: Arc<dyn Leases>,
+}
+
+impl Parts {
+    async fn in_directory(directory: &Path) -> Result<Parts, StorageError> {
+        let log = SqliteLog::open(directory.join(LOG_DIR)).await.map_err(StorageError::Log)?;
+        let audit =
+            SqliteLog::open(directory.join(AUDIT_DIR)).await.map_err(StorageError::Audit)?;
+        let rows = Arc::new(log.sealed_rows());
+        let clock: Clock = Arc::new(|| clock::now().0);
+        let leases = Arc::new(log.leases(clock));
+        Ok(Parts { log: Arc::new(log), audit: Arc::new(audit), rows, leases })
+    }
+
+    async fn in_database(database_url: &str) -> Result<Parts, StorageError> {
+        let log = PostgresLog::connect_to(database_url, PostgresSchema::EVENTS);
+        let log = log.await.map_err(StorageError::Log)?;
+        let audit = PostgresLog::connect_to(database_url, PostgresSchema::AUDIT);
+        let audit = audit.await.map_err(StorageError::Audit)?;
+        let rows = Arc::new(log.sealed_rows());
+        let leases = Arc::new(log.leases());
+        Ok(Parts { log: Arc::new(log), audit: Arc::new(audit), rows, leases })
     }
 }

@@ -1,5 +1,7 @@
 //! `helix admin`: looking after an installation as a whole.
 
+mod moving;
+
 use clap::{Args, Subcommand};
 use helix_model::admin::KeyChange;
 
@@ -7,11 +9,13 @@ use crate::duration;
 use crate::failure::Result;
 use crate::session::Session;
 
+pub use moving::{Installation, Offline};
+
 /// What an operator does to an installation.
 #[derive(Debug, Args)]
 #[command(
     arg_required_else_help = true,
-    after_help = "Examples:\n  helix admin verify-state\n  helix admin keys rotate\n  helix admin retention"
+    after_help = "Examples:\n  helix admin verify-state\n  helix admin export > FILE\n  helix admin keys rotate\n  helix admin retention"
 )]
 pub(crate) struct AdminArgs {
     #[command(subcommand)]
@@ -21,6 +25,8 @@ pub(crate) struct AdminArgs {
 #[derive(Debug, Subcommand)]
 enum Verb {
     VerifyState(VerifyStateArgs),
+    Export(moving::ExportArgs),
+    Import(moving::ImportArgs),
     /// The keys of sealed records: rotate, retire
     Keys(KeysArgs),
     Retention(RetentionArgs),
@@ -80,8 +86,14 @@ struct RetentionArgs {
     run: bool,
 }
 
-pub(crate) async fn run(session: &mut Session<'_>, args: AdminArgs) -> Result<u8> {
+pub(crate) async fn run(
+    session: &mut Session<'_>,
+    args: AdminArgs,
+    offline: &dyn Offline,
+) -> Result<u8> {
     match args.verb {
+        Verb::Export(args) => moving::export(session, args, offline).await,
+        Verb::Import(args) => moving::import(session, args, offline).await,
         Verb::VerifyState(VerifyStateArgs {}) => verify_state(session).await,
         Verb::Keys(KeysArgs { verb }) => keys(session, &verb).await,
         Verb::Retention(RetentionArgs { run: false }) => retention(session).await,

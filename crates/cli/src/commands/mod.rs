@@ -56,7 +56,7 @@ pub(crate) async fn dispatch(
         Command::Orgs(args) => kinds::run_owned(session, Kind::Org, args).await,
         Command::Nodes(args) => kinds::run(session, Kind::Node, args).await,
         Command::Audit(args) => audit::run(session, args).await,
-        Command::Admin(args) => admin::run(session, args).await,
+        Command::Admin(args) => admin::run(session, args, up).await,
         Command::Quotas(args) => quotas::run(session, args).await,
         Command::Usage(args) => usage::run(session, args).await,
         Command::Validate(args) => validate::run(session, &args),

@@ -16,6 +16,7 @@ use helix_model::{Code, Deploy, Env, Kind, Problem, Release};
 use serde_json::json;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
+use super::admin::Offline;
 use super::deploy::{self, Precondition};
 use crate::context::{self, Context};
 use crate::failure::{Failure, Result};
@@ -34,9 +35,9 @@ const FIRST_ENV: &str = "production";
 /// The first image may be large and the line slow; `deploy` waits as long.
 const FIRST_DEPLOY_TIMEOUT: Duration = Duration::from_secs(600);
 
-/// Starts a platform inside this process.
+/// Starts a platform inside this process, and reaches one that is not running.
 #[async_trait]
-pub trait Up: Send + Sync {
+pub trait Up: Offline {
     /// Returns once the API answers and the node is connected.
     async fn start(&self, options: &UpOptions) -> Result<Box<dyn Platform>, Problem>;
 }

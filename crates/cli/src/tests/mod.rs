@@ -18,6 +18,7 @@ use expect_test::expect;
 use helix_model::{Code, Problem};
 use serde_json::Value;
 
+use crate::commands::admin::Offline;
 use crate::commands::up::{Platform, Up, UpOptions};
 use crate::context::{self, Context};
 use crate::io::{Environment, Io, Terminals};
@@ -148,6 +149,8 @@ impl World {
 /// Where no platform can be started.
 struct NoPlatform;
 
+impl Offline for NoPlatform {}
+
 #[async_trait]
 impl Up for NoPlatform {
     async fn start(&self, _options: &UpOptions) -> Result<Box<dyn Platform>, Problem> {
@@ -159,6 +162,8 @@ impl Up for NoPlatform {
 struct ShortLived {
     url: String,
 }
+
+impl Offline for ShortLived {}
 
 #[async_trait]
 impl Up for ShortLived {

@@ -65,8 +65,8 @@ const KINDS: &[(&str, &str)] = &[
 /// Kinds that are made and destroyed by name; see `tenancy.rs`.
 const OWNED: &[&str] = &["orgs", "projects", "apps", "envs"];
 
-/// Needs a platform of its own and does not end by itself.
-const ELSEWHERE: &[&str] = &["up"];
+/// What does not end by itself, or cannot be run twice; each has a test of its own.
+const ELSEWHERE: &[&str] = &["up", "admin export", "admin import"];
 
 /// Results of these are one document per line.
 const STREAMS: &[&str] = &["logs", "exec"];
@@ -199,6 +199,34 @@ fn check(desk: &Desk, path: &[&str], good: &[&str], bad: &[&str], code: i32) {
     is_told(&people, path);
     is_documented(&scripts.document(), code, path);
     assert_eq!(scripts.stdout.lines().count() == 1, streams, "{path:?}: {}", scripts.stdout);
+}
+
+#[test]
+fn an_installation_is_exported_and_imported() {
+    let desk = Desk::with_app();
+    let path = |name: &str| desk.world.work().join(name).to_str().unwrap().to_owned();
+    let verdict = desk.json(&["audit", "verify"]);
+    assert_eq!(verdict["intact"], true, "{verdict:#}");
+    let file = path("installation.helix");
+    let exported = desk.json(&["admin", "export", "--output", &file]);
+    assert!(exported["bytes"].as_u64().unwrap() > 1000, "{exported:#}");
+    let exists = desk.run(&["admin", "export", "--output", &file, "--json"]).code_is(5);
+    is_documented(&exists.document(), 5, &["admin", "export"]);
+    let nowhere = desk.run(&["admin", "export", "--json"]).code_is(2);
+    is_documented(&nowhere.document(), 2, &["admin", "export"]);
+    let piped = desk.world.command(&desk.folder).args(["admin", "export"]).output().unwrap();
+    assert!(piped.status.success() && piped.stdout.starts_with(b"HLXDUMP1"));
+
+    let other = path("other");
+    let moved = desk.json(&["admin", "import", &file, "--data-dir", &other]);
+    assert!(moved["events"].as_u64().unwrap() > 5, "{moved:#}");
+    assert!(moved["receipts"].as_u64().unwrap() >= 1, "{moved:#}");
+    let again = desk.run(&["admin", "import", &file, "--data-dir", &other, "--json"]).code_is(5);
+    is_documented(&again.document(), 5, &["admin", "import"]);
+    let text = path("text");
+    std::fs::write(&text, "not an export").unwrap();
+    let refused = desk.run(&["admin", "import", &text, "--data-dir", &other]).code_is(2);
+    is_told(&refused, &["admin", "import"]);
 }
 
 #[test]

@@ -190,6 +190,10 @@ impl EventLog for ArchivedLog {
         self.live.receipt(key).await
     }
 
+    async fn receipts(&self, after: &str, limit: usize) -> Result<Vec<StoredReceipt>, LogError> {
+        self.live.receipts(after, limit).await
+    }
+
     async fn prune_receipts(&self, before_ms: i64) -> Result<u64, LogError> {
         self.live.prune_receipts(before_ms).await
     }

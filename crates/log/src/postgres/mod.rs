@@ -228,6 +228,15 @@ impl EventLog for PostgresLog {
         reading.await
     }
 
+    async fn receipts(&self, after: &str, limit: usize) -> Result<Vec<StoredReceipt>, LogError> {
+        let after = after.to_owned();
+        let reading = self.server.run("read receipts", move |connection| {
+            let after = after.clone();
+            Box::pin(async move { rows::receipts_after(connection, &after, limit).await })
+        });
+        reading.await
+    }
+
     async fn prune_receipts(&self, before_ms: i64) -> Result<u64, LogError> {
         let pruning = self.server.run("prune receipts", move |connection| {
             Box::pin(rows::delete_receipts_before(connection, before_ms))

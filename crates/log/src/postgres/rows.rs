@@ -180,6 +180,37 @@ pub(super) async fn receipt(
     }))
 }
 
+/// By the bytes of the key, whatever the database's collation: pages of one
+/// order must not be asked for in another.
+pub(super) async fn receipts_after(
+    connection: &mut PgConnection,
+    after: &str,
+    limit: usize,
+) -> Result<Vec<StoredReceipt>, sqlx::Error> {
+    let limit = i64::try_from(limit.min(READ_MAX_ENTRIES)).unwrap_or(0);
+    let rows = sqlx::query(
+        "SELECT key, request_hash, body, at_ms, position FROM receipts
+         WHERE key COLLATE \"C\" > $1 ORDER BY key COLLATE \"C\" LIMIT $2",
+    )
+    .bind(after)
+    .bind(limit)
+    .fetch_all(connection)
+    .await?;
+    let receipt = |row: sqlx::postgres::PgRow| {
+        let request_hash: &[u8] = row.try_get(1)?;
+        Ok(StoredReceipt {
+            key: row.try_get(0)?,
+            request_hash: request_hash
+                .try_into()
+                .map_err(|it| sqlx::Error::Decode(Box::new(it)))?,
+            body: row.try_get(2)?,
+            at_ms: row.try_get(3)?,
+            position: to_position(row.try_get(4)?),
+        })
+    };
+    rows.into_iter().map(receipt).collect()
+}
+
 pub(super) async fn delete_receipts_before(
     connection: &mut PgConnection,
     before_ms: i64,

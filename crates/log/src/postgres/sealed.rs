@@ -77,6 +77,26 @@ impl SealedRows for PostgresSealedRows {
         Ok(deleted.await?.rows_affected() > 0)
     }
 
+    async fn page(&self, after: &str, limit: u32) -> Result<Vec<SealedRow>, LogError> {
+        let after = after.to_owned();
+        let rows: Vec<(String, String, Vec<u8>, Vec<u8>)> = self
+            .server
+            .run("read sealed records", move |connection| {
+                let reading = sqlx::query_as(
+                    "SELECT id, key_id, wrapped_key, ciphertext FROM sealed
+                     WHERE id COLLATE \"C\" > $1 ORDER BY id COLLATE \"C\" LIMIT $2",
+                );
+                let reading = reading.bind(after.clone()).bind(i64::from(limit));
+                Box::pin(reading.fetch_all(connection))
+            })
+            .await?;
+        let row = |(id, key_id, wrapped, ciphertext)| SealedRow {
+            key: WrappedKey { id, key_id, wrapped },
+            ciphertext,
+        };
+        Ok(rows.into_iter().map(row).collect())
+    }
+
     async fn wrapped_by_others(
         &self,
         key_id: &str,

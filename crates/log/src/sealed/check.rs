@@ -1,8 +1,7 @@
 //! Whether the key file and the table belong together, before anything is
 //! sealed under a key that nobody else has.
 //!
-//! Start at [`Sealed::open`]. One record of the table, [`CHECK_ID`], is there
-//! for this alone: it is made with the table's first key and rewrapped with all
+//! Start at [`Sealed::open`]. One record of the table, [`CHECK_ID`], is made with the table's first key and rewrapped with all
 //! others, so whoever can open it has the key that wraps now.
 
 use std::path::PathBuf;
@@ -10,8 +9,8 @@ use std::sync::Arc;
 
 use super::{KeyFile, Sealed, SealedError, SealedRows, cipher};
 
-/// No caller's id begins with a dot-separated word that is not a kind.
-const CHECK_ID: &str = "helix.key-check";
+/// The record that is there for this alone.
+pub const CHECK_ID: &str = "helix.key-check";
 const CHECK_TEXT: &[u8] = b"helix/sealed/key-check/1";
 
 impl Sealed {

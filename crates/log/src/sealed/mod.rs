@@ -25,6 +25,7 @@ use zeroize::Zeroizing;
 
 use crate::error::LogError;
 
+pub use check::CHECK_ID as SEALED_KEY_CHECK_ID;
 pub use keys::{KeyFile, MasterKey};
 pub use rows::{MemorySealedRows, SealedRow, SealedRows, WrappedKey};
 

@@ -41,6 +41,9 @@ pub trait SealedRows: fmt::Debug + Send + Sync + 'static {
     /// `false` when there was none.
     async fn delete(&self, id: &str) -> Result<bool, LogError>;
 
+    /// Up to `limit` rows whose id is beyond `after`, in the order of their ids.
+    async fn page(&self, after: &str, limit: u32) -> Result<Vec<SealedRow>, LogError>;
+
     /// Up to `limit` data keys that are wrapped by another key than `key_id`.
     async fn wrapped_by_others(
         &self,
@@ -89,6 +92,12 @@ impl SealedRows for MemorySealedRows {
 
     async fn delete(&self, id: &str) -> Result<bool, LogError> {
         Ok(self.rows().remove(id).is_some())
+    }
+
+    async fn page(&self, after: &str, limit: u32) -> Result<Vec<SealedRow>, LogError> {
+        let rows = self.rows();
+        let beyond = rows.values().filter(|it| it.key.id.as_str() > after);
+        Ok(beyond.take(limit as usize).cloned().collect())
     }
 
     async fn wrapped_by_others(

@@ -169,6 +169,36 @@ pub(super) async fn receipt(
     }))
 }
 
+/// Text in SQLite sorts by its bytes, as Rust's does.
+pub(super) async fn receipts_after(
+    readers: &SqlitePool,
+    after: &str,
+    limit: usize,
+) -> Result<Vec<StoredReceipt>, sqlx::Error> {
+    let limit = i64::try_from(limit.min(READ_MAX_ENTRIES)).unwrap_or(0);
+    let rows = sqlx::query(
+        "SELECT key, request_hash, body, at_ms, position FROM receipts
+         WHERE key > ? ORDER BY key LIMIT ?",
+    )
+    .bind(after)
+    .bind(limit)
+    .fetch_all(readers)
+    .await?;
+    let receipt = |row: sqlx::sqlite::SqliteRow| {
+        let request_hash: &[u8] = row.try_get(1)?;
+        Ok(StoredReceipt {
+            key: row.try_get(0)?,
+            request_hash: request_hash
+                .try_into()
+                .map_err(|it| sqlx::Error::Decode(Box::new(it)))?,
+            body: row.try_get(2)?,
+            at_ms: row.try_get(3)?,
+            position: to_position(row.try_get(4)?),
+        })
+    };
+    rows.into_iter().map(receipt).collect()
+}
+
 pub(super) async fn delete_receipts_before(
     connection: &mut SqliteConnection,
     before_ms: i64,

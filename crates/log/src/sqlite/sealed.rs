@@ -82,6 +82,23 @@ impl SealedRows for SqliteSealedRows {
         Ok(deleted.rows_affected() > 0)
     }
 
+    async fn page(&self, after: &str, limit: u32) -> Result<Vec<SealedRow>, LogError> {
+        let rows: Vec<(String, String, Vec<u8>, Vec<u8>)> = sqlx::query_as(
+            "SELECT id, key_id, wrapped_key, ciphertext FROM sealed
+             WHERE id > ? ORDER BY id LIMIT ?",
+        )
+        .bind(after)
+        .bind(limit)
+        .fetch_all(self.writer.lock().await.connection())
+        .await
+        .map_err(self.failed("read sealed records"))?;
+        let row = |(id, key_id, wrapped, ciphertext)| SealedRow {
+            key: WrappedKey { id, key_id, wrapped },
+            ciphertext,
+        };
+        Ok(rows.into_iter().map(row).collect())
+    }
+
     async fn wrapped_by_others(
         &self,
         key_id: &str,

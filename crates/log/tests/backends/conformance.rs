@@ -372,3 +372,26 @@ async fn the_same_entries_come_to_the_same_head_everywhere() {
     heads.dedup();
     assert_eq!(heads.len(), 1, "{heads:?}");
 }
+
+#[tokio::test]
+async fn receipts_are_listed_by_their_keys_in_pages() {
+    for_each_backend(|log| async move {
+        let keys = ["Zoe:1", "admin:a-1", "admin:a_2", "admin:B", "\u{e4}:1"];
+        let receipts = keys.iter().map(|key| receipt(key, 5)).collect();
+        log.append(Batch { receipts, ..Batch::default() }).await.unwrap();
+        let mut sorted = keys;
+        sorted.sort_unstable();
+        let mut found = Vec::new();
+        let mut after = String::new();
+        loop {
+            let page = log.receipts(&after, 2).await.unwrap();
+            assert!(page.len() <= 2);
+            let Some(last) = page.last() else { break };
+            after.clone_from(&last.key);
+            found.extend(page);
+        }
+        assert_eq!(found.iter().map(|it| it.key.as_str()).collect::<Vec<_>>(), sorted);
+        assert_eq!(found[0], log.receipt(sorted[0]).await.unwrap().unwrap());
+    })
+    .await;
+}

@@ -208,6 +208,24 @@ async fn of_replicas_that_start_at_once_all_have_the_key_that_won() {
 }
 
 #[tokio::test]
+async fn rows_are_listed_by_their_ids_in_pages() {
+    for_each_backend(|world| async move {
+        let sealed = world.open();
+        let mut ids = ["b", "a-1", "a_2", "Z", "\u{e4}"];
+        for id in ids {
+            sealed.put(id, b"x", b"").await.unwrap();
+        }
+        ids.sort_unstable();
+        let first = world.rows.page("", 3).await.unwrap();
+        let rest = world.rows.page(&first[2].key.id, 3).await.unwrap();
+        assert_eq!(rest[1], world.row(ids[4]).await);
+        let listed = first.iter().chain(&rest).map(|it| it.key.id.as_str());
+        assert_eq!(listed.collect::<Vec<_>>(), ids);
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn values_and_keys_show_up_nowhere() {
     let world = World::on(Arc::new(MemorySealedRows::default()));
     let sealed = world.open();

@@ -1,13 +1,17 @@
-//! `/v1/admin/keys` and `/v1/admin/retention`: what an operator does to the
+//! `/v1/admin/export`, `/v1/admin/keys` and `/v1/admin/retention`: what an operator does to the
 //! installation as a whole.
 
 use std::time::Duration;
 
+use axum::body::Body;
 use axum::extract::State;
+use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
 use helix_log::{Lease, MasterKey};
 use helix_model::admin::{KeyChange, Retention, RetentionRun};
 use helix_model::{Code, Problem};
+use http::header;
+use tokio_stream::wrappers::ReceiverStream;
 
 use super::Api;
 use super::access::Caller;
@@ -20,6 +24,13 @@ const KEYS_LEASE: &str = "keys";
 
 /// How long a rotation that was killed keeps others from starting.
 const KEYS_LEASE_TTL: Duration = Duration::from_secs(30);
+
+/// Everything but images, as one stream. One that breaks off ends the connection
+/// without the end of the body, and lacks the checksum at its end.
+pub(super) async fn export(State(api): State<Api>) -> Response {
+    let body = Body::from_stream(ReceiverStream::new(api.storage.export()));
+    ([(header::CONTENT_TYPE, "application/octet-stream")], body).into_response()
+}
 
 /// Makes a new key and puts every record under it. On one machine the older keys
 /// go at once; where replicas have key files of their own they stay until

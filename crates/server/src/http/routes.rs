@@ -76,6 +76,7 @@ routes! {
     GET "/v1/instances/{instance}/exec" exec, Rule::Org(Permission::ExecWrite), exec::exec, "Run a command in an instance (WebSocket)";
     GET "/v1/audit/verify" verify_log, Rule::Installation(Permission::NodesAdmin), verify::log, "Whether the log's hash chain holds";
     GET "/v1/admin/verify-state" verify_state, Rule::Installation(Permission::NodesAdmin), verify::state, "Whether the state is what the log says";
+    GET "/v1/admin/export" export, Rule::Installation(Permission::NodesAdmin), admin::export, "The whole installation as one file";
     POST "/v1/admin/keys/rotate" rotate_keys, Rule::Installation(Permission::NodesAdmin), admin::rotate_keys, "Put all sealed records under a new key";
     POST "/v1/admin/keys/retire" retire_keys, Rule::Installation(Permission::NodesAdmin), admin::retire_keys, "Remove keys that no sealed record is under";
     GET "/v1/admin/retention" retention, Rule::Installation(Permission::NodesAdmin), admin::retention, "How long history stays in the database";

@@ -1,0 +1,90 @@
+//! Exports and imports of an installation that no process has.
+
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+use async_trait::async_trait;
+use helix_cli::{Installation, Offline};
+use helix_model::admin::Moved;
+use helix_model::{Code, Problem};
+use helix_server::{ImportError, Storage, StorageError};
+
+use crate::node_link::chain;
+use crate::up::LocalPlatform;
+
+#[async_trait]
+impl Offline for LocalPlatform {
+    async fn export(
+        &self,
+        installation: &Installation,
+        out: &mut (dyn Write + Send),
+    ) -> Result<(), Problem> {
+        let storage = open(installation).await?;
+        let mut pieces = storage.export();
+        while let Some(piece) = pieces.recv().await {
+            let piece = piece.map_err(|error| {
+                Problem::new(Code::Unavailable, format!("the export broke off: {}", chain(&error)))
+            })?;
+            out.write_all(&piece).map_err(|error| {
+                Problem::new(Code::PreconditionFailed, format!("it cannot be written: {error}"))
+                    .hint("make room, or choose another file with `--output`")
+            })?;
+        }
+        Ok(())
+    }
+
+    async fn export_keys(&self, installation: &Installation, file: &Path) -> Result<(), Problem> {
+        let keys = installation.data_dir.join("keys");
+        copy_privately(&keys, file).map_err(|error| {
+            let detail = format!("{} cannot be copied: {error}", keys.display());
+            Problem::new(Code::PreconditionFailed, detail)
+                .hint("the rest is exported; name a file that does not exist")
+        })
+    }
+
+    async fn import(&self, installation: &Installation, file: &Path) -> Result<Moved, Problem> {
+        let imported = match &installation.database_url {
+            Some(url) => Storage::import_database(url, file).await,
+            None => Storage::import_directory(&installation.data_dir, file).await,
+        };
+        imported.map_err(|error| {
+            let code = match &error {
+                ImportError::File { .. } | ImportError::Dump { .. } | ImportError::Event { .. } => {
+                    Code::InvalidArgument
+                }
+                ImportError::NotEmpty { .. }
+                | ImportError::OtherImport
+                | ImportError::Storage(_) => Code::Conflict,
+                ImportError::Log(_) => Code::Unavailable,
+            };
+            Problem::new(code, chain(&error)).hint(error.hint())
+        })
+    }
+}
+
+/// Opened as a server would; only an installation that is there.
+async fn open(installation: &Installation) -> Result<Storage, Problem> {
+    let opened = match &installation.database_url {
+        Some(url) => Storage::connect(url, &installation.data_dir).await,
+        None if installation.data_dir.join("log").exists() => {
+            Storage::open_directory(&installation.data_dir).await
+        }
+        None => {
+            let detail = format!("there is no installation in {}", installation.data_dir.display());
+            return Err(Problem::new(Code::NotFound, detail)
+                .hint("name its data directory with `--data-dir`"));
+        }
+    };
+    opened.map_err(|error: StorageError| {
+        let hint = error.hint().unwrap_or("see the message");
+        Problem::new(Code::Conflict, chain(&error)).hint(hint)
+    })
+}
+
+fn copy_privately(from: &Path, to: &Path) -> io::Result<()> {
+    let mut keys = std::fs::File::open(from)?;
+    let mut copy = std::fs::File::options().write(true).create_new(true).mode(0o600).open(to)?;
+    io::copy(&mut keys, &mut copy)?;
+    copy.sync_all()
+}

@@ -20,9 +20,6 @@ pub struct Options {
     /// Replay this one and tell its last steps, should it fail.
     #[arg(long, value_name = "SEED", conflicts_with_all = ["seeds", "from"])]
     seed: Option<u64>,
-    /// Let a known bug happen; `docs/simulation.md` lists them.
-    #[arg(long = "let", value_name = "BUG")]
-    let_happen: Option<String>,
 }
 
 /// Builds the simulator and plays; whether nothing was found.
@@ -41,8 +38,5 @@ pub fn run(options: &Options) -> Result<bool> {
             .args(["--seeds", &options.seeds.to_string()])
             .args(["--from", &options.from.to_string()]),
     };
-    if let Some(bug) = &options.let_happen {
-        play.args(["--let", bug]);
-    }
     Ok(play.status()?.success())
 }

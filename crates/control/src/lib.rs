@@ -5,6 +5,7 @@
 //! current nearer to desired. [`plan`] says what one node and one edge should
 //! be doing. [`place`] picks nodes for the first two,
 //! [`precondition`] keeps writers from overwriting what they have not seen.
+//! [`round`] is the engine's part of it: many commands, one append.
 //!
 //! Nothing here knows tokio, files, sockets, clocks or randomness: time and
 //! entropy are parameters, so a simulator can run the very same code.
@@ -13,4 +14,6 @@ pub mod decide;
 pub mod place;
 pub mod plan;
 pub mod precondition;
+mod receipt;
 pub mod reconcile;
+pub mod round;

@@ -5,7 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{AnyId, Id, Instance, Kind};
+use crate::{AnyId, Env, Id, Instance, Kind};
 use crate::{app, deploy, destroy, endpoint, env, instance, node, org, project, quota};
 
 /// A wish.
@@ -24,6 +24,10 @@ pub enum Command {
     Deploy(Box<deploy::Request>),
     Rollback(deploy::Rollback),
     Scale(env::Scale),
+    /// Look at an env and take the next steps towards what is desired of it (a
+    /// reconciler's). What they are is decided when it is carried out, not when
+    /// it was asked for: the env may have changed in between.
+    Reconcile(Id<Env>),
     FinishDeploy(deploy::Finish),
     AllocateInstance(instance::Allocate),
     SetInstanceDesired(instance::SetDesired),
@@ -56,6 +60,7 @@ impl Command {
             Command::Deploy(_) => "deploy",
             Command::Rollback(_) => "rollback",
             Command::Scale(_) => "scale",
+            Command::Reconcile(_) => "reconcile",
             Command::FinishDeploy(_) => "finish_deploy",
             Command::AllocateInstance(_) => "allocate_instance",
             Command::SetInstanceDesired(_) => "set_instance_desired",

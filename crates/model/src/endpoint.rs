@@ -19,6 +19,17 @@ pub struct Endpoint {
     /// The name of that process's port.
     pub port: Name,
     pub exposure: Exposure,
+    /// What it will be reached by once the deploy that is rolling has succeeded;
+    /// kept for it until then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reserved: Option<Exposure>,
+}
+
+impl Endpoint {
+    /// The host names and ports that are its own.
+    pub fn claims(&self) -> impl Iterator<Item = &Exposure> {
+        std::iter::once(&self.exposure).chain(&self.reserved)
+    }
 }
 
 /// How it is reached.
@@ -107,9 +118,7 @@ pub struct StatusChanged {
 
 impl Apply for Created {
     fn apply(&self, state: &mut State, change: Change) {
-        if let Exposure::Http { host } = &self.spec.exposure {
-            state.hosts.insert(host.clone(), self.id);
-        }
+        claim(state, &self.spec, self.id);
         let parent = Some(self.spec.env.any());
         let endpoint = change.create(self.id, self.name.clone(), parent, self.spec.clone());
         state.endpoints.insert(endpoint);
@@ -118,16 +127,11 @@ impl Apply for Created {
 
 impl Apply for Updated {
     fn apply(&self, state: &mut State, change: Change) {
-        let Some(before) = state.endpoints.get(self.of.id) else {
+        if state.endpoints.get(self.of.id).is_none() {
             return;
-        };
-        if let Exposure::Http { host } = &before.spec.exposure {
-            let host = host.clone();
-            state.hosts.remove(&host);
         }
-        if let Exposure::Http { host } = &self.spec.exposure {
-            state.hosts.insert(host.clone(), self.of.id);
-        }
+        release(state, self.of.id);
+        claim(state, &self.spec, self.of.id);
         state.endpoints.update(self.of.id, |endpoint| {
             endpoint.spec = self.spec.clone();
             change.touch(endpoint);
@@ -137,15 +141,30 @@ impl Apply for Updated {
 
 impl Apply for Deleted {
     fn apply(&self, state: &mut State, _change: Change) {
-        let host =
-            state.endpoints.get(self.of.id).and_then(|endpoint| match &endpoint.spec.exposure {
-                Exposure::Http { host } => Some(host.clone()),
-                Exposure::Tcp { .. } => None,
-            });
-        if let Some(host) = host {
-            state.hosts.remove(&host);
-        }
+        release(state, self.of.id);
         state.endpoints.remove(self.of.id);
+    }
+}
+
+fn claim(state: &mut State, spec: &Endpoint, id: Id<Endpoint>) {
+    for exposure in spec.claims() {
+        if let Exposure::Http { host } = exposure {
+            state.hosts.insert(host.clone(), id);
+        }
+        state.index.claim(exposure, id);
+    }
+}
+
+/// Gives up what the endpoint owns, and nothing that is another's.
+fn release(state: &mut State, id: Id<Endpoint>) {
+    let Some(endpoint) = state.endpoints.get(id) else { return };
+    for exposure in endpoint.spec.claims() {
+        if let Exposure::Http { host } = exposure
+            && state.hosts.get(host) == Some(&id)
+        {
+            state.hosts.remove(host);
+        }
+        state.index.release(exposure, id);
     }
 }
 

@@ -83,6 +83,10 @@ pub struct Observed {
     /// How the program last ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exit: Option<Exit>,
+    /// It will not be started again: its restart policy says so, or its image
+    /// cannot be had.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub ended: bool,
     /// What it runs under, e.g. `container`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub isolation: Option<String>,
@@ -147,7 +151,8 @@ pub struct Allocate {
     pub release: Id<Release>,
     pub deploy: Option<Id<Deploy>>,
     pub process: Name,
-    pub node: Id<Node>,
+    /// Where; the best place there is when absent.
+    pub node: Option<Id<Node>>,
 }
 
 /// Command: change what is desired of an instance (a reconciler's).
@@ -273,6 +278,7 @@ impl Apply for Allocated {
         });
         let parent = Some(self.spec.env.any());
         let instance = change.create(self.id, self.name.clone(), parent, self.spec.clone());
+        state.index.instance(&instance, state.nodes.get(self.spec.node));
         state.instances.insert(instance);
     }
 }
@@ -285,6 +291,9 @@ impl Apply for DesiredChanged {
                 instance.status.draining_since = Some(change.at);
             }
         });
+        if let Some(instance) = state.instances.get(self.of.id) {
+            state.index.instance(instance, state.nodes.get(instance.spec.node));
+        }
     }
 }
 
@@ -324,6 +333,9 @@ impl Apply for Drained {
 impl Apply for Removed {
     fn apply(&self, state: &mut State, change: Change) {
         let serving = state.instances.get(self.of.id).and_then(env::Serving::of);
+        if let Some(instance) = state.instances.get(self.of.id) {
+            state.index.forget(instance, state.nodes.get(instance.spec.node));
+        }
         state.instances.remove(self.of.id);
         if let Some(serving) = serving {
             serving.count(state, change, false);

@@ -21,6 +21,7 @@ pub mod env;
 pub mod event;
 pub mod explain;
 pub mod id;
+pub mod index;
 pub mod instance;
 pub mod kind;
 pub mod manifest;

@@ -93,7 +93,9 @@ pub struct StatusChanged {
 impl Apply for Enrolled {
     fn apply(&self, state: &mut State, change: Change) {
         let spec = Node { subnet: self.subnet };
-        state.nodes.insert(change.create(self.id, self.name.clone(), None, spec));
+        let node = change.create(self.id, self.name.clone(), None, spec);
+        state.index.node(&node);
+        state.nodes.insert(node);
     }
 }
 
@@ -103,5 +105,8 @@ impl Apply for StatusChanged {
             node.status = self.status.clone();
             change.touch(node);
         });
+        if let Some(node) = state.nodes.get(self.id) {
+            state.index.node(node);
+        }
     }
 }

@@ -25,6 +25,10 @@ pub struct NodePlan {
     pub network: Ipv6Addr,
     /// Every instance that should exist on the node.
     pub instances: Vec<InstancePlan>,
+    /// Instances the node is to say of that they are not there (any more): until
+    /// it has, their memory is not given to others.
+    #[serde(default)]
+    pub stopping: Vec<Id<Instance>>,
 }
 
 /// One instance on a node.

@@ -7,6 +7,7 @@
 use std::sync::Arc;
 
 use imbl::OrdMap;
+use imbl::ordmap::DiffItem;
 use serde::{Deserialize, Serialize};
 
 use crate::condition::Standing;
@@ -68,6 +69,16 @@ impl<N: Noun> Table<N> {
     pub fn children(&self, parent: AnyId) -> impl Iterator<Item = &Resource<N>> {
         let names = self.by_parent.get(&Some(parent));
         names.into_iter().flat_map(OrdMap::values).filter_map(|id| self.get(*id))
+    }
+
+    /// What is not as it was in an earlier table: as it is now, or as it was
+    /// when it is gone. Quick between two states of one log, which share most of
+    /// their structure.
+    pub fn changed_since<'t>(&'t self, before: &'t Self) -> impl Iterator<Item = &'t Resource<N>> {
+        before.by_id.diff(&self.by_id).map(|change| match change {
+            DiffItem::Add(_, resource) | DiffItem::Remove(_, resource) => resource.as_ref(),
+            DiffItem::Update { new: (_, resource), .. } => resource.as_ref(),
+        })
     }
 
     /// How many there are.

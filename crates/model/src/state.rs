@@ -6,11 +6,13 @@
 use std::net::Ipv6Addr;
 
 use imbl::OrdMap;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::condition::{Facts, Standing};
 use crate::destroy::Gone;
+use crate::endpoint::Exposure;
 use crate::event::Event;
+use crate::index::Index;
 use crate::quota::Limits;
 use crate::tally::{self, Tally};
 use crate::usage::{Mark, Meter};
@@ -22,10 +24,11 @@ use crate::{
 /// Version of the written form of [`State`] and of what events mean to it.
 /// Counts up when either changes: a snapshot of another version is not read, the
 /// log is replayed instead.
-pub const SNAPSHOT_FORMAT: u32 = 5;
+pub const SNAPSHOT_FORMAT: u32 = 6;
 
 /// Everything there is, as of one log position.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(remote = "Self")]
 pub struct State {
     /// The last entry folded in; 0 before the first.
     pub position: u64,
@@ -57,6 +60,25 @@ pub struct State {
     pub envs_created: u64,
     /// How many instances were ever made: addresses are not used twice.
     pub instances_allocated: u64,
+    /// Made from the tables, see [`Index`].
+    #[serde(skip)]
+    pub index: Index,
+}
+
+// `remote` above names the derived functions apart from these, through which
+// alone a state is read: one without its index would place everything anywhere.
+impl Serialize for State {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        State::serialize(self, serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for State {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let mut state = State::deserialize(deserializer)?;
+        state.index = state.made_index();
+        Ok(state)
+    }
 }
 
 impl Default for State {
@@ -81,11 +103,37 @@ impl Default for State {
             usage: Meter::default(),
             envs_created: 0,
             instances_allocated: 0,
+            index: Index::default(),
         }
     }
 }
 
 impl State {
+    /// The index, made anew from the tables.
+    pub fn made_index(&self) -> Index {
+        let mut index = Index::default();
+        for node in self.nodes.iter() {
+            index.node(node);
+        }
+        for instance in self.instances.iter() {
+            index.instance(instance, self.nodes.get(instance.spec.node));
+        }
+        for endpoint in self.endpoints.iter() {
+            for exposure in endpoint.spec.claims() {
+                index.claim(exposure, endpoint.id);
+            }
+        }
+        index
+    }
+
+    /// Whose a host name or a port is, now or once its deploy is through.
+    pub fn owner(&self, exposure: &Exposure) -> Option<Id<Endpoint>> {
+        match exposure {
+            Exposure::Http { host } => self.hosts.get(host).copied(),
+            Exposure::Tcp { address, listen_port } => self.index.port_owner(*address, *listen_port),
+        }
+    }
+
     /// Folds in the event at `position`, which must be the next one.
     pub fn apply(&mut self, position: u64, at: Timestamp, event: &Event) {
         debug_assert_eq!(position, self.position + 1, "the log has no gaps");

@@ -21,7 +21,7 @@ use tokio::task::{AbortHandle, JoinSet};
 use crate::address::{free_loopback_port, routed_ipv4};
 use crate::boot::{self, Circumstances};
 use crate::images::Image;
-use crate::lifecycle::{self, Action, Boot, Event, Lifecycle, Memory, Refusal};
+use crate::lifecycle::{self, Action, Boot, Event, Lifecycle, Memory, Refusal, StartFailure};
 use crate::machine::{self, chain};
 use crate::probe::{Targets, probe};
 use crate::shared::{Shared, Want, now};
@@ -50,7 +50,7 @@ pub(crate) struct Actor {
 /// What a task beside the loop came to.
 enum Done {
     Fetched(Result<Image, Refusal>),
-    Started(Boot, Result<Shim, (Reason, String)>),
+    Started(Boot, Result<Shim, StartFailure>),
     Event(Event),
     Nothing,
 }
@@ -160,9 +160,7 @@ impl Actor {
                 self.watch_end(boot);
                 Event::Started { boot }
             }
-            Done::Started(boot, Err((reason, message))) => {
-                Event::StartFailed { boot, reason, message }
-            }
+            Done::Started(boot, Err(failure)) => Event::StartFailed { boot, failure },
             Done::Event(event) => event,
             Done::Nothing => Event::Tick,
         }
@@ -220,8 +218,8 @@ impl Actor {
     }
 
     /// What is to be started, with everything this machine allots to it.
-    fn spec(&mut self) -> Result<InstanceSpec, (Reason, String)> {
-        let failed = |what: String| (Reason::WorkloadStartFailed, what);
+    fn spec(&mut self) -> Result<InstanceSpec, StartFailure> {
+        let failed = |what: String| StartFailure::of_machine(Reason::WorkloadStartFailed, what);
         let image = self.image.clone().ok_or_else(|| failed("its image is not here".to_owned()))?;
         files::make_dir(&self.dir).map_err(|error| failed(chain(&error)))?;
         let isolation = self.shared.machine.isolation();
@@ -236,7 +234,8 @@ impl Actor {
         let loopback_ports = match isolation {
             Isolation::Container => Vec::new(),
             _ => self.loopback_ports().map_err(|error| {
-                (Reason::NetworkSetupFailed, format!("cannot find a free loopback port: {error}"))
+                let message = format!("cannot find a free loopback port: {error}");
+                StartFailure::of_machine(Reason::NetworkSetupFailed, message)
             })?,
         };
         let here = Circumstances {

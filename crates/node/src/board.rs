@@ -67,6 +67,15 @@ impl Board {
         let _ = self.changes.send((id, observed));
     }
 
+    /// The plan asks of an instance that is not here: it has stopped, as far as
+    /// anyone can tell.
+    pub(crate) fn report_gone(&self, id: Id<Instance>) {
+        let is_told = self.lock().all.get(&id).is_some_and(|it| it.phase == Phase::Stopped);
+        if !is_told {
+            self.report(id, Observed { phase: Phase::Stopped, ..Observed::default() });
+        }
+    }
+
     fn lock(&self) -> MutexGuard<'_, Known> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }

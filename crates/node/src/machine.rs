@@ -18,7 +18,7 @@ use tokio::time::Instant;
 
 use crate::error::NodeError;
 use crate::facts;
-use crate::lifecycle::End;
+use crate::lifecycle::{End, StartFailure};
 
 /// How long a shim may take from being started to its first word: it writes its
 /// status before anything slow.
@@ -104,13 +104,18 @@ impl Machine {
         &self,
         dir: &Path,
         spec: &InstanceSpec,
-    ) -> Result<Shim, (Reason, String)> {
-        clear(dir).await.map_err(|error| {
-            (Reason::WorkloadStartFailed, format!("cannot remove the last run: {error}"))
-        })?;
+    ) -> Result<Shim, StartFailure> {
+        let of_machine = |message| StartFailure::of_machine(Reason::WorkloadStartFailed, message);
+        clear(dir)
+            .await
+            .map_err(|error| of_machine(format!("cannot remove the last run: {error}")))?;
         Shim::spawn(&self.helix_exe, dir, spec).await.map_err(|error| match error {
-            StartError::Failed(failure) => (reason_of(&failure), failure.detail),
-            StartError::Io { .. } => (Reason::WorkloadStartFailed, chain(&error)),
+            StartError::Failed(failure) => StartFailure {
+                reason: reason_of(&failure),
+                of_machine: is_of_machine(failure.reason),
+                message: failure.detail,
+            },
+            StartError::Io { .. } => of_machine(chain(&error)),
         })
     }
 }
@@ -192,6 +197,22 @@ fn end_of(status: Status) -> End {
         oom_killed: exit.oom_killed,
     };
     End { exit: Some(exit), memory_limit_bytes }
+}
+
+/// Whether what is wrong is on this machine: the same program may well start on
+/// another, or here in a while.
+fn is_of_machine(reason: RuntimeReason) -> bool {
+    match reason {
+        RuntimeReason::RootfsBuildFailed
+        | RuntimeReason::NetworkSetupFailed
+        | RuntimeReason::CgroupSetupFailed
+        | RuntimeReason::NotRunning
+        | RuntimeReason::ShimLost => true,
+        RuntimeReason::SpecInvalid
+        | RuntimeReason::WorkloadStartFailed
+        | RuntimeReason::IsolationUnavailable
+        | RuntimeReason::ImageNeedsNamespaces => false,
+    }
 }
 
 fn reason_of(failure: &Failure) -> Reason {

@@ -104,6 +104,11 @@ impl Supervisor {
                 None => self.spawn(instance.id, want),
             }
         }
+        for id in &plan.stopping {
+            if !self.actors.contains_key(id) && !self.ending.contains(id) {
+                self.shared.board.report_gone(*id);
+            }
+        }
         for (_, actor) in self.actors.iter().filter(|(id, _)| !planned.contains(id)) {
             tell(actor, Want::Stop);
         }

@@ -60,7 +60,7 @@ pub(crate) async fn feed_node(engine: Engine, to: Attached, link: Arc<dyn NodeLi
         }
         let plan = plan::node_plan(&state, to.node);
         drop(state);
-        if sent.as_ref().is_none_or(|sent| sent.instances != plan.instances) {
+        if sent.as_ref().is_none_or(|sent| !asks_the_same(sent, &plan)) {
             link.apply(plan.clone());
             sent = Some(plan);
         }
@@ -88,4 +88,9 @@ pub(crate) async fn feed_edge(engine: Engine, link: Arc<dyn EdgeLink>) {
             return;
         }
     }
+}
+
+/// Whether two plans ask the same of a node.
+fn asks_the_same(one: &NodePlan, other: &NodePlan) -> bool {
+    one.instances == other.instances && one.stopping == other.stopping
 }

@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use futures::future::join_all;
-use helix_control::reconcile;
+use helix_control::reconcile::{self, Watch};
 use helix_model::Actor;
 
 use crate::engine::{Engine, Origin};
@@ -22,6 +22,7 @@ const PASSES_MAX: usize = 1000;
 /// Runs until the engine is gone.
 pub(crate) async fn run(engine: Engine) {
     let mut position = engine.position();
+    let mut watch = Watch::default();
     loop {
         let _ = tokio::time::timeout(TICK, position.changed()).await;
         if position.has_changed().is_err() {
@@ -29,7 +30,7 @@ pub(crate) async fn run(engine: Engine) {
         }
         for _ in 0..PASSES_MAX {
             position.mark_unchanged();
-            if !pass(&engine).await {
+            if !pass(&engine, &mut watch).await {
                 break;
             }
         }
@@ -37,10 +38,10 @@ pub(crate) async fn run(engine: Engine) {
 }
 
 /// One look; whether anything came of it.
-async fn pass(engine: &Engine) -> bool {
+async fn pass(engine: &Engine, watch: &mut Watch) -> bool {
     let state = engine.state();
     let before = state.position;
-    let commands = reconcile::reconcile(&state, clock::now());
+    let commands = watch.look(&state, clock::now());
     drop(state);
     let submitted = commands.into_iter().map(|command| {
         let origin = Origin {

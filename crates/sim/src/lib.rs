@@ -14,7 +14,6 @@
 mod agenda;
 mod canary;
 mod checks;
-mod known;
 mod options;
 mod random;
 mod world;
@@ -22,7 +21,6 @@ mod world;
 use std::fmt;
 
 pub use canary::Canary;
-pub use known::Known;
 pub use options::Options;
 
 /// A run in which a checker noticed something.

@@ -1,12 +1,15 @@
 //! The simulator as a program: plays seeds and prints the first failure.
 //!
 //! `helix-sim [--seeds N] [--from SEED] [--steps N]`, or `--seed S` to replay
-//! one with its last steps. `cargo xtask sim` builds it optimised and starts it.
+//! one with its last steps. `cargo xtask sim` builds it optimised and starts it, and
+//! `cargo xtask bench placement` starts its bench.
+
+mod bench;
 
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use helix_sim::{Known, Options, run};
+use helix_sim::{Options, run};
 
 /// Seeds played when nothing is said.
 const SEEDS_DEFAULT: u64 = 1000;
@@ -15,19 +18,29 @@ const SEEDS_DEFAULT: u64 = 1000;
 const STEPS_DEFAULT: usize = 60;
 
 const USAGE: &str = "usage: helix-sim [--seeds N] [--from SEED] [--seed SEED] [--steps N] \
-     [--keep-going] [--let KNOWN-BUG]";
+     [--keep-going], or helix-sim --bench-placement NODES";
 
 struct Arguments {
     from: u64,
     seeds: u64,
     steps: usize,
     keep_going: bool,
-    let_happen: Option<Known>,
 }
 
 fn main() -> ExitCode {
     let mut out = io::stdout().lock();
-    let result = match arguments(std::env::args().skip(1)) {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    if let [word, nodes] = words.as_slice()
+        && word == "--bench-placement"
+    {
+        let measured = nodes.parse().map(|nodes| bench::placement(nodes, &mut out));
+        return if matches!(measured, Ok(Ok(true))) {
+            ExitCode::SUCCESS
+        } else {
+            ExitCode::FAILURE
+        };
+    }
+    let result = match arguments(words.into_iter()) {
         Some(arguments) => play(&arguments, &mut out),
         None => writeln!(out, "{USAGE}").map(|()| false),
     };
@@ -38,17 +51,11 @@ fn main() -> ExitCode {
 }
 
 fn arguments(mut words: impl Iterator<Item = String>) -> Option<Arguments> {
-    let mut arguments = Arguments {
-        from: 0,
-        seeds: SEEDS_DEFAULT,
-        steps: STEPS_DEFAULT,
-        keep_going: false,
-        let_happen: None,
-    };
+    let mut arguments =
+        Arguments { from: 0, seeds: SEEDS_DEFAULT, steps: STEPS_DEFAULT, keep_going: false };
     while let Some(word) = words.next() {
         match word.as_str() {
             "--keep-going" => arguments.keep_going = true,
-            "--let" => arguments.let_happen = Some(Known::named(&words.next()?)?),
             "--seeds" => arguments.seeds = words.next()?.parse().ok()?,
             "--from" => arguments.from = words.next()?.parse().ok()?,
             "--steps" => arguments.steps = words.next()?.parse().ok()?,
@@ -64,7 +71,7 @@ fn arguments(mut words: impl Iterator<Item = String>) -> Option<Arguments> {
 
 /// Plays the seeds; whether all went well.
 fn play(arguments: &Arguments, out: &mut impl Write) -> io::Result<bool> {
-    let options = Options { let_happen: arguments.let_happen, ..Options::default() };
+    let options = Options::default();
     let (mut steps, mut entries, mut faults, mut failed) = (0, 0, 0, 0_u64);
     for seed in arguments.from..arguments.from.saturating_add(arguments.seeds) {
         match run(seed, options) {

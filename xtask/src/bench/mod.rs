@@ -24,6 +24,7 @@ pub mod http;
 pub mod measure;
 pub mod memory;
 pub mod nginx;
+pub mod placement;
 pub mod platform;
 pub mod processes;
 pub mod report;
@@ -56,6 +57,8 @@ enum Bench {
     Deploy,
     /// What running instances costs besides the instances.
     Memory,
+    /// Placing 100,000 instances on up to 10,000 nodes, in the core alone.
+    Placement,
 }
 
 impl Bench {
@@ -63,11 +66,18 @@ impl Bench {
     fn packages(self) -> &'static [Package] {
         match self {
             Bench::Start | Bench::Deploy | Bench::Memory => packages::FOR_CONTAINER_BENCHES,
+            Bench::Placement => &[],
         }
+    }
+
+    /// Whether the core alone is measured, in a program of its own.
+    fn is_of_core(self) -> bool {
+        matches!(self, Bench::Placement)
     }
 
     fn run(self, binary: &Path) -> Result<Report> {
         match self {
+            Bench::Placement => placement::run(),
             Bench::Start => start::run(binary),
             Bench::Deploy => deploy::run(binary),
             Bench::Memory => memory::run(binary),
@@ -92,12 +102,17 @@ fn wait_for_quiet(patience: Duration) -> Result<()> {
 /// # Errors
 /// When a peer cannot be brought or started, or a measured step fails.
 pub fn run(options: &Options) -> Result<()> {
-    if !process::is_root() {
+    let is_of_core = options.bench.is_of_core();
+    if !is_of_core && !process::is_root() {
         bail!("benches start engines and servers of their own, and that needs root");
     }
     packages::provide(options.bench.packages())?;
     let (binary, origin) = match &options.binary {
         Some(binary) => (binary.clone(), "a binary given by hand".to_owned()),
+        None if is_of_core => {
+            let origin = format!("the core of commit {}, profile `release`", workspace::commit()?);
+            (PathBuf::new(), origin)
+        }
         None => {
             let commit = workspace::commit()?;
             (workspace::build_dist_binary()?, format!("commit {commit}, profile `dist`"))

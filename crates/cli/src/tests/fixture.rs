@@ -82,6 +82,7 @@ fn history() -> Vec<Event> {
                 process: name("web"),
                 port: name("http"),
                 exposure: endpoint::Exposure::Http { host: "hello.localhost".into() },
+                reserved: None,
             },
         }),
         deployed(1, None),
@@ -196,6 +197,7 @@ fn observed(number: u128, phase: instance::Phase, reason: Option<Reason>) -> Eve
             ports: BTreeMap::new(),
             restarts: u32::from(reason.is_some()) * 4,
             exit: None,
+            ended: false,
             isolation: Some("container".into()),
         },
     })

@@ -68,8 +68,9 @@ pub(super) fn finish(
     let manifest = settled
         .and_then(|release| draft.state.releases.get(release))
         .map(|release| release.spec.manifest.clone());
-    if let Some(manifest) = manifest {
-        endpoint::align(draft, env, &manifest, Extent::Exact)?;
+    match manifest {
+        Some(manifest) => endpoint::align(draft, env, &manifest, Extent::Exact)?,
+        None => endpoint::unreserve(draft, env),
     }
     Ok(Some(command.deploy.any()))
 }
@@ -161,7 +162,8 @@ fn previous(draft: &Draft<'_, '_>, env: &Resource<Env>) -> Option<Id<Release>> {
     }
     let current = env.status.release;
     let mut deploys: Vec<_> = draft.state.deploys.children(env.id.any()).collect();
-    deploys.sort_by_key(|deploy| std::cmp::Reverse(deploy.id));
+    // By their ends' place in the log: ids carry the clock of whoever made them.
+    deploys.sort_by_key(|deploy| std::cmp::Reverse(deploy.version));
     deploys
         .into_iter()
         .filter(|deploy| deploy.status.phase == deploy::Phase::Succeeded)

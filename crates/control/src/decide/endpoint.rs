@@ -31,32 +31,91 @@ pub(super) fn align(
     manifest: &Manifest,
     extent: Extent,
 ) -> Result<(), Problem> {
-    let mut wanted: Vec<(Name, Endpoint)> = Vec::new();
-    for asked in &manifest.endpoints {
-        wanted.push((asked.name.clone(), resolve(draft, env, asked)?));
+    let wanted = resolve_all(draft, env, manifest)?;
+    match extent {
+        Extent::Add => add(draft, env, wanted),
+        Extent::Exact => exact(draft, env, wanted),
     }
-    let present: Vec<Resource<Endpoint>> =
-        draft.state.endpoints.children(env.any()).cloned().collect();
-    if extent == Extent::Exact {
-        let kept = |name: &Name| wanted.iter().any(|(other, _)| other == name);
-        for gone in present.iter().filter(|endpoint| !kept(&endpoint.name)) {
-            draft.emit(Event::EndpointDeleted(endpoint::Deleted { of: Of::new(gone) }));
+    Ok(())
+}
+
+/// Gives up what was kept for a deploy that has come to nothing.
+pub(super) fn unreserve(draft: &mut Draft<'_, '_>, env: Id<Env>) {
+    for endpoint in present(draft, env) {
+        if endpoint.spec.reserved.is_some() {
+            update(draft, &endpoint, Endpoint { reserved: None, ..endpoint.spec.clone() });
         }
     }
+}
+
+/// Makes what is missing, and keeps for the others what they will need. What
+/// another endpoint of the env still has is handed over at the end.
+fn add(draft: &mut Draft<'_, '_>, env: Id<Env>, wanted: Vec<(Name, Endpoint)>) {
+    unreserve(draft, env);
     for (name, spec) in wanted {
-        match present.iter().find(|endpoint| endpoint.name == name) {
-            None => {
-                let id = draft.fresh_id();
-                draft.emit(Event::EndpointCreated(endpoint::Created { id, name, spec }));
+        let is_free = draft.state.owner(&spec.exposure).is_none();
+        match draft.state.endpoints.named(Some(env.any()), &name).cloned() {
+            None if is_free => create(draft, name, spec),
+            Some(before) if is_free => {
+                let reserved = Some(spec.exposure);
+                update(draft, &before, Endpoint { reserved, ..before.spec.clone() });
             }
-            Some(before) if before.spec != spec && extent == Extent::Exact => {
-                let of = Of::new(before);
-                draft.emit(Event::EndpointUpdated(endpoint::Updated { of, spec }));
+            _ => {}
+        }
+    }
+}
+
+/// Makes, changes and removes. One goes after the other, so that at no moment a
+/// host or a port has two owners; two that want each other's are made anew.
+fn exact(draft: &mut Draft<'_, '_>, env: Id<Env>, wanted: Vec<(Name, Endpoint)>) {
+    let spec_of = |name: &Name| wanted.iter().find(|(it, _)| it == name).map(|(_, spec)| spec);
+    for gone in present(draft, env).iter().filter(|it| spec_of(&it.name).is_none()) {
+        delete(draft, gone);
+    }
+    loop {
+        let mut waiting = Vec::new();
+        let mut has_moved = false;
+        for endpoint in present(draft, env) {
+            let Some(spec) = spec_of(&endpoint.name).filter(|spec| **spec != endpoint.spec) else {
+                continue;
+            };
+            let owner = draft.state.owner(&spec.exposure);
+            if owner.is_none_or(|owner| owner == endpoint.id) {
+                update(draft, &endpoint, spec.clone());
+                has_moved = true;
+            } else {
+                waiting.push(endpoint);
             }
+        }
+        match waiting.first() {
+            None => break,
+            Some(first) if !has_moved => delete(draft, first),
             Some(_) => {}
         }
     }
-    Ok(())
+    for (name, spec) in wanted {
+        if draft.state.endpoints.named(Some(env.any()), &name).is_none() {
+            create(draft, name, spec);
+        }
+    }
+}
+
+fn present(draft: &Draft<'_, '_>, env: Id<Env>) -> Vec<Resource<Endpoint>> {
+    draft.state.endpoints.children(env.any()).cloned().collect()
+}
+
+fn create(draft: &mut Draft<'_, '_>, name: Name, spec: Endpoint) {
+    let id = draft.fresh_id();
+    draft.emit(Event::EndpointCreated(endpoint::Created { id, name, spec }));
+}
+
+fn update(draft: &mut Draft<'_, '_>, before: &Resource<Endpoint>, spec: Endpoint) {
+    let of = Of::new(before);
+    draft.emit(Event::EndpointUpdated(endpoint::Updated { of, spec }));
+}
+
+fn delete(draft: &mut Draft<'_, '_>, endpoint: &Resource<Endpoint>) {
+    draft.emit(Event::EndpointDeleted(endpoint::Deleted { of: Of::new(endpoint) }));
 }
 
 /// Notes what an edge says of an endpoint, when it is news.
@@ -69,39 +128,60 @@ pub(super) fn observe(draft: &mut Draft<'_, '_>, command: &endpoint::Observe) ->
     Some(command.endpoint.any())
 }
 
+/// The endpoints a manifest asks for, those that name their host first: the
+/// others take what is left.
+fn resolve_all(
+    draft: &Draft<'_, '_>,
+    env: Id<Env>,
+    manifest: &Manifest,
+) -> Result<Vec<(Name, Endpoint)>, Problem> {
+    let takes_any =
+        |it: &&manifest::Endpoint| matches!(it.exposure, manifest::Exposure::Http { host: None });
+    let (any, named): (Vec<_>, Vec<_>) = manifest.endpoints.iter().partition(takes_any);
+    let mut wanted: Vec<(Name, Endpoint)> = Vec::new();
+    for asked in named.into_iter().chain(any) {
+        let spec = resolve(draft, env, asked, &wanted)?;
+        wanted.push((asked.name.clone(), spec));
+    }
+    Ok(wanted)
+}
+
 fn resolve(
     draft: &Draft<'_, '_>,
     env: Id<Env>,
     asked: &manifest::Endpoint,
+    others: &[(Name, Endpoint)],
 ) -> Result<Endpoint, Problem> {
-    let state = &draft.state;
-    let Some(owner) = state.envs.get(env) else {
+    let Some(owner) = draft.state.envs.get(env) else {
         return Err(Problem::not_found(helix_model::Kind::Env, &env.to_string()));
+    };
+    let is_wanted = |it: &Exposure| others.iter().any(|(_, other)| other.exposure == *it);
+    let is_free = |host: &str| {
+        let exposure = Exposure::Http { host: host.to_owned() };
+        !is_wanted(&exposure) && is_free(draft, env, &exposure)
     };
     let exposure = match &asked.exposure {
         manifest::Exposure::Tcp { listen_port } => {
-            Exposure::Tcp { address: owner.spec.address, listen_port: *listen_port }
+            let exposure = Exposure::Tcp { address: owner.spec.address, listen_port: *listen_port };
+            if is_wanted(&exposure) {
+                return Err(asked_twice(*listen_port));
+            }
+            exposure
         }
         manifest::Exposure::Http { host: Some(host) } => {
-            if !is_free(draft, owner, &asked.name, host) {
+            if !is_free(host) {
                 return Err(taken(host));
             }
             Exposure::Http { host: host.clone() }
         }
         manifest::Exposure::Http { host: None } => {
             let candidates = default_hosts(draft, owner);
-            let free = candidates.iter().find(|host| is_free(draft, owner, &asked.name, host));
-            let host = free.ok_or_else(|| taken(&candidates[0]))?.clone();
-            Exposure::Http { host }
+            let free = candidates.iter().find(|host| is_free(host));
+            Exposure::Http { host: free.ok_or_else(|| taken(&candidates[0]))?.clone() }
         }
     };
-    Ok(Endpoint {
-        org: owner.spec.org,
-        env,
-        process: asked.process.clone(),
-        port: asked.port.clone(),
-        exposure,
-    })
+    let (process, port) = (asked.process.clone(), asked.port.clone());
+    Ok(Endpoint { org: owner.spec.org, env, process, port, exposure, reserved: None })
 }
 
 fn taken(host: &str) -> Problem {
@@ -109,14 +189,16 @@ fn taken(host: &str) -> Problem {
         .field("endpoints.host", format!("`{host}` is taken"))
 }
 
-/// Free means: nobody's, or this very endpoint's. An endpoint of the same env
-/// under another name counts as taken until it is gone.
-fn is_free(draft: &Draft<'_, '_>, env: &Resource<Env>, name: &Name, host: &str) -> bool {
-    let Some(owner) = draft.state.hosts.get(host) else {
-        return true;
-    };
-    let owner = draft.state.endpoints.get(*owner);
-    owner.is_some_and(|owner| owner.spec.env == env.id && owner.name == *name)
+fn asked_twice(port: u16) -> Problem {
+    let detail = format!("two endpoints of the manifest ask for port {port}");
+    Problem::new(Code::InvalidArgument, detail)
+        .field("endpoints.listen_port", format!("{port} can have one endpoint"))
+}
+
+/// Free means: nobody's, or this env's own, whichever of its endpoints has it.
+fn is_free(draft: &Draft<'_, '_>, env: Id<Env>, exposure: &Exposure) -> bool {
+    let Some(owner) = draft.state.owner(exposure) else { return true };
+    draft.state.endpoints.get(owner).is_some_and(|owner| owner.spec.env == env)
 }
 
 /// `hello.localhost` for production, `staging-hello.localhost` otherwise; longer

@@ -3,7 +3,8 @@
 //! What a shell reports late or twice is not an error; it is simply no news.
 
 use helix_model::instance::{self, Desired, Of};
-use helix_model::{AnyId, Code, Event, Id, Instance, Kind, Problem, network};
+use helix_model::tally::Need;
+use helix_model::{AnyId, Code, Event, Id, Instance, Kind, Problem, network, quota};
 
 use super::{Draft, destroy};
 use crate::place;
@@ -25,10 +26,23 @@ pub(super) fn allocate(
     let Some(process) = process else {
         return Err(Problem::not_found(Kind::Release, &command.release.to_string()));
     };
-    let Some(node) = state.nodes.get(command.node) else {
-        return Err(Problem::not_found(Kind::Node, &command.node.to_string()));
-    };
+    let need = Need::of_one(process);
+    if let Some(dimension) = quota::blocking(state, env.spec.org, need) {
+        let used = state.tally(env.spec.org).present.get(dimension).unwrap_or(0);
+        let more = need.get(dimension).unwrap_or(0);
+        return Err(quota::exceeded(state, env.spec.org, dimension, used, more));
+    }
     let memory_bytes = process.resources.memory_bytes;
+    let node = match command.node {
+        Some(node) => node,
+        None => place::place(state, memory_bytes).map_err(|reason| {
+            let detail = format!("`{}` cannot be placed: {}", command.process, reason.meaning());
+            Problem::new(Code::PreconditionFailed, detail)
+        })?,
+    };
+    let Some(node) = state.nodes.get(node) else {
+        return Err(Problem::not_found(Kind::Node, &node.to_string()));
+    };
     if !place::fits(state, node, memory_bytes) {
         let detail = format!("node `{}` has no room for {memory_bytes} bytes", node.name);
         return Err(Problem::new(Code::PreconditionFailed, detail));
@@ -46,7 +60,7 @@ pub(super) fn allocate(
         release: command.release,
         deploy: command.deploy,
         process: command.process.clone(),
-        node: command.node,
+        node: node.id,
         address: network::instance_address(
             state.network,
             node.spec.subnet,

@@ -16,6 +16,7 @@ mod node;
 mod org;
 mod project;
 mod quota;
+mod steps;
 
 /// What a decision may depend on besides the state.
 pub struct Context<'a> {
@@ -45,31 +46,36 @@ pub fn decide(
 ) -> Result<Decision, Problem> {
     let first = (context.entropy)();
     let mut draft = Draft { state: state.clone(), events: Vec::new(), context, next: first };
-    let subject = match command {
-        Command::CreateInstallation => draft.create_installation(),
-        Command::CreateOrg(it) => org::create(&mut draft, it)?,
-        Command::CreateProject(it) => project::create(&mut draft, it)?,
-        Command::CreateApp(it) => Some(app::create(&mut draft, it)?.any()),
-        Command::CreateEnv(it) => Some(env::create(&mut draft, it)?.any()),
-        Command::Destroy(it) => destroy::destroy(&mut draft, it)?,
-        Command::FinishDestroy(it) => destroy::finish(&mut draft, *it)?,
-        Command::SetQuota(it) => quota::set(&mut draft, it)?,
-        Command::Deploy(it) => deploy::request(&mut draft, it)?,
-        Command::Rollback(it) => deploy::rollback(&mut draft, it)?,
-        Command::Scale(it) => env::scale(&mut draft, it)?,
-        Command::FinishDeploy(it) => deploy::finish(&mut draft, it)?,
-        Command::AllocateInstance(it) => instance::allocate(&mut draft, it)?,
-        Command::SetInstanceDesired(it) => instance::set_desired(&mut draft, it),
-        Command::ObserveInstance(it) => instance::observe(&mut draft, it),
-        Command::MarkDrained(it) => instance::mark_drained(&mut draft, it),
-        Command::ForgetInstance(it) => instance::forget(&mut draft, *it),
-        Command::ObserveEndpoint(it) => endpoint::observe(&mut draft, it),
-        Command::ConnectNode(it) => node::connect(&mut draft, it)?,
-        Command::DisconnectNode(it) => node::disconnect(&mut draft, it),
-    };
+    let subject = carry_out(&mut draft, command)?;
     quota::check(state, &draft.state, command, subject)?;
     let warnings = quota::warnings(state, &draft.state, command, subject);
     Ok(Decision { events: draft.events, subject, state: draft.state, warnings })
+}
+
+fn carry_out(draft: &mut Draft<'_, '_>, command: &Command) -> Result<Option<AnyId>, Problem> {
+    Ok(match command {
+        Command::CreateInstallation => draft.create_installation(),
+        Command::CreateOrg(it) => org::create(draft, it)?,
+        Command::CreateProject(it) => project::create(draft, it)?,
+        Command::CreateApp(it) => Some(app::create(draft, it)?.any()),
+        Command::CreateEnv(it) => Some(env::create(draft, it)?.any()),
+        Command::Destroy(it) => destroy::destroy(draft, it)?,
+        Command::FinishDestroy(it) => destroy::finish(draft, *it)?,
+        Command::SetQuota(it) => quota::set(draft, it)?,
+        Command::Deploy(it) => deploy::request(draft, it)?,
+        Command::Rollback(it) => deploy::rollback(draft, it)?,
+        Command::Scale(it) => env::scale(draft, it)?,
+        Command::Reconcile(env) => steps::take(draft, *env),
+        Command::FinishDeploy(it) => deploy::finish(draft, it)?,
+        Command::AllocateInstance(it) => instance::allocate(draft, it)?,
+        Command::SetInstanceDesired(it) => instance::set_desired(draft, it),
+        Command::ObserveInstance(it) => instance::observe(draft, it),
+        Command::MarkDrained(it) => instance::mark_drained(draft, it),
+        Command::ForgetInstance(it) => instance::forget(draft, *it),
+        Command::ObserveEndpoint(it) => endpoint::observe(draft, it),
+        Command::ConnectNode(it) => node::connect(draft, it)?,
+        Command::DisconnectNode(it) => node::disconnect(draft, it),
+    })
 }
 
 /// The state as it will be, and the events that lead there.

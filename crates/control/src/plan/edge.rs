@@ -7,12 +7,9 @@ use helix_model::{Resource, State};
 
 /// The whole plan of the edge: every endpoint with its ready backends.
 pub fn edge_plan(state: &State) -> EdgePlan {
-    let draining = state
-        .instances
-        .iter()
-        .filter(|instance| instance.spec.desired == Desired::Draining)
-        .map(|instance| instance.id)
-        .collect();
+    let leaving = state.index.leaving().iter();
+    let draining = leaving.filter(|(_, desired)| **desired == Desired::Draining);
+    let draining = draining.map(|(id, _)| *id).collect();
     let endpoints = state.endpoints.iter().map(|endpoint| endpoint_plan(state, endpoint)).collect();
     EdgePlan { version: state.position, endpoints, draining }
 }

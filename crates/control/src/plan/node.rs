@@ -6,13 +6,17 @@ use helix_model::{Id, Node, Resource, State};
 
 /// The whole plan of a node; what is absent from it is to be stopped.
 pub fn node_plan(state: &State, node: Id<Node>) -> NodePlan {
-    let instances = state
-        .instances
-        .iter()
-        .filter(|instance| instance.spec.node == node)
-        .filter_map(|instance| instance_plan(state, instance))
-        .collect();
-    NodePlan { version: state.position, node, network: state.network, instances }
+    let carried = state.index.load(node).map(|load| load.instances.clone()).unwrap_or_default();
+    let mut instances = Vec::new();
+    let mut stopping = Vec::new();
+    for (id, desired) in carried {
+        if desired == Desired::Stopped {
+            stopping.push(id);
+        } else if let Some(instance) = state.instances.get(id) {
+            instances.extend(instance_plan(state, instance));
+        }
+    }
+    NodePlan { version: state.position, node, network: state.network, instances, stopping }
 }
 
 fn instance_plan(state: &State, instance: &Resource<Instance>) -> Option<InstancePlan> {

@@ -87,12 +87,16 @@ fn failure(
 /// more try, since it may only have been early for something it depends on.
 fn hopeless(instance: &Resource<Instance>, process: &manifest::Process) -> Option<Reason> {
     let observed = &instance.status.observed;
-    if observed.phase != Phase::Failed
-        || instance.status.ready_at.is_some() && !is_looping(instance)
-    {
+    if observed.phase != Phase::Failed {
         return None;
     }
     let reason = observed.reason?;
+    if observed.ended {
+        return Some(reason);
+    }
+    if instance.status.ready_at.is_some() && !is_looping(instance) {
+        return None;
+    }
     let retried = observed.restarts >= 1 || process.restart.policy == RestartPolicy::Never;
     match reason {
         Reason::WorkloadExited | Reason::OomKilled => retried.then_some(reason),
@@ -102,7 +106,7 @@ fn hopeless(instance: &Resource<Instance>, process: &manifest::Process) -> Optio
 
 /// How long to wait for what stands in the way of placing an instance.
 fn patience(state: &State, reason: Reason) -> Duration {
-    let leaving = || state.instances.iter().any(|it| it.spec.desired != Desired::Running);
+    let leaving = || !state.index.leaving().is_empty();
     match reason {
         Reason::NoNodesActive => NODE_WAIT,
         Reason::NoCapacityMemory if leaving() => ROOM_WAIT,

@@ -7,12 +7,8 @@ use helix_model::{AnyId, Command, State};
 
 use super::env;
 
-/// The next steps of everything that is being destroyed.
-pub(super) fn steps(state: &State) -> Vec<Command> {
-    state.destroying.keys().flat_map(|id| step(state, *id)).collect()
-}
-
-fn step(state: &State, id: AnyId) -> Vec<Command> {
+/// The next steps of something that is being destroyed.
+pub(super) fn step(state: &State, id: AnyId) -> Vec<Command> {
     if contents(state, id).is_empty() {
         return vec![Command::FinishDestroy(id)];
     }

@@ -6,16 +6,22 @@
 
 use std::cmp::Reverse;
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use helix_model::instance::{Allocate, Desired, Instance, Phase, SetDesired};
 use helix_model::quota;
 use helix_model::tally::Need;
-use helix_model::{Command, Env, Name, Release, Resource, State};
+use helix_model::{Command, Env, Name, Release, Resource, State, Timestamp};
 
 use crate::place;
 
 /// How many instances may exist beyond what is wanted while rolling.
 const SURGE: usize = 1;
+
+/// How long an instance that has ended for good stands in the way of a release
+/// before another is tried: it may only have been early for what it needs, and
+/// one that ends at once must not be started again and again.
+const ENDED_WAIT: Duration = Duration::from_secs(10);
 
 /// One process of an env, while it is being brought to a release.
 pub(super) struct Group<'s> {
@@ -70,6 +76,25 @@ impl Group<'_> {
         room.min(self.wanted).saturating_sub(self.new.len())
     }
 
+    /// Whether the env has of it what it should have, and nothing else.
+    fn is_settled(&self) -> bool {
+        self.old.is_empty() && self.new.len() == self.wanted
+    }
+
+    /// Which of the release have ended for good while another release still has
+    /// instances that should go. They would be waited for in vain; once the env
+    /// is of one release, their restart policy alone decides.
+    fn ended(&self, now: Timestamp) -> Vec<&Resource<Instance>> {
+        let stands = |it: &&&Resource<Instance>| {
+            it.status.observed.ended && now.since(it.updated_at) >= ENDED_WAIT
+        };
+        if self.old.is_empty() {
+            Vec::new()
+        } else {
+            self.new.iter().filter(stands).copied().collect()
+        }
+    }
+
     /// Which running ones may go now.
     fn surplus(&self) -> Vec<&Resource<Instance>> {
         let mut candidates: Vec<_> = self.new.clone();
@@ -93,11 +118,30 @@ impl Group<'_> {
     }
 }
 
-/// The next steps towards what the env should be running.
-pub(super) fn step(state: &State, env: &Resource<Env>) -> Vec<Command> {
+/// The release that the env should be running.
+fn target<'s>(state: &'s State, env: &Resource<Env>) -> Option<&'s Resource<Release>> {
     let rolling = env.spec.rolling.and_then(|deploy| state.deploys.get(deploy));
     let target = rolling.map(|deploy| deploy.spec.release).or(env.status.release);
-    let Some(release) = target.and_then(|release| state.releases.get(release)) else {
+    state.releases.get(target?)
+}
+
+/// Whether it runs what it should, and nothing is on its way.
+pub(super) fn is_settled(state: &State, env: &Resource<Env>) -> bool {
+    let all_run = || {
+        let mut instances = state.instances.children(env.id.any());
+        instances.all(|instance| instance.spec.desired == Desired::Running)
+    };
+    let is_as_wanted = || match target(state, env) {
+        Some(release) => groups(state, env, release).iter().all(Group::is_settled),
+        None => state.instances.children(env.id.any()).next().is_none(),
+    };
+    env.spec.rolling.is_none() && all_run() && is_as_wanted()
+}
+
+/// The next steps towards what the env should be running.
+pub(super) fn step(state: &State, env: &Resource<Env>, now: Timestamp) -> Vec<Command> {
+    let rolling = env.spec.rolling.and_then(|deploy| state.deploys.get(deploy));
+    let Some(release) = target(state, env) else {
         // The first deploy failed: nothing is to be left of it.
         return state
             .instances
@@ -109,22 +153,23 @@ pub(super) fn step(state: &State, env: &Resource<Env>) -> Vec<Command> {
     let mut commands = Vec::new();
     for group in groups(state, env, release) {
         commands.extend(group.surplus().into_iter().map(retire));
-        if group.missing() == 0 {
+        commands.extend(group.ended(now).into_iter().map(retire));
+        let missing = group.missing();
+        if missing == 0 {
             continue;
         }
         if quota::blocking(state, env.spec.org, group.one).is_some() {
             commands.extend(make_room(state, env, &group));
-        } else {
-            // One at a time: the next pass sees the room this one takes.
-            if let Ok(node) = place::place(state, group.memory_bytes) {
-                commands.push(Command::AllocateInstance(Allocate {
-                    env: env.id,
-                    release: release.id,
-                    deploy: rolling.map(|deploy| deploy.id),
-                    process: group.process.clone(),
-                    node,
-                }));
-            }
+        } else if place::place(state, group.memory_bytes).is_ok() {
+            let allocate = Command::AllocateInstance(Allocate {
+                env: env.id,
+                release: release.id,
+                deploy: rolling.map(|deploy| deploy.id),
+                process: group.process.clone(),
+                // Where is settled one by one: each takes room from the next.
+                node: None,
+            });
+            commands.extend(std::iter::repeat_n(allocate, missing));
         }
     }
     commands
@@ -145,7 +190,13 @@ fn make_room(state: &State, env: &Resource<Env>, group: &Group<'_>) -> Option<Co
 
 /// Sends an instance on its way: gently when it may be serving.
 pub(super) fn retire(instance: &Resource<Instance>) -> Command {
-    let serving = matches!(instance.status.observed.phase, Phase::Ready | Phase::Unready);
+    // One that was ready and is pending has not been seen since its node came
+    // back, which does not say that nothing is open to it.
+    let serving = match instance.status.observed.phase {
+        Phase::Ready | Phase::Unready => true,
+        Phase::Pending => instance.status.ready_at.is_some(),
+        Phase::Pulling | Phase::Starting | Phase::Failed | Phase::Stopped => false,
+    };
     let desired = if serving { Desired::Draining } else { Desired::Stopped };
     Command::SetInstanceDesired(SetDesired { instance: instance.id, desired })
 }

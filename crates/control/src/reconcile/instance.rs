@@ -18,12 +18,10 @@ pub(super) fn step(
             Some(Command::SetInstanceDesired(SetDesired { instance: instance.id, desired }))
         }
         Desired::Draining => None,
-        // A node that never began has nothing to say; should it begin after
-        // all, the plan without the instance stops it.
-        Desired::Stopped => {
-            matches!(instance.status.observed.phase, Phase::Stopped | Phase::Pending)
-                .then_some(Command::ForgetInstance(instance.id))
-        }
+        // Only its node knows that it is gone, also of one that never began: the
+        // plan that asks for it may still be on its way there.
+        Desired::Stopped => (instance.status.observed.phase == Phase::Stopped)
+            .then_some(Command::ForgetInstance(instance.id)),
     }
 }
 
@@ -36,6 +34,7 @@ fn is_empty(state: &State, instance: &Resource<Instance>, now: Timestamp) -> boo
         .and_then(|release| release.spec.manifest.processes.get(&instance.spec.process))
         .map_or(Duration::ZERO, |process| Duration::from_secs(process.stop_grace_seconds));
     let since = instance.status.draining_since.unwrap_or(now);
-    let never_began = instance.status.observed.phase == Phase::Pending;
+    let never_began =
+        instance.status.observed.phase == Phase::Pending && instance.status.ready_at.is_none();
     never_began || instance.status.drained || now.since(since) >= grace
 }

@@ -6,6 +6,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a failed step fails the test")]
 
 mod destroying;
+mod endings;
+mod endpoints;
 mod properties;
 mod quotas;
 mod world;

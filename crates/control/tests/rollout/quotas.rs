@@ -215,7 +215,7 @@ fn an_instance_is_refused_at_the_command_itself() {
     let release = world.state.envs.get(env).unwrap().status.release.unwrap();
     let node = world.state.nodes.iter().next().unwrap().id;
     let process = name("web");
-    let allocate = Allocate { env, release, deploy: None, process, node };
+    let allocate = Allocate { env, release, deploy: None, process, node: Some(node) };
     refused(world.command(Command::AllocateInstance(allocate)));
 }
 

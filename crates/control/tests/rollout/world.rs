@@ -3,15 +3,15 @@
 use std::time::Duration;
 
 use helix_control::decide::{Context, decide};
-use helix_control::reconcile::reconcile;
+use helix_control::reconcile::{Watch, reconcile};
 use helix_model::instance::{self, Desired, Instance, Observed, Phase};
 use helix_model::manifest::parse_with_defaults;
 use helix_model::quota::{self, Dimension};
 use helix_model::reference::Scope;
 use helix_model::release::Image;
 use helix_model::{
-    AnyId, Command, Deploy, Id, Kind, Name, Problem, Reason, Resource, State, Timestamp, deploy,
-    destroy, env, node, org, project, reference, tally,
+    AnyId, Command, Deploy, Id, Kind, Manifest, Name, Problem, Reason, Resource, State, Timestamp,
+    deploy, destroy, env, node, org, project, reference, tally,
 };
 
 /// More passes than any change needs; beyond it the reconcilers go in circles.
@@ -19,6 +19,7 @@ const PASSES_MAX: usize = 100;
 
 pub(crate) struct World {
     pub state: State,
+    watch: Watch,
     now: Timestamp,
     entropy: u128,
 }
@@ -30,7 +31,12 @@ pub(crate) fn name(text: &str) -> Name {
 impl World {
     /// An org, a project, no node.
     pub(crate) fn empty() -> World {
-        let mut world = World { state: State::default(), now: Timestamp(1_000_000), entropy: 0 };
+        let mut world = World {
+            state: State::default(),
+            watch: Watch::default(),
+            now: Timestamp(1_000_000),
+            entropy: 0,
+        };
         world.command(Command::CreateInstallation).unwrap();
         world.command(Command::CreateOrg(org::Create { name: name("acme") })).unwrap();
         let org = world.state.orgs.named(None, &name("acme")).unwrap().id;
@@ -98,7 +104,9 @@ impl World {
     pub(crate) fn settle(&mut self) {
         for _ in 0..PASSES_MAX {
             let before = self.state.position;
-            for command in reconcile(&self.state, self.now) {
+            let proposals = reconcile(&self.state, self.now);
+            assert_eq!(self.watch.look(&self.state, self.now), proposals);
+            for command in proposals {
                 // Two proposals of one pass may compete; the loser is proposed
                 // again if it still makes sense.
                 let _ = self.command(command);
@@ -131,6 +139,16 @@ impl World {
         env: &str,
         label: &str,
     ) -> Result<Id<Deploy>, Problem> {
+        self.try_deploy_as(project, env, label, parse_with_defaults(8080))
+    }
+
+    pub(crate) fn try_deploy_as(
+        &mut self,
+        project: &str,
+        env: &str,
+        label: &str,
+        manifest: Manifest,
+    ) -> Result<Id<Deploy>, Problem> {
         let request = deploy::Request {
             org: name("acme"),
             project: name(project),
@@ -141,7 +159,7 @@ impl World {
                 tag: None,
                 digest: format!("sha256:{label}"),
             },
-            manifest: parse_with_defaults(8080),
+            manifest,
             source: label.to_owned(),
         };
         let subject = self.command(Command::Deploy(Box::new(request)))?.unwrap();

@@ -17,6 +17,23 @@ pub(crate) struct End {
     pub(crate) memory_limit_bytes: Option<u64>,
 }
 
+/// Why a program could not be started.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct StartFailure {
+    pub(crate) reason: Reason,
+    pub(crate) message: String,
+    /// What is wrong is on this machine (a full disk, no process to be had) and
+    /// not in the program or its image.
+    pub(crate) of_machine: bool,
+}
+
+impl StartFailure {
+    /// One that this machine is to blame for.
+    pub(crate) fn of_machine(reason: Reason, message: String) -> StartFailure {
+        StartFailure { reason, message, of_machine: true }
+    }
+}
+
 /// Why a program does not run, though it should.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Cause {
@@ -27,15 +44,19 @@ pub(crate) struct Cause {
     /// It never ran, so "crashed" would be the wrong word and the reason says
     /// more than a crash loop would.
     start: bool,
+    /// Its restart policy has no say, since the program has done nothing wrong.
+    pub(crate) of_machine: bool,
 }
 
 impl Cause {
-    pub(crate) fn start(reason: Reason, message: String) -> Cause {
-        Cause { reason, message, clean: false, start: true }
+    pub(crate) fn start(failure: StartFailure) -> Cause {
+        let StartFailure { reason, message, of_machine } = failure;
+        Cause { reason, message, clean: false, start: true, of_machine }
     }
 
     pub(crate) fn unhealthy(seen: String) -> Cause {
-        Cause { reason: Reason::HealthcheckFailed, message: seen, clean: false, start: false }
+        let reason = Reason::HealthcheckFailed;
+        Cause { reason, message: seen, clean: false, start: false, of_machine: false }
     }
 
     pub(crate) fn exit(end: End) -> Cause {
@@ -51,7 +72,7 @@ impl Cause {
         };
         let clean = end.exit.is_some_and(|exit| exit.code == Some(0) && exit.signal.is_none());
         let reason = if oom { Reason::OomKilled } else { Reason::WorkloadExited };
-        Cause { reason, message, clean, start: false }
+        Cause { reason, message, clean, start: false, of_machine: false }
     }
 
     /// What to say when it will be started again after `pause`.

@@ -13,6 +13,10 @@ pub(crate) const PAUSE_MAX: Duration = Duration::from_secs(60);
 /// = 0` is no busy loop.
 const PAUSE_MIN: Duration = Duration::from_millis(100);
 
+/// Shortest pause after a start that the machine is to blame for, which costs it
+/// work of its own.
+const MACHINE_PAUSE_MIN: Duration = Duration::from_secs(1);
+
 /// Serving this long proves the program sound: the count begins anew.
 const SOUND_AFTER: Duration = Duration::from_secs(60);
 
@@ -27,6 +31,8 @@ pub(crate) const LOOP_AT: u32 = 3;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Crashes {
     pub(crate) in_a_row: u32,
+    /// Starts in a row that came to nothing for a reason of the machine's.
+    not_started: u32,
 }
 
 impl Crashes {
@@ -39,6 +45,7 @@ impl Crashes {
         clean: bool,
         served: Option<Duration>,
     ) -> Option<Duration> {
+        self.not_started = 0;
         if served.is_some_and(|served| served >= SOUND_AFTER) {
             self.in_a_row = 0;
         }
@@ -49,6 +56,14 @@ impl Crashes {
             RestartPolicy::Never => false,
         };
         again.then(|| self.pause(restart, served))
+    }
+
+    /// Counts one more start that the machine is to blame for. There is always
+    /// another: nothing is known of the program, and the machine may recover.
+    pub(crate) fn record_machine(&mut self, restart: &Restart) -> Duration {
+        self.not_started = self.not_started.saturating_add(1);
+        let first = Duration::from_secs(restart.backoff_seconds).max(MACHINE_PAUSE_MIN);
+        doubled(first, self.not_started - 1)
     }
 
     /// Whether the program keeps ending.
@@ -110,8 +125,18 @@ mod tests {
     }
 
     #[test]
+    fn what_the_machine_is_to_blame_for_uses_up_no_retries() {
+        let mut crashes = Crashes::default();
+        let policy = restart(RestartPolicy::OnFailure);
+        let pauses: Vec<_> = (0..7).map(|_| crashes.record_machine(&policy).as_secs()).collect();
+        assert_eq!(pauses, [2, 4, 8, 16, 32, 60, 60]);
+        assert_eq!(crashes.record(&policy, false, None), Some(Duration::from_secs(2)));
+        assert_eq!(crashes.record_machine(&policy).as_secs(), 2, "one that started begins anew");
+    }
+
+    #[test]
     fn a_minute_of_service_is_forgiveness() {
-        let mut crashes = Crashes { in_a_row: 9 };
+        let mut crashes = Crashes { in_a_row: 9, ..Crashes::default() };
         let pause =
             crashes.record(&restart(RestartPolicy::Always), false, Some(Duration::from_secs(60)));
         assert_eq!((pause, crashes.in_a_row), (Some(Duration::ZERO), 1));

@@ -25,7 +25,7 @@ use helix_model::instance::{Exit, Observed, Phase};
 use helix_model::manifest::{Check, Health as Rules};
 use helix_model::plan::{InstancePlan, Running};
 
-pub(crate) use cause::{Cause, End};
+pub(crate) use cause::{Cause, End, StartFailure};
 use crashes::{Crashes, doubled};
 use health::{Change, Health};
 pub(crate) use health::{Moment, Ports};
@@ -62,7 +62,7 @@ pub(crate) enum Event {
     /// The program runs.
     Started { boot: Boot },
     /// The program could not be started.
-    StartFailed { boot: Boot, reason: Reason, message: String },
+    StartFailed { boot: Boot, failure: StartFailure },
     /// A health probe came back.
     Probed { boot: Boot, result: Result<Ports, String> },
     /// The program ended.
@@ -191,8 +191,8 @@ impl Lifecycle {
             Event::Adopted { was_ready } => self.adopted(was_ready, now),
             Event::Fetched(result) => self.fetched(result, now, out),
             Event::Started { boot } => self.started(boot, now, out),
-            Event::StartFailed { boot, reason, message } => {
-                self.start_failed(boot, Cause::start(reason, message), now, out);
+            Event::StartFailed { boot, failure } => {
+                self.start_failed(boot, Cause::start(failure), now, out);
             }
             Event::Probed { boot, result } => self.probed(boot, result, now, out),
             Event::Exited { boot, end } => self.exited(boot, end, now, out),
@@ -385,7 +385,12 @@ impl Lifecycle {
         let restart = &self.plan.restart;
         // What is being emptied gets no new work, so there is no use in a new one.
         let draining = self.plan.desired == Running::Draining;
-        let pause = self.crashes.record(restart, cause.clean, served).filter(|_| !draining);
+        let pause = if cause.of_machine {
+            Some(self.crashes.record_machine(restart))
+        } else {
+            self.crashes.record(restart, cause.clean, served)
+        };
+        let pause = pause.filter(|_| !draining);
         let (reason, message) = match pause {
             Some(pause) => cause.retried(self.crashes, pause),
             None if draining => cause.last("it is being drained"),
@@ -471,6 +476,7 @@ impl Lifecycle {
             ports: verdict.ports.clone(),
             restarts: self.memory.restarts,
             exit: self.memory.exit.clone(),
+            ended: matches!(self.state, State::Ended),
             isolation: Some(self.isolation.clone()),
         };
         if self.reported.as_ref() != Some(&observed) {

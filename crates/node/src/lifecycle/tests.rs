@@ -307,8 +307,7 @@ fn any_event() -> impl Strategy<Value = Event> {
         boot.clone().prop_map(|boot| Event::Started { boot }),
         boot.clone().prop_map(|boot| Event::StartFailed {
             boot,
-            reason: Reason::WorkloadStartFailed,
-            message: String::new()
+            failure: StartFailure::of_machine(Reason::WorkloadStartFailed, String::new())
         }),
         boot.clone().prop_map(answered),
         boot.clone().prop_map(unanswered),

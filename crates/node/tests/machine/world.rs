@@ -211,6 +211,7 @@ impl World {
     pub(crate) fn plan(&mut self, instances: &[&InstancePlan]) -> NodePlan {
         self.version += 1;
         NodePlan {
+            stopping: Vec::new(),
             version: self.version,
             node: Id::new(Timestamp(1), 9),
             network: self.network,

@@ -7,18 +7,16 @@
 //!
 //! Start from [`Engine::submit`] to write and [`Engine::state`] to read.
 
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use helix_control::precondition::Precondition;
+pub use helix_control::round::{Idempotency, Origin};
 use helix_log::{EventLog, LogError, Position};
 use helix_model::event::Recorded;
-use helix_model::{Actor, Code, Command, Problem, Receipt, State};
+use helix_model::{Code, Command, Problem, Receipt, State};
 use tokio::sync::{mpsc, oneshot, watch};
 
-mod receipt;
 mod snapshot;
 mod writer;
 
@@ -40,27 +38,6 @@ pub struct Engine {
     state: Arc<ArcSwap<State>>,
     position: watch::Receiver<u64>,
     queue: mpsc::Sender<Submission>,
-}
-
-/// Who asks, and how a repeat of the same request is recognised.
-#[derive(Clone, Debug)]
-pub struct Origin {
-    pub actor: Actor,
-    pub request_id: String,
-    /// The address the request came from, when it came over the network.
-    pub source: Option<IpAddr>,
-    pub idempotency: Option<Idempotency>,
-    /// What must not have changed since the caller looked.
-    pub precondition: Option<Precondition>,
-}
-
-/// The key of a request and what it asked for.
-#[derive(Clone, Debug)]
-pub struct Idempotency {
-    /// Already scoped to the caller.
-    pub key: String,
-    /// sha256 of method, path and body.
-    pub request_hash: [u8; 32],
 }
 
 /// A command on its way to the writer.

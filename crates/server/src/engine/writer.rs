@@ -1,17 +1,15 @@
 //! The writer's loop: decide, append, publish, answer.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use helix_control::decide::{self, Context};
-use helix_control::precondition;
+use helix_control::decide::Context;
+use helix_control::round::{Entry, Kept, Origin, Round, Stored};
 use helix_log::{Batch, EventLog, LogError, NewEntry, NewReceipt, Position};
-use helix_model::event::Recorded;
-use helix_model::{Code, Event, Problem, Receipt, State, Timestamp};
+use helix_model::{Code, Problem, State};
 use tokio::sync::{mpsc, watch};
 
-use super::{Origin, Submission, receipt, replay, snapshot};
+use super::{Submission, replay, snapshot};
 use crate::{clock, entropy};
 
 /// Commands decided in one go. More would delay the first of them; the fsync is
@@ -28,16 +26,6 @@ pub(super) struct Writer {
 
 /// How often a batch is decided anew because another writer was faster.
 const ATTEMPTS_MAX: usize = 16;
-
-/// What a round of commands comes to, before it is written.
-struct Draft {
-    state: State,
-    batch: Batch,
-    /// Receipts of this very batch, by key.
-    fresh: HashMap<String, ([u8; 32], Receipt)>,
-    /// To be given only once the batch is durable, in the order of the commands.
-    answers: Vec<Result<Receipt, Problem>>,
-}
 
 /// Another writer came between deciding and appending.
 fn is_lost_race(error: &LogError) -> bool {
@@ -67,7 +55,9 @@ impl Writer {
     async fn round(&self, submissions: Vec<Submission>) {
         let mut last = None;
         for _ in 0..ATTEMPTS_MAX {
-            let Draft { state, batch, answers, .. } = self.draft(&submissions).await;
+            let Round { state, answers, expected, entries, receipts, .. } =
+                self.decide(&submissions).await;
+            let batch = batch(expected, entries, receipts);
             match self.append(batch).await {
                 Ok(()) => {
                     self.publish(state);
@@ -94,18 +84,33 @@ impl Writer {
         }
     }
 
-    async fn draft(&self, submissions: &[Submission]) -> Draft {
-        let state = State::clone(&self.state.load());
-        let batch = Batch { expected: Position(state.position), ..Batch::default() };
-        let mut draft = Draft { state, batch, fresh: HashMap::new(), answers: Vec::new() };
-        for submission in submissions {
-            let answer = match self.remembered(&draft, &submission.origin).await {
-                Some(answer) => answer,
-                None => draft.decide(&submission.command, &submission.origin),
-            };
-            draft.answers.push(answer);
+    /// Decides what waits. What earlier requests were answered is looked up
+    /// here, since deciding itself reads nothing.
+    async fn decide(&self, submissions: &[Submission]) -> Round {
+        let mut round = Round::on(&self.state.load(), helix_log::PAYLOAD_MAX_BYTES);
+        for Submission { command, origin, .. } in submissions {
+            match self.stored(origin).await {
+                Ok(stored) => {
+                    let mut entropy = entropy::fresh;
+                    let mut context = Context { now: clock::now(), entropy: &mut entropy };
+                    round.take(command, origin, stored.as_ref(), &mut context);
+                }
+                Err(error) => {
+                    let detail = format!("an earlier receipt cannot be read: {error}");
+                    round.refuse(Problem::new(Code::Unavailable, detail));
+                }
+            }
         }
-        draft
+        round
+    }
+
+    /// What is stored under the key of a request.
+    async fn stored(&self, origin: &Origin) -> Result<Option<Stored>, LogError> {
+        let Some(idempotency) = &origin.idempotency else {
+            return Ok(None);
+        };
+        let stored = self.log.receipt(&idempotency.key).await?;
+        Ok(stored.map(|it| Stored { request_hash: it.request_hash, body: it.body }))
     }
 
     fn publish(&self, state: State) {
@@ -130,95 +135,20 @@ impl Writer {
         }
         self.publish(state);
     }
-
-    /// The answer given to an earlier request with the same key.
-    async fn remembered(&self, draft: &Draft, origin: &Origin) -> Option<Result<Receipt, Problem>> {
-        let idempotency = origin.idempotency.as_ref()?;
-        let (hash, receipt) = if let Some((hash, receipt)) = draft.fresh.get(&idempotency.key) {
-            (*hash, receipt.clone())
-        } else {
-            let stored = match self.log.receipt(&idempotency.key).await {
-                Ok(stored) => stored?,
-                Err(error) => return Some(Err(unreadable(&error))),
-            };
-            match serde_json::from_slice(&stored.body) {
-                Ok(receipt) => (stored.request_hash, receipt),
-                Err(error) => return Some(Err(unreadable(&error))),
-            }
-        };
-        Some(if hash == idempotency.request_hash {
-            Ok(receipt)
-        } else {
-            let detail = "this idempotency key was used for a different request";
-            Err(Problem::new(Code::IdempotencyKeyReuse, detail))
-        })
-    }
 }
 
-fn unreadable(error: &dyn std::error::Error) -> Problem {
-    Problem::new(Code::Unavailable, format!("an earlier receipt cannot be read: {error}"))
-}
-
-impl Draft {
-    fn decide(
-        &mut self,
-        command: &helix_model::Command,
-        origin: &Origin,
-    ) -> Result<Receipt, Problem> {
-        if let Some(expected) = origin.precondition {
-            precondition::check(&self.state, expected)?;
-        }
-        let now = clock::now();
-        let mut entropy = entropy::fresh;
-        let mut context = Context { now, entropy: &mut entropy };
-        let decision = decide::decide(&self.state, command, &mut context)?;
-        let mut receipt = receipt::receipt(
-            command,
-            &decision.events,
-            decision.subject,
-            &decision.state,
-            origin,
-            now,
-        );
-        receipt.warnings = decision.warnings;
-        let mut entries = Vec::with_capacity(decision.events.len());
-        for event in decision.events {
-            entries.push(entry(now, origin, event)?);
-        }
-        if let Some(idempotency) = &origin.idempotency {
-            let body = serde_json::to_vec(&receipt).map_err(|error| unwritable(&error))?;
-            self.batch.receipts.push(NewReceipt {
-                key: idempotency.key.clone(),
-                request_hash: idempotency.request_hash,
-                body,
-                at_ms: now.0,
-            });
-            let fresh = (idempotency.request_hash, receipt.clone());
-            self.fresh.insert(idempotency.key.clone(), fresh);
-        }
-        self.batch.entries.append(&mut entries);
-        self.state = decision.state;
-        Ok(receipt)
-    }
-}
-
-fn entry(at: Timestamp, origin: &Origin, event: Event) -> Result<NewEntry, Problem> {
-    let recorded = Recorded {
-        at,
-        actor: origin.actor.clone(),
-        request_id: origin.request_id.clone(),
-        source: origin.source,
-        event,
+/// What a round appends, as the log takes it.
+fn batch(expected: u64, entries: Vec<Entry>, receipts: Vec<Kept>) -> Batch {
+    let entry = |it: Entry| NewEntry { at_ms: it.at.0, payload: it.payload };
+    let receipt = |it: Kept| NewReceipt {
+        key: it.key,
+        request_hash: it.request_hash,
+        body: it.body,
+        at_ms: it.at.0,
     };
-    let payload = serde_json::to_vec(&recorded).map_err(|error| unwritable(&error))?;
-    if payload.len() > helix_log::PAYLOAD_MAX_BYTES {
-        let limit = helix_log::PAYLOAD_MAX_BYTES;
-        let detail = format!("the change is {} bytes, more than {limit}", payload.len());
-        return Err(Problem::new(Code::PayloadTooLarge, detail));
+    Batch {
+        expected: Position(expected),
+        entries: entries.into_iter().map(entry).collect(),
+        receipts: receipts.into_iter().map(receipt).collect(),
     }
-    Ok(NewEntry { at_ms: at.0, payload })
-}
-
-fn unwritable(error: &serde_json::Error) -> Problem {
-    Problem::new(Code::Internal, format!("the change cannot be written down: {error}"))
 }

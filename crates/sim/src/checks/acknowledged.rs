@@ -3,8 +3,11 @@
 
 use std::collections::BTreeMap;
 
+use helix_control::round::Stored;
+use helix_model::Receipt;
+
 use super::{Failed, fail};
-use crate::world::{Batch, Receipt, Store, key};
+use crate::world::{Batch, Store, key};
 
 const NAME: &str = "acknowledged";
 
@@ -17,7 +20,11 @@ pub(crate) struct Acknowledged {
 
 impl Acknowledged {
     pub(crate) fn appended(&mut self, failed: &mut Failed, batch: &Batch) {
-        for (key, receipt) in &batch.receipts {
+        for (key, stored) in &batch.receipts {
+            let Some(receipt) = read(stored) else {
+                fail(failed, NAME, || format!("the receipt of {key} cannot be read"));
+                continue;
+            };
             let request = key.split('#').next().unwrap_or(key);
             let earlier = self.written.insert(request.to_owned(), receipt.clone());
             if let Some(earlier) = earlier {
@@ -42,10 +49,14 @@ impl Acknowledged {
 
     pub(crate) fn at_end(&self, failed: &mut Failed, store: &Store) {
         for (wish, receipt) in &self.answers {
-            let kept = store.receipts.get(&key(*wish));
-            if receipt.position > store.head() || kept != Some(receipt) {
+            let kept = store.receipts.get(&key(*wish)).and_then(read);
+            if receipt.position > store.head() || kept.as_ref() != Some(receipt) {
                 fail(failed, NAME, || format!("wish {wish} was acknowledged and is lost"));
             }
         }
     }
+}
+
+fn read(stored: &Stored) -> Option<Receipt> {
+    serde_json::from_slice(&stored.body).ok()
 }

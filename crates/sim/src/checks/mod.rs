@@ -36,7 +36,7 @@ pub(crate) struct Checks {
 }
 
 impl Checks {
-    pub(crate) fn new(skew_max_ms: u64, ids_may_be_skewed: bool) -> Checks {
+    pub(crate) fn new(skew_max_ms: u64) -> Checks {
         Checks {
             failed: None,
             acknowledged: acknowledged::Acknowledged::default(),
@@ -46,7 +46,7 @@ impl Checks {
             replay: replay::Replay::default(),
             routes: routes::Routes::default(),
             owners: owners::Owners::default(),
-            rollback: rollback::Rollback::new(ids_may_be_skewed),
+            rollback: rollback::Rollback::default(),
         }
     }
 

@@ -65,28 +65,29 @@ fn names<N: Noun>(failed: &mut Failed, table: &Table<N>) {
     }
 }
 
+/// What an endpoint has and what is kept for it count alike.
 fn endpoints(failed: &mut Failed, state: &State) {
-    let mut hosts = BTreeMap::new();
-    let mut ports = BTreeMap::new();
+    let mut hosts = 0;
+    let mut claims = BTreeMap::new();
     for endpoint in state.endpoints.iter() {
-        let other = match &endpoint.spec.exposure {
-            Exposure::Http { host } => {
-                if state.hosts.get(host) != Some(&endpoint.id) {
-                    let id = endpoint.id;
-                    fail(failed, NAME, || format!("{host} of {id} is not noted as its"));
+        for exposure in endpoint.spec.claims() {
+            let id = endpoint.id;
+            if state.owner(exposure) != Some(id) {
+                fail(failed, NAME, || format!("{exposure:?} of {id} is not noted as its"));
+            }
+            let place = match exposure {
+                Exposure::Http { host } => {
+                    hosts += 1;
+                    host.clone()
                 }
-                hosts.insert(host.clone(), endpoint.id)
+                Exposure::Tcp { address, listen_port } => format!("[{address}]:{listen_port}"),
+            };
+            if let Some(other) = claims.insert(place, id) {
+                fail(failed, NAME, || format!("{exposure:?} has two owners, {other} and {id}"));
             }
-            Exposure::Tcp { address, listen_port } => {
-                ports.insert((*address, *listen_port), endpoint.id)
-            }
-        };
-        if let Some(other) = other {
-            let (id, exposure) = (endpoint.id, &endpoint.spec.exposure);
-            fail(failed, NAME, || format!("{exposure:?} has two owners, {other} and {id}"));
         }
     }
-    if state.hosts.len() != hosts.len() {
+    if state.hosts.len() != hosts {
         fail(failed, NAME, || "a host is kept for an endpoint that is not".to_owned());
     }
 }

@@ -4,14 +4,12 @@
 //! same reports, the same restarts, with drawn durations. How the program
 //! behaves follows from its image's name, see [`Behaviour`].
 
-use helix_control::place::OVERHEAD_BYTES;
-use helix_model::instance::{Observed, Phase};
+use helix_model::instance::{OVERHEAD_BYTES, Observed, Phase};
 use helix_model::manifest::RestartPolicy;
 use helix_model::plan::{InstancePlan, Running};
 use helix_model::{Id, Instance, Reason};
 
 use super::World;
-use crate::Known;
 
 /// Crashes in a row that make a crash loop.
 const LOOP_AT: u32 = 3;
@@ -128,7 +126,8 @@ impl Body {
             _ => Default::default(),
         };
         let message = reason.map(|reason| reason.meaning().to_owned());
-        Observed { phase, reason, message, ports, restarts: self.restarts, ..Observed::default() }
+        let (restarts, ended) = (self.restarts, matches!(self.doing, Doing::Ended { .. }));
+        Observed { phase, reason, message, ports, restarts, ended, ..Observed::default() }
     }
 }
 
@@ -283,7 +282,7 @@ impl World {
     fn start_failed(&mut self, node: usize, id: Id<Instance>) {
         let cause = Reason::WorkloadStartFailed;
         let wanted = self.nodes[node].bodies.get(&id).is_some_and(|body| body.wanted);
-        if !wanted || self.lets(Known::MachineAtFault) {
+        if !wanted {
             return self.fell(node, id, cause);
         }
         // Not the program's doing, so its restart policy has no say.

@@ -3,24 +3,18 @@
 //!
 //! It follows `server/src/observe.rs` and `server/src/reconciler.rs`: a plan is
 //! sent when it differs from the last one sent over that link, proposals are
-//! made against one state and decided against a later one.
-
-use std::time::Duration;
+//! made against one state and carried out on a later one.
 
 use helix_control::plan::{edge_plan, node_plan};
-use helix_control::reconcile::reconcile;
+use helix_control::reconcile::{reconcile, steps};
 use helix_model::instance::{Desired, Observe, Observed, Phase, SetDesired};
 use helix_model::plan::{EdgePlan, NodePlan};
 use helix_model::{Command, Id, Instance, instance, node};
 
 use super::World;
 use super::happening::{Happening, Message, Place, Session};
-use super::node::Node;
-use super::replica::{Origin, Submission};
-use crate::{Canary, Known};
-
-/// Longer than any plan is on its way.
-const PLAN_LIVES: Duration = Duration::from_secs(12);
+use super::replica::Origin;
+use crate::Canary;
 
 /// One link, as its replica sees it.
 pub(crate) struct Feed {
@@ -61,8 +55,7 @@ impl World {
         }
         let replica = &self.replicas[index];
         let may = replica.proposals_open == 0 && replica.lease_until > self.agenda.now;
-        // A pass that is not decided at once may be outdated when it is.
-        if may && (replica.writing.is_none() || self.lets(Known::StaleProposal)) {
+        if may {
             self.propose(index);
         }
     }
@@ -91,7 +84,9 @@ impl World {
         let message = match (machine, feed.node) {
             (Place::Node(_), Some(node)) => {
                 let plan = node_plan(&replica.state, node);
-                let same = |sent: &NodePlan| sent.instances == plan.instances;
+                let same = |sent: &NodePlan| {
+                    sent.instances == plan.instances && sent.stopping == plan.stopping
+                };
                 if feed.node_sent.as_ref().is_some_and(same) {
                     return;
                 }
@@ -119,52 +114,43 @@ impl World {
     }
 
     fn propose(&mut self, index: usize) {
-        let replica = &self.replicas[index];
+        let replica = &mut self.replicas[index];
         let now = replica.clock(self.agenda.now);
-        let mut commands = reconcile(&replica.state, now);
+        let mut commands = replica.watch.look(&replica.state, now);
+        if commands != reconcile(&replica.state, now) {
+            let message = || "the watch proposes other than a look at everything".to_owned();
+            self.checks.failed.get_or_insert_with(|| ("reconcile", message()));
+        }
         if let Some(canary) = self.options.canary {
             self.mislead(canary, index, &mut commands);
         }
-        if !self.lets(Known::ForgottenProgram) {
-            commands.retain(|command| !self.may_be_starting(index, command));
-        }
         let replica = &mut self.replicas[index];
         replica.proposals_open = commands.len();
-        replica.pass_position = replica.state.position;
         replica.proposed_at = replica.state.position;
-        if self.lets(Known::StaleProposal) {
-            for command in commands {
-                self.submit(index, command, Origin::Reconciler);
-            }
-        } else {
-            for command in commands.into_iter().rev() {
-                let origin = Origin::Reconciler;
-                self.replicas[index].queue.push_front(Submission { command, origin });
-            }
-            self.round_soon(index);
+        for command in commands {
+            self.submit(index, command, Origin::Reconciler);
         }
-    }
-
-    /// Whether an instance would be forgotten that its node has, or may still
-    /// get from a plan that is on its way.
-    fn may_be_starting(&self, index: usize, command: &Command) -> bool {
-        let Command::ForgetInstance(id) = command else { return false };
-        let replica = &self.replicas[index];
-        let now = replica.clock(self.agenda.now);
-        let instance = replica.state.instances.get(*id);
-        let lately = instance.is_some_and(|it| now.since(it.updated_at) < PLAN_LIVES);
-        let there = |node: &Node| node.bodies.contains_key(id) || node.plans(*id);
-        lately || self.nodes.iter().any(there)
     }
 
     /// Breaks the rule of a canary that lives in the reconcilers.
     fn mislead(&mut self, canary: Canary, index: usize, commands: &mut Vec<Command>) {
-        let instances = self.replicas[index].state.instances.clone();
+        let state = self.replicas[index].state.clone();
+        let now = self.replicas[index].clock(self.agenda.now);
+        let instances = &state.instances;
+        let leads_to = |command: &Command, is_meant: fn(&Command) -> bool| {
+            let Command::Reconcile(env) = command else { return false };
+            let env = state.envs.get(*env);
+            env.is_some_and(|env| steps(&state, env, now).iter().any(is_meant))
+        };
         let step = |id, desired| Command::SetInstanceDesired(SetDesired { instance: id, desired });
         match canary {
-            Canary::NeverFinish => commands.retain(|it| !matches!(it, Command::FinishDeploy(_))),
+            Canary::NeverFinish => {
+                let ends = |step: &Command| matches!(step, Command::FinishDeploy(_));
+                commands.retain(|it| !leads_to(it, ends));
+            }
             Canary::NeverAllocate if self.healed_at.is_some() => {
-                commands.retain(|it| !matches!(it, Command::AllocateInstance(_)));
+                let calls = |step: &Command| matches!(step, Command::AllocateInstance(_));
+                commands.retain(|it| !leads_to(it, calls));
             }
             Canary::StopDraining => {
                 let draining = instances.iter().filter(|it| it.spec.desired == Desired::Draining);

@@ -4,9 +4,7 @@ use std::collections::BTreeSet;
 
 use helix_model::instance::Observed;
 use helix_model::plan::{EdgePlan, EdgeReport, NodePlan};
-use helix_model::{Code, Id, Instance, node};
-
-use super::store::Receipt;
+use helix_model::{Code, Id, Instance, Receipt, node};
 
 /// A machine or a person, as the network sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -146,6 +144,6 @@ pub(crate) enum Message {
     },
     Answer {
         wish: usize,
-        answer: Result<Receipt, Code>,
+        answer: Result<Box<Receipt>, Code>,
     },
 }

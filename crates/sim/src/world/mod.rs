@@ -21,14 +21,14 @@ mod wishes;
 use crate::agenda::{Agenda, Moment};
 use crate::checks::Checks;
 use crate::random::Random;
-use crate::{Failure, Known, Options, Summary};
+use crate::{Failure, Options, Summary};
 
 pub(crate) use body::Body;
 pub(crate) use edge::Work;
 use happening::Happening;
 pub(crate) use node::Node;
 pub(crate) use replica::key;
-pub(crate) use store::{Batch, Receipt, Store};
+pub(crate) use store::{Batch, Store};
 
 use edge::Edge;
 use faults::Fault;
@@ -73,13 +73,8 @@ impl World {
     /// Draws a cluster and what it will have to bear.
     pub(crate) fn new(seed: u64, options: Options) -> World {
         let mut random = Random::new(seed);
-        // A run that is to show a known bug has trouble enough to show it; one
-        // of them was only ever seen in an ordinary run.
-        let troubled = options.let_happen.is_some_and(|bug| bug != Known::EndedInTheWay);
-        let skewed = options.let_happen == Some(Known::SkewedIds);
-        let skews: &[u64] = if skewed { &[30_000] } else { &[0, 50, 2000] };
-        let skew_max_ms = random.pick(skews).unwrap_or(0);
-        let count = if troubled { 3 } else { random.between(1, 3) };
+        let skew_max_ms = random.pick(&[0, 50, 2000, 30_000]).unwrap_or(0);
+        let count = random.between(1, 3);
         let replicas = (0..count).map(|_| Replica::new(0)).collect();
         let names = ["north", "south", "east"];
         let count = random.between(1, names.len() as u64);
@@ -88,7 +83,7 @@ impl World {
             let memory_bytes = random.between(6, 40) * (128 << 20);
             nodes.push(Node::new(name, memory_bytes));
         }
-        let share = if troubled { 100 } else { random.pick(&[0, 25, 50, 90]).unwrap_or(0) };
+        let share = random.pick(&[0, 25, 50, 90, 100]).unwrap_or(0);
         let faults = Fault::ALL.into_iter().filter(|_| random.percent(share)).collect();
         let network = Network::new(random.percent(50));
         World {
@@ -109,7 +104,7 @@ impl World {
             healed_at: None,
             settled_looks: 0,
             tokens: 0,
-            checks: Checks::new(skew_max_ms, options.let_happen == Some(Known::SkewedIds)),
+            checks: Checks::new(skew_max_ms),
             trace: Trace::new(options.trace_steps),
             summary: Summary::default(),
         }
@@ -143,11 +138,6 @@ impl World {
                 steps: self.trace.told(),
             })),
         }
-    }
-
-    /// Whether a known bug may show in this run.
-    fn lets(&self, bug: Known) -> bool {
-        self.options.let_happen == Some(bug)
     }
 
     fn begin(&mut self) {

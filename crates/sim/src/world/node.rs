@@ -7,14 +7,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use helix_model::instance::Observed;
+use helix_model::instance::{Observed, Phase};
 use helix_model::plan::NodePlan;
 use helix_model::{Id, Instance, Name, node};
 
 use super::World;
 use super::body::{Body, Doing};
 use super::happening::{Happening, Message, Place, Session};
-use crate::{Canary, Known};
+use crate::Canary;
 
 pub(crate) struct Node {
     pub name: Name,
@@ -157,6 +157,9 @@ impl World {
         for instance in plan.instances {
             self.wanted(index, instance);
         }
+        for id in plan.stopping {
+            self.say_gone(index, id);
+        }
         if self.options.canary == Some(Canary::IgnoreAbsence) {
             return;
         }
@@ -167,13 +170,19 @@ impl World {
         }
     }
 
+    /// The plan asks whether an instance is gone.
+    fn say_gone(&mut self, index: usize, id: Id<Instance>) {
+        let node = &self.nodes[index];
+        let is_told = node.board.get(&id).is_some_and(|seen| seen.phase == Phase::Stopped);
+        if !node.bodies.contains_key(&id) && !is_told {
+            self.post(index, id, Observed { phase: Phase::Stopped, ..Observed::default() });
+        }
+    }
+
     pub(crate) fn node_says_hello(&mut self, index: usize) {
         let boasts = self.options.canary == Some(Canary::BoastMemory);
         let node = &self.nodes[index];
-        let mut present: BTreeSet<_> = node.board.keys().copied().collect();
-        if !self.lets(Known::QuietAdoption) {
-            present.extend(node.bodies.keys());
-        }
+        let present = node.board.keys().chain(node.bodies.keys()).copied().collect();
         let hello = Message::Hello {
             facts: node.facts(boasts),
             present,

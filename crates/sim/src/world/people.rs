@@ -1,14 +1,12 @@
 //! People: they wish for things, ask a random replica, ask again with the same
 //! key when no answer comes, and now and then repeat themselves much later.
 
-use helix_model::{Code, Command, deploy, env, org, project};
+use helix_model::{Code, Command, Receipt, deploy, env, org, project};
 
 use super::World;
 use super::happening::{Happening, Message, Place};
 use super::replica::Origin;
-use super::store::Receipt;
 use super::{tenants, wishes};
-use crate::Known;
 
 /// How long a person waits for an answer.
 const PATIENCE_MS: u64 = 3000;
@@ -42,7 +40,6 @@ impl World {
     }
 
     fn think(&mut self) -> Option<Command> {
-        let moves_ports = self.lets(Known::MovedPort);
         let random = &mut self.random;
         let shown = random.index(self.replicas.len());
         let state = &self.replicas[shown].state;
@@ -68,7 +65,7 @@ impl World {
         let drawn = random.between(0, 99);
         if envs.is_empty() || drawn < 60 {
             let org = state.orgs.get(project.spec.org)?.name.clone();
-            let request = wishes::deploy(random, moves_ports, org, project.name.clone())?;
+            let request = wishes::deploy(random, org, project.name.clone())?;
             return Some(Command::Deploy(Box::new(request)));
         }
         let env = envs[random.index(envs.len())];
@@ -103,11 +100,11 @@ impl World {
     }
 
     /// A person hears an answer.
-    pub(crate) fn answered(&mut self, wish: usize, answer: Result<Receipt, Code>) {
+    pub(crate) fn answered(&mut self, wish: usize, answer: Result<Box<Receipt>, Code>) {
         match answer {
             Ok(receipt) => {
                 self.tell(|| format!("wish {wish} was granted at {}", receipt.position));
-                self.checks.acknowledged.answered(&mut self.checks.failed, wish, receipt);
+                self.checks.acknowledged.answered(&mut self.checks.failed, wish, *receipt);
             }
             Err(Code::Unavailable) => return,
             Err(_) => {}

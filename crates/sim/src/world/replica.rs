@@ -1,23 +1,28 @@
 //! A control plane replica: the engine's writer over a fake log, and its slow
 //! tick. [`feed`](super::feed) is what it does with a new state.
 //!
-//! It follows `server/src/engine`: commands wait in a queue, a round decides
+//! It follows `server/src/engine`: commands wait in a queue, a [`Round`] decides
 //! all that wait on a draft, one append makes them durable, and only then the
 //! state is published and answers go out. What another replica appended first
 //! makes the append stale; the loser reloads and decides again.
 
 use std::collections::{BTreeMap, VecDeque};
 
-use helix_control::decide::{self, Context};
+use helix_control::decide::Context;
+use helix_control::reconcile::Watch;
+use helix_control::round::{self, Idempotency, Round, Stored};
+use helix_model::deploy::Intent;
 use helix_model::instance::{Desired, Observed, Phase};
-use helix_model::{Actor, Code, Command, Event, Id, Instance, Node, Recorded, State, Timestamp};
+use helix_model::{
+    Actor, Code, Command, Event, Id, Instance, Node, Receipt, Recorded, State, Timestamp, node,
+};
 
 use super::World;
 use super::feed::Feed;
 use super::happening::{Happening, Message, Outcome, Place, Session};
-use super::store::{Batch, LEASE_MS, Receipt};
+use super::store::{Batch, LEASE_MS};
+use crate::Canary;
 use crate::agenda::Moment;
-use crate::{Canary, Known};
 
 /// What every clock shows at the beginning, before its error.
 const EPOCH_MS: i64 = 1_790_000_000_000;
@@ -30,6 +35,9 @@ const APPEND_TIMEOUT_MS: u64 = 1000;
 
 /// Commands decided in one go.
 const BATCH_MAX: usize = 16;
+
+/// As the log has it.
+const PAYLOAD_MAX_BYTES: usize = 1 << 20;
 
 pub(crate) struct Replica {
     pub up: bool,
@@ -46,8 +54,7 @@ pub(crate) struct Replica {
     pub writing: Option<Writing>,
     /// The position of the state their present pass was made from.
     pub proposed_at: u64,
-    /// Up to where the log is known to its reconcilers' present pass.
-    pub pass_position: u64,
+    pub watch: Watch,
     round_due: bool,
     pub wake_due: bool,
 }
@@ -93,7 +100,7 @@ impl Replica {
             queue: VecDeque::new(),
             writing: None,
             proposed_at: 0,
-            pass_position: 0,
+            watch: Watch::default(),
             round_due: false,
             wake_due: false,
         }
@@ -156,34 +163,35 @@ impl World {
         if self.replicas[index].writing.is_some() {
             return;
         }
-        let draft = self.replicas[index].state.clone();
-        let batch = Batch { expected: draft.position, ..Batch::default() };
-        let mut writing = Writing { batch, draft, answers: Vec::new() };
+        let now = self.replicas[index].clock(self.agenda.now);
+        let before = self.replicas[index].state.clone();
+        let mut round = Round::on(&before, PAYLOAD_MAX_BYTES);
+        let mut submissions = Vec::new();
         for _ in 0..BATCH_MAX {
             let Some(submission) = self.replicas[index].queue.pop_front() else { break };
-            if self.is_outdated(index, &writing, &submission.origin) {
-                self.proposal_answered(index);
-                continue;
+            let origin = self.origin(&submission);
+            let key = origin.idempotency.as_ref().map(|it| &it.key);
+            let stored = key.and_then(|key| self.store.receipts.get(key)).cloned();
+            let random = &mut self.random;
+            let mut entropy = || random.wide();
+            let mut context = Context { now, entropy: &mut entropy };
+            round.take(&submission.command, &origin, stored.as_ref(), &mut context);
+            if let Some(Err(problem)) = round.answers.last() {
+                let problem = problem.clone();
+                let operation = submission.command.operation();
+                self.tell(|| format!("replica {index} refuses {operation}: {problem}"));
             }
-            let answer = match self.remembered(&writing, &submission.origin) {
-                Some(receipt) => Ok(receipt),
-                None => self.decide(index, &mut writing, &submission),
-            };
-            if matches!(submission.origin, Origin::Reconciler) {
-                self.replicas[index].pass_position = writing.draft.position;
-            }
-            writing.answers.push((submission, answer));
+            submissions.push(submission);
         }
+        let writing = self.write(&before, round, submissions);
         if self.options.canary == Some(Canary::AnswerEarly) {
             for (submission, answer) in &writing.answers {
                 self.answer_person(index, submission, answer.clone());
             }
         }
-        // Without entries there is no race to lose, but also no proof that this
-        // was decided on all there is.
-        let unproven = self.lets(Known::LaggingReplica);
-        let nothing = writing.answers.is_empty()
-            || unproven && writing.batch.entries.is_empty() && writing.batch.receipts.is_empty();
+        // Also when there is nothing to append: what is no news to a state that
+        // lags behind may be news to the log.
+        let nothing = writing.answers.is_empty();
         self.replicas[index].writing = Some(writing);
         let life = self.replicas[index].life;
         if nothing {
@@ -198,81 +206,54 @@ impl World {
         }
     }
 
+    /// Who asks, as the engine knows it.
+    fn origin(&mut self, submission: &Submission) -> round::Origin {
+        let Origin::Person(wish) = submission.origin else {
+            let actor = Actor::System(String::new());
+            let request_id = String::new();
+            return round::Origin {
+                actor,
+                request_id,
+                source: None,
+                idempotency: None,
+                precondition: None,
+            };
+        };
+        let request_id = key(wish);
+        let mut key = request_id.clone();
+        if self.options.canary == Some(Canary::ForgetReceipts) {
+            self.tokens += 1;
+            key = format!("{key}#{}", self.tokens);
+        }
+        let idempotency = Some(Idempotency { key, request_hash: [0; 32] });
+        let actor = Actor::Token(String::new());
+        round::Origin { actor, request_id, source: None, idempotency, precondition: None }
+    }
+
+    /// What a round comes to, read back from what it would write.
+    fn write(&mut self, before: &State, round: Round, submissions: Vec<Submission>) -> Writing {
+        let read = |entry: &round::Entry| serde_json::from_slice(&entry.payload).ok();
+        let mut entries: Vec<Recorded> = round.entries.iter().filter_map(read).collect();
+        let mut draft = round.state;
+        if let Some(canary) = self.options.canary {
+            draft = before.clone();
+            for recorded in &mut entries {
+                sabotage(canary, &draft, &mut recorded.event);
+                draft.apply(draft.position + 1, recorded.at, &recorded.event);
+            }
+        }
+        let stored = |kept: round::Kept| {
+            (kept.key, Stored { request_hash: kept.request_hash, body: kept.body })
+        };
+        let receipts = round.receipts.into_iter().map(stored).collect();
+        let batch = Batch { expected: round.expected, entries, receipts };
+        let answers = round.answers.into_iter().map(|answer| answer.map_err(|it| it.code));
+        Writing { batch, draft, answers: submissions.into_iter().zip(answers).collect() }
+    }
+
     fn store_delay(&mut self) -> u64 {
         let slow = self.network.slow && self.random.percent(20);
         self.random.between(0, if slow { 800 } else { 4 })
-    }
-
-    fn remembered(&self, writing: &Writing, origin: &Origin) -> Option<Receipt> {
-        let Origin::Person(wish) = origin else { return None };
-        if self.options.canary == Some(Canary::ForgetReceipts) {
-            return None;
-        }
-        let key = key(*wish);
-        let fresh = writing.batch.receipts.iter().find(|(known, _)| *known == key);
-        fresh.map(|(_, receipt)| receipt).or_else(|| self.store.receipts.get(&key)).cloned()
-    }
-
-    fn decide(
-        &mut self,
-        index: usize,
-        writing: &mut Writing,
-        submission: &Submission,
-    ) -> Result<Receipt, Code> {
-        let now = self.replicas[index].clock(self.agenda.now);
-        let random = &mut self.random;
-        let mut entropy = || random.wide();
-        let mut context = Context { now, entropy: &mut entropy };
-        let decided = decide::decide(&writing.draft, &submission.command, &mut context);
-        let mut decision = match decided {
-            Ok(decision) => decision,
-            Err(problem) => {
-                let operation = submission.command.operation();
-                self.tell(|| format!("replica {index} refuses {operation}: {problem}"));
-                self.check_refusal(submission, problem.code);
-                return Err(problem.code);
-            }
-        };
-        if let Some(canary) = self.options.canary {
-            sabotage(canary, &writing.draft, &mut decision.events);
-            decision.state = writing.draft.clone();
-            for event in &decision.events {
-                decision.state.apply(decision.state.position + 1, now, event);
-            }
-        }
-        let request = match submission.origin {
-            Origin::Person(wish) => key(wish),
-            _ => String::new(),
-        };
-        let actor = Actor::System(String::new());
-        writing.batch.entries.extend(decision.events.into_iter().map(|event| Recorded {
-            at: now,
-            actor: actor.clone(),
-            request_id: request.clone(),
-            source: None,
-            event,
-        }));
-        writing.draft = decision.state;
-        let subject = decision.subject;
-        let node = subject.and_then(|id| writing.draft.nodes.get(id.typed()?));
-        let link = node.map_or(0, |node| node.status.link);
-        let receipt = Receipt { position: writing.draft.position, subject, link };
-        if let Origin::Person(_) = submission.origin {
-            let forgets = self.options.canary == Some(Canary::ForgetReceipts);
-            let key = if forgets { format!("{request}#{}", receipt.position) } else { request };
-            writing.batch.receipts.push((key, receipt.clone()));
-        }
-        Ok(receipt)
-    }
-
-    /// Nobody can do anything about a deploy's end that is refused.
-    fn check_refusal(&mut self, submission: &Submission, code: Code) {
-        let Command::FinishDeploy(finish) = &submission.command else { return };
-        let is_known = code == Code::HostTaken && !self.lets(Known::HostNotKept);
-        if !is_known {
-            let message = || format!("the end of {} is refused: {}", finish.deploy, code.as_str());
-            self.checks.failed.get_or_insert_with(|| ("ends", message()));
-        }
     }
 
     pub(crate) fn append_arrives(&mut self, index: usize) {
@@ -355,13 +336,11 @@ impl World {
 
     fn give_up(&mut self, index: usize, answers: Vec<(Submission, Result<Receipt, Code>)>) {
         for (submission, _) in answers.into_iter().rev() {
-            let keeps = !self.lets(Known::DroppedReport);
             match submission.origin {
                 Origin::Reconciler => self.proposal_answered(index),
                 Origin::Person(_) => {
                     self.answer_person(index, &submission, Err(Code::Unavailable));
                 }
-                Origin::Machine if !keeps => {}
                 _ => self.replicas[index].queue.push_front(submission),
             }
         }
@@ -371,8 +350,9 @@ impl World {
         match submission.origin {
             Origin::Reconciler => self.proposal_answered(index),
             Origin::Hello(session, current, present) => {
-                let link = answer.map_or(0, |receipt| receipt.link);
-                self.attached(index, session, link, current, &present);
+                let status = answer.ok().map(|receipt| serde_json::from_value(receipt.current));
+                let status: node::Status = status.and_then(Result::ok).unwrap_or_default();
+                self.attached(index, session, status.link, current, &present);
             }
             Origin::Person(_) => self.answer_person(index, &submission, answer),
             Origin::Machine | Origin::System => {}
@@ -386,7 +366,7 @@ impl World {
         answer: Result<Receipt, Code>,
     ) {
         let Origin::Person(wish) = submission.origin else { return };
-        let answer = Message::Answer { wish, answer };
+        let answer = Message::Answer { wish, answer: answer.map(Box::new) };
         self.send(None, Place::Replica(index), Place::People, answer);
     }
 
@@ -480,13 +460,6 @@ impl World {
         let name = &self.nodes[node].name;
         self.replicas[index].state.nodes.named(None, name).map(|node| node.id)
     }
-
-    /// Whether a proposal is based on what is not so any more.
-    fn is_outdated(&self, index: usize, writing: &Writing, origin: &Origin) -> bool {
-        matches!(origin, Origin::Reconciler)
-            && !self.lets(Known::StaleProposal)
-            && self.replicas[index].pass_position != writing.draft.position
-    }
 }
 
 /// The key, and the request id, of a person's wish.
@@ -495,20 +468,17 @@ pub(crate) fn key(wish: usize) -> String {
 }
 
 /// Breaks the rule of a canary that lives in the decisions.
-fn sabotage(canary: Canary, before: &State, events: &mut [Event]) {
-    for event in events {
-        match event {
-            Event::InstanceAllocated(allocated) if canary == Canary::OneAddress => {
-                allocated.spec.address = before.network;
-            }
-            Event::DeployCreated(created) if canary == Canary::RollbackNowhere => {
-                if let (helix_model::deploy::Intent::Rollback, Some(previous)) =
-                    (created.spec.intent, created.spec.previous)
-                {
-                    created.spec.release = previous;
-                }
-            }
-            _ => {}
+fn sabotage(canary: Canary, before: &State, event: &mut Event) {
+    match event {
+        Event::InstanceAllocated(allocated) if canary == Canary::OneAddress => {
+            allocated.spec.address = before.network;
         }
+        Event::DeployCreated(created) if canary == Canary::RollbackNowhere => {
+            if let (Intent::Rollback, Some(previous)) = (created.spec.intent, created.spec.previous)
+            {
+                created.spec.release = previous;
+            }
+        }
+        _ => {}
     }
 }

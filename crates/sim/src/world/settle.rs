@@ -12,7 +12,6 @@ use helix_model::{Env, Id, Name, Release, Resource, State};
 use super::World;
 use super::body::{Behaviour, Doing};
 use super::happening::Happening;
-use crate::Known;
 
 /// Looks in a row that must find all well.
 pub(crate) const LOOKS: u32 = 3;
@@ -82,10 +81,6 @@ impl World {
         // What cannot serve never takes over; such a release succeeds only
         // where nothing of it was wanted.
         if env.status.release.is_some_and(|release| !is_good(state, release)) {
-            return None;
-        }
-        let is_stuck = running.iter().any(|it| self.has_ended(it.id));
-        if is_stuck && !self.lets(Known::EndedInTheWay) {
             return None;
         }
         for instance in &running {

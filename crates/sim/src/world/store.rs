@@ -7,34 +7,26 @@
 
 use std::collections::BTreeMap;
 
-use helix_model::{AnyId, Recorded, State};
+use helix_control::round::Stored;
+use helix_model::{Recorded, State};
 
 use crate::agenda::Moment;
 
 /// How long a lease is good for.
 pub(crate) const LEASE_MS: u64 = 3000;
 
-/// The remembered answer to a command.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Receipt {
-    pub position: u64,
-    pub subject: Option<AnyId>,
-    /// The number of the link, for a node that connected.
-    pub link: u64,
-}
-
 /// What one append writes.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Batch {
     pub expected: u64,
     pub entries: Vec<Recorded>,
-    pub receipts: Vec<(String, Receipt)>,
+    pub receipts: Vec<(String, Stored)>,
 }
 
 #[derive(Default)]
 pub(crate) struct Store {
     pub entries: Vec<Recorded>,
-    pub receipts: BTreeMap<String, Receipt>,
+    pub receipts: BTreeMap<String, Stored>,
     /// The written form of a state, as of some position.
     pub snapshot: Option<Vec<u8>>,
     lease: Option<(usize, Moment)>,

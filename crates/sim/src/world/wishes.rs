@@ -32,12 +32,7 @@ pub(crate) fn pick_name(random: &mut Random, from: &[&str]) -> Option<Name> {
     random.pick(from)?.parse().ok()
 }
 
-pub(crate) fn deploy(
-    random: &mut Random,
-    moves_ports: bool,
-    org: Name,
-    project: Name,
-) -> Option<deploy::Request> {
+pub(crate) fn deploy(random: &mut Random, org: Name, project: Name) -> Option<deploy::Request> {
     let behaviour = if random.percent(30) {
         random.pick(&Behaviour::BAD).unwrap_or(Behaviour::Good)
     } else {
@@ -50,12 +45,12 @@ pub(crate) fn deploy(
         app: pick_name(random, &["shop", "blog"])?,
         env: pick_name(random, &["production", "production", "staging"])?,
         image: Image { repository: behaviour.repository().to_owned(), tag: None, digest },
-        manifest: manifest(random, moves_ports)?,
+        manifest: manifest(random)?,
         source: String::new(),
     })
 }
 
-fn manifest(random: &mut Random, moves_ports: bool) -> Option<Manifest> {
+fn manifest(random: &mut Random) -> Option<Manifest> {
     let web: Name = "web".parse().ok()?;
     let mut processes = BTreeMap::from([(web.clone(), process(random)?)]);
     if random.percent(25) {
@@ -73,8 +68,8 @@ fn manifest(random: &mut Random, moves_ports: bool) -> Option<Manifest> {
     if random.percent(40) {
         let name = if random.percent(60) { "raw" } else { "stream" };
         let own_port = if name == "raw" { 80 } else { 90 };
-        let moves = moves_ports && random.percent(50);
-        let listen_port = if moves { 80 } else { own_port };
+        let moves = random.percent(30);
+        let listen_port = if moves { 170 - own_port } else { own_port };
         add(name, Exposure::Tcp { listen_port })?;
     }
     Some(Manifest { name: None, image: None, build: Build::default(), processes, endpoints })

@@ -6,10 +6,10 @@ use helix_model::receipt::Affected;
 use helix_model::{AnyId, Command, Event, Kind, Receipt, State, Timestamp, reference, view};
 use serde_json::Value;
 
-use super::Origin;
+use crate::round::Origin;
 
 /// The receipt of a decided command, as of the state after it.
-pub(super) fn receipt(
+pub(crate) fn receipt(
     command: &Command,
     events: &[Event],
     subject: Option<AnyId>,

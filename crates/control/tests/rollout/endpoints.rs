@@ -1,0 +1,104 @@
+//! Host names and ports while a deploy rolls: what the new release needs is kept
+//! for it, what the old one has stays its own, nothing ever has two owners.
+
+use helix_model::endpoint::Exposure as Owned;
+use helix_model::instance::Phase;
+use helix_model::manifest::{Endpoint, Exposure, Manifest, parse_with_defaults};
+use helix_model::{Code, Reason};
+
+use crate::world::{World, name};
+
+fn http(endpoint: &str, host: &str) -> Endpoint {
+    exposed(endpoint, Exposure::Http { host: Some(host.to_owned()) })
+}
+
+fn tcp(endpoint: &str, listen_port: u16) -> Endpoint {
+    exposed(endpoint, Exposure::Tcp { listen_port })
+}
+
+fn exposed(endpoint: &str, exposure: Exposure) -> Endpoint {
+    Endpoint { name: name(endpoint), process: name("web"), port: name("http"), exposure }
+}
+
+fn with(endpoints: impl IntoIterator<Item = Endpoint>) -> Manifest {
+    Manifest { endpoints: endpoints.into_iter().collect(), ..parse_with_defaults(8080) }
+}
+
+/// A world in which v1 serves with these endpoints.
+fn serving(endpoints: impl IntoIterator<Item = Endpoint>) -> World {
+    let mut world = World::with_node();
+    world.try_deploy_as("main", "production", "v1", with(endpoints)).unwrap();
+    world.report_all(Phase::Ready);
+    world
+}
+
+fn deploy(world: &mut World, label: &str, endpoints: impl IntoIterator<Item = Endpoint>) {
+    world.try_deploy_as("main", "production", label, with(endpoints)).unwrap();
+}
+
+/// Every endpoint with what it is reached by, ports without the address.
+fn owners(world: &World) -> Vec<String> {
+    let mut all: Vec<_> = world.state.endpoints.iter().collect();
+    all.sort_by_key(|endpoint| endpoint.name.clone());
+    let words = all.iter().map(|endpoint| match &endpoint.spec.exposure {
+        Owned::Http { host } => format!("{} {host}", endpoint.name),
+        Owned::Tcp { listen_port, .. } => format!("{} {listen_port}", endpoint.name),
+    });
+    words.collect()
+}
+
+#[test]
+fn a_port_that_moves_to_another_endpoint_is_handed_over_at_the_end() {
+    let mut world = serving([tcp("raw", 80)]);
+    deploy(&mut world, "v2", [tcp("stream", 80)]);
+    assert_eq!(owners(&world), ["raw 80"]);
+    world.report_all(Phase::Ready);
+    assert_eq!(owners(&world), ["stream 80"]);
+}
+
+#[test]
+fn a_host_can_be_renamed_within_its_env() {
+    let mut world = serving([http("web", "a.example")]);
+    deploy(&mut world, "v2", [http("site", "a.example")]);
+    assert_eq!(owners(&world), ["web a.example"]);
+    world.report_all(Phase::Ready);
+    assert_eq!(owners(&world), ["site a.example"]);
+}
+
+#[test]
+fn two_endpoints_can_swap_their_hosts() {
+    let mut world = serving([http("one", "a.example"), http("two", "b.example")]);
+    deploy(&mut world, "v2", [http("one", "b.example"), http("two", "a.example")]);
+    world.report_all(Phase::Ready);
+    assert_eq!(owners(&world), ["one b.example", "two a.example"]);
+}
+
+#[test]
+fn the_host_a_deploy_will_need_is_kept_from_others() {
+    let mut world = serving([http("web", "a.example")]);
+    deploy(&mut world, "v2", [http("web", "b.example")]);
+    assert_eq!(owners(&world), ["web a.example"]);
+    let other = with([http("web", "b.example")]);
+    let refused = world.try_deploy_as("main", "staging", "v3", other).unwrap_err();
+    assert_eq!(refused.code, Code::HostTaken);
+    world.report_all(Phase::Ready);
+    assert_eq!(owners(&world), ["web b.example"]);
+    assert_eq!(world.hosts(), ["b.example"]);
+}
+
+#[test]
+fn a_failed_deploy_gives_back_what_was_kept_for_it() {
+    let mut world = serving([http("web", "a.example")]);
+    deploy(&mut world, "v2", [http("web", "b.example"), tcp("raw", 90)]);
+    world.fail_next(Reason::ImageNotFound);
+    assert_eq!(owners(&world), ["web a.example"]);
+    assert_eq!(world.hosts(), ["a.example"]);
+}
+
+#[test]
+fn one_port_is_not_given_to_two_endpoints_of_a_manifest() {
+    let mut world = World::with_node();
+    let manifest = with([tcp("one", 80), tcp("two", 80)]);
+    let refused = world.try_deploy_as("main", "production", "v1", manifest).unwrap_err();
+    assert_eq!(refused.code, Code::InvalidArgument);
+}

@@ -1,0 +1,152 @@
+//! What follows from the tables and is kept beside them, so that no decision has
+//! to walk over everything: what each node carries, which nodes have room, which
+//! instances are on their way out, who owns a port.
+//!
+//! Never written down: a state that was read back makes its index anew, and must
+//! then equal one that was folded. So an index knows nothing the tables do not.
+
+use std::cmp::Reverse;
+use std::net::Ipv6Addr;
+
+use imbl::{OrdMap, OrdSet};
+
+use crate::endpoint::{Endpoint, Exposure};
+use crate::instance::{Desired, Instance, OVERHEAD_BYTES};
+use crate::{Id, Node, Resource};
+
+/// Free memory of a node, and which node, the oldest last.
+type Seat = (u64, Reverse<Id<Node>>);
+
+/// Indexes over the tables of one state.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Index {
+    loads: OrdMap<Id<Node>, Load>,
+    /// Connected nodes: by how many instances they carry, then by free memory,
+    /// then by id.
+    room: OrdMap<usize, OrdSet<Seat>>,
+    leaving: OrdMap<Id<Instance>, Desired>,
+    ports: OrdMap<(Ipv6Addr, u16), Id<Endpoint>>,
+}
+
+/// What one node carries. An instance that was told to stop counts until it is
+/// forgotten.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Load {
+    /// Memory set aside, overhead included.
+    pub memory_bytes: u64,
+    pub instances: OrdMap<Id<Instance>, Desired>,
+    /// Where the node stands in `room`, if it is connected.
+    seat: Option<(usize, u64)>,
+}
+
+impl Load {
+    /// Whether it is the very same; quick, and may say no to an equal one.
+    pub fn is_same(&self, other: &Load) -> bool {
+        self.memory_bytes == other.memory_bytes && self.instances.ptr_eq(&other.instances)
+    }
+}
+
+/// What a node sets aside for one instance.
+pub fn footprint_bytes(memory_bytes: u64) -> u64 {
+    memory_bytes.saturating_add(OVERHEAD_BYTES)
+}
+
+impl Index {
+    /// What a node carries; `None` for a node that is not known.
+    pub fn load(&self, node: Id<Node>) -> Option<&Load> {
+        self.loads.get(&node)
+    }
+
+    /// Whether no node is connected.
+    pub fn has_no_nodes(&self) -> bool {
+        self.room.is_empty()
+    }
+
+    /// Of the connected nodes with this much free memory, the one with the fewest
+    /// instances; of several the one with the most memory free, then the oldest.
+    pub fn roomiest(&self, wanted_bytes: u64) -> Option<Id<Node>> {
+        let best = |seats: &OrdSet<Seat>| seats.get_max().copied();
+        let fits = |(free, Reverse(id)): Seat| (free >= wanted_bytes).then_some(id);
+        self.room.values().filter_map(best).find_map(fits)
+    }
+
+    /// Instances that are to go and are not forgotten yet.
+    pub fn leaving(&self) -> &OrdMap<Id<Instance>, Desired> {
+        &self.leaving
+    }
+
+    /// Whose a port of an env's address is, now or once its deploy is through.
+    pub fn port_owner(&self, address: Ipv6Addr, port: u16) -> Option<Id<Endpoint>> {
+        self.ports.get(&(address, port)).copied()
+    }
+
+    /// A node is new, or its status changed.
+    pub(crate) fn node(&mut self, node: &Resource<Node>) {
+        let load = self.loads.entry(node.id).or_default();
+        let capacity = node.status.facts.as_ref().map_or(0, |facts| facts.memory_bytes);
+        let free = capacity.saturating_sub(load.memory_bytes);
+        let seat = node.status.connected.then_some((load.instances.len(), free));
+        let before = std::mem::replace(&mut load.seat, seat);
+        if before == seat {
+            return;
+        }
+        if let Some((count, free)) = before {
+            let seats = self.room.entry(count).or_default();
+            seats.remove(&(free, Reverse(node.id)));
+            if seats.is_empty() {
+                self.room.remove(&count);
+            }
+        }
+        if let Some((count, free)) = seat {
+            self.room.entry(count).or_default().insert((free, Reverse(node.id)));
+        }
+    }
+
+    /// An instance is new, or what is desired of it changed.
+    pub(crate) fn instance(
+        &mut self,
+        instance: &Resource<Instance>,
+        node: Option<&Resource<Node>>,
+    ) {
+        let (id, desired) = (instance.id, instance.spec.desired);
+        if desired != Desired::Running {
+            self.leaving.insert(id, desired);
+        }
+        let Some(node) = node else { return };
+        let load = self.loads.entry(node.id).or_default();
+        if load.instances.insert(id, desired).is_none() {
+            let footprint = footprint_bytes(instance.spec.memory_bytes);
+            load.memory_bytes = load.memory_bytes.saturating_add(footprint);
+            self.node(node);
+        }
+    }
+
+    /// An instance was forgotten.
+    pub(crate) fn forget(&mut self, instance: &Resource<Instance>, node: Option<&Resource<Node>>) {
+        self.leaving.remove(&instance.id);
+        let Some(node) = node else { return };
+        let load = self.loads.entry(node.id).or_default();
+        if load.instances.remove(&instance.id).is_some() {
+            let footprint = footprint_bytes(instance.spec.memory_bytes);
+            load.memory_bytes = load.memory_bytes.saturating_sub(footprint);
+            self.node(node);
+        }
+    }
+
+    /// An endpoint has this exposure, or will have.
+    pub(crate) fn claim(&mut self, exposure: &Exposure, endpoint: Id<Endpoint>) {
+        if let Exposure::Tcp { address, listen_port } = exposure {
+            self.ports.insert((*address, *listen_port), endpoint);
+        }
+    }
+
+    /// An endpoint gives up what is its own.
+    pub(crate) fn release(&mut self, exposure: &Exposure, endpoint: Id<Endpoint>) {
+        if let Exposure::Tcp { address, listen_port } = exposure {
+            let port = (*address, *listen_port);
+            if self.ports.get(&port) == Some(&endpoint) {
+                self.ports.remove(&port);
+            }
+        }
+    }
+}

@@ -8,7 +8,7 @@ use crate::failure::{Failure, Result};
 use crate::render;
 use crate::session::Session;
 
-/// Make one
+/// Make one by its name
 ///
 /// `helix deploy` makes the app and the env it names by itself.
 #[derive(Debug, Args)]

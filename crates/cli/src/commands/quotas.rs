@@ -35,7 +35,7 @@ enum Verb {
     Set(SetArgs),
 }
 
-/// Set limits
+/// Set how much an org may have
 ///
 /// Counts are whole numbers, memory is written 512Mi or 64Gi, cpu as a number
 /// of CPUs; `default` takes a limit back. A limit below what is used takes

@@ -5,8 +5,8 @@
 use clap::{Args, Parser, Subcommand};
 
 use crate::commands::{
-    admin, audit, completion, deploy, describe, doctor, events, exec, explain, kinds, logs, quotas,
-    rollback, scale, status, up, usage, validate, version, wait,
+    admin, audit, auth, completion, deploy, describe, doctor, events, exec, explain, kinds, logs,
+    members, quotas, rollback, scale, status, tokens, up, usage, users, validate, version, wait,
 };
 
 /// Run apps on your own machines.
@@ -89,12 +89,16 @@ pub(crate) enum Command {
     Orgs(kinds::OwnedArgs),
     /// Nodes: list, describe, events
     Nodes(kinds::KindArgs),
-    /// The record of what happened: verify
+    /// The record of what happened: list, export, verify
     Audit(audit::AuditArgs),
     /// The installation as a whole: verify-state, export, import, keys, retention
     Admin(admin::AdminArgs),
     Quotas(quotas::QuotasArgs),
     Usage(usage::UsageArgs),
+    Auth(auth::AuthArgs),
+    Users(users::UsersArgs),
+    Members(members::MembersArgs),
+    Tokens(tokens::TokensArgs),
     Validate(validate::ValidateArgs),
     Explain(explain::ExplainArgs),
     Doctor(doctor::DoctorArgs),
@@ -117,6 +121,11 @@ impl Command {
             | Command::Instances(kind)
             | Command::Endpoints(kind)
             | Command::Nodes(kind) => kind.streams(),
+            Command::Audit(audit) => audit.streams(),
+            Command::Auth(auth) => auth.streams(),
+            Command::Users(users) => users.streams(),
+            Command::Members(members) => members.streams(),
+            Command::Tokens(tokens) => tokens.streams(),
             _ => false,
         }
     }

@@ -3,6 +3,7 @@
 //! `helix up` writes it, every other command reads it, so that one's own machine
 //! needs no login step. It holds a token and is readable by its owner only.
 
+use std::collections::BTreeMap;
 use std::io::Write;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -24,6 +25,32 @@ pub struct Context {
     pub env: Option<Name>,
     /// Where the platform at `url` keeps its data, when it is on this machine.
     pub data_dir: Option<PathBuf>,
+    /// Tokens of `helix auth login`, by the API's base URL, each sent to its URL
+    /// only.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub logins: BTreeMap<String, String>,
+}
+
+impl Context {
+    /// A context for an API that nothing is known of yet.
+    pub(crate) fn of(url: &str) -> Context {
+        Context {
+            url: url.trim_end_matches('/').to_owned(),
+            token: None,
+            org: None,
+            project: None,
+            env: None,
+            data_dir: None,
+            logins: BTreeMap::new(),
+        }
+    }
+
+    /// The token for an API: who logged in there, else the platform's own.
+    pub(crate) fn token_for(&self, url: &str) -> Option<String> {
+        let url = url.trim_end_matches('/');
+        let own = (self.url.trim_end_matches('/') == url).then(|| self.token.clone()).flatten();
+        self.logins.get(url).cloned().or(own)
+    }
 }
 
 impl std::fmt::Debug for Context {

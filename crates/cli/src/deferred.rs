@@ -34,16 +34,7 @@ const DEFERRED: &[(&[&str], &str)] = &[
         &["tunnels"],
         "endpoints reach this machine's network; put a reverse proxy before them for the rest",
     ),
-    (
-        &["auth"],
-        "`helix up` writes the context with a token; elsewhere set HELIX_URL and HELIX_TOKEN",
-    ),
-    (
-        &["login"],
-        "`helix up` writes the context with a token; elsewhere set HELIX_URL and HELIX_TOKEN",
-    ),
-    (&["tokens"], "use the token in the context that `helix up` writes"),
-    (&["members"], "share the token of the installation; there is one role so far"),
+    (&["login"], "use `helix auth login`"),
     (&["domains"], "set `host` of an HTTP endpoint in helix.toml and point DNS at this machine"),
     (&["machines"], "start `helix up` on the machine itself"),
     (&["devices"], "use the addresses that `helix endpoints list` shows"),

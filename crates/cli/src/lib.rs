@@ -19,6 +19,7 @@ mod output;
 mod package;
 mod render;
 mod rollout;
+mod secrets;
 mod session;
 mod settings;
 

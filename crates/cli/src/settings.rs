@@ -47,6 +47,8 @@ pub(crate) struct Settings {
     pub(crate) org: Name,
     /// Whether a flag or a variable names the project.
     project_given: bool,
+    /// Whether a flag or a variable named the org.
+    pub(crate) org_given: bool,
     pub(crate) project: Name,
     /// From a flag or a variable; [`Settings::app`] looks further.
     pub(crate) app_given: Option<Setting>,
@@ -91,6 +93,7 @@ impl Settings {
             project_given: project.is_some(),
             url,
             token,
+            org_given: org.is_some(),
             org: or_first(org, saved.and_then(|saved| saved.org.as_ref())).map_err(first_name)?,
             project: or_first(project, saved.and_then(|saved| saved.project.as_ref()))
                 .map_err(first_name)?,
@@ -132,12 +135,16 @@ impl Settings {
     /// does not name must be known.
     pub(crate) fn scope_for(&self, kind: Kind, reference: &str) -> Result<Scope> {
         let complete = reference.parse::<AnyId>().is_ok();
+        if matches!(kind, Kind::User | Kind::Member | Kind::Token) {
+            return Ok(self.org_scope());
+        }
         let mut scope = self.project_scope();
         let needs_app = match kind {
             Kind::Env => !reference.contains('@'),
             Kind::Release => !reference.contains(':'),
             Kind::Deploy | Kind::Instance | Kind::Endpoint => !reference.contains('@'),
             Kind::Org | Kind::Project | Kind::App | Kind::Node => false,
+            Kind::User | Kind::Member | Kind::Token => false,
         };
         if complete || !needs_app {
             return Ok(scope);
@@ -155,7 +162,11 @@ impl Settings {
     /// nothing: lists are for finding out what there is.
     pub(crate) fn list_scope(&self, kind: Kind, everything: bool) -> Result<Scope> {
         let mut scope = match kind {
-            Kind::Org | Kind::Node => return Ok(Scope::default()),
+            // Tokens of one's own are in no org.
+            Kind::Org | Kind::Node | Kind::User | Kind::Token => return Ok(Scope::default()),
+            Kind::Member => {
+                return Ok(self.org_scope());
+            }
             Kind::Project => Scope { org: Some(self.org.to_string()), ..Scope::default() },
             _ => self.project_scope(),
         };
@@ -190,6 +201,11 @@ impl Settings {
             app: app.map(|app| app.to_string()),
             env: env.map(|env| env.name.to_string()),
         })
+    }
+
+    /// What completes the name of something that is directly in an org.
+    pub(crate) fn org_scope(&self) -> Scope {
+        Scope { org: Some(self.org.to_string()), ..Scope::default() }
     }
 
     fn project_scope(&self) -> Scope {
@@ -227,9 +243,7 @@ fn api(
 ) -> (String, Option<String>) {
     let named = flags.url.as_deref().or_else(|| environment.get("HELIX_URL"));
     let url = named.or(saved.map(|saved| saved.url.as_str())).unwrap_or(URL_DEFAULT).to_owned();
-    let saved_token = saved
-        .filter(|saved| saved.url.trim_end_matches('/') == url.trim_end_matches('/'))
-        .and_then(|saved| saved.token.clone());
+    let saved_token = saved.and_then(|saved| saved.token_for(&url));
     let token = environment.get("HELIX_TOKEN").map(str::to_owned).or(saved_token);
     (url, token)
 }
@@ -327,6 +341,7 @@ mod tests {
             project: None,
             env: Some("production".parse().unwrap()),
             data_dir: None,
+            logins: Default::default(),
         }
     }
 

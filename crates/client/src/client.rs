@@ -135,7 +135,7 @@ impl Client {
         self.decode(response).await
     }
 
-    /// Posts a change under one idempotency key, again when a connection breaks.
+    /// Posts a change that answers with its receipt.
     pub(crate) async fn change(
         &self,
         segments: &[&str],
@@ -152,6 +152,18 @@ impl Client {
         segments: &[&str],
         fill: impl Fn(RequestBuilder) -> RequestBuilder,
     ) -> Result<Receipt> {
+        let receipt: Receipt = self.change_for(method, segments, fill).await?;
+        self.inner.written.fetch_max(receipt.position, Ordering::Relaxed);
+        Ok(receipt)
+    }
+
+    /// Sends a change under one idempotency key, again when a connection breaks.
+    pub(crate) async fn change_for<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        segments: &[&str],
+        fill: impl Fn(RequestBuilder) -> RequestBuilder,
+    ) -> Result<T> {
         let key = ulid::Ulid::new().to_string();
         let mut attempt = 1;
         let response = loop {
@@ -168,9 +180,10 @@ impl Client {
                 other => break other?,
             }
         };
-        let receipt: Receipt = self.decode(response).await?;
-        self.inner.written.fetch_max(receipt.position, Ordering::Relaxed);
-        Ok(receipt)
+        if let Some(position) = position(&response) {
+            self.inner.written.fetch_max(position, Ordering::Relaxed);
+        }
+        self.decode(response).await
     }
 
     /// Sends and checks the status; the body is still to be read.

@@ -8,6 +8,7 @@
 //! files, and it never decides what to do about a failure: [`ClientError`]
 //! says what happened and the caller chooses.
 
+mod access;
 mod admin;
 mod client;
 mod error;
@@ -24,6 +25,7 @@ mod tenancy;
 mod tests;
 mod waits;
 
+pub use access::{AuditQuery, AuditStream};
 pub use admin::Export;
 pub use client::Client;
 pub use error::{ClientError, Result};

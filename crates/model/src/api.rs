@@ -3,6 +3,7 @@
 //! Every field is a contract. Streams are NDJSON; each line has a `type` and a
 //! `ts`.
 
+pub mod access;
 mod tenancy;
 
 use std::collections::BTreeMap;
@@ -137,6 +138,9 @@ pub enum EndReason {
     ServerClosing,
     /// The log cannot be read right now; try again from here.
     Unavailable,
+    /// The right to it has ended: the token was revoked or has expired, or may
+    /// something else than when the stream began.
+    AccessEnded,
 }
 
 /// One page of events.

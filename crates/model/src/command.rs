@@ -5,8 +5,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{AnyId, Env, Id, Instance, Kind};
-use crate::{app, deploy, destroy, endpoint, env, instance, node, org, project, quota};
+use crate::{AnyId, Env, Id, Instance, Kind, Member, Token, User};
+use crate::{
+    app, deploy, destroy, endpoint, env, instance, member, node, org, project, quota, token, user,
+};
 
 /// A wish.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -37,6 +39,16 @@ pub enum Command {
     ObserveEndpoint(endpoint::Observe),
     ConnectNode(node::Connect),
     DisconnectNode(node::Disconnect),
+    CreateUser(user::Create),
+    SetUserOperator(user::SetOperator),
+    ChangeUserPassword(Id<User>),
+    RemoveUser(Id<User>),
+    SetMember(member::Set),
+    RemoveMember(Id<Member>),
+    CreateToken(token::Create),
+    RevokeToken(Id<Token>),
+    /// Note that a token is in use (the server's own).
+    NoteTokenUse(Id<Token>),
 }
 
 impl Command {
@@ -70,6 +82,15 @@ impl Command {
             Command::ObserveEndpoint(_) => "observe_endpoint",
             Command::ConnectNode(_) => "connect_node",
             Command::DisconnectNode(_) => "disconnect_node",
+            Command::CreateUser(_) => "create_user",
+            Command::SetUserOperator(_) => "set_user_operator",
+            Command::ChangeUserPassword(_) => "change_user_password",
+            Command::RemoveUser(_) => "remove_user",
+            Command::SetMember(_) => "set_member",
+            Command::RemoveMember(_) => "remove_member",
+            Command::CreateToken(_) => "create_token",
+            Command::RevokeToken(_) => "revoke_token",
+            Command::NoteTokenUse(_) => "note_token_use",
         }
     }
 }

@@ -11,7 +11,8 @@ use serde::{Deserialize, Serialize};
 use crate::state::{Change, State};
 use crate::{AnyId, Name, Timestamp};
 use crate::{
-    app, deploy, destroy, endpoint, env, instance, network, node, org, project, quota, release,
+    app, deploy, destroy, endpoint, env, instance, member, network, node, org, project, quota,
+    release, token, user,
 };
 use crate::{reference, view};
 
@@ -40,6 +41,17 @@ pub enum Actor {
     System(String),
     /// A node or an edge, by name.
     Machine(String),
+    /// A user, by name, through any of their tokens.
+    User(String),
+}
+
+impl Actor {
+    /// The name alone.
+    pub fn name(&self) -> &str {
+        let (Actor::Token(name) | Actor::System(name) | Actor::Machine(name) | Actor::User(name)) =
+            self;
+        name
+    }
 }
 
 /// What an event is about.
@@ -144,6 +156,17 @@ events! {
     "env.destroying" => EnvDestroying(destroy::Begun), |e| Some(e.of.subject());
     "env.destroyed" => EnvDestroyed(destroy::Finished), |e| Some(e.of.subject());
     "quota.set" => QuotaSet(quota::QuotaSet), |e| e.org.map(|org| Subject::lasting(org.any()));
+    "user.created" => UserCreated(user::Created), |e| Some(Subject::lasting(e.id.any()));
+    "user.operator_changed" => UserOperatorChanged(user::OperatorChanged), |e| Some(Subject::lasting(e.id.any()));
+    "user.password_changed" => UserPasswordChanged(user::PasswordChanged), |e| Some(Subject::lasting(e.id.any()));
+    "user.removed" => UserRemoved(user::Removed), |e| Some(Subject::lasting(e.id.any()));
+    "member.added" => MemberAdded(member::Added), |e| Some(Subject::of(e.id.any(), e.spec.org.any(), &e.name));
+    "member.role_changed" => MemberRoleChanged(member::RoleChanged), |e| Some(Subject::of(e.of.id.any(), e.of.org.any(), &e.of.name));
+    "member.removed" => MemberRemoved(member::Removed), |e| Some(Subject::of(e.of.id.any(), e.of.org.any(), &e.of.name));
+    "token.created" => TokenCreated(token::Created), |e| Some(Subject::of(e.id.any(), e.spec.owner.any(), &e.name));
+    "token.revoked" => TokenRevoked(token::Revoked), |e| Some(e.of.subject());
+    "token.used" => TokenUsed(token::Used), |e| Some(e.of.subject());
+    "token.forgotten" => TokenForgotten(token::Forgotten), |e| Some(e.of.subject());
     "node.enrolled" => NodeEnrolled(node::Enrolled), |e| Some(Subject::lasting(e.id.any()));
     "node.status_changed" => NodeStatusChanged(node::StatusChanged), |e| Some(Subject::lasting(e.id.any()));
 }

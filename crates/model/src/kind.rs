@@ -26,11 +26,14 @@ pub enum Kind {
     Instance,
     Endpoint,
     Node,
+    User,
+    Member,
+    Token,
 }
 
 impl Kind {
     /// Every kind, parents before children.
-    pub const ALL: [Kind; 9] = [
+    pub const ALL: [Kind; 12] = [
         Kind::Org,
         Kind::Project,
         Kind::App,
@@ -40,6 +43,9 @@ impl Kind {
         Kind::Instance,
         Kind::Endpoint,
         Kind::Node,
+        Kind::User,
+        Kind::Member,
+        Kind::Token,
     ];
 
     /// The singular noun, as in `helix describe app/hello`.
@@ -68,6 +74,9 @@ impl Kind {
             Kind::Instance => ("instance", "instances", "ins"),
             Kind::Endpoint => ("endpoint", "endpoints", "end"),
             Kind::Node => ("node", "nodes", "nod"),
+            Kind::User => ("user", "users", "usr"),
+            Kind::Member => ("member", "members", "mem"),
+            Kind::Token => ("token", "tokens", "tok"),
         }
     }
 }
@@ -81,7 +90,7 @@ impl fmt::Display for Kind {
 /// The text names no kind.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "`{0}` is not a kind: use one of org, project, app, env, release, deploy, instance, endpoint, node"
+    "`{0}` is not a kind: use one of org, project, app, env, release, deploy, instance, endpoint, node, user, member, token"
 )]
 pub struct KindError(pub String);
 

@@ -70,12 +70,13 @@ impl Permission {
     /// What one needs to see a resource of this kind.
     pub const fn to_read(kind: Kind) -> Permission {
         match kind {
-            Kind::Org => Permission::OrgsRead,
+            Kind::Org | Kind::Member | Kind::Token => Permission::OrgsRead,
             Kind::Project | Kind::App => Permission::AppsRead,
             Kind::Env | Kind::Deploy | Kind::Instance => Permission::EnvsRead,
             Kind::Release => Permission::ReleasesRead,
             Kind::Endpoint => Permission::EndpointsRead,
-            Kind::Node => Permission::NodesAdmin,
+            // Members and owners see their own in any case.
+            Kind::Node | Kind::User => Permission::NodesAdmin,
         }
     }
 }

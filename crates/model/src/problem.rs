@@ -65,9 +65,17 @@ codes! {
     NotSupportedYet = "not_supported_yet", 501, 2, false,
         "This does not exist yet", "do what the message proposes instead";
     Unauthorized = "unauthorized", 401, 3, false,
-        "No valid token was sent", "start `helix up` here, or set HELIX_URL and HELIX_TOKEN";
+        "No valid token was sent", "log in with `helix auth login`, start `helix up` here, or set HELIX_URL and HELIX_TOKEN";
     Forbidden = "forbidden", 403, 3, false,
         "The token does not allow this", "use a token whose scopes allow it";
+    AccessDenied = "access_denied", 403, 3, false,
+        "The proof of identity was refused", "check the name and the password, or log in again: `helix auth login`";
+    AuthorizationPending = "authorization_pending", 400, 6, true,
+        "Nobody has approved the login yet", "open the address shown, log in and approve the code";
+    SlowDown = "slow_down", 400, 6, true,
+        "The login was asked about too often", "wait as long as `retry_after_seconds` says between two questions";
+    ExpiredToken = "expired_token", 400, 3, false,
+        "The device code is not valid any more", "begin again: `helix auth login`";
     NotFound = "not_found", 404, 4, false,
         "There is no such thing", "list what there is, for example with `helix apps list`";
     MethodNotAllowed = "method_not_allowed", 405, 2, false,

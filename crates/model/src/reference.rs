@@ -7,7 +7,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{AnyId, App, Env, Id, Kind, Name, Noun, Org, Problem, Project, Resource, State, Table};
+use crate::{
+    AnyId, App, Env, Id, Kind, Member, Name, Noun, Org, Problem, Project, Resource, State, Table,
+    Token,
+};
 
 /// Names to fill in what a reference leaves out.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -32,6 +35,9 @@ pub fn resolve(state: &State, kind: Kind, text: &str, scope: &Scope) -> Result<A
     let found = match kind {
         Kind::Org => org(state, text).map(|org| org.id.any()),
         Kind::Node => named(&state.nodes, None, text).map(|node| node.id.any()),
+        Kind::User => named(&state.users, None, text).map(|user| user.id.any()),
+        Kind::Member => member(state, text, scope).map(|member| member.id.any()),
+        Kind::Token => token(state, text, scope).map(|token| token.id.any()),
         Kind::Project => project(state, text, scope).map(|project| project.id.any()),
         Kind::App => app(state, text, scope).map(|app| app.id.any()),
         Kind::Env => env(state, text, scope).map(|env| env.id.any()),
@@ -104,6 +110,30 @@ fn project<'s>(state: &'s State, text: &str, scope: &Scope) -> Option<&'s Resour
         None => (scope.org.as_deref()?, text),
     };
     named(&state.projects, Some(org(state, org_name)?.id.any()), name)
+}
+
+fn member<'s>(state: &'s State, text: &str, scope: &Scope) -> Option<&'s Resource<Member>> {
+    let (org_name, name) = match text.rsplit_once('/') {
+        Some((org_name, name)) => (org_name, name),
+        None => (scope.org.as_deref()?, text),
+    };
+    named(&state.members, Some(org(state, org_name)?.id.any()), name)
+}
+
+/// A token's owner is an org or a user; should both have one name and a token
+/// of the same name each, only its id says which is meant.
+fn token<'s>(state: &'s State, text: &str, scope: &Scope) -> Option<&'s Resource<Token>> {
+    let Some((owner, name)) = text.rsplit_once('/') else {
+        let org = org(state, scope.org.as_deref()?)?;
+        return named(&state.tokens, Some(org.id.any()), text);
+    };
+    let of_org = org(state, owner).and_then(|it| named(&state.tokens, Some(it.id.any()), name));
+    let user = named(&state.users, None, owner);
+    let of_user = user.and_then(|it| named(&state.tokens, Some(it.id.any()), name));
+    if of_org.is_some() && of_user.is_some() {
+        return None;
+    }
+    of_org.or(of_user)
 }
 
 fn app<'s>(state: &'s State, text: &str, scope: &Scope) -> Option<&'s Resource<App>> {

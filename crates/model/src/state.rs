@@ -17,14 +17,14 @@ use crate::quota::Limits;
 use crate::tally::{self, Tally};
 use crate::usage::{Mark, Meter};
 use crate::{
-    AnyId, App, Deploy, Endpoint, Env, Id, Instance, Name, Node, Noun, Org, Project, Release,
-    Resource, Table, Timestamp,
+    AnyId, App, Deploy, Endpoint, Env, Id, Instance, Member, Name, Node, Noun, Org, Project,
+    Release, Resource, Role, Table, Timestamp, Token, User, token,
 };
 
 /// Version of the written form of [`State`] and of what events mean to it.
 /// Counts up when either changes: a snapshot of another version is not read, the
 /// log is replayed instead.
-pub const SNAPSHOT_FORMAT: u32 = 6;
+pub const SNAPSHOT_FORMAT: u32 = 7;
 
 /// Everything there is, as of one log position.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -43,6 +43,13 @@ pub struct State {
     pub instances: Table<Instance>,
     pub endpoints: Table<Endpoint>,
     pub nodes: Table<Node>,
+    pub users: Table<User>,
+    pub members: Table<Member>,
+    pub tokens: Table<Token>,
+    /// What a user is in each org they are in.
+    pub memberships: OrdMap<Id<User>, OrdMap<Id<Org>, Role>>,
+    /// Tokens by the hash of their text, also those that were revoked.
+    pub issued: OrdMap<token::Hash, token::Issued>,
     /// Who owns a host name, over all tenants.
     pub hosts: OrdMap<String, Id<Endpoint>>,
     /// What is being destroyed, and since when.
@@ -95,6 +102,11 @@ impl Default for State {
             instances: Table::default(),
             endpoints: Table::default(),
             nodes: Table::default(),
+            users: Table::default(),
+            members: Table::default(),
+            tokens: Table::default(),
+            memberships: OrdMap::new(),
+            issued: OrdMap::new(),
             hosts: OrdMap::new(),
             destroying: OrdMap::new(),
             gone: OrdMap::new(),

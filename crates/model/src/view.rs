@@ -12,8 +12,9 @@ use crate::quota;
 use crate::reference::{self, Scope};
 use crate::tally::Need;
 use crate::{
-    AnyId, App, Deploy, Endpoint, Env, Instance, Kind, Name, Node, Noun, Org, Project, Reason,
-    Release, Resource, State, Table, Timestamp, deploy, destroy, env, instance,
+    AnyId, App, Deploy, Endpoint, Env, Instance, Kind, Member, Name, Node, Noun, Org, Project,
+    Reason, Release, Resource, State, Table, Timestamp, Token, User, deploy, destroy, env,
+    instance,
 };
 
 /// A resource as the API returns it.
@@ -71,6 +72,9 @@ macro_rules! for_kind {
             Kind::Instance => $function::<Instance>($($argument),*),
             Kind::Endpoint => $function::<Endpoint>($($argument),*),
             Kind::Node => $function::<Node>($($argument),*),
+            Kind::User => $function::<User>($($argument),*),
+            Kind::Member => $function::<Member>($($argument),*),
+            Kind::Token => $function::<Token>($($argument),*),
         }
     };
 }
@@ -451,5 +455,39 @@ impl Described for Node {
 
     fn difference(node: &Resource<Node>, _state: &State) -> Option<String> {
         (!node.status.connected).then(|| "it is not connected".to_owned())
+    }
+}
+
+impl Described for User {
+    fn table(state: &State) -> &Table<Self> {
+        &state.users
+    }
+
+    fn conditions(user: &Resource<User>, _state: &State) -> Vec<Condition> {
+        let since = user.status.password_set_at;
+        let (reason, message) = match since {
+            Some(_) => ("can_log_in", "They have a password."),
+            None => ("no_password", "They have not chosen a password yet."),
+        };
+        let ready = since.is_some();
+        let since = since.unwrap_or(user.created_at);
+        vec![Condition::new(ConditionKind::Ready, ready, reason, message, since)]
+    }
+
+    fn difference(user: &Resource<User>, _state: &State) -> Option<String> {
+        let waits = user.status.password_set_at.is_none();
+        waits.then(|| "no password has been chosen yet".to_owned())
+    }
+}
+
+impl Described for Member {
+    fn table(state: &State) -> &Table<Self> {
+        &state.members
+    }
+}
+
+impl Described for Token {
+    fn table(state: &State) -> &Table<Self> {
+        &state.tokens
     }
 }

@@ -9,6 +9,8 @@
 pub mod engine;
 pub mod links;
 
+mod audit;
+mod auth;
 mod clock;
 mod entropy;
 mod http;

@@ -13,6 +13,8 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use crate::audit::Audit;
+use crate::auth::{Accounts, Devices, Limits};
 use crate::engine::{Engine, EngineError, Origin};
 use crate::links::{EdgeLink, NodeLink};
 use crate::storage::Storage;
@@ -71,6 +73,11 @@ pub(crate) struct Shared {
     pub puller: Puller,
     pub token: TokenHash,
     pub version: String,
+    pub audit: Audit,
+    pub accounts: Accounts,
+    pub devices: Devices,
+    pub limits: Limits,
+    pub uses: http::Uses,
     pub nodes: RwLock<Vec<LinkedNode>>,
     /// Turns true when the server is to end, so that streams do.
     pub closing: watch::Receiver<bool>,
@@ -99,7 +106,8 @@ impl Server {
     /// Replays the log, makes the default org and project on first start, and
     /// serves the API.
     pub async fn start(config: Config) -> Result<Server, ServerError> {
-        let engine = Engine::start(Arc::clone(&config.storage.log)).await?;
+        let storage = config.storage;
+        let engine = Engine::start(Arc::clone(&storage.log)).await?;
         bootstrap(&engine).await?;
         let listener = TcpListener::bind(config.listen)
             .await
@@ -110,12 +118,17 @@ impl Server {
         let (closing, closed) = watch::channel(false);
         let shared = Arc::new(Shared {
             engine: engine.clone(),
-            storage: config.storage,
+            storage: storage.clone(),
             puller: Puller::new(&config.images, &Transport::default())?,
             registry: http::new_registry(config.images.clone(), engine.clone()),
             images: config.images,
             token: config.token,
             version: config.version,
+            audit: Audit::start(storage.audit),
+            accounts: Accounts::new(Arc::clone(&storage.sealed))?,
+            devices: Devices::new(storage.sealed),
+            limits: Limits::new(),
+            uses: http::Uses::default(),
             nodes: RwLock::default(),
             closing: closed,
         });

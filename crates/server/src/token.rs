@@ -24,10 +24,15 @@ pub struct TokenHash([u8; 32]);
 impl Token {
     /// A fresh token.
     pub fn fresh() -> Token {
+        Token::fresh_with(PREFIX)
+    }
+
+    /// A fresh secret of another kind, as long and as random.
+    pub(crate) fn fresh_with(prefix: &str) -> Token {
         let mut bytes = [0; 32];
         bytes[..16].copy_from_slice(&crate::entropy::fresh().to_le_bytes());
         bytes[16..].copy_from_slice(&crate::entropy::fresh().to_le_bytes());
-        Token(format!("{PREFIX}{}", BASE64_URL_SAFE_NO_PAD.encode(bytes)))
+        Token(format!("{prefix}{}", BASE64_URL_SAFE_NO_PAD.encode(bytes)))
     }
 
     /// A token that someone sent or kept.
@@ -51,6 +56,13 @@ impl TokenHash {
     /// long it takes tells nothing about the token.
     pub fn matches(&self, token: &Token) -> bool {
         token.hash() == *self
+    }
+}
+
+impl TokenHash {
+    /// The same as the state knows it.
+    pub fn model(self) -> helix_model::token::Hash {
+        helix_model::token::Hash(self.0)
     }
 }
 

@@ -42,8 +42,9 @@ enum OwnedVerb {
     Destroy(destroy::DestroyArgs),
 }
 
+/// What can be done with every kind.
 #[derive(Debug, Subcommand)]
-enum Verb {
+pub(crate) enum Verb {
     List(ListArgs),
     Describe(DescribeOne),
     Events(EventsOf),
@@ -57,7 +58,7 @@ enum Verb {
 #[command(
     after_help = "Examples:\n  helix instances list\n  helix deploys list --all\n  helix apps list --limit 200 --json"
 )]
-struct ListArgs {
+pub(crate) struct ListArgs {
     /// Everything in the project, not only what belongs to this app
     #[arg(short, long)]
     all: bool,
@@ -74,7 +75,7 @@ struct ListArgs {
 #[command(
     after_help = "Examples:\n  helix apps describe hello\n  helix instances describe web-1\n  helix releases describe hello:v3 --json"
 )]
-struct DescribeOne {
+pub(crate) struct DescribeOne {
     /// Id, path or name
     #[arg(value_name = "NAME")]
     reference: String,
@@ -83,7 +84,7 @@ struct DescribeOne {
 /// Show what happened to one
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  helix apps events hello\n  helix instances events web-1 -f")]
-struct EventsOf {
+pub(crate) struct EventsOf {
     /// Id, path or name
     #[arg(value_name = "NAME")]
     reference: String,
@@ -94,7 +95,14 @@ struct EventsOf {
 impl KindArgs {
     /// Whether the result is a stream.
     pub(crate) fn streams(&self) -> bool {
-        matches!(&self.verb, Verb::Events(events) if events.flow.follow)
+        self.verb.streams()
+    }
+}
+
+impl Verb {
+    /// Whether the result is a stream.
+    pub(crate) fn streams(&self) -> bool {
+        matches!(self, Verb::Events(events) if events.flow.follow)
     }
 }
 
@@ -122,7 +130,8 @@ pub(crate) async fn run_owned(
     }
 }
 
-async fn run_verb(session: &mut Session<'_>, kind: Kind, verb: Verb) -> Result<u8> {
+/// The same for kinds that have verbs of their own beside these.
+pub(crate) async fn run_verb(session: &mut Session<'_>, kind: Kind, verb: Verb) -> Result<u8> {
     match verb {
         Verb::List(args) => run_list(session, kind, args).await,
         Verb::Describe(args) => describe::show(session, kind, &args.reference).await,

@@ -2,6 +2,7 @@
 
 pub(crate) mod admin;
 pub(crate) mod audit;
+pub(crate) mod auth;
 pub(crate) mod completion;
 pub(crate) mod create;
 pub(crate) mod deploy;
@@ -13,12 +14,15 @@ pub(crate) mod exec;
 pub(crate) mod explain;
 pub(crate) mod kinds;
 pub(crate) mod logs;
+pub(crate) mod members;
 pub(crate) mod quotas;
 pub(crate) mod rollback;
 pub(crate) mod scale;
 pub(crate) mod status;
+pub(crate) mod tokens;
 pub(crate) mod up;
 pub(crate) mod usage;
+pub(crate) mod users;
 pub(crate) mod validate;
 pub(crate) mod version;
 pub(crate) mod wait;
@@ -59,6 +63,10 @@ pub(crate) async fn dispatch(
         Command::Admin(args) => admin::run(session, args, up).await,
         Command::Quotas(args) => quotas::run(session, args).await,
         Command::Usage(args) => usage::run(session, args).await,
+        Command::Auth(args) => auth::run(session, args).await,
+        Command::Users(args) => users::run(session, args).await,
+        Command::Members(args) => members::run(session, args).await,
+        Command::Tokens(args) => tokens::run(session, args).await,
         Command::Validate(args) => validate::run(session, &args),
         Command::Explain(args) => explain::run(session, &args),
         Command::Doctor(args) => doctor::run(session, args).await,

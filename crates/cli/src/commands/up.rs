@@ -190,6 +190,7 @@ fn adopt(session: &mut Session<'_>, platform: &dyn Platform, options: &UpOptions
         project: Some(settings.project.clone()),
         env: Some(env.name.clone()),
         data_dir: Some(options.data_dir.clone()),
+        logins: settings.context.take().map(|before| before.logins).unwrap_or_default(),
     };
     settings.env = Some(env);
     context::save(&session.environment, &context)?;

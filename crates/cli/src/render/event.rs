@@ -16,6 +16,7 @@ pub(crate) fn event(event: &EventLine, style: &Style) -> String {
         Actor::Token(name) => format!("token {name}"),
         Actor::System(name) => name.clone(),
         Actor::Machine(name) => name.clone(),
+        Actor::User(name) => format!("user {name}"),
     };
     let told: Vec<String> = TOLD
         .iter()

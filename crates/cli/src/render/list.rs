@@ -3,7 +3,8 @@
 use helix_client::Seen;
 use helix_model::view::ResourceView;
 use helix_model::{
-    Deploy, Endpoint, Env, Instance, Kind, Node, Release, Timestamp, deploy, endpoint, instance,
+    Deploy, Endpoint, Env, Instance, Kind, Member, Node, Release, Timestamp, Token, User, deploy,
+    endpoint, instance,
 };
 
 use super::{Names, word};
@@ -28,6 +29,9 @@ pub(crate) fn list(
         Kind::Endpoint => endpoints(views, now),
         Kind::Env => envs(views, names, now),
         Kind::Node => nodes(views, now),
+        Kind::User => users(views, now),
+        Kind::Member => members(views, now),
+        Kind::Token => tokens(views, now),
         Kind::Org | Kind::Project | Kind::App => plain(views, now),
     };
     table.render(style)
@@ -193,6 +197,67 @@ fn nodes(views: &[ResourceView], now: Timestamp) -> Table {
                 fact(|facts| facts.cpus.to_string()),
                 fact(|facts| helix_model::manifest::format_bytes(facts.memory_bytes)),
                 fact(|facts| facts.version.clone()),
+                age(it.view.created_at, now),
+            ],
+        );
+    }
+    table
+}
+
+fn users(views: &[ResourceView], now: Timestamp) -> Table {
+    let mut table = Table::new(["USER", "OPERATOR", "PASSWORD", "AGE"]);
+    for it in seen::<User>(views) {
+        let yes_no = |yes: bool| if yes { "yes" } else { "no" }.to_owned();
+        let set = it.current.password_set_at;
+        let emphasis = if set.is_some() { Emphasis::Normal } else { Emphasis::Notable };
+        table.row(
+            emphasis,
+            [
+                it.view.name.to_string(),
+                yes_no(it.desired.operator),
+                set.map_or_else(|| "not chosen".to_owned(), |at| format!("{} ago", age(at, now))),
+                age(it.view.created_at, now),
+            ],
+        );
+    }
+    table
+}
+
+fn members(views: &[ResourceView], now: Timestamp) -> Table {
+    let mut table = Table::new(["MEMBER", "ROLE", "PATH", "AGE"]);
+    for it in seen::<Member>(views) {
+        table.row(
+            Emphasis::Normal,
+            [
+                it.view.name.to_string(),
+                it.desired.role.to_string(),
+                it.view.path.clone(),
+                age(it.view.created_at, now),
+            ],
+        );
+    }
+    table
+}
+
+fn tokens(views: &[ResourceView], now: Timestamp) -> Table {
+    let mut table = Table::new(["TOKEN", "SCOPES", "LAST USED", "EXPIRES", "AGE"]);
+    for it in seen::<Token>(views) {
+        let scopes = it.desired.scopes.map_or_else(
+            || "all of its user".to_owned(),
+            |scopes| {
+                let scopes: Vec<_> = scopes.iter().map(helix_model::Permission::as_str).collect();
+                scopes.join(",")
+            },
+        );
+        let expired = it.desired.expires_at <= now;
+        let used = it.current.last_used_at;
+        table.row(
+            if expired { Emphasis::Bad } else { Emphasis::Normal },
+            [
+                it.view.path.clone(),
+                scopes,
+                used.map_or_else(|| "never".to_owned(), |at| format!("{} ago", age(at, now))),
+                if expired { "expired".to_owned() } else { it.desired.expires_at.to_string() },
                 age(it.view.created_at, now),
             ],
         );

@@ -11,7 +11,8 @@ fn each_code_has_its_exit_code_in_both_forms() {
         | Code::NotSupportedYet
         | Code::MethodNotAllowed
         | Code::PayloadTooLarge => 2,
-        Code::Unauthorized | Code::Forbidden => 3,
+        Code::Unauthorized | Code::Forbidden | Code::AccessDenied | Code::ExpiredToken => 3,
+        Code::AuthorizationPending | Code::SlowDown => 6,
         Code::NotFound => 4,
         Code::Conflict
         | Code::NameTaken
@@ -112,6 +113,7 @@ fn the_context_is_for_its_owner_only() {
         project: None,
         env: None,
         data_dir: None,
+        logins: std::collections::BTreeMap::new(),
     };
     let path = context::save(&world.environment(), &context).unwrap();
     let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;

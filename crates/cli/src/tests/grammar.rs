@@ -41,7 +41,7 @@ async fn what_does_not_exist_yet_says_what_to_do_instead() {
         &["http", "8080", "--name", "x"],
         &["nodes", "drain", "local"],
         &["endpoints", "expose", "web", "--port", "80"],
-        &["auth", "login"],
+        &["login"],
         &["volumes", "--help"],
     ];
     for line in lines {

@@ -85,6 +85,7 @@ impl World {
             project: None,
             env: Some("production".parse().unwrap()),
             data_dir: None,
+            logins: std::collections::BTreeMap::new(),
         };
         context::save(&world.environment(), &context).unwrap();
         (world, wire)

@@ -6,12 +6,13 @@
 
 use helix_model::deploy::{self, Outcome};
 use helix_model::destroy::{self, Begun, Destroy, Finished, Of};
+use helix_model::token::Owner;
 use helix_model::{
     AnyId, Code, Endpoint, Env, Event, Id, Kind, Org, Problem, Project, Reason, Resource, State,
     endpoint, org, reference,
 };
 
-use super::Draft;
+use super::{Draft, member, token};
 
 /// Marks something and all that is in it.
 pub(super) fn destroy(
@@ -44,7 +45,11 @@ pub(super) fn finish(draft: &mut Draft<'_, '_>, target: AnyId) -> Result<Option<
     if !destroy::contents(state, target).is_empty() {
         return Ok(Some(target));
     }
-    if let Some(of) = Of::new(state, target) {
+    let of = Of::new(state, target);
+    if let Some(org) = target.typed::<Org>() {
+        close_doors(draft, org);
+    }
+    if let Some(of) = of {
         draft.emit(destroyed(of)?);
     }
     Ok(None)
@@ -94,6 +99,16 @@ fn clear(draft: &mut Draft<'_, '_>, env: Id<Env>) {
         let of = endpoint::Of::new(endpoint);
         draft.emit(Event::EndpointDeleted(endpoint::Deleted { of }));
     }
+}
+
+/// An org that is gone has no members and lets no program in.
+fn close_doors(draft: &mut Draft<'_, '_>, org: Id<Org>) {
+    let names: Vec<_> =
+        draft.state.members.children(org.any()).map(|member| member.name.clone()).collect();
+    for name in &names {
+        member::emit_removed(draft, org, name);
+    }
+    token::revoke_all(draft, Owner::Org(org));
 }
 
 /// Every command that names no org and no project means the first ones.

@@ -12,11 +12,14 @@ mod destroy;
 mod endpoint;
 mod env;
 mod instance;
+mod member;
 mod node;
 mod org;
 mod project;
 mod quota;
 mod steps;
+mod token;
+mod user;
 
 /// What a decision may depend on besides the state.
 pub struct Context<'a> {
@@ -75,6 +78,15 @@ fn carry_out(draft: &mut Draft<'_, '_>, command: &Command) -> Result<Option<AnyI
         Command::ObserveEndpoint(it) => endpoint::observe(draft, it),
         Command::ConnectNode(it) => node::connect(draft, it)?,
         Command::DisconnectNode(it) => node::disconnect(draft, it),
+        Command::CreateUser(it) => user::create(draft, it)?,
+        Command::SetUserOperator(it) => user::set_operator(draft, it)?,
+        Command::ChangeUserPassword(it) => user::change_password(draft, *it)?,
+        Command::RemoveUser(it) => user::remove(draft, *it)?,
+        Command::SetMember(it) => member::set(draft, it)?,
+        Command::RemoveMember(it) => member::remove(draft, *it)?,
+        Command::CreateToken(it) => token::create(draft, it)?,
+        Command::RevokeToken(it) => token::revoke(draft, *it)?,
+        Command::NoteTokenUse(it) => token::note_use(draft, *it),
     })
 }
 

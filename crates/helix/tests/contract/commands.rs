@@ -42,6 +42,8 @@ const CASES: &[Case] = &[
     case("admin keys rotate", &[], &["--no-such-flag"], 2),
     case("admin keys retire", &[], &["--no-such-flag"], 2),
     case("admin retention", &["--run"], &["--no-such-flag"], 2),
+    case("audit list", &[], &["--limit", "0"], 2),
+    case("auth status", &[], &["--url", "http://127.0.0.1:1"], 6),
     case("validate", &[], &["no-such.toml"], 2),
     case("explain", &["not_found"], &["no_such_code"], 4),
     case("doctor", &[], &["--url", "http://127.0.0.1:1"], 1),
@@ -60,13 +62,39 @@ const KINDS: &[(&str, &str)] = &[
     ("instances", ""),
     ("endpoints", "http"),
     ("nodes", ""),
+    ("users", "alice"),
+    ("members", "alice"),
+    ("tokens", "ci"),
 ];
 
 /// Kinds that are made and destroyed by name; see `tenancy.rs`.
 const OWNED: &[&str] = &["orgs", "projects", "apps", "envs"];
 
-/// What does not end by itself, or cannot be run twice; each has a test of its own.
-const ELSEWHERE: &[&str] = &["up", "admin export", "admin import"];
+/// What does not end by itself, cannot be run twice, or changes what the next one
+/// finds; each has a test of its own. `auth token` is another word for `tokens`.
+const ELSEWHERE: &[&str] = &[
+    "up",
+    "admin export",
+    "admin import",
+    "audit export",
+    "auth login",
+    "auth logout",
+    "auth password",
+    "auth setup",
+    "auth token list",
+    "auth token describe",
+    "auth token events",
+    "auth token create",
+    "auth token revoke",
+    "users create",
+    "users setup",
+    "users operator",
+    "users remove",
+    "members set",
+    "members remove",
+    "tokens create",
+    "tokens revoke",
+];
 
 /// Results of these are one document per line.
 const STREAMS: &[&str] = &["logs", "exec"];
@@ -146,6 +174,9 @@ fn help_as_a_word_is_help() {
 fn every_command_keeps_its_word_in_both_forms() {
     let desk = Desk::with_app();
     desk.run(&["deploy"]).ok();
+    desk.run(&["users", "create", "alice"]).ok();
+    desk.run(&["members", "set", "alice", "--role", "developer"]).ok();
+    desk.run(&["tokens", "create", "ci", "--service", "--scope", "apps:read"]).ok();
     for case in CASES {
         let path: Vec<&str> = case.path.split_whitespace().collect();
         check(&desk, &path, case.good, case.bad, case.code);

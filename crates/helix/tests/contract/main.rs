@@ -13,6 +13,7 @@ pub mod world;
 
 pub mod desk;
 
+mod access;
 mod codes;
 mod commands;
 mod deferred;

@@ -7,17 +7,24 @@
 //! caller proved who they are is [`super::gate`]'s business.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use helix_image::registry::Verdict;
+use helix_model::audit::{Attempt, Decision};
 use helix_model::event::Subject;
 use helix_model::reference::{self, Scope};
 use helix_model::{
-    Actor, AnyId, Code, Id, Kind, Name, Org, Permission, Permissions, Problem, State, view,
+    Actor, AnyId, Code, Id, Kind, Member, Name, Org, Permission, Permissions, Problem, State,
+    Token, User, view,
 };
 use http::HeaderMap;
 
+use super::Api;
+use super::identity::Guest;
 use crate::engine::{Idempotency, Origin};
+
+/// What is kept of what a caller named and was refused.
+const TARGET_CHARS_MAX: usize = 128;
 
 /// Bounds on an idempotency key, so that it is neither guessable nor a payload.
 const KEY_LENGTH: std::ops::RangeInclusive<usize> = 8..=128;
@@ -30,10 +37,24 @@ pub(super) struct Caller {
     /// What keeps the idempotency keys of two callers apart.
     pub principal: String,
     pub power: Power,
-    pub request_id: String,
-    pub source: Option<IpAddr>,
+    /// Whose the token is, when it is a person's.
+    pub user: Option<Id<User>>,
+    /// The token; `None` for the installation's own.
+    pub token: Option<Id<Token>>,
+    /// Whether the token may less than its owner.
+    pub narrowed: bool,
+    pub guest: Guest,
+    /// What the caller was refused last, for the audit trail.
+    pub refused: Arc<Mutex<Option<Refused>>>,
     /// What the route asks for; `None` where it follows from the kind.
     pub need: Option<Permission>,
+}
+
+/// What a caller was refused.
+#[derive(Clone, Debug)]
+pub(super) struct Refused {
+    pub org: Option<Id<Org>>,
+    pub target: String,
 }
 
 /// What a caller may, and where.
@@ -48,6 +69,13 @@ impl Power {
     /// Of who runs the installation.
     pub(super) fn operator() -> Power {
         Power { everywhere: Permissions::ALL, orgs: BTreeMap::new() }
+    }
+
+    /// The one org it is bounded to, if it is.
+    pub(super) fn only_org(&self) -> Option<Id<Org>> {
+        let mut orgs = self.orgs.keys();
+        let first = orgs.next().copied();
+        first.filter(|_| self.everywhere.is_empty() && orgs.next().is_none())
     }
 
     fn within(&self, org: Option<Id<Org>>) -> Permissions {
@@ -107,22 +135,61 @@ impl Caller {
         text: &str,
         scope: &Scope,
     ) -> Result<AnyId, Problem> {
-        let id = reference::resolve(state, kind, text, scope)?;
+        let id = match self.own_token(state, kind, text) {
+            Some(own) => own,
+            None => reference::resolve(state, kind, text, scope)?,
+        };
         self.must_reach(state, id, text)?;
         Ok(id)
     }
 
+    /// A token of the caller by its plain name.
+    fn own_token(&self, state: &State, kind: Kind, text: &str) -> Option<AnyId> {
+        let user = self.user.filter(|_| kind == Kind::Token)?;
+        let name = text.parse::<Name>().ok()?;
+        state.tokens.named(Some(user.any()), &name).map(|token| token.id.any())
+    }
+
     /// Refuses what the caller may not know of or not do this to.
     pub(super) fn must_reach(&self, state: &State, id: AnyId, text: &str) -> Result<(), Problem> {
+        if self.need.is_none() && self.owns(state, id) {
+            return Ok(());
+        }
         let org = org_of(state, id);
+        let permission = self.need.unwrap_or(Permission::to_read(id.kind()));
         if !self.power.reaches(org) {
+            self.remember(org, text);
             return Err(Problem::not_found(id.kind(), text));
         }
-        let permission = self.need.unwrap_or(Permission::to_read(id.kind()));
         if self.power.within(org).contains(permission) {
             return Ok(());
         }
+        self.remember(org, text);
         Err(forbidden(permission))
+    }
+
+    /// Whether it is the caller themselves, a token or a membership of theirs:
+    /// everyone sees those.
+    fn owns(&self, state: &State, id: AnyId) -> bool {
+        let user = self.user.map(Id::any);
+        match id.kind() {
+            Kind::User => user == Some(id),
+            Kind::Token => {
+                let token = id.typed::<Token>().and_then(|id| state.tokens.get(id));
+                self.token.map(Id::any) == Some(id)
+                    || token.is_some_and(|it| it.parent.is_some() && it.parent == user)
+            }
+            Kind::Member => {
+                let member = id.typed::<Member>().and_then(|id| state.members.get(id));
+                self.user.is_some() && member.map(|it| it.spec.user) == self.user
+            }
+            _ => false,
+        }
+    }
+
+    fn remember(&self, org: Option<Id<Org>>, target: &str) {
+        let refused = Refused { org, target: target.chars().take(TARGET_CHARS_MAX).collect() };
+        *self.refused.lock().unwrap_or_else(PoisonError::into_inner) = Some(refused);
     }
 
     /// The org of this name, if the caller may do there what the route is for.
@@ -131,6 +198,73 @@ impl Caller {
         let org = org.ok_or_else(|| Problem::not_found(Kind::Org, name.as_str()))?.id;
         self.must_reach(state, org.any(), name.as_str())?;
         Ok(org)
+    }
+
+    /// The same for another permission than the route's.
+    pub(super) fn org_for(
+        &self,
+        state: &State,
+        name: &Name,
+        permission: Permission,
+    ) -> Result<Id<Org>, Problem> {
+        Caller { need: Some(permission), ..self.clone() }.org(state, name)
+    }
+
+    /// The org of this name, if the caller may know of it.
+    pub(super) fn known_org(&self, state: &State, name: &Name) -> Result<Id<Org>, Problem> {
+        let org = state.orgs.named(None, name).map(|org| org.id);
+        let known = org.filter(|org| self.power.reaches(Some(*org)));
+        known.ok_or_else(|| Problem::not_found(Kind::Org, name.as_str()))
+    }
+
+    /// Refuses who does not have the permission in this org.
+    pub(super) fn must_have_in(&self, org: Id<Org>, permission: Permission) -> Result<(), Problem> {
+        if self.power.within(Some(org)).contains(permission) {
+            return Ok(());
+        }
+        self.remember(Some(org), "");
+        Err(forbidden(permission))
+    }
+
+    /// Refuses to hand out what the caller does not have.
+    pub(super) fn must_hold_in(&self, org: Id<Org>, wanted: Permissions) -> Result<(), Problem> {
+        wanted.iter().try_for_each(|permission| self.must_have_in(org, permission))
+    }
+
+    /// Refuses a token that may less than its owner: it must not make up for it.
+    pub(super) fn must_not_be_narrowed(&self) -> Result<(), Problem> {
+        if !self.narrowed {
+            return Ok(());
+        }
+        let detail = "a token that may less than its user may not manage the user's tokens";
+        Err(Problem::new(Code::Forbidden, detail).hint("log in with `helix auth login`"))
+    }
+
+    /// Whether the caller may read the audit trail of an org; of none is the
+    /// installation's.
+    pub(super) fn reads_audit_of(&self, org: Option<Id<Org>>) -> bool {
+        self.power.within(org).contains(Permission::AuditRead)
+    }
+
+    /// Records that the caller is allowed something sensitive. When it cannot be
+    /// recorded, it must not happen.
+    pub(super) async fn recorded(
+        &self,
+        api: &Api,
+        operation: &str,
+        id: AnyId,
+    ) -> Result<(), Problem> {
+        let state = api.engine.state();
+        let (org, target) = (org_of(&state, id), reference::path(&state, id));
+        drop(state);
+        let attempt = self.attempt(operation, Decision::Allow, "allowed");
+        api.audit.record(Attempt { org, target, ..attempt }).await
+    }
+
+    /// What the caller asked for, for the audit trail.
+    pub(super) fn attempt(&self, operation: &str, decision: Decision, reason: &str) -> Attempt {
+        let attempt = self.guest.attempt(operation, "", decision, reason);
+        Attempt { actor: Some(self.actor.clone()), token: self.token, ..attempt }
     }
 
     /// What a scope narrows a list to, if the caller may know of it.
@@ -146,6 +280,9 @@ impl Caller {
 
     /// Refuses who may read things of this kind nowhere.
     pub(super) fn must_read(&self, kind: Kind) -> Result<(), Problem> {
+        if matches!(kind, Kind::User | Kind::Token | Kind::Member) {
+            return Ok(());
+        }
         self.must_have(Permission::to_read(kind))
     }
 
@@ -156,7 +293,8 @@ impl Caller {
 
     /// Whether the caller may see a resource.
     pub(super) fn sees(&self, state: &State, id: AnyId) -> bool {
-        self.power.within(org_of(state, id)).contains(Permission::to_read(id.kind()))
+        self.owns(state, id)
+            || self.power.within(org_of(state, id)).contains(Permission::to_read(id.kind()))
     }
 
     /// Whether the caller may see an event about this; `None` stands for the
@@ -165,10 +303,11 @@ impl Caller {
         let Some(subject) = subject else {
             return self.power.everywhere.contains(Permission::NodesAdmin);
         };
-        // What is gone is found by where it was.
-        let parent = subject.place.and_then(|(parent, _)| org_of(state, parent));
-        let org = org_of(state, subject.id).or(parent);
-        self.power.within(org).contains(Permission::to_read(subject.id.kind()))
+        let org = org_of_subject(state, subject);
+        let place = subject.place.map(|(parent, _)| parent);
+        let own = place.is_some() && place == self.user.map(Id::any);
+        own || self.owns(state, subject.id)
+            || self.power.within(org).contains(Permission::to_read(subject.id.kind()))
     }
 
     /// Whether the caller may do this to the repositories of an org.
@@ -207,12 +346,18 @@ impl Caller {
         };
         Ok(Origin {
             actor: self.actor.clone(),
-            request_id: self.request_id.clone(),
-            source: self.source,
+            request_id: self.guest.request_id.clone(),
+            source: self.guest.source,
             idempotency,
             precondition: None,
         })
     }
+}
+
+/// The org of what an event is about; what is gone is found by where it was.
+pub(super) fn org_of_subject(state: &State, subject: &Subject<'_>) -> Option<Id<Org>> {
+    let parent = || subject.place.and_then(|(parent, _)| org_of(state, parent));
+    org_of(state, subject.id).or_else(parent)
 }
 
 /// The org a resource belongs to; `None` for the installation's own.

@@ -69,7 +69,8 @@ fn change(api: &Api, rewrapped: u64, retired: Vec<String>) -> KeyChange {
 }
 
 async fn take_keys(api: &Api, caller: &Caller) -> Result<Lease, Problem> {
-    let taken = api.storage.leases.acquire(KEYS_LEASE, &caller.request_id, KEYS_LEASE_TTL).await;
+    let taken =
+        api.storage.leases.acquire(KEYS_LEASE, &caller.guest.request_id, KEYS_LEASE_TTL).await;
     let taken = taken.map_err(|error| unavailable(&error))?;
     taken.ok_or_else(|| {
         let seconds = KEYS_LEASE_TTL.as_secs();

@@ -64,7 +64,7 @@ pub(super) async fn list(
             None => Vec::new(),
         };
         let after = if wanted.tail.is_some() { head } else { after.unwrap_or(head) };
-        let (stream, response) = streams::open(&api, wanted.heartbeat_seconds);
+        let (stream, response) = streams::open(&api, &caller, wanted.heartbeat_seconds);
         tokio::spawn(follow(api, caller, within, first, after, stream));
         return Ok(response);
     }
@@ -228,7 +228,7 @@ async fn follow(
                     stream.beat(Some(after)).await;
                 }
                 () = stream.abandoned() => return,
-                () = api.closed() => return stream.end(EndReason::ServerClosing, Some(after)),
+                reason = stream.ended() => return stream.end(reason, Some(after)),
             }
         }
     }

@@ -19,6 +19,7 @@ use serde::Deserialize;
 
 use super::Api;
 use super::access::Caller;
+use super::identity;
 use super::problem::{ApiProblem, Query};
 use crate::links::{Exec, ExecInput, ExecOutput, ExecSession};
 
@@ -50,8 +51,9 @@ pub(super) async fn exec(
     };
     let node = running_on(&state, id)?;
     drop(state);
+    caller.recorded(&api, "exec", id.any()).await?;
     let upgrade = upgrade.max_message_size(MESSAGE_BYTES_MAX);
-    Ok(upgrade.on_upgrade(move |socket| run(api, id, node, socket)))
+    Ok(upgrade.on_upgrade(move |socket| run(api, caller, id, node, socket)))
 }
 
 fn any_ready(
@@ -92,9 +94,9 @@ fn running_on(state: &World, id: Id<Instance>) -> Result<Id<Node>, Problem> {
         .hint("`helix describe` of the instance says why"))
 }
 
-async fn run(api: Api, id: Id<Instance>, node: Id<Node>, mut socket: WebSocket) {
+async fn run(api: Api, caller: Caller, id: Id<Instance>, node: Id<Node>, mut socket: WebSocket) {
     let end = match begin(&api, id, node, &mut socket).await {
-        Ok(session) => pump(&api, session, &mut socket).await,
+        Ok(session) => pump(&api, &caller, session, &mut socket).await,
         Err(message) => {
             Some(ExecEnd { exit_code: None, reason: "not_started".to_owned(), message })
         }
@@ -140,8 +142,13 @@ async fn begin(
 
 /// Passes frames both ways; the end of the command, or `None` when the client
 /// went first.
-async fn pump(api: &Api, mut session: ExecSession, socket: &mut WebSocket) -> Option<ExecEnd> {
-    let closed = api.closed();
+async fn pump(
+    api: &Api,
+    caller: &Caller,
+    mut session: ExecSession,
+    socket: &mut WebSocket,
+) -> Option<ExecEnd> {
+    let closed = identity::ended(api, caller);
     tokio::pin!(closed);
     loop {
         tokio::select! {
@@ -164,7 +171,7 @@ async fn pump(api: &Api, mut session: ExecSession, socket: &mut WebSocket) -> Op
                 Some(Ok(Message::Close(_)) | Err(_)) | None => return None,
                 Some(Ok(_)) => {}
             },
-            () = &mut closed => return Some(ended(None, "server_closing")),
+            _ = &mut closed => return Some(ended(None, "session_closed")),
         }
     }
 }

@@ -1,22 +1,27 @@
 //! What every request passes: request id, proof of identity, the route's rule,
 //! read-your-writes.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
+use std::sync::PoisonError;
 use std::time::Duration;
 
+use axum::Extension;
 use axum::extract::{ConnectInfo, Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use helix_model::api::{POSITION_HEADER, WAIT_POSITION_HEADER};
-use helix_model::{Actor, AnyId, Code, Problem};
-use http::{HeaderMap, HeaderValue, header};
+use helix_model::audit::{Attempt, Decision};
+use helix_model::{AnyId, Code, Permission, Problem};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 
 use super::Api;
-use super::access::{Caller, Power};
+use super::access::Caller;
+use super::identity::{self, Guest, Refusal};
 use super::problem::ApiProblem;
 use super::routes::{Route, Rule};
+use crate::auth::buckets::Level;
 use crate::engine::Origin;
 use crate::entropy;
 use crate::token::Token;
@@ -27,14 +32,14 @@ const POSITION_WAIT: Duration = Duration::from_secs(5);
 /// Longest request id taken over from a caller.
 const REQUEST_ID_LENGTH_MAX: usize = 128;
 
-/// The id of the request, put there by [`stamp`].
-#[derive(Clone)]
-pub(super) struct RequestId(pub String);
-
 /// The request came without proof of who sends it; the problem to answer with
 /// where that matters. The other case is a [`Caller`].
 #[derive(Clone)]
-pub(super) struct Anonymous(Problem);
+pub(super) struct Anonymous {
+    problem: Problem,
+    /// What to note when the request is refused for it.
+    attempt: Attempt,
+}
 
 /// Gives the request an id and the response the id and the log position.
 pub(super) async fn stamp(State(api): State<Api>, mut request: Request, next: Next) -> Response {
@@ -45,7 +50,8 @@ pub(super) async fn stamp(State(api): State<Api>, mut request: Request, next: Ne
             && id.bytes().all(|byte| byte.is_ascii_graphic())
     };
     let id = given.filter(is_plain).map_or_else(entropy::request_id, str::to_owned);
-    request.extensions_mut().insert(RequestId(id.clone()));
+    let source = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|it| it.0.ip());
+    request.extensions_mut().insert(Guest { request_id: id.clone(), source });
     let mut response = next.run(request).await;
     response = super::problem::with_request_id(response, &id);
     if let Ok(id) = HeaderValue::from_str(&id) {
@@ -58,10 +64,13 @@ pub(super) async fn stamp(State(api): State<Api>, mut request: Request, next: Ne
 
 /// Finds out who asks; whether they may is for the rules to say. Then waits
 /// until the state is as new as they want it.
-pub(super) async fn identify(State(api): State<Api>, mut request: Request, next: Next) -> Response {
-    let request_id = request.extensions().get::<RequestId>().map(|id| id.0.clone());
-    let source = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|it| it.0.ip());
-    match caller(&api, request.headers(), request_id.unwrap_or_default(), source) {
+pub(super) async fn identify(
+    State(api): State<Api>,
+    Extension(guest): Extension<Guest>,
+    mut request: Request,
+    next: Next,
+) -> Response {
+    match caller(&api, request.headers(), &guest) {
         Ok(caller) => {
             // Only for who is known: a wait costs memory.
             if let Err(problem) = reach_position(&api, request.headers()).await {
@@ -69,41 +78,99 @@ pub(super) async fn identify(State(api): State<Api>, mut request: Request, next:
             }
             request.extensions_mut().insert(caller);
         }
-        Err(problem) => {
-            request.extensions_mut().insert(Anonymous(problem));
+        Err(anonymous) => {
+            request.extensions_mut().insert(*anonymous);
         }
     }
     next.run(request).await
 }
 
-/// Lets through whom the route's rule allows.
+/// Lets through whom the route's rule allows, and notes whom it, or the handler,
+/// refuses.
 pub(super) async fn permit(
-    State(route): State<&'static Route>,
+    State((api, route)): State<(Api, &'static Route)>,
     mut request: Request,
     next: Next,
 ) -> Response {
+    let anonymous = request.extensions().get::<Anonymous>().cloned();
     let caller = match (route.rule, known(&request)) {
-        // The registry refuses in its own words.
-        (Rule::Open | Rule::Repository(_), Err(_)) => return next.run(request).await,
-        (_, Err(problem)) => return ApiProblem(problem).into_response(),
+        (Rule::Open, _) => return next.run(request).await,
+        (rule, Err(problem)) => {
+            if let Some(Anonymous { attempt, .. }) = anonymous {
+                api.audit.note(Attempt { operation: route.operation.to_owned(), ..attempt });
+            }
+            // The registry refuses in its own words.
+            return match rule {
+                Rule::Repository(_) => next.run(request).await,
+                _ => ApiProblem(problem).into_response(),
+            };
+        }
         (_, Ok(caller)) => caller,
     };
-    let allowed = match route.rule {
-        Rule::Open => Ok(None),
+    let level = match limit(&api, &caller, request.method()) {
+        Ok(level) => level,
+        Err((level, problem)) => {
+            return with_level(ApiProblem(problem).into_response(), Some(level));
+        }
+    };
+    let response = match allow(route.rule, &caller) {
+        Ok(need) => {
+            request.extensions_mut().insert(Caller { need, ..caller.clone() });
+            next.run(request).await
+        }
+        Err(problem) => ApiProblem(problem).into_response(),
+    };
+    note_refusal(&api, route, &caller, &response);
+    with_level(response, level)
+}
+
+/// Whether the rule lets a caller as far as the handler, which is told the
+/// permission to ask for once it knows what is meant.
+fn allow(rule: Rule, caller: &Caller) -> Result<Option<Permission>, Problem> {
+    match rule {
+        Rule::Open | Rule::SignedIn => Ok(None),
         Rule::Reads => caller.must_read_something().map(|()| None),
         Rule::Org(permission) => caller.must_have(permission).map(|()| Some(permission)),
         Rule::Repository(permission) => Ok(Some(permission)),
         Rule::Installation(permission) => {
             caller.must_run_installation(permission).map(|()| Some(permission))
         }
-    };
-    match allowed {
-        Ok(need) => {
-            request.extensions_mut().insert(Caller { need, ..caller });
-            next.run(request).await
-        }
-        Err(problem) => ApiProblem(problem).into_response(),
     }
+}
+
+/// Counts the request, unless the caller runs the installation.
+fn limit(api: &Api, caller: &Caller, method: &Method) -> Result<Option<Level>, (Level, Problem)> {
+    match caller.token {
+        Some(token) if caller.power.everywhere.is_empty() => {
+            api.limits.request(token, caller.power.only_org(), method.is_safe()).map(Some)
+        }
+        _ => Ok(None),
+    }
+}
+
+fn with_level(mut response: Response, level: Option<Level>) -> Response {
+    let Some(level) = level else { return response };
+    let headers = response.headers_mut();
+    headers.insert("x-ratelimit-limit", HeaderValue::from(level.limit));
+    headers.insert("x-ratelimit-remaining", HeaderValue::from(level.remaining));
+    headers.insert("x-ratelimit-reset", HeaderValue::from(level.wait.as_secs() + 1));
+    response
+}
+
+/// Notes what was refused for want of a right, also when it was answered as if
+/// there were no such thing.
+fn note_refusal(api: &Api, route: &Route, caller: &Caller, response: &Response) {
+    let refused = caller.refused.lock().unwrap_or_else(PoisonError::into_inner).take();
+    let status = response.status();
+    if refused.is_none() && !matches!(status, StatusCode::FORBIDDEN | StatusCode::UNAUTHORIZED) {
+        return;
+    }
+    let hidden = status == StatusCode::NOT_FOUND;
+    let reason = if hidden { "other_org" } else { "forbidden" };
+    let attempt = caller.attempt(route.operation, Decision::Deny, reason);
+    let (org, target) = refused.map_or((None, String::new()), |it| (it.org, it.target));
+    // Whose it was is told to that org: it is who should know.
+    api.audit.note(Attempt { org: org.or(caller.power.only_org()), target, ..attempt });
 }
 
 /// An origin for a change of what has to be the version its author saw.
@@ -117,27 +184,37 @@ pub(super) fn known(request: &Request) -> Result<Caller, Problem> {
     if let Some(caller) = request.extensions().get::<Caller>() {
         return Ok(caller.clone());
     }
-    let anonymous = request.extensions().get::<Anonymous>().cloned();
-    Err(anonymous.map_or_else(|| Problem::new(Code::Unauthorized, "no token was sent"), |it| it.0))
+    let anonymous = request.extensions().get::<Anonymous>();
+    let problem = anonymous.map(|anonymous| anonymous.problem.clone());
+    Err(problem.unwrap_or_else(|| Problem::new(Code::Unauthorized, "no token was sent")))
 }
 
-fn caller(
-    api: &Api,
-    headers: &HeaderMap,
-    request_id: String,
-    source: Option<IpAddr>,
-) -> Result<Caller, Problem> {
+fn caller(api: &Api, headers: &HeaderMap, guest: &Guest) -> Result<Caller, Box<Anonymous>> {
     let Some(header) = headers.get(header::AUTHORIZATION) else {
-        return Err(Problem::new(Code::Unauthorized, "no token was sent"));
+        let problem = Problem::new(Code::Unauthorized, "no token was sent");
+        let attempt = guest.attempt("", "", Decision::Deny, "no_token");
+        return Err(Box::new(Anonymous { problem, attempt }));
     };
-    let token = header.to_str().ok().and_then(token);
-    if token.is_some_and(|token| api.token.matches(&token)) {
-        let actor = Actor::Token("admin".to_owned());
-        let power = Power::operator();
-        let principal = "admin".to_owned();
-        return Ok(Caller { actor, principal, power, request_id, source, need: None });
+    let sent = header.to_str().ok().and_then(token).map(|token| token.hash());
+    let refusal = match sent {
+        Some(sent) => match identity::caller(api, &sent, guest) {
+            Ok(caller) => return Ok(caller),
+            Err(refusal) => refusal,
+        },
+        None => Refusal {
+            problem: Problem::new(Code::Unauthorized, "no token can be read from the header"),
+            reason: "unknown_token",
+            was: None,
+        },
+    };
+    // A token that is right is let in whatever else comes from its address.
+    let few = api.limits.must_be_few_failures(guest.source, "");
+    api.limits.failed(guest.source, "");
+    let mut attempt = guest.attempt("", "", Decision::Deny, refusal.reason);
+    if let Some((actor, token, org)) = refusal.was {
+        attempt = Attempt { actor: Some(actor), token: Some(token), org, ..attempt };
     }
-    Err(Problem::new(Code::Unauthorized, "the token is not valid here"))
+    Err(Box::new(Anonymous { problem: few.err().unwrap_or(refusal.problem), attempt }))
 }
 
 /// The token in an authorization header: as bearer, or as the password of HTTP

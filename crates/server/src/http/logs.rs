@@ -48,12 +48,29 @@ pub(super) async fn stream(
         return Err(Problem::new(Code::InvalidArgument, detail).into());
     }
     let instances = chosen(&api.engine.state(), &caller, &scope, &wanted)?;
+    record(&api, &caller, &scope, &instances).await?;
     let since = wanted.since_ms.map(Timestamp);
     let query = LogQuery { instances, tail_lines, since, follow: wanted.follow };
-    let (stream, response) = streams::open(&api, wanted.heartbeat_seconds);
+    let (stream, response) = streams::open(&api, &caller, wanted.heartbeat_seconds);
     let watch = Watch::new(&api.engine.state(), caller, scope, wanted, &query.instances);
     tokio::spawn(send(api, watch, query, stream));
     Ok(response)
+}
+
+/// What programs print may be anything: who reads it is recorded first.
+async fn record(
+    api: &Api,
+    caller: &Caller,
+    scope: &Scope,
+    instances: &[Id<Instance>],
+) -> Result<(), Problem> {
+    let state = api.engine.state();
+    let env = reference::scoped_env(&state, scope).map(|env| env.id.any());
+    let Some(target) = env.or_else(|| instances.first().map(|id| id.any())) else {
+        return Ok(());
+    };
+    drop(state);
+    caller.recorded(api, "read_logs", target).await
 }
 
 /// Sends lines until there are no more, or the reader or the server is gone.
@@ -84,7 +101,7 @@ async fn send(api: Api, mut watch: Watch, query: LogQuery, mut stream: Stream) {
                 stream.beat(None).await;
             }
             () = stream.abandoned() => return,
-            () = api.closed() => return stream.end(EndReason::ServerClosing, None),
+            reason = stream.ended() => return stream.end(reason, None),
         }
     }
     stream.end(EndReason::Complete, None);

@@ -11,11 +11,13 @@ use tokio::net::TcpListener;
 
 use crate::server::Shared;
 
+pub(crate) use identity::Uses;
 pub(crate) use images::new_registry;
 pub use routes::{ROUTES, Route, Rule};
 
 mod access;
 mod admin;
+mod audit;
 mod create;
 mod cursor;
 mod deploys;
@@ -23,8 +25,12 @@ mod destroy;
 mod events;
 mod exec;
 mod gate;
+mod identity;
 mod images;
+mod login;
 mod logs;
+mod members;
+mod pages;
 mod problem;
 mod quotas;
 mod receipts;
@@ -32,7 +38,9 @@ mod resources;
 mod routes;
 mod scale;
 mod streams;
+mod tokens;
 mod usage;
+mod users;
 mod verify;
 mod version;
 mod wait;

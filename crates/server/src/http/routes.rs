@@ -11,12 +11,13 @@ use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::middleware::from_fn_with_state;
 use axum::routing::{MethodFilter, MethodRouter, on};
-use helix_model::{App, Env, Org, Permission, Project};
+use helix_model::{App, Env, Member, Org, Permission, Project, Token, User};
 use http::Method;
 
 use super::{
-    Api, admin, create, deploys, destroy, events, exec, gate, images, logs, problem, quotas,
-    receipts, resources, scale, usage, verify, version, wait,
+    Api, admin, audit, create, deploys, destroy, events, exec, gate, images, login, logs, members,
+    pages, problem, quotas, receipts, resources, scale, tokens, usage, users, verify, version,
+    wait,
 };
 
 /// A request body longer than this is refused: the largest is a manifest. Layers
@@ -28,6 +29,8 @@ const BODY_BYTES_MAX: usize = 1024 * 1024;
 pub enum Rule {
     /// Anyone, without a token.
     Open,
+    /// Anyone with a token, about what is their own.
+    SignedIn,
     /// Anyone with a token, who sees of each kind what they may read.
     Reads,
     /// Who has this permission in the org of what is asked for.
@@ -74,6 +77,27 @@ routes! {
     POST "/v1/rollbacks" rollback, Rule::Org(Permission::RollbacksWrite), deploys::rollback, "Deploy an older release again";
     POST "/v1/envs/{env}/scale" scale, Rule::Org(Permission::EnvsWrite), scale::scale, "Set instance counts";
     GET "/v1/instances/{instance}/exec" exec, Rule::Org(Permission::ExecWrite), exec::exec, "Run a command in an instance (WebSocket)";
+    POST "/v1/auth/device/start" begin_login, Rule::Open, login::device_start, "Begin the login of a program";
+    POST "/v1/auth/device/token" poll_login, Rule::Open, login::device_token, "What has become of a login: a token once it was approved";
+    POST "/v1/auth/setup" choose_password, Rule::Open, login::setup, "Choose a password with a setup code";
+    POST "/v1/auth/password" change_password, Rule::SignedIn, login::password, "Change one's own password";
+    GET "/v1/auth/whoami" whoami, Rule::SignedIn, login::whoami, "Who the token is and what it may";
+    POST "/v1/users" create_user, Rule::Installation(Permission::NodesAdmin), users::create, "Make a user and a code to choose a password with";
+    GET "/v1/users" list_users, Rule::SignedIn, resources::list_of::<User>, "Users: oneself, or all for operators";
+    POST "/v1/users/{user}/setup" new_setup_code, Rule::Installation(Permission::NodesAdmin), users::setup, "A fresh setup code";
+    POST "/v1/users/{user}/operator" set_user_operator, Rule::Installation(Permission::NodesAdmin), users::operator, "Let a user run the installation, or no longer";
+    GET "/v1/users/{user}" describe_user, Rule::SignedIn, resources::describe_of::<User>, "One user";
+    DELETE "/v1/users/{user}" remove_user, Rule::Installation(Permission::NodesAdmin), users::remove, "Remove a user with their memberships and tokens";
+    GET "/v1/members" list_members, Rule::SignedIn, resources::list_of::<Member>, "Members of orgs";
+    POST "/v1/members" set_member, Rule::Org(Permission::OrgsAdmin), members::set, "Make a user a member, or give a member another role";
+    GET "/v1/members/{member}" describe_member, Rule::SignedIn, resources::describe_of::<Member>, "One member";
+    DELETE "/v1/members/{member}" remove_member, Rule::Org(Permission::OrgsAdmin), members::remove, "Take a member out of the org";
+    GET "/v1/tokens" list_tokens, Rule::SignedIn, resources::list_of::<Token>, "Tokens: one's own, and those of one's orgs";
+    POST "/v1/tokens" create_token, Rule::SignedIn, tokens::create, "Make a token";
+    GET "/v1/tokens/{token}" describe_token, Rule::SignedIn, resources::describe_of::<Token>, "One token";
+    DELETE "/v1/tokens/{token}" revoke_token, Rule::SignedIn, tokens::revoke, "End a token at once; `self` is the one that is sent";
+    GET "/v1/audit" list_audit, Rule::Org(Permission::AuditRead), audit::list, "The audit trail, the newest first";
+    GET "/v1/audit/export" export_audit, Rule::Org(Permission::AuditRead), audit::export, "The audit trail as NDJSON, the oldest first";
     GET "/v1/audit/verify" verify_log, Rule::Installation(Permission::NodesAdmin), verify::log, "Whether the log's hash chain holds";
     GET "/v1/admin/verify-state" verify_state, Rule::Installation(Permission::NodesAdmin), verify::state, "Whether the state is what the log says";
     GET "/v1/admin/export" export, Rule::Installation(Permission::NodesAdmin), admin::export, "The whole installation as one file";
@@ -107,6 +131,10 @@ routes! {
     GET "/v1/usage/intervals" list_usage_intervals, Rule::Org(Permission::BillingRead), usage::intervals, "What usage is the sum of";
     GET "/v1/{kind}" list_resources, Rule::Reads, resources::list, "Resources of a kind";
     GET "/v1/{kind}/{reference}" describe_resource, Rule::Reads, resources::describe, "One resource, desired and current";
+    GET "/device" device_page, Rule::Open, pages::device, "Where a person approves a login";
+    POST "/device" approve_login, Rule::Open, pages::device_answer, "Approve or deny a login";
+    GET "/setup" setup_page, Rule::Open, pages::setup, "Where a person chooses a password";
+    POST "/setup" setup_password, Rule::Open, pages::setup_answer, "Choose a password";
     GET "/v2" registry_root, Rule::Repository(Permission::ReleasesRead), images::registry, "Whether this is a registry";
     GET "/v2/" registry_ping, Rule::Repository(Permission::ReleasesRead), images::registry, "Whether this is a registry";
     GET "/v2/{*path}" registry_pull, Rule::Repository(Permission::ReleasesRead), images::registry, "Read from a repository";
@@ -120,7 +148,7 @@ routes! {
 pub(super) fn router(api: Api) -> Router {
     let mut router = Router::new();
     for route in ROUTES {
-        let rule = from_fn_with_state(route, gate::permit);
+        let rule = from_fn_with_state((Arc::clone(&api), route), gate::permit);
         router = router.route(route.path, (route.handler)().route_layer(rule));
     }
     router
@@ -148,6 +176,19 @@ mod tests {
     #[test]
     fn what_needs_no_token_is_decided_here_and_nowhere_else() {
         let open = ROUTES.iter().filter(|it| it.rule == Rule::Open);
-        assert_eq!(open.map(|it| it.operation).collect::<Vec<_>>(), ["health", "version"]);
+        assert_eq!(
+            open.map(|it| it.operation).collect::<Vec<_>>(),
+            [
+                "health",
+                "version",
+                "begin_login",
+                "poll_login",
+                "choose_password",
+                "device_page",
+                "approve_login",
+                "setup_page",
+                "setup_password",
+            ]
+        );
     }
 }

@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
+use futures::FutureExt;
+use futures::future::{BoxFuture, Shared};
 use helix_model::api::{EndReason, StreamEnd, StreamHeartbeat};
 use http::header;
 use serde::Serialize;
@@ -15,6 +17,8 @@ use tokio::time::{Instant, sleep_until};
 use tokio_stream::wrappers::ReceiverStream;
 
 use super::Api;
+use super::access::Caller;
+use super::identity;
 use crate::clock;
 
 /// Proxies commonly cut what is silent for 30 to 60 seconds.
@@ -26,32 +30,39 @@ const BUFFER: usize = 64;
 
 /// The writing end of a stream.
 pub(super) struct Stream {
-    api: Api,
     sender: mpsc::Sender<Result<String, Infallible>>,
+    ended: Shared<BoxFuture<'static, EndReason>>,
     heartbeat: Duration,
     last: Instant,
 }
 
 /// Opens a stream; what is written comes out of the response.
-pub(super) fn open(api: &Api, heartbeat_seconds: Option<u64>) -> (Stream, Response) {
+pub(super) fn open(
+    api: &Api,
+    caller: &Caller,
+    heartbeat_seconds: Option<u64>,
+) -> (Stream, Response) {
     let (sender, receiver) = mpsc::channel(BUFFER);
     let seconds = heartbeat_seconds.unwrap_or(HEARTBEAT_DEFAULT_SECONDS);
     let heartbeat = Duration::from_secs(seconds.clamp(1, HEARTBEAT_MAX_SECONDS));
-    let stream = Stream { api: api.clone(), sender, heartbeat, last: Instant::now() };
+    let ended = identity::ended(api, caller).boxed().shared();
+    let stream = Stream { sender, ended, heartbeat, last: Instant::now() };
     let body = Body::from_stream(ReceiverStream::new(receiver));
     (stream, ([(header::CONTENT_TYPE, "application/x-ndjson")], body).into_response())
 }
 
 impl Stream {
     /// Writes a line once there is room for it. `false` when there is no use in
-    /// going on: the reader is gone, or the server is closing.
+    /// going on: the reader is gone, the server is closing, or the reader may no
+    /// longer read.
     pub(super) async fn write(&mut self, line: &impl Serialize) -> bool {
         let Ok(text) = serde_json::to_string(line) else {
             return false;
         };
         let sent = tokio::select! {
+            biased;
+            _ = self.ended.clone() => false,
             sent = self.sender.send(Ok(text + "\n")) => sent.is_ok(),
-            () = self.api.closed() => false,
         };
         self.last = Instant::now();
         sent
@@ -68,6 +79,11 @@ impl Stream {
         self.write(&line).await
     }
 
+    /// Returns when the stream has to end although the reader is there.
+    pub(super) async fn ended(&self) -> EndReason {
+        self.ended.clone().await
+    }
+
     /// Returns when the reader is gone.
     pub(super) async fn abandoned(&self) {
         self.sender.closed().await;
@@ -76,6 +92,8 @@ impl Stream {
     /// Ends the stream. A reader who has not taken what was there before has
     /// nothing of the reason, and is not waited for.
     pub(super) fn end(self, reason: EndReason, position: Option<u64>) {
+        // What ended it first is why, whatever was noticed because of it.
+        let reason = self.ended.peek().copied().unwrap_or(reason);
         let line = StreamEnd { kind: "end".to_owned(), ts: clock::now(), reason, position };
         if let Ok(text) = serde_json::to_string(&line) {
             let _ = self.sender.try_send(Ok(text + "\n"));

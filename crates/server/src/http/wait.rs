@@ -14,6 +14,7 @@ use tokio::time::{Instant, sleep_until};
 
 use super::Api;
 use super::access::Caller;
+use super::identity;
 use super::problem::{ApiProblem, Query};
 
 const TIMEOUT_DEFAULT_SECONDS: u64 = 60;
@@ -95,12 +96,20 @@ pub(super) async fn wait(
     let until = wanted.until.as_deref().map_or(Ok(Until::Ready), Until::parse)?;
     let id = caller.resolve(&api.engine.state(), kind, &wanted.reference, &scope)?;
     let deadline = Instant::now() + timeout(wanted.timeout_seconds);
-    let result = settled(&api, id, until, deadline).await;
+    let result = settled(&api, &caller, id, until, deadline).await;
     Ok(Json(result.ok_or_else(|| Problem::not_found(kind, &wanted.reference))?))
 }
 
 /// Waits for an outcome; `None` when the resource goes away instead.
-async fn settled(api: &Api, id: AnyId, until: Until, deadline: Instant) -> Option<WaitResult> {
+async fn settled(
+    api: &Api,
+    caller: &Caller,
+    id: AnyId,
+    until: Until,
+    deadline: Instant,
+) -> Option<WaitResult> {
+    let ended = identity::ended(api, caller);
+    tokio::pin!(ended);
     let mut position = api.engine.position();
     let mut last: Option<WaitResult> = None;
     loop {
@@ -115,7 +124,7 @@ async fn settled(api: &Api, id: AnyId, until: Until, deadline: Instant) -> Optio
         }
         tokio::select! {
             changed = position.changed() => changed.ok()?,
-            () = api.closed() => return Some(now),
+            _ = &mut ended => return Some(now),
             () = sleep_until(deadline) => return Some(now),
         }
         last = Some(now);

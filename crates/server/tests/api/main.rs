@@ -5,10 +5,14 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a failed step fails the test")]
 
+mod access;
+mod matrix;
 mod pages;
+mod people;
 mod storage;
 mod streams;
 mod tenancy;
+mod trail;
 mod versions;
 mod waits;
 mod world;
@@ -20,7 +24,7 @@ use serde_json::{Value, json};
 use world::{World, deploy_body};
 
 #[tokio::test]
-async fn without_a_token_nothing_but_health_and_version_answers() {
+async fn without_a_token_nothing_about_anyone_is_answered() {
     let world = World::new().await;
     let http = reqwest::Client::new();
     for open in ["/v1/health", "/v1/version"] {

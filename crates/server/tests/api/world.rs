@@ -26,6 +26,8 @@ const DEADLINE: Duration = Duration::from_secs(20);
 pub(crate) struct World {
     /// An image that was pushed to the server's own registry.
     pub image: String,
+    /// Making one takes long enough to share it.
+    http: reqwest::Client,
     server: Server,
     storage: Storage,
     keep: Keep,
@@ -122,7 +124,17 @@ impl World {
         };
         let link = Arc::new(IdleNode(sender));
         let node = server.attach_node(node_name(), facts, BTreeSet::new(), link).await.unwrap();
-        World { image, server, storage, keep, token, plans, node, dir }
+        let http = reqwest::Client::new();
+        World { image, http, server, storage, keep, token, plans, node, dir }
+    }
+
+    /// The installation's own token.
+    pub(crate) fn root(&self) -> &str {
+        self.token.reveal()
+    }
+
+    pub(crate) fn http(&self) -> &reqwest::Client {
+        &self.http
     }
 
     pub(crate) fn url(&self, path: &str) -> String {
@@ -130,8 +142,7 @@ impl World {
     }
 
     pub(crate) fn authorized(&self, method: Method, path: &str) -> RequestBuilder {
-        let http = reqwest::Client::new();
-        http.request(method, self.url(path)).bearer_auth(self.token.reveal())
+        self.http.request(method, self.url(path)).bearer_auth(self.token.reveal())
     }
 
     pub(crate) async fn try_get(&self, path: &str) -> (u16, Value) {

@@ -1,0 +1,92 @@
+//! What must not be seen: passwords and codes, typed without being shown or read
+//! from standard input. Never from arguments, which every user of the machine
+//! can read.
+
+use std::io::{BufRead, BufReader, Read};
+use std::os::fd::AsFd;
+
+use helix_model::{Code, Problem};
+use nix::sys::termios::{self, LocalFlags, SetArg, Termios};
+
+use crate::failure::{Failure, Result};
+use crate::session::Session;
+
+/// Longest line that is read; no secret is longer.
+const LINE_BYTES_MAX: u64 = 4096;
+
+/// Where secrets are read from during one command.
+pub(crate) struct Secrets {
+    input: BufReader<Box<dyn Read + Send>>,
+    is_terminal: bool,
+}
+
+impl Secrets {
+    /// Takes the standard input of the session.
+    pub(crate) fn of(session: &mut Session<'_>) -> Secrets {
+        let input = session.stdin.take().unwrap_or_else(|| Box::new(std::io::empty()));
+        Secrets { input: BufReader::new(input), is_terminal: session.terminals.stdin }
+    }
+
+    /// The next line. A person is asked for `what` and does not see what they
+    /// type.
+    pub(crate) fn read(&mut self, session: &mut Session<'_>, what: &str) -> Result<String> {
+        let _hidden = if self.is_terminal {
+            session.ui.remote(format!("{what}: ").as_bytes(), false)?;
+            Hidden::enter()
+        } else {
+            None
+        };
+        let mut line = String::new();
+        let read = (&mut self.input).take(LINE_BYTES_MAX).read_line(&mut line);
+        if self.is_terminal {
+            session.ui.remote(b"\n", false)?;
+        }
+        read.map_err(|error| unreadable(what, &error.to_string()))?;
+        let line = line.trim_end_matches(['\n', '\r']).to_owned();
+        if line.is_empty() {
+            return Err(unreadable(what, "nothing was given"));
+        }
+        Ok(line)
+    }
+
+    /// A new password, asked for twice of a person.
+    pub(crate) fn read_new_password(&mut self, session: &mut Session<'_>) -> Result<String> {
+        let password = self.read(session, "new password")?;
+        if self.is_terminal && self.read(session, "once more")? != password {
+            return Err(Failure::usage("the two passwords are not the same", "try again"));
+        }
+        Ok(password)
+    }
+}
+
+fn unreadable(what: &str, why: &str) -> Failure {
+    let detail = format!("no {what} can be read from standard input: {why}");
+    Problem::new(Code::InvalidArgument, detail)
+        .hint("type it at a terminal, or pipe it in as a line of its own")
+        .into()
+}
+
+/// Typing that is not shown. Dropping it restores what was before.
+struct Hidden {
+    before: Termios,
+}
+
+impl Hidden {
+    /// `None` when standard input is no terminal after all.
+    fn enter() -> Option<Hidden> {
+        let stdin = std::io::stdin();
+        let before = termios::tcgetattr(stdin.as_fd()).ok()?;
+        let mut hidden = before.clone();
+        hidden.local_flags.remove(LocalFlags::ECHO);
+        termios::tcsetattr(stdin.as_fd(), SetArg::TCSAFLUSH, &hidden).ok()?;
+        Some(Hidden { before })
+    }
+}
+
+impl Drop for Hidden {
+    fn drop(&mut self) {
+        let stdin = std::io::stdin();
+        // With the terminal gone there is nothing to restore.
+        let _ = termios::tcsetattr(stdin.as_fd(), SetArg::TCSAFLUSH, &self.before);
+    }
+}

@@ -6,7 +6,7 @@
 //! when they are durable publish the state and give the answers. What is stored
 //! is looked up before and passed in; nothing here reads or writes.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use helix_model::event::Recorded;
@@ -74,7 +74,7 @@ pub struct Round {
     /// In the order of the commands.
     pub answers: Vec<Result<Receipt, Problem>>,
     /// Receipts of this very round, by key.
-    fresh: HashMap<String, ([u8; 32], Receipt)>,
+    fresh: BTreeMap<String, ([u8; 32], Receipt)>,
     payload_max_bytes: usize,
 }
 
@@ -87,7 +87,7 @@ impl Round {
             entries: Vec::new(),
             receipts: Vec::new(),
             answers: Vec::new(),
-            fresh: HashMap::new(),
+            fresh: BTreeMap::new(),
             payload_max_bytes,
         }
     }

@@ -38,7 +38,7 @@ const PURE_ROOMS: &[PureRoom] = &[
     PureRoom {
         package: "helix-control",
         sources: "crates/control/src/",
-        may_use: &["serde", "imbl", "thiserror", "sha2"],
+        may_use: &["serde", "serde_json", "imbl", "thiserror", "sha2"],
     },
 ];
 

@@ -54,7 +54,7 @@ async fn refusals_that_are_alike_are_counted_on_one_line() {
     for _ in 0..50 {
         assert_eq!(world.get_as("", "/v1/apps").await.0, 401);
     }
-    let lines = lines_with(&world, "list_resources", "deny").await;
+    let lines = lines_with(&world, "list_apps", "deny").await;
     let counts: Vec<u64> = lines
         .iter()
         .filter(|it| it["reason"] == "no_token")
@@ -99,7 +99,9 @@ async fn an_org_reads_its_own_trail_and_pages_and_export_agree() {
     }
     let export = world.authorized(Method::GET, "/v1/audit/export?all=true").send().await.unwrap();
     let text = export.text().await.unwrap();
-    let lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let mut lines: Vec<Value> =
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(lines.pop().unwrap()["reason"], "complete", "a trail says when it is whole");
     // More may have come since, never less.
     let exported: Vec<_> = lines.iter().map(place).collect();
     assert!(paged.len() > 5 && paged.iter().all(|line| exported.contains(line)), "{paged:?}");

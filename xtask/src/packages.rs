@@ -135,6 +135,28 @@ pub const FOR_CONTAINER_BENCHES: &[Package] = &[
     },
 ];
 
+/// What `cargo xtask bench control` needs.
+pub const FOR_CONTROL_BENCHES: &[Package] = &[
+    Package {
+        name: "wrk",
+        program: "wrk",
+        how: How::Install,
+        reason: "the load generator, the same for every subject with an HTTP API",
+    },
+    Package {
+        name: "etcd-server",
+        program: "etcd",
+        how: How::Unpack,
+        reason: "peer: the usual store of a control plane; the bench starts its own",
+    },
+    Package {
+        name: "postgresql",
+        program: "pgbench",
+        how: How::Install,
+        reason: "peer: one insert per transaction; the bench starts a server of its own",
+    },
+];
+
 /// Makes every program of `packages` available and says what it does.
 ///
 /// # Errors
@@ -310,7 +332,7 @@ mod tests {
 
     #[test]
     fn every_package_says_why() {
-        for package in FOR_TESTS.iter().chain(FOR_CONTAINER_BENCHES) {
+        for package in FOR_TESTS.iter().chain(FOR_CONTAINER_BENCHES).chain(FOR_CONTROL_BENCHES) {
             assert!(package.reason.len() > 20, "{} needs a reason", package.name);
         }
     }

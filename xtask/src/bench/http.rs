@@ -23,7 +23,7 @@ const SILENCE_MAX: Duration = Duration::from_secs(60);
 pub fn wait_for_page(address: &str, host: &str, expected: &str, limit: Duration) -> Result<()> {
     let deadline = Instant::now() + limit;
     loop {
-        let answer = get(address, host).unwrap_or_default();
+        let answer = get(address, host, "/").unwrap_or_default();
         let (head, body) = answer.split_once("\r\n\r\n").unwrap_or_default();
         if status(head) == Some("200") && body.contains(expected) {
             return Ok(());
@@ -35,11 +35,29 @@ pub fn wait_for_page(address: &str, host: &str, expected: &str, limit: Duration)
     }
 }
 
-fn get(address: &str, host: &str) -> Result<String> {
-    let mut stream = send(address, "GET", "/", &format!("Host: {host}\r\n"), "")?;
+/// Asks once and returns the whole answer, head and body.
+///
+/// # Errors
+/// When the server cannot be reached.
+pub fn get(address: &str, host: &str, path: &str) -> Result<String> {
+    let mut stream = send(address, "GET", path, &format!("Host: {host}\r\n"), "")?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer).context("receive")?;
     Ok(answer)
+}
+
+/// Sends a JSON document to who wants no token.
+///
+/// # Errors
+/// When the server cannot be reached or refuses.
+pub fn post(address: &str, path: &str, body: &str) -> Result<()> {
+    let mut stream = send(address, "POST", path, "Content-Type: application/json\r\n", body)?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).context("receive")?;
+    if status(&answer) != Some("200") {
+        bail!("POST {path}: {answer}");
+    }
+    Ok(())
 }
 
 /// A JSON API that wants a token.

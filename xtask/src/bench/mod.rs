@@ -17,8 +17,10 @@ use crate::output::{result, say};
 use crate::packages::Package;
 use crate::{packages, process, workspace};
 
+pub mod control;
 pub mod deploy;
 pub mod docker;
+pub mod etcd;
 pub mod helix;
 pub mod http;
 pub mod measure;
@@ -26,12 +28,14 @@ pub mod memory;
 pub mod nginx;
 pub mod placement;
 pub mod platform;
+pub mod postgres;
 pub mod processes;
 pub mod report;
 pub mod rootfs;
 pub mod runc;
 pub mod start;
 pub mod subject;
+pub mod wrk;
 
 /// Which bench to run.
 #[derive(Debug, clap::Args)]
@@ -59,6 +63,8 @@ enum Bench {
     Memory,
     /// Placing 100,000 instances on up to 10,000 nodes, in the core alone.
     Placement,
+    /// Writes and reads through the API.
+    Control,
 }
 
 impl Bench {
@@ -67,6 +73,7 @@ impl Bench {
         match self {
             Bench::Start | Bench::Deploy | Bench::Memory => packages::FOR_CONTAINER_BENCHES,
             Bench::Placement => &[],
+            Bench::Control => packages::FOR_CONTROL_BENCHES,
         }
     }
 
@@ -81,6 +88,7 @@ impl Bench {
             Bench::Start => start::run(binary),
             Bench::Deploy => deploy::run(binary),
             Bench::Memory => memory::run(binary),
+            Bench::Control => control::run(binary),
         }
     }
 }

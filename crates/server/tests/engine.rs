@@ -58,6 +58,12 @@ async fn a_start_from_a_snapshot_gives_the_same_state_as_one_from_the_log() {
     assert_eq!(again.state(), engine.state());
     assert_eq!(again.verify_state().await.unwrap(), (true, engine.state().position));
 
+    // One of another version's form is none at all.
+    let other = Snapshot { format: SNAPSHOT_FORMAT + 1, ..snapshot.clone() };
+    log.save_snapshot(other).await.unwrap();
+    let anew = Engine::start(log.clone()).await.unwrap();
+    assert_eq!(anew.state(), engine.state());
+
     let damaged = Snapshot { bytes: b"{".to_vec(), ..snapshot };
     log.save_snapshot(damaged).await.unwrap();
     let anew = Engine::start(log).await.unwrap();

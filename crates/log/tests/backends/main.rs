@@ -12,5 +12,6 @@ mod conformance;
 mod leases;
 mod postgres;
 mod restart;
+mod schemas;
 mod sealed;
 mod world;

@@ -12,13 +12,15 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 pub use helix_control::round::{Idempotency, Origin};
-use helix_log::{EventLog, LogError, Position};
-use helix_model::event::Recorded;
+use helix_log::{EventLog, LogError};
 use helix_model::{Code, Command, Problem, Receipt, State};
 use tokio::sync::{mpsc, oneshot, watch};
 
+mod replay;
 mod snapshot;
 mod writer;
+
+use replay::replay;
 
 /// How many commands may wait. Beyond that callers are slowed down rather than
 /// memory filled.
@@ -27,9 +29,6 @@ const QUEUE_MAX: usize = 4096;
 /// How long a change waits for the version it was made for. Replicas are
 /// milliseconds apart; a version that is not there after this is a mistake.
 const PRECONDITION_WAIT: Duration = Duration::from_secs(1);
-
-/// Entries read at once while replaying.
-const REPLAY_PAGE: usize = 1024;
 
 /// A handle on the engine; cheap to clone.
 #[derive(Clone)]
@@ -60,14 +59,17 @@ pub enum EngineError {
         #[source]
         source: serde_json::Error,
     },
+    /// The process is ending.
+    #[error("the replay was interrupted")]
+    Interrupted(#[source] tokio::task::JoinError),
 }
 
 impl Engine {
     /// Replays the log and starts the writer.
     pub async fn start(log: Arc<dyn EventLog>) -> Result<Engine, EngineError> {
-        let mut state = snapshot::load(log.as_ref()).await?;
+        let state = snapshot::load(log.as_ref()).await?;
         let snapshot_position = state.position;
-        replay(log.as_ref(), &mut state, u64::MAX).await?;
+        let state = replay(log.as_ref(), state, u64::MAX).await?;
         let (position_sender, position) = watch::channel(state.position);
         let state = Arc::new(ArcSwap::from_pointee(state));
         let (queue, submissions) = mpsc::channel(QUEUE_MAX);
@@ -125,21 +127,4 @@ impl Engine {
         let reached = watched.wait_for(|current| *current >= position);
         matches!(tokio::time::timeout(timeout, reached).await, Ok(Ok(_)))
     }
-}
-
-/// Brings a state up to a position, or to the head of the log if that is before.
-async fn replay(log: &dyn EventLog, state: &mut State, until: u64) -> Result<(), EngineError> {
-    while state.position < until {
-        let page = log.read(Position(state.position), REPLAY_PAGE).await?;
-        if page.is_empty() {
-            return Ok(());
-        }
-        for entry in page.into_iter().take_while(|entry| entry.position.0 <= until) {
-            let position = entry.position.0;
-            let recorded: Recorded = serde_json::from_slice(&entry.payload)
-                .map_err(|source| EngineError::Entry { position, source })?;
-            state.apply(position, recorded.at, &recorded.event);
-        }
-    }
-    Ok(())
 }

@@ -9,7 +9,8 @@ use helix_log::{EventLog, Position, Snapshot};
 use helix_model::State;
 use helix_model::state::SNAPSHOT_FORMAT;
 
-use super::{EngineError, replay};
+use super::EngineError;
+use super::replay::replay;
 
 /// Entries between snapshots. Replaying this many takes a fraction of a second.
 pub(super) const INTERVAL: u64 = 10_000;
@@ -45,7 +46,6 @@ pub(super) async fn save(log: Arc<dyn EventLog>, state: Arc<State>) {
 
 /// Folds the whole log anew up to where `live` is, and compares.
 pub(super) async fn is_reproducible(log: &dyn EventLog, live: &State) -> Result<bool, EngineError> {
-    let mut rebuilt = State::default();
-    replay(log, &mut rebuilt, live.position).await?;
+    let rebuilt = replay(log, State::default(), live.position).await?;
     Ok(rebuilt == *live)
 }

@@ -9,7 +9,8 @@ use helix_log::{Batch, EventLog, LogError, NewEntry, NewReceipt, Position};
 use helix_model::{Code, Problem, State};
 use tokio::sync::{mpsc, watch};
 
-use super::{Submission, replay, snapshot};
+use super::replay::replay;
+use super::{Submission, snapshot};
 use crate::{clock, entropy};
 
 /// Commands decided in one go. More would delay the first of them; the fsync is
@@ -128,12 +129,11 @@ impl Writer {
 
     /// After a failed append nobody knows whether it took place; the log does.
     async fn resync(&self) {
-        let mut state = State::clone(&self.state.load());
-        if let Err(error) = replay(self.log.as_ref(), &mut state, u64::MAX).await {
-            tracing::error!(%error, "the event log cannot be read back");
-            return;
+        let state = State::clone(&self.state.load());
+        match replay(self.log.as_ref(), state, u64::MAX).await {
+            Ok(state) => self.publish(state),
+            Err(error) => tracing::error!(%error, "the event log cannot be read back"),
         }
-        self.publish(state);
     }
 }
 

@@ -6,7 +6,8 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::commands::{
     admin, audit, auth, completion, deploy, describe, doctor, events, exec, explain, kinds, logs,
-    members, quotas, rollback, scale, status, tokens, up, usage, users, validate, version, wait,
+    members, quotas, replicas, roles, rollback, scale, status, tokens, up, usage, users, validate,
+    version, wait,
 };
 
 /// Run apps on your own machines.
@@ -62,6 +63,9 @@ pub(crate) struct GlobalArgs {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     Up(up::UpArgs),
+    Server(roles::ServerArgs),
+    Node(roles::NodeArgs),
+    Edge(roles::EdgeArgs),
     Deploy(deploy::DeployArgs),
     Rollback(rollback::RollbackArgs),
     Scale(scale::ScaleArgs),
@@ -99,6 +103,7 @@ pub(crate) enum Command {
     Users(users::UsersArgs),
     Members(members::MembersArgs),
     Tokens(tokens::TokensArgs),
+    Replicas(replicas::ReplicasArgs),
     Validate(validate::ValidateArgs),
     Explain(explain::ExplainArgs),
     Doctor(doctor::DoctorArgs),

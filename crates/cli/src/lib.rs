@@ -2,8 +2,8 @@
 //!
 //! Start at [`run`]: it parses the arguments, resolves the settings, runs one
 //! command of `commands` and turns its outcome into output and an exit code.
-//! Only `output` prints. [`Up`] is how `helix up` starts a platform without this
-//! crate knowing of one.
+//! Only `output` prints. [`Up`] and [`Roles`] are how `helix up`, `server`, `node`
+//! and `edge` start something without this crate knowing of it.
 //!
 //! It knows the API through `helix-client` only: not how a server stores or
 //! decides, and nothing of nodes or isolation.
@@ -29,6 +29,7 @@ use clap::{CommandFactory, FromArgMatches};
 use helix_model::{Code, Problem};
 
 pub use commands::admin::{Installation, Offline};
+pub use commands::roles::{EdgeOptions, Happening, NodeOptions, Role, Roles, ServerOptions};
 pub use commands::up::{Isolation, Platform, Up, UpOptions};
 pub use context::Context;
 pub use io::{Environment, Io, Terminals};
@@ -45,7 +46,7 @@ pub(crate) fn grammar() -> clap::Command {
 }
 
 /// Runs one command line, the program's name first, and returns the exit code.
-pub async fn run(arguments: impl IntoIterator<Item = OsString>, io: Io, up: &dyn Up) -> u8 {
+pub async fn run(arguments: impl IntoIterator<Item = OsString>, io: Io, roles: &dyn Roles) -> u8 {
     let arguments = help_as_a_flag(arguments.into_iter().collect());
     let mut ui = Ui::new(io.stdout, io.stderr, io.terminals, &io.environment);
     // Known before parsing, because a line that does not parse is answered in
@@ -71,7 +72,7 @@ pub async fn run(arguments: impl IntoIterator<Item = OsString>, io: Io, up: &dyn
         confirmation: Confirmation { yes: cli.global.yes, no_input: cli.global.no_input },
         stdin: Some(io.stdin),
     };
-    let outcome = commands::dispatch(&mut session, cli.command, up).await;
+    let outcome = commands::dispatch(&mut session, cli.command, roles).await;
     finish(&mut ui, outcome, streams, remote)
 }
 

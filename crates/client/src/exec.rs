@@ -1,7 +1,6 @@
 //! `exec`: a program in a running instance, over a WebSocket (RFC 6455).
 //!
-//! The opening handshake goes through the ordinary HTTP client, so that a
-//! refusal arrives as a problem like everywhere else. After it the frames of
+//! The socket is opened as in `link`; then the frames of
 //! `model::api::exec_frame` go both ways. Input and output are separate halves:
 //! a program may print without reading.
 
@@ -10,14 +9,11 @@ use futures::stream::{SplitSink, SplitStream};
 use futures::{SinkExt, StreamExt};
 use helix_model::api::{ExecControl, ExecEnd, ExecRequest, exec_frame};
 use helix_model::reference::Scope;
-use reqwest::{Method, Response, Upgraded};
+use reqwest::Method;
 use serde::Serialize;
-use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
-use tokio_tungstenite::tungstenite::handshake::client::generate_key;
-use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
-use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 
+use crate::link::Socket;
 use crate::{Client, ClientError, Result};
 
 /// Programs' output is framed far smaller; this only bounds a hostile peer.
@@ -48,13 +44,13 @@ pub enum ExecReceived {
 /// The way to the program.
 pub struct ExecInput {
     client: Client,
-    sink: SplitSink<WebSocketStream<Upgraded>, Message>,
+    sink: SplitSink<Socket, Message>,
 }
 
 /// The way from the program.
 pub struct ExecOutput {
     client: Client,
-    stream: SplitStream<WebSocketStream<Upgraded>>,
+    stream: SplitStream<Socket>,
 }
 
 impl Client {
@@ -65,11 +61,12 @@ impl Client {
         request: &ExecRequest,
         scope: &Scope,
     ) -> Result<(ExecInput, ExecOutput)> {
-        let socket = self.open_exec(target, scope).await?;
-        let config = WebSocketConfig::default()
-            .max_message_size(Some(MESSAGE_BYTES_MAX))
-            .max_frame_size(Some(MESSAGE_BYTES_MAX));
-        let socket = WebSocketStream::from_raw_socket(socket, Role::Client, Some(config)).await;
+        let instance = target.instance.as_deref().unwrap_or("-");
+        let opening = self
+            .request(Method::GET, &["v1", "instances", instance, "exec"])?
+            .query(target)
+            .query(scope);
+        let socket = self.socket(opening, MESSAGE_BYTES_MAX).await?;
         let (sink, stream) = socket.split();
         let mut input = ExecInput { client: self.clone(), sink };
         let first = serde_json::to_string(request).map_err(|error| self.malformed(error))?;
@@ -78,37 +75,9 @@ impl Client {
         Ok((input, output))
     }
 
-    async fn open_exec(&self, target: &ExecTarget, scope: &Scope) -> Result<Upgraded> {
-        let instance = target.instance.as_deref().unwrap_or("-");
-        let key = generate_key();
-        let request = self
-            .request(Method::GET, &["v1", "instances", instance, "exec"])?
-            .query(target)
-            .query(scope)
-            .header("connection", "Upgrade")
-            .header("upgrade", "websocket")
-            .header("sec-websocket-version", "13")
-            .header("sec-websocket-key", &key);
-        let response = self.send(request).await?;
-        if !accepts(&response, &key) {
-            return Err(self.malformed("it did not open a WebSocket"));
-        }
-        response.upgrade().await.map_err(|source| self.unreachable(source))
-    }
-
     fn broken(&self, source: tokio_tungstenite::tungstenite::Error) -> ClientError {
         ClientError::Unreachable { url: self.url().to_owned(), source: Box::new(source) }
     }
-}
-
-/// Whether the server proved that it understood the handshake.
-fn accepts(response: &Response, key: &str) -> bool {
-    let expected = derive_accept_key(key.as_bytes());
-    response.status() == reqwest::StatusCode::SWITCHING_PROTOCOLS
-        && response
-            .headers()
-            .get("sec-websocket-accept")
-            .is_some_and(|accept| accept.as_bytes() == expected.as_bytes())
 }
 
 impl ExecInput {

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use helix_model::api::{Page, WaitOutcome, WaitResult};
+use helix_model::api::{Page, ReplicaList, WaitOutcome, WaitResult};
 use helix_model::reference::Scope;
 use helix_model::view::ResourceView;
 use helix_model::{Kind, Noun};
@@ -41,6 +41,11 @@ struct WaitQuery<'q> {
 }
 
 impl Client {
+    /// The replicas of the server.
+    pub async fn replicas(&self) -> Result<ReplicaList> {
+        self.read(self.request(Method::GET, &["v1", "replicas"])?).await
+    }
+
     /// One page of a kind, narrowed to the scope.
     pub async fn list(&self, kind: Kind, query: &ListQuery, scope: &Scope) -> Result<Page> {
         let request = self.request(Method::GET, &["v1", kind.plural()])?;

@@ -3,13 +3,14 @@
 //! Two roles come before anything else, because they must run without threads
 //! and with next to no memory: `shim` owns one instance, `serve-files` is the
 //! server inside `static` apps. Everything else is the command line, to which
-//! [`up::LocalPlatform`] lends a platform for `helix up`.
+//! [`up::LocalPlatform`] lends a platform for `helix up`, and [`roles`] its parts.
 
 mod limits;
 mod logging;
 mod node_link;
 mod offline;
 mod platform;
+mod roles;
 mod serve_files;
 mod token_file;
 mod up;
@@ -31,7 +32,10 @@ fn main() -> ExitCode {
     match arguments.get(1).and_then(|role| role.to_str()) {
         Some("shim") => helix_runtime::shim_main(arguments.into_iter().skip(2)),
         Some("serve-files") => serve_files::run(arguments.into_iter().skip(2)),
-        role => command_line(role == Some("up"), arguments),
+        role => {
+            let is_platform = matches!(role, Some("up" | "server" | "node" | "edge"));
+            command_line(is_platform, arguments)
+        }
     }
 }
 

@@ -98,6 +98,7 @@ impl Platform {
             images,
             token: token.hash(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
+            advertise: None,
         })
         .await?;
         let server = Arc::new(server);
@@ -163,7 +164,7 @@ async fn start_agent(
         plain_http: true,
     };
     let node_dir = options.data_dir.join("node");
-    let mut config = helix_node::Config::new(node_dir, options.helix_exe.clone(), registry);
+    let mut config = helix_node::Config::new(node_dir, options.helix_exe.clone(), vec![registry]);
     config.isolation = options.isolation;
     // One store for the registry and the node: an image that was pushed here is
     // not copied to run here. The registry's contents are not the node's to
@@ -247,14 +248,14 @@ fn attach_edge(server: &Arc<Server>, edge: &Arc<Edge>, tasks: &mut Vec<JoinHandl
     server.attach_edge(Arc::new(LocalEdge(sender)));
 }
 
-fn make_private_dir(path: &Path) -> Result<(), PlatformError> {
+pub(crate) fn make_private_dir(path: &Path) -> Result<(), PlatformError> {
     use std::os::unix::fs::DirBuilderExt;
     let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
     made.map_err(|source| PlatformError::DataDir { path: path.to_owned(), source })
 }
 
 /// The machine's host name as far as it is a name.
-fn node_name() -> Name {
+pub(crate) fn node_name() -> Name {
     let host = nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok());
     let derived = host.as_deref().and_then(Name::derive).or_else(|| Name::derive("node"));
     derived.unwrap_or_else(|| unreachable!("`node` is a valid name"))

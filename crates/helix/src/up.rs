@@ -33,7 +33,7 @@ impl Up for LocalPlatform {
     }
 }
 
-fn level(demanded: helix_cli::Isolation) -> Isolation {
+pub(crate) fn level(demanded: helix_cli::Isolation) -> Isolation {
     match demanded {
         helix_cli::Isolation::Container => Isolation::Container,
         helix_cli::Isolation::ContainerRootless => Isolation::ContainerRootless,

@@ -1,5 +1,7 @@
 //! Streams over a transport in memory, as their users see them.
 
+#![allow(clippy::unwrap_used, reason = "a failed step fails the test")]
+
 use std::time::Duration;
 
 use bytes::Bytes;

@@ -52,7 +52,14 @@ pub trait Leases: Send + Sync + 'static {
 
     /// The lease of this name that is in force, whoever holds it.
     async fn current(&self, name: &str) -> Result<Option<Lease>, LogError>;
+
+    /// The leases in force whose names begin with `prefix`, in the order of their
+    /// names, at most [`HELD_MAX`].
+    async fn held(&self, prefix: &str) -> Result<Vec<Lease>, LogError>;
 }
+
+/// Most leases that one question returns.
+pub const HELD_MAX: usize = 1000;
 
 /// [`Leases`] that are gone when dropped, for tests and the simulator.
 pub struct MemoryLeases {
@@ -123,6 +130,16 @@ impl Leases for MemoryLeases {
     async fn current(&self, name: &str) -> Result<Option<Lease>, LogError> {
         let now = (self.clock)();
         Ok(self.leases().get(name).filter(|it| it.expires_at_ms > now).cloned())
+    }
+
+    async fn held(&self, prefix: &str) -> Result<Vec<Lease>, LogError> {
+        let now = (self.clock)();
+        let leases = self.leases();
+        let named = leases.values().filter(|it| it.name.starts_with(prefix));
+        let mut held: Vec<Lease> = named.filter(|it| it.expires_at_ms > now).cloned().collect();
+        held.sort_by(|one, other| one.name.cmp(&other.name));
+        held.truncate(HELD_MAX);
+        Ok(held)
     }
 }
 

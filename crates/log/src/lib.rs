@@ -41,7 +41,7 @@ pub use dump::{DumpError, DumpReader, DumpRecord, DumpWriter, DumpedLog};
 pub use entry::{Entry, GENESIS_HASH, Hash, Head, NewEntry, PAYLOAD_MAX_BYTES, Position};
 pub use error::LogError;
 pub use event_log::{EventLog, READ_MAX_BYTES, READ_MAX_ENTRIES, Snapshot};
-pub use leases::{Clock, Lease, Leases, MemoryLeases};
+pub use leases::{Clock, HELD_MAX, Lease, Leases, MemoryLeases};
 pub use memory::MemoryLog;
 pub use place::Place;
 pub use postgres::{PostgresLeases, PostgresLog, PostgresSchema, PostgresSealedRows};

@@ -272,3 +272,24 @@ pub struct ExecEnd {
     #[serde(default)]
     pub message: String,
 }
+
+/// `GET /v1/replicas`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ReplicaList {
+    /// Empty where the server has its storage for itself.
+    pub items: Vec<Replica>,
+    pub position: u64,
+}
+
+/// One replica of the control plane.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Replica {
+    /// Where the others reach it.
+    pub url: String,
+    /// It is the one that reconciles.
+    pub reconciles: bool,
+    /// It gave this answer.
+    pub answered: bool,
+    /// The nodes linked to it.
+    pub nodes: Vec<Name>,
+}

@@ -25,6 +25,7 @@ pub mod id;
 pub mod index;
 pub mod instance;
 pub mod kind;
+pub mod link;
 pub mod manifest;
 pub mod member;
 pub mod name;

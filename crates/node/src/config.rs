@@ -26,8 +26,9 @@ pub struct Config {
     pub helix_exe: PathBuf,
     /// Forces an isolation level; the strongest that works here when `None`.
     pub isolation: Option<Isolation>,
-    /// Where images of [`helix_model::api::OWN_REGISTRY`] are.
-    pub own_registry: OwnRegistry,
+    /// Where images of [`helix_model::api::OWN_REGISTRY`] are: with each server.
+    /// They are asked in turn, beginning with the one that served last.
+    pub own_registries: Vec<OwnRegistry>,
     /// Directory of the image store; `<data_dir>/images` when `None`. An agent
     /// in the same process as the registry shares its store, and so pulls
     /// nothing twice.
@@ -59,12 +60,12 @@ impl fmt::Debug for OwnRegistry {
 impl Config {
     /// Settings with nothing special: own image store, cleaned by the agent,
     /// strongest isolation.
-    pub fn new(data_dir: PathBuf, helix_exe: PathBuf, own_registry: OwnRegistry) -> Config {
+    pub fn new(data_dir: PathBuf, helix_exe: PathBuf, own_registries: Vec<OwnRegistry>) -> Config {
         Config {
             data_dir,
             helix_exe,
             isolation: None,
-            own_registry,
+            own_registries,
             image_dir: None,
             image_collect: true,
             entropy: Arc::new(|| ulid::Ulid::new().random()),

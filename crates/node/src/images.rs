@@ -5,6 +5,7 @@
 
 use std::path::PathBuf;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use helix_image::pull::Transport;
@@ -44,7 +45,9 @@ pub(crate) struct Image {
 pub(crate) struct Images {
     store: Store,
     puller: Puller,
-    own: OwnRegistry,
+    own: Vec<OwnRegistry>,
+    /// Which of them served last.
+    served: AtomicUsize,
     /// Digests as plans name them, the latest needed last.
     used: Mutex<Vec<String>>,
     used_path: PathBuf,
@@ -53,33 +56,60 @@ pub(crate) struct Images {
 impl Images {
     pub(crate) fn open(config: &Config) -> Result<Images, NodeError> {
         let store = Store::open(&config.image_dir()).map_err(NodeError::Images)?;
-        let own = config.own_registry.clone();
-        let insecure = own.plain_http.then(|| own.host.clone());
-        let transport = Transport {
-            insecure_registries: insecure.into_iter().collect(),
-            ..Transport::default()
-        };
+        let own = config.own_registries.clone();
+        let insecure = own.iter().filter(|own| own.plain_http).map(|own| own.host.clone());
+        let transport =
+            Transport { insecure_registries: insecure.collect(), ..Transport::default() };
         let puller = Puller::new(&store, &transport).map_err(NodeError::Images)?;
         let used_path = config.images_used_path();
         let used = files::load(&used_path).ok().flatten().unwrap_or_default();
-        Ok(Images { store, puller, own, used: Mutex::new(used), used_path })
+        let served = AtomicUsize::new(0);
+        Ok(Images { store, puller, own, served, used: Mutex::new(used), used_path })
     }
 
     /// Brings an image here and unpacks it. What is here already needs no
     /// network, and whoever wants the same meanwhile waits for it. Dropping the
     /// future ends the download.
     pub(crate) async fn fetch(&self, image: &str) -> Result<Image, Refusal> {
-        let (reference, auth) = self.locate(image).map_err(|error| refusal(&error))?;
+        let invalid = |source| ImageError::ReferenceInvalid { text: image.to_owned(), source };
+        let reference: Reference =
+            image.parse().map_err(invalid).map_err(|error| refusal(&error))?;
         if let Some(digest) = reference.digest() {
             self.note(&digest);
         }
-        let ready = self.unpacked(reference, auth).await.map_err(|error| refusal(&error))?;
+        let unpacked = if reference.registry() == OWN_REGISTRY {
+            self.unpacked_from_own(&reference).await
+        } else {
+            self.unpacked(&reference, &Auth::Anonymous).await
+        };
+        let ready = unpacked.map_err(|error| refusal(&error))?;
         Ok(Image { root: ready.path, config: ready.config })
     }
 
-    async fn unpacked(&self, reference: Reference, auth: Auth) -> Result<RootFs, ImageError> {
-        let pulled = self.puller.pull(&reference, &auth, &NoProgress).await?;
+    async fn unpacked(&self, reference: &Reference, auth: &Auth) -> Result<RootFs, ImageError> {
+        let pulled = self.puller.pull(reference, auth, &NoProgress).await?;
         rootfs(&self.store, &pulled.manifest_digest).await
+    }
+
+    /// From whichever server has it; the first refusal when none does.
+    async fn unpacked_from_own(&self, reference: &Reference) -> Result<RootFs, ImageError> {
+        let first = self.served.load(Ordering::Relaxed);
+        let mut refused = None;
+        for turn in 0..self.own.len() {
+            let index = (first + turn) % self.own.len();
+            let (here, auth) = located(&self.own[index], reference)?;
+            match self.unpacked(&here, &auth).await {
+                Ok(ready) => {
+                    self.served.store(index, Ordering::Relaxed);
+                    return Ok(ready);
+                }
+                Err(error) => {
+                    tracing::debug!(error = chain(&error), server = here.registry(), "no image");
+                    refused.get_or_insert(error);
+                }
+            }
+        }
+        Err(refused.unwrap_or_else(|| ImageError::NotFound { what: reference.to_string() }))
     }
 
     /// Removes images that are neither named here nor among the last used.
@@ -92,20 +122,6 @@ impl Images {
             Ok(_) => {}
             Err(error) => tracing::warn!(error = chain(&error), "cannot remove unused images"),
         }
-    }
-
-    /// Where an image is today, and how to get in.
-    fn locate(&self, image: &str) -> Result<(Reference, Auth), ImageError> {
-        let invalid = |source| ImageError::ReferenceInvalid { text: image.to_owned(), source };
-        let reference: Reference = image.parse().map_err(invalid)?;
-        if reference.registry() != OWN_REGISTRY {
-            return Ok((reference, Auth::Anonymous));
-        }
-        let (repository, tag) = (reference.repository(), reference.tag());
-        let here =
-            Reference::new(&self.own.host, repository, tag, reference.digest()).map_err(invalid)?;
-        let auth = Auth::Basic { user: "node".to_owned(), password: self.own.token.clone() };
-        Ok((here, auth))
     }
 
     fn note(&self, digest: &Digest) {
@@ -126,6 +142,14 @@ impl Images {
     fn last_used(&self) -> Vec<String> {
         self.used.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
     }
+}
+
+/// Where an image is today, and how to get in.
+fn located(own: &OwnRegistry, reference: &Reference) -> Result<(Reference, Auth), ImageError> {
+    let (repository, tag) = (reference.repository(), reference.tag());
+    let here = Reference::new(&own.host, repository, tag, reference.digest())
+        .map_err(|source| ImageError::ReferenceInvalid { text: reference.to_string(), source })?;
+    Ok((here, Auth::Basic { user: "node".to_owned(), password: own.token.clone() }))
 }
 
 /// Images to keep: those in use and the last used of the others. `used` has the

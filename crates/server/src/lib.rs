@@ -9,20 +9,25 @@
 pub mod engine;
 pub mod links;
 
+mod attach;
 mod audit;
 mod auth;
 mod clock;
+mod elsewhere;
 mod entropy;
 mod http;
+mod machines;
 mod observe;
 mod reconciler;
+mod replicas;
 mod retention;
 mod server;
 mod storage;
 mod token;
 
-pub use engine::{Engine, EngineError, Idempotency, Origin};
+pub use attach::Attached;
+pub use engine::{Engine, EngineError, Idempotency, Origin, Writers};
 pub use http::{ROUTES, Route, Rule};
-pub use server::{Attached, Config, Server, ServerError};
+pub use server::{Advertise, Config, Server, ServerError};
 pub use storage::{ExportError, ImportError, Keep, Storage, StorageError};
 pub use token::{Token, TokenHash};

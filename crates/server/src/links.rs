@@ -7,7 +7,9 @@
 use std::collections::BTreeMap;
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use futures::stream::BoxStream;
+use helix_model::api::{ExecControl, ExecEnd, exec_frame};
 use helix_model::plan::{EdgePlan, NodePlan};
 use helix_model::{Id, Instance, Timestamp};
 use tokio::sync::mpsc;
@@ -75,7 +77,7 @@ pub struct ExecSession {
 /// What a person sends to a running command.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ExecInput {
-    Stdin(bytes::Bytes),
+    Stdin(Bytes),
     CloseStdin,
     Resize { cols: u16, rows: u16 },
     Signal(String),
@@ -84,8 +86,8 @@ pub enum ExecInput {
 /// What a running command sends back.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ExecOutput {
-    Stdout(bytes::Bytes),
-    Stderr(bytes::Bytes),
+    Stdout(Bytes),
+    Stderr(Bytes),
     Exit(i32),
 }
 
@@ -96,4 +98,72 @@ pub struct ExecRefused {
     pub message: String,
     /// The instance itself is not running.
     pub not_running: bool,
+}
+
+impl ExecInput {
+    /// As a frame of [`exec_frame`].
+    pub fn encode(&self) -> Bytes {
+        let control = |control: &ExecControl| {
+            frame(exec_frame::CONTROL, &serde_json::to_vec(control).unwrap_or_default())
+        };
+        match self {
+            ExecInput::Stdin(bytes) => frame(exec_frame::STDIN, bytes),
+            ExecInput::CloseStdin => frame(exec_frame::STDIN, &[]),
+            ExecInput::Resize { cols, rows } => {
+                control(&ExecControl::Resize { cols: *cols, rows: *rows })
+            }
+            ExecInput::Signal(name) => control(&ExecControl::Signal { name: name.clone() }),
+        }
+    }
+
+    /// What a frame says; `None` when it is none of these.
+    pub fn decode(bytes: &Bytes) -> Option<ExecInput> {
+        let (kind, payload) = (bytes.first()?, bytes.slice(1..));
+        match *kind {
+            exec_frame::STDIN if payload.is_empty() => Some(ExecInput::CloseStdin),
+            exec_frame::STDIN => Some(ExecInput::Stdin(payload)),
+            exec_frame::CONTROL => match serde_json::from_slice(&payload).ok()? {
+                ExecControl::Resize { cols, rows } => Some(ExecInput::Resize { cols, rows }),
+                ExecControl::Signal { name } => Some(ExecInput::Signal(name)),
+            },
+            _ => None,
+        }
+    }
+}
+
+impl ExecOutput {
+    /// As a frame of [`exec_frame`].
+    pub fn encode(&self) -> Bytes {
+        match self {
+            ExecOutput::Stdout(bytes) => frame(exec_frame::STDOUT, bytes),
+            ExecOutput::Stderr(bytes) => frame(exec_frame::STDERR, bytes),
+            ExecOutput::Exit(code) => {
+                let (reason, message) = ("exited".to_owned(), String::new());
+                let end = ExecEnd { exit_code: Some(*code), reason, message };
+                frame(exec_frame::EXIT, &serde_json::to_vec(&end).unwrap_or_default())
+            }
+        }
+    }
+
+    /// What a frame says; `None` when it is none of these.
+    pub fn decode(bytes: &Bytes) -> Option<ExecOutput> {
+        let (kind, payload) = (bytes.first()?, bytes.slice(1..));
+        match *kind {
+            exec_frame::STDOUT => Some(ExecOutput::Stdout(payload)),
+            exec_frame::STDERR => Some(ExecOutput::Stderr(payload)),
+            exec_frame::EXIT => {
+                let end: ExecEnd = serde_json::from_slice(&payload).ok()?;
+                end.exit_code.map(ExecOutput::Exit)
+            }
+            _ => None,
+        }
+    }
+}
+
+/// A frame of [`exec_frame`].
+pub(crate) fn frame(kind: u8, payload: &[u8]) -> Bytes {
+    let mut bytes = Vec::with_capacity(payload.len() + 1);
+    bytes.push(kind);
+    bytes.extend_from_slice(payload);
+    bytes.into()
 }

@@ -2,19 +2,44 @@
 //! they change.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use helix_control::plan;
 use helix_model::plan::{EdgePlan, EdgeReport, NodePlan};
-use helix_model::{Actor, Command, Id, Instance, endpoint, instance};
+use helix_model::{Actor, Code, Command, Id, Instance, Problem, Receipt, endpoint, instance};
 
+use crate::attach::Attached;
 use crate::engine::{Engine, Origin};
 use crate::entropy;
 use crate::links::{EdgeLink, NodeLink};
-use crate::server::Attached;
 
-/// Submits what a machine reports. A refusal is logged: the machine cannot do
-/// anything about it.
+/// How long a report waits before it is submitted again, at first and at most:
+/// nothing repeats it, since a machine only tells what has changed.
+const AGAIN: Duration = Duration::from_millis(100);
+const AGAIN_MAX: Duration = Duration::from_secs(2);
+
+/// Submits what a machine reports, until it is recorded or refused. A refusal is
+/// logged: the machine cannot do anything about it.
 pub(crate) async fn report(engine: &Engine, machine: &str, command: Command) {
+    let mut pause = AGAIN;
+    while let Err(problem) = submit(engine, machine, command.clone()).await {
+        if problem.code != Code::Unavailable {
+            return tracing::warn!(%problem, machine, "a report was refused");
+        }
+        tracing::debug!(%problem, machine, "a report could not be recorded yet");
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(AGAIN_MAX);
+    }
+}
+
+/// The same for what is found out again, or does not matter much.
+pub(crate) async fn report_once(engine: &Engine, machine: &str, command: Command) {
+    if let Err(problem) = submit(engine, machine, command).await {
+        tracing::warn!(%problem, machine, "a report was refused");
+    }
+}
+
+async fn submit(engine: &Engine, machine: &str, command: Command) -> Result<Receipt, Problem> {
     let origin = Origin {
         actor: Actor::Machine(machine.to_owned()),
         request_id: entropy::request_id(),
@@ -22,9 +47,7 @@ pub(crate) async fn report(engine: &Engine, machine: &str, command: Command) {
         idempotency: None,
         precondition: None,
     };
-    if let Err(problem) = engine.submit(command, origin).await {
-        tracing::warn!(%problem, machine, "a report was refused");
-    }
+    engine.submit(command, origin).await
 }
 
 /// The commands in an edge's report.

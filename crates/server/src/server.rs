@@ -8,15 +8,20 @@ use helix_image::pull::Transport;
 use helix_image::registry::Registry;
 use helix_image::{Puller, Store};
 use helix_model::plan::EdgeReport;
-use helix_model::{Actor, Code, Command, Id, Instance, Name, Node, Problem, instance, node, org};
+use helix_model::{
+    Actor, Code, Command, Id, Instance, Name, Problem, Receipt, instance, node, org,
+};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use crate::attach::{Attached, LinkedNode};
 use crate::audit::Audit;
 use crate::auth::{Accounts, Devices, Limits};
-use crate::engine::{Engine, EngineError, Origin};
+use crate::elsewhere::OtherRegistries;
+use crate::engine::{Engine, EngineError, Origin, Writers};
 use crate::links::{EdgeLink, NodeLink};
+use crate::replicas::Replicas;
 use crate::storage::Storage;
 use crate::token::TokenHash;
 use crate::{entropy, http, observe, reconciler, retention};
@@ -32,6 +37,18 @@ pub struct Config {
     /// The one token that may do everything.
     pub token: TokenHash,
     pub version: String,
+    /// Where other replicas on the same storage reach this one; `None` when it
+    /// is the only one there can be.
+    pub advertise: Option<Advertise>,
+}
+
+/// Where other replicas reach this one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Advertise {
+    /// At this URL.
+    At(String),
+    /// Where it listens, over HTTP.
+    Listening,
 }
 
 /// Why a server cannot start.
@@ -51,19 +68,6 @@ pub enum ServerError {
     Bootstrap(#[from] Problem),
 }
 
-/// A node as it is connected now.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Attached {
-    pub node: Id<Node>,
-    pub name: Name,
-    /// The number of its link. Whatever comes over it says so, and counts for
-    /// nothing once the node has connected anew.
-    pub link: u64,
-}
-
-/// A node and the way to it.
-pub(crate) type LinkedNode = (Id<Node>, Arc<dyn NodeLink>);
-
 /// Everything the HTTP handlers share.
 pub(crate) struct Shared {
     pub engine: Engine,
@@ -79,6 +83,8 @@ pub(crate) struct Shared {
     pub limits: Limits,
     pub uses: http::Uses,
     pub nodes: RwLock<Vec<LinkedNode>>,
+    /// The other replicas, where there can be any.
+    pub replicas: Option<Arc<Replicas>>,
     /// Turns true when the server is to end, so that streams do.
     pub closing: watch::Receiver<bool>,
 }
@@ -99,7 +105,8 @@ pub struct Server {
     address: SocketAddr,
     closing: watch::Sender<bool>,
     api: JoinHandle<()>,
-    reconciler: JoinHandle<()>,
+    /// What is done without being asked.
+    jobs: JoinHandle<()>,
 }
 
 impl Server {
@@ -107,7 +114,8 @@ impl Server {
     /// serves the API.
     pub async fn start(config: Config) -> Result<Server, ServerError> {
         let storage = config.storage;
-        let engine = Engine::start(Arc::clone(&storage.log)).await?;
+        let writers = if config.advertise.is_some() { Writers::Many } else { Writers::One };
+        let engine = Engine::start(Arc::clone(&storage.log), writers).await?;
         bootstrap(&engine).await?;
         let listener = TcpListener::bind(config.listen)
             .await
@@ -115,12 +123,24 @@ impl Server {
         let address = listener
             .local_addr()
             .map_err(|source| ServerError::Listen { address: config.listen, source })?;
+        let replicas = config.advertise.map(|advertise| {
+            let url = match advertise {
+                Advertise::At(url) => url.trim_end_matches('/').to_owned(),
+                Advertise::Listening => format!("http://{address}"),
+            };
+            Arc::new(Replicas::new(url, Arc::clone(&storage.leases)))
+        });
+        let mut registry = http::new_registry(config.images.clone(), engine.clone());
+        if let Some(replicas) = &replicas {
+            let (store, replicas) = (config.images.clone(), Arc::clone(replicas));
+            registry = registry.looking(Arc::new(OtherRegistries { store, replicas }));
+        }
         let (closing, closed) = watch::channel(false);
         let shared = Arc::new(Shared {
             engine: engine.clone(),
             storage: storage.clone(),
             puller: Puller::new(&config.images, &Transport::default())?,
-            registry: http::new_registry(config.images.clone(), engine.clone()),
+            registry,
             images: config.images,
             token: config.token,
             version: config.version,
@@ -130,11 +150,12 @@ impl Server {
             limits: Limits::new(),
             uses: http::Uses::default(),
             nodes: RwLock::default(),
+            replicas,
             closing: closed,
         });
         let api = tokio::spawn(http::serve(listener, Arc::clone(&shared)));
-        let reconciler = tokio::spawn(reconciler::run(engine));
-        let server = Server { shared, address, closing, api, reconciler };
+        let jobs = tokio::spawn(jobs(engine, shared.replicas.clone()));
+        let server = Server { shared, address, closing, api, jobs };
         server.spawn(retention::run(server.shared.storage.clone()));
         Ok(server)
     }
@@ -154,28 +175,8 @@ impl Server {
         present: BTreeSet<Id<Instance>>,
         link: Arc<dyn NodeLink>,
     ) -> Result<Attached, Problem> {
-        let engine = &self.shared.engine;
-        let attached = connect_node(engine, name, facts).await?;
-        let id = attached.node;
-        let state = engine.state();
-        // What the state remembers of instances the node does not have is from
-        // before; traffic must not follow it.
-        let absent = state.instances.iter();
-        let absent = absent.filter(|it| it.spec.node == id && !present.contains(&it.id));
-        let absent: Vec<_> = absent.map(|it| (it.id, it.spec.desired)).collect();
-        for (id, desired) in absent {
-            let phase = match desired {
-                instance::Desired::Stopped => instance::Phase::Stopped,
-                _ => instance::Phase::Pending,
-            };
-            let observed = instance::Observed { phase, ..Default::default() };
-            self.instance_reported(&attached, id, observed).await;
-        }
-        if let Ok(mut nodes) = self.shared.nodes.write() {
-            nodes.retain(|(known, _)| *known != id);
-            nodes.push((id, Arc::clone(&link)));
-        }
-        self.spawn(observe::feed_node(engine.clone(), attached.clone(), link));
+        let attached = self.shared.attach_node(name, facts, present, Arc::clone(&link)).await?;
+        self.spawn(observe::feed_node(self.shared.engine.clone(), attached.clone(), link));
         Ok(attached)
     }
 
@@ -186,8 +187,7 @@ impl Server {
         id: Id<Instance>,
         observed: instance::Observed,
     ) {
-        let command = observe::instance_command(id, observed, from.link);
-        observe::report(&self.shared.engine, from.name.as_str(), command).await;
+        self.shared.instance_reported(from, id, observed).await;
     }
 
     /// Connects the edge and feeds it plans from now on.
@@ -197,9 +197,7 @@ impl Server {
 
     /// Takes in what an edge reports.
     pub async fn edge_reported(&self, edge: &str, report: EdgeReport) {
-        for command in observe::edge_commands(report) {
-            observe::report(&self.shared.engine, edge, command).await;
-        }
+        self.shared.edge_reported(edge, report).await;
     }
 
     /// Runs a task until the server closes. Tasks hold the engine, and the
@@ -221,39 +219,52 @@ impl Server {
 
     /// Notes that a node is going away on purpose.
     pub async fn detach_node(&self, gone: &Attached) {
-        let disconnect = node::Disconnect { node: gone.node, link: gone.link };
-        let command = Command::DisconnectNode(disconnect);
-        observe::report(&self.shared.engine, gone.name.as_str(), command).await;
+        self.shared.detach_node(gone).await;
     }
 
-    /// Ends the API, its streams and the reconciler. What was acknowledged is
-    /// in the log already.
+    /// Returns only when a part of the server ends by itself.
+    pub async fn ended(&mut self) {
+        tokio::select! {
+            _ = &mut self.api => {}
+            _ = &mut self.jobs => {}
+        }
+    }
+
+    /// Where other replicas reach this one, where there can be any.
+    pub fn advertised(&self) -> Option<&str> {
+        self.shared.replicas.as_ref().map(|replicas| replicas.url.as_str())
+    }
+
+    /// Ends the API, its streams, the links and the reconciler. What was
+    /// acknowledged is in the log already.
     pub async fn shutdown(self) {
-        self.reconciler.abort();
+        self.jobs.abort();
+        // One that has ended has told so in `ended` and must not be asked again.
+        if !self.jobs.is_finished() {
+            let _ = self.jobs.await;
+        }
+        if let Some(replicas) = &self.shared.replicas {
+            replicas.leave().await;
+        }
         self.closing.send_replace(true);
-        let _ = self.api.await;
+        if !self.api.is_finished() {
+            let _ = self.api.await;
+        }
     }
 }
 
-/// Enrols a node on first sight and takes the number of its link.
-async fn connect_node(
-    engine: &Engine,
-    name: Name,
-    facts: node::Facts,
-) -> Result<Attached, Problem> {
-    let origin = machine_origin(&name);
-    let connect = node::Connect { name: name.clone(), facts, replica: None };
-    let receipt = engine.submit(Command::ConnectNode(connect), origin).await?;
-    // The receipt and not the state: another link may be younger already.
-    let node = receipt.subject.and_then(|subject| subject.id.typed());
-    let status: Result<node::Status, _> = serde_json::from_value(receipt.current);
-    match (node, status) {
-        (Some(node), Ok(status)) => Ok(Attached { node, name, link: status.link }),
-        _ => {
-            let detail = format!("the receipt of node `{name}` does not tell its link");
-            Err(Problem::new(Code::Internal, detail))
+/// Reconciles, here or on one of several replicas.
+async fn jobs(engine: Engine, replicas: Option<Arc<Replicas>>) {
+    let Some(replicas) = replicas else {
+        return reconciler::run(engine).await;
+    };
+    let leading = replicas.lead(|| async {
+        tokio::select! {
+            () = reconciler::run(engine.clone()) => {}
+            () = replicas.tend_orphans(&engine) => {}
         }
-    }
+    });
+    tokio::join!(leading, replicas.attend());
 }
 
 /// The default org and project, which a single machine never needs to name.
@@ -271,17 +282,15 @@ async fn bootstrap(engine: &Engine) -> Result<(), Problem> {
     };
     if engine.state().orgs.is_empty() {
         let create = org::Create { name: default };
-        engine.submit(Command::CreateOrg(create), origin()).await?;
+        ensured(engine.submit(Command::CreateOrg(create), origin()).await)?;
     }
     Ok(())
 }
 
-fn machine_origin(name: &Name) -> Origin {
-    Origin {
-        actor: Actor::Machine(name.to_string()),
-        request_id: entropy::request_id(),
-        source: None,
-        idempotency: None,
-        precondition: None,
+/// Another replica that starts at the same moment may have made it.
+fn ensured(made: Result<Receipt, Problem>) -> Result<(), Problem> {
+    match made {
+        Err(problem) if problem.code != Code::Conflict => Err(problem),
+        _ => Ok(()),
     }
 }

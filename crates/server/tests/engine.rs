@@ -8,7 +8,7 @@ use std::time::Duration;
 use helix_log::{EventLog, MemoryLog, Snapshot};
 use helix_model::state::SNAPSHOT_FORMAT;
 use helix_model::{Actor, Command, Name, node, org};
-use helix_server::{Engine, Origin};
+use helix_server::{Engine, Origin, Writers};
 
 fn origin() -> Origin {
     Origin {
@@ -46,7 +46,7 @@ async fn wait_snapshot(log: &MemoryLog) -> Snapshot {
 #[tokio::test]
 async fn a_start_from_a_snapshot_gives_the_same_state_as_one_from_the_log() {
     let log = Arc::new(MemoryLog::new());
-    let engine = Engine::start(log.clone()).await.unwrap();
+    let engine = Engine::start(log.clone(), Writers::Many).await.unwrap();
     let submitted = (0..10_100).map(|turn| engine.submit(connect(turn), origin()));
     for receipt in futures::future::join_all(submitted).await {
         receipt.unwrap();
@@ -54,27 +54,27 @@ async fn a_start_from_a_snapshot_gives_the_same_state_as_one_from_the_log() {
     let snapshot = wait_snapshot(&log).await;
     assert!(snapshot.position.0 >= 10_000);
 
-    let again = Engine::start(log.clone()).await.unwrap();
+    let again = Engine::start(log.clone(), Writers::Many).await.unwrap();
     assert_eq!(again.state(), engine.state());
     assert_eq!(again.verify_state().await.unwrap(), (true, engine.state().position));
 
     // One of another version's form is none at all.
     let other = Snapshot { format: SNAPSHOT_FORMAT + 1, ..snapshot.clone() };
     log.save_snapshot(other).await.unwrap();
-    let anew = Engine::start(log.clone()).await.unwrap();
+    let anew = Engine::start(log.clone(), Writers::One).await.unwrap();
     assert_eq!(anew.state(), engine.state());
 
     let damaged = Snapshot { bytes: b"{".to_vec(), ..snapshot };
     log.save_snapshot(damaged).await.unwrap();
-    let anew = Engine::start(log).await.unwrap();
+    let anew = Engine::start(log, Writers::Many).await.unwrap();
     assert_eq!(anew.state(), engine.state());
 }
 
 #[tokio::test]
 async fn two_writers_of_one_log_lose_and_double_nothing() {
     let log = Arc::new(MemoryLog::new());
-    let one = Engine::start(log.clone()).await.unwrap();
-    let other = Engine::start(log.clone()).await.unwrap();
+    let one = Engine::start(log.clone(), Writers::Many).await.unwrap();
+    let other = Engine::start(log.clone(), Writers::Many).await.unwrap();
     let create = |engine: &Engine, number: u32| {
         let name: Name = format!("org-{number}").parse().unwrap();
         let engine = engine.clone();
@@ -86,16 +86,16 @@ async fn two_writers_of_one_log_lose_and_double_nothing() {
         assert!(a.is_ok() != b.is_ok(), "one name, one owner");
         accepted += 1;
     }
-    let fresh = Engine::start(log).await.unwrap();
+    let fresh = Engine::start(log, Writers::Many).await.unwrap();
     assert_eq!(fresh.state().orgs.len(), accepted);
 }
 
 #[tokio::test]
 async fn of_writers_on_several_replicas_who_saw_one_version_exactly_one_wins() {
     let log = Arc::new(MemoryLog::new());
-    let first = Engine::start(log.clone()).await.unwrap();
+    let first = Engine::start(log.clone(), Writers::Many).await.unwrap();
     first.submit(connect(1), origin()).await.unwrap();
-    let replicas = [first, Engine::start(log.clone()).await.unwrap()];
+    let replicas = [first, Engine::start(log.clone(), Writers::Many).await.unwrap()];
     for round in 0..6 {
         let newest = &replicas[round as usize % 2];
         newest.submit(connect(1000 + round), origin()).await.unwrap();
@@ -110,4 +110,16 @@ async fn of_writers_on_several_replicas_who_saw_one_version_exactly_one_wins() {
         let lost = answers.into_iter().filter_map(Result::err);
         lost.for_each(|problem| assert_eq!(problem.code, helix_model::Code::VersionConflict));
     }
+}
+
+#[tokio::test]
+async fn an_engine_sees_what_another_appends_without_doing_anything() {
+    let log = Arc::new(MemoryLog::new());
+    let writes = Engine::start(log.clone(), Writers::Many).await.unwrap();
+    let reads = Engine::start(log.clone(), Writers::Many).await.unwrap();
+    for turn in 0..50 {
+        let receipt = writes.submit(connect(turn), origin()).await.unwrap();
+        assert!(reads.reached(receipt.position, Duration::from_secs(20)).await);
+    }
+    assert_eq!(reads.state(), writes.state());
 }

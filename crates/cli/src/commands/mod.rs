@@ -16,6 +16,8 @@ pub(crate) mod kinds;
 pub(crate) mod logs;
 pub(crate) mod members;
 pub(crate) mod quotas;
+pub(crate) mod replicas;
+pub(crate) mod roles;
 pub(crate) mod rollback;
 pub(crate) mod scale;
 pub(crate) mod status;
@@ -37,10 +39,13 @@ use crate::session::Session;
 pub(crate) async fn dispatch(
     session: &mut Session<'_>,
     command: Command,
-    up: &dyn up::Up,
+    roles: &dyn roles::Roles,
 ) -> Result<u8> {
     match command {
-        Command::Up(args) => up::run(session, args, up).await,
+        Command::Up(args) => up::run(session, args, roles).await,
+        Command::Server(args) => roles::run(session, roles::RoleArgs::Server(args), roles).await,
+        Command::Node(args) => roles::run(session, roles::RoleArgs::Node(args), roles).await,
+        Command::Edge(args) => roles::run(session, roles::RoleArgs::Edge(args), roles).await,
         Command::Deploy(args) => deploy::run(session, args).await,
         Command::Rollback(args) => rollback::run(session, args).await,
         Command::Scale(args) => scale::run(session, args).await,
@@ -60,13 +65,14 @@ pub(crate) async fn dispatch(
         Command::Orgs(args) => kinds::run_owned(session, Kind::Org, args).await,
         Command::Nodes(args) => kinds::run(session, Kind::Node, args).await,
         Command::Audit(args) => audit::run(session, args).await,
-        Command::Admin(args) => admin::run(session, args, up).await,
+        Command::Admin(args) => admin::run(session, args, roles).await,
         Command::Quotas(args) => quotas::run(session, args).await,
         Command::Usage(args) => usage::run(session, args).await,
         Command::Auth(args) => auth::run(session, args).await,
         Command::Users(args) => users::run(session, args).await,
         Command::Members(args) => members::run(session, args).await,
         Command::Tokens(args) => tokens::run(session, args).await,
+        Command::Replicas(args) => replicas::run(session, &args).await,
         Command::Validate(args) => validate::run(session, &args),
         Command::Explain(args) => explain::run(session, &args),
         Command::Doctor(args) => doctor::run(session, args).await,
@@ -81,6 +87,9 @@ impl Command {
         matches!(
             self,
             Command::Up(_)
+                | Command::Server(_)
+                | Command::Node(_)
+                | Command::Edge(_)
                 | Command::Doctor(_)
                 | Command::Validate(_)
                 | Command::Explain(_)

@@ -120,7 +120,11 @@ pub(crate) struct UpArgs {
     keep_audit: Option<Duration>,
 }
 
-pub(crate) async fn run(session: &mut Session<'_>, args: UpArgs, up: &dyn Up) -> Result<u8> {
+pub(crate) async fn run(
+    session: &mut Session<'_>,
+    args: UpArgs,
+    up: &dyn super::roles::Roles,
+) -> Result<u8> {
     let mut stop = StopSignals::new()?;
     // What can be wrong with the app is found before anything is started.
     let source = source(&args.source, &session.settings)?;
@@ -322,13 +326,13 @@ async fn finish(
 }
 
 /// Ctrl-C, and how service managers say the same.
-struct StopSignals {
+pub(super) struct StopSignals {
     interrupt: Signal,
     terminate: Signal,
 }
 
 impl StopSignals {
-    fn new() -> Result<StopSignals> {
+    pub(super) fn new() -> Result<StopSignals> {
         let listen = |kind| {
             signal(kind).map_err(|error| {
                 let detail = format!("cannot listen for signals: {error}");
@@ -341,7 +345,7 @@ impl StopSignals {
         })
     }
 
-    async fn wait(&mut self) {
+    pub(super) async fn wait(&mut self) {
         tokio::select! {
             _ = self.interrupt.recv() => {}
             _ = self.terminate.recv() => {}

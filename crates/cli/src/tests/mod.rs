@@ -19,6 +19,7 @@ use helix_model::{Code, Problem};
 use serde_json::Value;
 
 use crate::commands::admin::Offline;
+use crate::commands::roles::{EdgeOptions, NodeOptions, Role, Roles, ServerOptions};
 use crate::commands::up::{Platform, Up, UpOptions};
 use crate::context::{self, Context};
 use crate::io::{Environment, Io, Terminals};
@@ -120,14 +121,14 @@ impl World {
         self.helix_on(line, &NoPlatform, terminals, Box::new(stdin)).await
     }
 
-    async fn helix_with(&self, line: &[&str], up: &dyn Up) -> Outcome {
+    async fn helix_with(&self, line: &[&str], up: &dyn Roles) -> Outcome {
         self.helix_on(line, up, Terminals::default(), Box::new(std::io::empty())).await
     }
 
     async fn helix_on(
         &self,
         line: &[&str],
-        up: &dyn Up,
+        up: &dyn Roles,
         terminals: Terminals,
         stdin: Box<dyn std::io::Read + Send>,
     ) -> Outcome {
@@ -214,3 +215,33 @@ mod failing;
 mod grammar;
 mod reading;
 mod tenancy;
+
+#[async_trait]
+impl Roles for NoPlatform {
+    async fn server(&self, _options: ServerOptions) -> Result<Box<dyn Role>, Problem> {
+        panic!("no test starts a server");
+    }
+
+    async fn node(&self, _options: NodeOptions) -> Result<Box<dyn Role>, Problem> {
+        panic!("no test starts a node");
+    }
+
+    async fn edge(&self, _options: EdgeOptions) -> Result<Box<dyn Role>, Problem> {
+        panic!("no test starts an edge");
+    }
+}
+
+#[async_trait]
+impl Roles for ShortLived {
+    async fn server(&self, _options: ServerOptions) -> Result<Box<dyn Role>, Problem> {
+        panic!("no test starts a server");
+    }
+
+    async fn node(&self, _options: NodeOptions) -> Result<Box<dyn Role>, Problem> {
+        panic!("no test starts a node");
+    }
+
+    async fn edge(&self, _options: EdgeOptions) -> Result<Box<dyn Role>, Problem> {
+        panic!("no test starts an edge");
+    }
+}

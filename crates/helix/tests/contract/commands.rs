@@ -44,6 +44,7 @@ const CASES: &[Case] = &[
     case("admin retention", &["--run"], &["--no-such-flag"], 2),
     case("audit list", &[], &["--limit", "0"], 2),
     case("auth status", &[], &["--url", "http://127.0.0.1:1"], 6),
+    case("replicas list", &[], &["--url", "http://127.0.0.1:1"], 6),
     case("validate", &[], &["no-such.toml"], 2),
     case("explain", &["not_found"], &["no_such_code"], 4),
     case("doctor", &[], &["--url", "http://127.0.0.1:1"], 1),
@@ -74,6 +75,9 @@ const OWNED: &[&str] = &["orgs", "projects", "apps", "envs"];
 /// finds; each has a test of its own. `auth token` is another word for `tokens`.
 const ELSEWHERE: &[&str] = &[
     "up",
+    "server",
+    "node",
+    "edge",
     "admin export",
     "admin import",
     "audit export",

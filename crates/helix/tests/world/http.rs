@@ -6,7 +6,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
 /// A request that takes longer counts as failed.
-const TIMEOUT: Duration = Duration::from_secs(10);
+const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// What came back.
 #[derive(Clone, Debug)]
@@ -24,6 +24,31 @@ pub fn get(address: SocketAddr, host: &str, path: &str) -> io::Result<Reply> {
     let mut stream = connect(address)?;
     // In one piece, so that the far end sees all of it or nothing.
     let request = format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes())?;
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer)?;
+    parse(&String::from_utf8_lossy(&answer))
+}
+
+/// A request with these header fields and this body, on a new connection.
+///
+/// # Errors
+/// When the connection fails, breaks off, or what comes is not whole.
+pub fn ask(
+    address: SocketAddr,
+    method: &str,
+    path: &str,
+    headers: &[(&str, String)],
+    body: &str,
+) -> io::Result<Reply> {
+    let mut stream = connect(address)?;
+    let mut request = format!("{method} {path} HTTP/1.1\r\nHost: {address}\r\n");
+    for (name, value) in headers {
+        request.push_str(&format!("{name}: {value}\r\n"));
+    }
+    let length = body.len();
+    request.push_str("Content-Type: application/json\r\nConnection: close\r\n");
+    request.push_str(&format!("Content-Length: {length}\r\n\r\n{body}"));
     stream.write_all(request.as_bytes())?;
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer)?;

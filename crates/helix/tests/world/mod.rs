@@ -9,6 +9,7 @@ pub mod http;
 pub mod load;
 pub mod outcome;
 pub mod platform;
+pub mod tool;
 pub mod traces;
 
 use std::collections::BTreeSet;

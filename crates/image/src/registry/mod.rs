@@ -16,12 +16,14 @@ mod uploads;
 
 use std::sync::Arc;
 
+use async_trait::async_trait;
 use axum::Router;
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::any;
 use http::{Extensions, HeaderMap, Method, StatusCode};
 
+use crate::digest::Digest;
 use crate::reference::{is_repository, is_tag};
 use crate::store::Store;
 use refusal::Refusal;
@@ -77,11 +79,21 @@ impl From<bool> for Verdict {
 /// loop.
 pub type Authorize = Arc<dyn Fn(Asking<'_>, RegistryAction) -> Verdict + Send + Sync>;
 
+/// Where an image may be that is not here: with the registry of another replica.
+#[async_trait]
+pub trait Elsewhere: Send + Sync {
+    /// Brings an image into the store, so that it may be served from a
+    /// repository whose sender has been found to be allowed to read it. Whether
+    /// it did is seen by looking again.
+    async fn bring(&self, repository: &str, manifest: &Digest, headers: &HeaderMap);
+}
+
 /// The registry, for who routes requests to it: all below `/v2`.
 #[derive(Clone)]
 pub struct Registry {
     store: Store,
     authorize: Authorize,
+    elsewhere: Option<Arc<dyn Elsewhere>>,
 }
 
 /// The registry's routes, complete with `/v2`: merge them, do not nest them.
@@ -100,7 +112,20 @@ async fn handle(State(registry): State<Registry>, request: Request) -> Response 
 impl Registry {
     /// A registry over a store.
     pub fn new(store: Store, authorize: Authorize) -> Registry {
-        Registry { store, authorize }
+        Registry { store, authorize, elsewhere: None }
+    }
+
+    /// The same with somewhere else to look for images.
+    #[must_use]
+    pub fn looking(self, elsewhere: Arc<dyn Elsewhere>) -> Registry {
+        Registry { elsewhere: Some(elsewhere), ..self }
+    }
+
+    /// Looks for an image elsewhere, for a sender who may read it.
+    pub async fn bring(&self, repository: &str, manifest: &Digest, headers: &HeaderMap) {
+        if let Some(elsewhere) = &self.elsewhere {
+            elsewhere.bring(repository, manifest, headers).await;
+        }
     }
 
     /// Answers a request below `/v2`.
@@ -140,6 +165,11 @@ impl Registry {
         let target = route.target.to_owned();
         match (request.method().as_str(), &target) {
             ("GET" | "HEAD", Target::Manifest(reference)) => {
+                if let Ok(digest) = reference.parse()
+                    && !repository.holds(&digest)
+                {
+                    self.bring(name, &digest, request.headers()).await;
+                }
                 manifests::get(&repository, reference, request.method() == Method::HEAD).await
             }
             ("PUT", Target::Manifest(reference)) => {
@@ -197,5 +227,5 @@ impl Registry {
 
 /// Whether `text` may name a manifest: a tag or a digest.
 fn is_manifest_name(text: &str) -> bool {
-    is_tag(text) || text.parse::<crate::digest::Digest>().is_ok()
+    is_tag(text) || text.parse::<Digest>().is_ok()
 }

@@ -86,14 +86,25 @@ pub fn publish(store: &Store, name: &str, tag: &str, manifest_digest: &Digest) -
     let reference = crate::Reference::new("localhost", name, Some(tag), None)
         .map_err(|source| ImageError::ReferenceInvalid { text: format!("{name}:{tag}"), source })?;
     let repository = Repository::new(store, reference.repository());
-    let bytes = store.read(manifest_digest, crate::limits::MANIFEST_BYTES_MAX)?;
+    link_all(&repository, manifest_digest)?;
+    repository.set_tag(tag, manifest_digest)
+}
+
+/// Lets a repository serve an image of the store, under no tag.
+pub fn admit(store: &Store, name: &str, manifest_digest: &Digest) -> Result<()> {
+    let reference = crate::Reference::new("localhost", name, None, Some(*manifest_digest))
+        .map_err(|source| ImageError::ReferenceInvalid { text: name.to_owned(), source })?;
+    link_all(&Repository::new(store, reference.repository()), manifest_digest)
+}
+
+fn link_all(repository: &Repository, manifest_digest: &Digest) -> Result<()> {
+    let bytes = repository.store.read(manifest_digest, crate::limits::MANIFEST_BYTES_MAX)?;
     if let Document::Manifest(manifest) = Document::parse(&bytes)? {
         for blob in manifest.layers.iter().chain([&manifest.config]) {
             repository.link(&blob.digest)?;
         }
     }
-    repository.link(manifest_digest)?;
-    repository.set_tag(tag, manifest_digest)
+    repository.link(manifest_digest)
 }
 
 /// Takes a tag away; what it named stays until the store is cleaned.

@@ -10,7 +10,7 @@ use async_trait::async_trait;
 
 use super::server::Server;
 use crate::error::LogError;
-use crate::leases::{Lease, Leases, milliseconds};
+use crate::leases::{HELD_MAX, Lease, Leases, milliseconds};
 
 /// `clock_timestamp()` throughout: `now()` is when a transaction began, which
 /// for one that waited for a row lock is too early.
@@ -31,6 +31,11 @@ const RENEW: &str = "
 const CURRENT: &str = "
     SELECT name, holder, epoch, (extract(epoch FROM expires_at) * 1000)::bigint
     FROM leases WHERE name = $1 AND expires_at > clock_timestamp()";
+
+const HELD: &str = "
+    SELECT name, holder, epoch, (extract(epoch FROM expires_at) * 1000)::bigint
+    FROM leases WHERE starts_with(name, $1) AND expires_at > clock_timestamp()
+    ORDER BY name LIMIT $2";
 
 /// A longer time to live is cut to this, a century, which the server's dates
 /// can hold.
@@ -99,6 +104,18 @@ impl Leases for PostgresLeases {
             })
             .await?;
         Ok(row.and_then(lease))
+    }
+
+    async fn held(&self, prefix: &str) -> Result<Vec<Lease>, LogError> {
+        let prefix = prefix.to_owned();
+        let rows: Vec<Row> = self
+            .server
+            .run("read leases", move |connection| {
+                let reading = sqlx::query_as(HELD).bind(prefix.clone()).bind(HELD_MAX as i64);
+                Box::pin(reading.fetch_all(connection))
+            })
+            .await?;
+        Ok(rows.into_iter().filter_map(lease).collect())
     }
 }
 

@@ -14,7 +14,7 @@ use super::failure::storage_error;
 use super::files::DataDir;
 use super::writer::Writer;
 use crate::error::LogError;
-use crate::leases::{Clock, Lease, Leases, expiry};
+use crate::leases::{Clock, HELD_MAX, Lease, Leases, expiry};
 
 /// [`Leases`] in the file of a [`super::SqliteLog`].
 pub struct SqliteLeases {
@@ -104,6 +104,22 @@ impl Leases for SqliteLeases {
         .await
         .map_err(self.failed("read a lease"))?;
         Ok(row.and_then(lease))
+    }
+
+    async fn held(&self, prefix: &str) -> Result<Vec<Lease>, LogError> {
+        let now = (self.clock)();
+        let rows: Vec<Row> = sqlx::query_as(
+            "SELECT name, holder, epoch, expires_at_ms FROM leases
+             WHERE substr(name, 1, length(?1)) = ?1 AND expires_at_ms > ?2
+             ORDER BY name LIMIT ?3",
+        )
+        .bind(prefix)
+        .bind(now)
+        .bind(HELD_MAX as i64)
+        .fetch_all(self.writer.lock().await.connection())
+        .await
+        .map_err(self.failed("read leases"))?;
+        Ok(rows.into_iter().filter_map(lease).collect())
     }
 }
 

@@ -162,3 +162,25 @@ async fn of_many_that_ask_at_once_one_gets_it() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn the_leases_in_force_are_listed_by_the_beginning_of_their_names() {
+    for_each_backend(|world| async move {
+        for (name, ttl) in [("replica/b", LONG), ("replica/a", LONG), ("replicas", LONG)] {
+            world.leases.acquire(name, "somebody", ttl).await.unwrap().unwrap();
+        }
+        let gone = world.leases.acquire("replica/c", "somebody", LONG).await.unwrap().unwrap();
+        world.leases.release(&gone).await.unwrap();
+        world.leases.acquire("replica/d", "somebody", world.ttl()).await.unwrap().unwrap();
+        if let Time::Servers = world.time {
+            world.wait_out("replica/d").await;
+            let held = world.leases.held("replica/").await.unwrap();
+            let names: Vec<&str> = held.iter().map(|it| it.name.as_str()).collect();
+            assert_eq!(names, ["replica/a", "replica/b"]);
+        }
+        let held = world.leases.held("replica/a").await.unwrap();
+        assert_eq!((held.len(), held[0].holder.as_str()), (1, "somebody"));
+        assert_eq!(world.leases.held("other").await.unwrap(), []);
+    })
+    .await;
+}

@@ -8,6 +8,7 @@
 #![allow(clippy::print_stdout, reason = "says what is skipped, and why")]
 
 mod archive;
+pub mod cluster;
 mod conformance;
 mod leases;
 mod postgres;

@@ -263,7 +263,7 @@ async fn a_repeated_append_is_refused_by_its_receipt_on_any_replica() {
 #[tokio::test]
 async fn the_connection_can_be_encrypted_and_the_server_proved() {
     let Some(cluster) = Cluster::start_with_tls() else { return };
-    cluster.create_database().await;
+    cluster.create_database();
     let url = cluster.tls_url("test0");
     let certificate = cluster.certificate();
     let trusted = format!("{url}?sslmode=verify-full&sslrootcert={}", certificate.display());

@@ -30,7 +30,7 @@ struct Progress {
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn kill_9_of_the_server_under_load_loses_and_doubles_nothing() {
     let Some(cluster) = Cluster::start() else { return };
-    let url = cluster.create_database().await;
+    let url = cluster.create_database();
     let progress = Arc::new(Progress::default());
     let mut writers = tokio::task::JoinSet::new();
     for writer in 0..WRITERS {

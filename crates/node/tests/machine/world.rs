@@ -75,7 +75,8 @@ impl Place {
     fn config(&self) -> Config {
         let own =
             OwnRegistry { host: self.registry.clone(), token: TOKEN.to_owned(), plain_http: false };
-        let mut config = Config::new(self.data_dir.clone(), std::env::current_exe().unwrap(), own);
+        let mut config =
+            Config::new(self.data_dir.clone(), std::env::current_exe().unwrap(), vec![own]);
         config.image_dir = Some(self.image_dir.clone());
         config.isolation = self.isolation;
         config

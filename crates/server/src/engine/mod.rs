@@ -39,6 +39,15 @@ pub struct Engine {
     queue: mpsc::Sender<Submission>,
 }
 
+/// Who appends to an engine's log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Writers {
+    /// This engine alone.
+    One,
+    /// Engines of other replicas too, so that the state may lag behind.
+    Many,
+}
+
 /// A command on its way to the writer.
 struct Submission {
     command: Command,
@@ -65,8 +74,9 @@ pub enum EngineError {
 }
 
 impl Engine {
-    /// Replays the log and starts the writer.
-    pub async fn start(log: Arc<dyn EventLog>) -> Result<Engine, EngineError> {
+    /// Replays the log and starts the writer, which from then on follows what
+    /// others append.
+    pub async fn start(log: Arc<dyn EventLog>, writers: Writers) -> Result<Engine, EngineError> {
         let state = snapshot::load(log.as_ref()).await?;
         let snapshot_position = state.position;
         let state = replay(log.as_ref(), state, u64::MAX).await?;
@@ -75,6 +85,7 @@ impl Engine {
         let (queue, submissions) = mpsc::channel(QUEUE_MAX);
         let writer = writer::Writer {
             log: Arc::clone(&log),
+            writers,
             state: Arc::clone(&state),
             position: position_sender,
             snapshot_position,

@@ -10,7 +10,7 @@ use helix_model::{Code, Problem, State};
 use tokio::sync::{mpsc, watch};
 
 use super::replay::replay;
-use super::{Submission, snapshot};
+use super::{Submission, Writers, snapshot};
 use crate::{clock, entropy};
 
 /// Commands decided in one go. More would delay the first of them; the fsync is
@@ -19,6 +19,7 @@ const BATCH_MAX: usize = 512;
 
 pub(super) struct Writer {
     pub log: Arc<dyn EventLog>,
+    pub writers: Writers,
     pub state: Arc<ArcSwap<State>>,
     pub position: watch::Sender<u64>,
     /// What the newest snapshot is of.
@@ -36,8 +37,22 @@ fn is_lost_race(error: &LogError) -> bool {
 impl Writer {
     pub(super) async fn run(mut self, mut submissions: mpsc::Receiver<Submission>) {
         let mut waiting = Vec::with_capacity(BATCH_MAX);
-        while submissions.recv_many(&mut waiting, BATCH_MAX).await > 0 {
-            self.round(std::mem::take(&mut waiting)).await;
+        let mut news = self.log.watch();
+        loop {
+            tokio::select! {
+                count = submissions.recv_many(&mut waiting, BATCH_MAX) => {
+                    if count == 0 {
+                        return;
+                    }
+                    self.round(std::mem::take(&mut waiting)).await;
+                }
+                // Never ends before the log does, which this holds.
+                Ok(()) = news.changed() => {
+                    if news.borrow_and_update().0 > self.state.load().position {
+                        self.resync().await;
+                    }
+                }
+            }
             self.keep_snapshot();
         }
     }
@@ -121,7 +136,10 @@ impl Writer {
     }
 
     async fn append(&self, batch: Batch) -> Result<(), LogError> {
-        if batch.entries.is_empty() && batch.receipts.is_empty() {
+        let is_empty = batch.entries.is_empty() && batch.receipts.is_empty();
+        // With other writers even nothing must be appended to the newest state:
+        // what is no news to an old one may be to the log.
+        if is_empty && self.writers == Writers::One {
             return Ok(());
         }
         self.log.append(batch).await.map(|_| ())

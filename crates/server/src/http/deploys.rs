@@ -38,7 +38,7 @@ pub(super) async fn create(
             .hint("pass `--image REF`, or deploy a folder")
             .field("image", "missing")
     })?;
-    let image = images::resolve(&api, &caller, &wanted).await?;
+    let image = images::resolve(&api, &caller, &headers, &wanted).await?;
     let source = request.source.unwrap_or(wanted);
     let command = deploy::Request {
         org: request.org,

@@ -8,10 +8,9 @@ use std::time::Duration;
 
 use axum::Extension;
 use axum::extract::ws::{Message, WebSocket, WebSocketUpgrade};
-use axum::extract::{Path, State};
-use axum::response::Response;
-use bytes::Bytes;
-use helix_model::api::{ExecControl, ExecEnd, ExecRequest, exec_frame};
+use axum::extract::{FromRequestParts, Path, Request, State};
+use axum::response::{IntoResponse, Response};
+use helix_model::api::{ExecEnd, ExecRequest, exec_frame};
 use helix_model::instance::{Desired, Phase};
 use helix_model::reference::{self, Scope};
 use helix_model::{Code, Id, Instance, Kind, Node, Problem, State as World};
@@ -19,9 +18,10 @@ use serde::Deserialize;
 
 use super::Api;
 use super::access::Caller;
+use super::forward;
 use super::identity;
 use super::problem::{ApiProblem, Query};
-use crate::links::{Exec, ExecInput, ExecOutput, ExecSession};
+use crate::links::{Exec, ExecInput, ExecOutput, ExecSession, frame};
 
 /// How long the client may take to say what to run.
 const REQUEST_WAIT: Duration = Duration::from_secs(10);
@@ -40,7 +40,7 @@ pub(super) async fn exec(
     Path(reference): Path<String>,
     Query(scope): Query<Scope>,
     Query(wanted): Query<Wanted>,
-    upgrade: WebSocketUpgrade,
+    request: Request,
 ) -> Result<Response, ApiProblem> {
     let state = api.engine.state();
     let id = if reference == "-" {
@@ -51,7 +51,16 @@ pub(super) async fn exec(
     };
     let node = running_on(&state, id)?;
     drop(state);
+    if let Some(url) = api.elsewhere(node).filter(|_| !forward::is_forwarded(request.headers())) {
+        return Ok(forward::upgrade(&api, &url, request).await?);
+    }
+    // Recorded once, by the replica that runs it.
     caller.recorded(&api, "exec", id.any()).await?;
+    let (mut parts, _) = request.into_parts();
+    let upgrade = match WebSocketUpgrade::from_request_parts(&mut parts, &()).await {
+        Ok(upgrade) => upgrade,
+        Err(refused) => return Ok(refused.into_response()),
+    };
     let upgrade = upgrade.max_message_size(MESSAGE_BYTES_MAX);
     Ok(upgrade.on_upgrade(move |socket| run(api, caller, id, node, socket)))
 }
@@ -103,7 +112,7 @@ async fn run(api: Api, caller: Caller, id: Id<Instance>, node: Id<Node>, mut soc
     };
     if let Some(end) = end {
         let json = serde_json::to_vec(&end).unwrap_or_default();
-        let _ = socket.send(frame(exec_frame::EXIT, &json)).await;
+        let _ = socket.send(Message::Binary(frame(exec_frame::EXIT, &json))).await;
         let _ = socket.send(Message::Close(None)).await;
     }
 }
@@ -123,11 +132,7 @@ async fn begin(
     if request.command.is_empty() {
         return Err("there is no command to run".to_owned());
     }
-    let link = {
-        let nodes = api.nodes.read().map_err(|_| "the server is shutting down".to_owned())?;
-        nodes.iter().find(|(known, _)| *known == node).map(|(_, link)| std::sync::Arc::clone(link))
-    };
-    let Some(link) = link else {
+    let Some(link) = api.linked(node) else {
         return Err("its node is not connected".to_owned());
     };
     let exec = Exec {
@@ -154,16 +159,15 @@ async fn pump(
         tokio::select! {
             output = session.output.recv() => {
                 let message = match output {
-                    Some(ExecOutput::Stdout(bytes)) => frame(exec_frame::STDOUT, &bytes),
-                    Some(ExecOutput::Stderr(bytes)) => frame(exec_frame::STDERR, &bytes),
                     Some(ExecOutput::Exit(code)) => return Some(ended(Some(code), "exited")),
+                    Some(output) => Message::Binary(output.encode()),
                     None => return Some(ended(None, "instance_gone")),
                 };
                 socket.send(message).await.ok()?;
             }
             message = socket.recv() => match message {
                 Some(Ok(Message::Binary(bytes))) => {
-                    if let Some(input) = input(&bytes) {
+                    if let Some(input) = ExecInput::decode(&bytes) {
                         // The command's end is told by its output, not here.
                         let _ = session.input.send(input).await;
                     }
@@ -178,24 +182,4 @@ async fn pump(
 
 fn ended(exit_code: Option<i32>, reason: &str) -> ExecEnd {
     ExecEnd { exit_code, reason: reason.to_owned(), message: String::new() }
-}
-
-fn input(bytes: &Bytes) -> Option<ExecInput> {
-    let (kind, payload) = (bytes.first()?, bytes.slice(1..));
-    match *kind {
-        exec_frame::STDIN if payload.is_empty() => Some(ExecInput::CloseStdin),
-        exec_frame::STDIN => Some(ExecInput::Stdin(payload)),
-        exec_frame::CONTROL => match serde_json::from_slice(&payload).ok()? {
-            ExecControl::Resize { cols, rows } => Some(ExecInput::Resize { cols, rows }),
-            ExecControl::Signal { name } => Some(ExecInput::Signal(name)),
-        },
-        _ => None,
-    }
-}
-
-fn frame(kind: u8, payload: &[u8]) -> Message {
-    let mut bytes = Vec::with_capacity(payload.len() + 1);
-    bytes.push(kind);
-    bytes.extend_from_slice(payload);
-    Message::Binary(bytes.into())
 }

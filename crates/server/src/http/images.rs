@@ -12,6 +12,7 @@ use helix_image::{Digest, ImageError, Reference, Store};
 use helix_model::api::OWN_REGISTRY;
 use helix_model::release::Image;
 use helix_model::{Code, Permission, Problem};
+use http::HeaderMap;
 
 use super::Api;
 use super::access::Caller;
@@ -42,13 +43,18 @@ fn verdict(engine: &Engine, asking: Asking<'_>, action: &RegistryAction) -> Verd
 }
 
 /// What a reference stands for now, fixed by digest.
-pub(super) async fn resolve(api: &Api, caller: &Caller, text: &str) -> Result<Image, Problem> {
+pub(super) async fn resolve(
+    api: &Api,
+    caller: &Caller,
+    headers: &HeaderMap,
+    text: &str,
+) -> Result<Image, Problem> {
     let reference: Reference = text.parse().map_err(|error| {
         Problem::new(Code::InvalidArgument, format!("`{text}` is not an image reference: {error}"))
             .hint("write it as host/name:tag or host/name@sha256:…")
     })?;
     let digest = if reference.registry() == OWN_REGISTRY {
-        own(api, caller, &reference)?
+        own(api, caller, headers, &reference).await?
     } else {
         let resolved = api.puller.resolve(&reference, &Auth::Anonymous).boxed().await;
         resolved.map_err(|error| refused(text, &error))?.manifest_digest
@@ -62,18 +68,31 @@ pub(super) async fn resolve(api: &Api, caller: &Caller, text: &str) -> Result<Im
 
 /// An image that was pushed here must be named by digest and be in a repository
 /// the caller may read: its digest alone gives nobody another org's image.
-fn own(api: &Api, caller: &Caller, reference: &Reference) -> Result<Digest, Problem> {
+async fn own(
+    api: &Api,
+    caller: &Caller,
+    headers: &HeaderMap,
+    reference: &Reference,
+) -> Result<Digest, Problem> {
     let digest = reference.digest().ok_or_else(|| {
         Problem::new(Code::InvalidArgument, format!("`{reference}` has no digest"))
     })?;
+    let unknown =
+        || Problem::new(Code::ImageNotFound, format!("`{reference}` was not pushed here"));
     let name = reference.repository();
     let org = name.split('/').next().unwrap_or_default();
     let verdict = caller.repository_verdict(&api.engine.state(), org, Permission::ReleasesRead);
     let readable = verdict == Verdict::Allowed;
-    if readable && repository::holds(&api.images, name, &digest) {
+    if !readable {
+        return Err(unknown());
+    }
+    if !repository::holds(&api.images, name, &digest) {
+        api.registry.bring(name, &digest, headers).await;
+    }
+    if repository::holds(&api.images, name, &digest) {
         return Ok(digest);
     }
-    Err(Problem::new(Code::ImageNotFound, format!("`{reference}` was not pushed here")))
+    Err(unknown())
 }
 
 fn refused(text: &str, error: &ImageError) -> Problem {

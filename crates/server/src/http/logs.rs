@@ -3,9 +3,10 @@
 use std::collections::BTreeSet;
 
 use axum::Extension;
-use axum::extract::State;
+use axum::extract::{Request, State};
 use axum::response::Response;
 use futures::StreamExt;
+use futures::future::join_all;
 use futures::stream::{BoxStream, SelectAll};
 use helix_model::api::{EndReason, LogLine};
 use helix_model::instance::Phase;
@@ -15,6 +16,7 @@ use serde::Deserialize;
 
 use super::Api;
 use super::access::Caller;
+use super::forward;
 use super::problem::{ApiProblem, Query};
 use super::streams::{self, Stream};
 use crate::links::{LogQuery, LogRecord};
@@ -41,6 +43,7 @@ pub(super) async fn stream(
     Extension(caller): Extension<Caller>,
     Query(scope): Query<Scope>,
     Query(wanted): Query<Wanted>,
+    request: Request,
 ) -> Result<Response, ApiProblem> {
     let tail_lines = wanted.tail_lines.unwrap_or(TAIL_LINES_DEFAULT);
     if tail_lines > TAIL_LINES_MAX {
@@ -52,8 +55,14 @@ pub(super) async fn stream(
     let since = wanted.since_ms.map(Timestamp);
     let query = LogQuery { instances, tail_lines, since, follow: wanted.follow };
     let (stream, response) = streams::open(&api, &caller, wanted.heartbeat_seconds);
+    let mut records = node_streams(&api, &query);
+    let (parts, _) = request.into_parts();
+    if !forward::is_forwarded(&parts.headers) {
+        let elsewhere = forward::with_nodes(&api).into_iter();
+        records.extend(join_all(elsewhere.map(|url| forward::logs(url, &parts))).await);
+    }
     let watch = Watch::new(&api.engine.state(), caller, scope, wanted, &query.instances);
-    tokio::spawn(send(api, watch, query, stream));
+    tokio::spawn(send(api, watch, query, records.into_iter().collect(), stream));
     Ok(response)
 }
 
@@ -75,9 +84,14 @@ async fn record(
 
 /// Sends lines until there are no more, or the reader or the server is gone.
 /// Instances that come up while following join in with all they have printed.
-async fn send(api: Api, mut watch: Watch, query: LogQuery, mut stream: Stream) {
+async fn send(
+    api: Api,
+    mut watch: Watch,
+    query: LogQuery,
+    mut records: SelectAll<BoxStream<'static, LogRecord>>,
+    mut stream: Stream,
+) {
     let mut position = api.engine.position();
-    let mut records: SelectAll<_> = node_streams(&api, &query).into_iter().collect();
     while query.follow || !records.is_empty() {
         tokio::select! {
             record = records.next(), if !records.is_empty() => {
@@ -197,12 +211,12 @@ fn chosen(
         .collect())
 }
 
-/// One stream for each linked node; which has whose output only it knows.
+/// One stream for each node linked here; which has whose output only it knows.
 fn node_streams(api: &Api, query: &LogQuery) -> Vec<BoxStream<'static, LogRecord>> {
     let Ok(nodes) = api.nodes.read() else {
         return Vec::new();
     };
-    nodes.iter().map(|(_, link)| link.logs(query.clone())).collect()
+    nodes.iter().map(|linked| linked.link.logs(query.clone())).collect()
 }
 
 /// Whether its node has begun with it. Asked earlier, a node would say that there

@@ -15,9 +15,9 @@ use helix_model::{App, Env, Member, Org, Permission, Project, Token, User};
 use http::Method;
 
 use super::{
-    Api, admin, audit, create, deploys, destroy, events, exec, gate, images, login, logs, members,
-    pages, problem, quotas, receipts, resources, scale, tokens, usage, users, verify, version,
-    wait,
+    Api, admin, audit, create, deploys, destroy, events, exec, gate, images, link, login, logs,
+    members, pages, problem, quotas, receipts, replicas, resources, scale, tokens, usage, users,
+    verify, version, wait,
 };
 
 /// A request body longer than this is refused: the largest is a manifest. Layers
@@ -129,6 +129,8 @@ routes! {
     POST "/v1/quotas" set_quotas, Rule::Installation(Permission::NodesAdmin), quotas::set, "Set how much an org may have";
     GET "/v1/usage" show_usage, Rule::Org(Permission::BillingRead), usage::report, "How long instances ran, per env";
     GET "/v1/usage/intervals" list_usage_intervals, Rule::Org(Permission::BillingRead), usage::intervals, "What usage is the sum of";
+    GET "/v1/link" link, Rule::Installation(Permission::NodesAdmin), link::link, "Link a node or an edge (WebSocket)";
+    GET "/v1/replicas" list_replicas, Rule::Installation(Permission::NodesAdmin), replicas::list, "Replicas of the server";
     GET "/v1/{kind}" list_resources, Rule::Reads, resources::list, "Resources of a kind";
     GET "/v1/{kind}/{reference}" describe_resource, Rule::Reads, resources::describe, "One resource, desired and current";
     GET "/device" device_page, Rule::Open, pages::device, "Where a person approves a login";

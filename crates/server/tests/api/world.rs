@@ -110,6 +110,7 @@ impl World {
             images,
             token: token.hash(),
             version: "0.0.0".to_owned(),
+            advertise: None,
         })
         .await
         .unwrap();

@@ -6,6 +6,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a failed step fails the test")]
 #![allow(clippy::print_stdout, reason = "says what is skipped, and why")]
 
+#[path = "../../../log/tests/backends/cluster.rs"]
+pub mod cluster;
 #[path = "../../../log/tests/backends/world.rs"]
 #[expect(dead_code, reason = "the log's own tests need more of it")]
 mod database;
@@ -17,7 +19,7 @@ use helix_image::Store;
 use helix_log::{EventLog, Position, Verification};
 use helix_model::{Actor, Command, State, node, org};
 use helix_server::{
-    Config, Engine, Idempotency, ImportError, Origin, Server, Storage, StorageError, Token,
+    Config, Engine, Idempotency, ImportError, Origin, Server, Storage, StorageError, Token, Writers,
 };
 
 struct World {
@@ -65,6 +67,7 @@ async fn start(storage: Storage, dir: &Path, token: &Token) -> Server {
         images,
         token: token.hash(),
         version: "0.0.0".to_owned(),
+        advertise: None,
     };
     Server::start(config).await.unwrap()
 }
@@ -131,7 +134,7 @@ async fn check_same(world: &World, imported: &Storage) {
 
     // A server goes on with it.
     let before = state_at(world.storage.log.as_ref(), head.position.0).await;
-    let engine = Engine::start(Arc::clone(&imported.log)).await.unwrap();
+    let engine = Engine::start(Arc::clone(&imported.log), Writers::One).await.unwrap();
     assert_eq!(*engine.state(), before);
     let again = engine.submit(create_org("acme"), origin(Some("test:key-00000001"))).await.unwrap();
     let first = world.engine().submit(create_org("acme"), origin(Some("test:key-00000001")));

@@ -1,0 +1,145 @@
+//! `helix edge`: user traffic on this machine, linked to a server.
+//!
+//! ```text
+//! <data>/edge/plan.json     the last plan
+//! ```
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use helix_cli::{EdgeOptions, Happening, Role};
+use helix_edge::{AnyIp, Edge};
+use helix_link::{LinkError, Receiver, Sender, Stream};
+use helix_model::link::{EdgeHello, Hello, LINK_PROTOCOL, ToEdge};
+use helix_model::plan::EdgeReport;
+use helix_model::{Code, Name, Problem};
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
+
+use super::dialler::{Dialled, Dialler};
+use super::{ended_by_itself, unusable};
+use crate::platform::{make_private_dir, node_name};
+
+/// How long requests under way may take to end when the edge stops.
+const GRACE: Duration = Duration::from_secs(5);
+
+pub(super) struct EdgeRole {
+    edge: Arc<Edge>,
+    facts: Vec<(&'static str, String)>,
+    notes: mpsc::UnboundedReceiver<String>,
+    linking: JoinHandle<()>,
+}
+
+pub(super) async fn start(options: EdgeOptions) -> Result<EdgeRole, Problem> {
+    let data_dir = options.data_dir.join("edge");
+    make_private_dir(&data_dir)
+        .map_err(|error| unusable(&error, "choose another place with `--data-dir`"))?;
+    let (noted, notes) = mpsc::unbounded_channel();
+    let dialler = Dialler::new(&options.servers, &options.token, noted)?;
+    let edge = Edge::start(helix_edge::Config {
+        http_listen: vec![(std::net::Ipv6Addr::UNSPECIFIED, options.http_port).into()],
+        plan_file: Some(data_dir.join("plan.json")),
+        any_ip: AnyIp::Auto,
+    });
+    let edge = edge.await.map_err(|error| {
+        Problem::new(Code::Conflict, crate::node_link::chain(&error)).hint(error.hint())
+    })?;
+    let edge = Arc::new(edge);
+    let name = options.name.unwrap_or_else(node_name);
+    let http: Vec<String> = edge.http_addresses().iter().map(ToString::to_string).collect();
+    let facts = vec![
+        ("name", name.to_string()),
+        ("servers", options.servers.join(" ")),
+        ("http", http.join(" ")),
+        ("data", data_dir.display().to_string()),
+    ];
+    let linking = tokio::spawn(keep_linked(Arc::clone(&edge), name, dialler));
+    Ok(EdgeRole { edge, facts, notes, linking })
+}
+
+#[async_trait]
+impl Role for EdgeRole {
+    fn facts(&self) -> Vec<(&'static str, String)> {
+        self.facts.clone()
+    }
+
+    async fn next(&mut self) -> Happening {
+        match self.notes.recv().await {
+            Some(note) => Happening::Note(note),
+            None => Happening::Ended(ended_by_itself("edge")),
+        }
+    }
+
+    async fn stop(self: Box<Self>) -> Result<(), Problem> {
+        self.linking.abort();
+        let _ = self.linking.await;
+        if let Some(edge) = Arc::into_inner(self.edge) {
+            edge.shutdown(GRACE).await;
+        }
+        Ok(())
+    }
+}
+
+/// Linked to one server after the other, for ever.
+async fn keep_linked(edge: Arc<Edge>, name: Name, mut dialler: Dialler) {
+    loop {
+        let hello = EdgeHello { protocol: LINK_PROTOCOL, name: name.clone() };
+        let dialled = dialler.dial(&Hello::Edge(hello)).await;
+        let why = serve(&edge, dialled, &mut dialler).await;
+        dialler.lost(&why).await;
+    }
+}
+
+/// Serves one link to its end; why it ended.
+async fn serve(edge: &Edge, dialled: Dialled, dialler: &mut Dialler) -> String {
+    let Dialled { link, incoming: _incoming, stream } = dialled;
+    let Stream { sender, mut receiver } = stream;
+    match next(&mut receiver).await {
+        Some(ToEdge::Welcome) => dialler.welcomed(),
+        Some(ToEdge::Refused { problem }) => return problem.detail,
+        Some(ToEdge::Plan { .. }) => return "a plan before a welcome".to_owned(),
+        None => return link.ended().await.to_string(),
+    }
+    tokio::select! {
+        () = obey(edge, &mut receiver) => {}
+        () = report(edge.reports(), sender) => {}
+    }
+    link.close();
+    match link.ended().await {
+        LinkError::Closed => "the server ended the link".to_owned(),
+        why => why.to_string(),
+    }
+}
+
+/// Takes plans until the stream ends. What comes of one is in the next report.
+async fn obey(edge: &Edge, receiver: &mut Receiver) {
+    while let Some(message) = next(receiver).await {
+        if let ToEdge::Plan { plan } = message {
+            edge.apply(Arc::new(plan)).await;
+        }
+    }
+}
+
+async fn next(receiver: &mut Receiver) -> Option<ToEdge> {
+    let message = receiver.next().await.ok()??;
+    serde_json::from_slice(&message)
+        .inspect_err(|error| tracing::warn!(%error, "the server is not understood"))
+        .ok()
+}
+
+/// Says how things stand now, and again whenever that changes.
+async fn report(mut reports: watch::Receiver<EdgeReport>, mut sender: Sender) {
+    loop {
+        let report = reports.borrow_and_update().clone();
+        let Ok(message) = serde_json::to_vec(&report) else { return };
+        if sender.send(Bytes::from(message)).await.is_err() {
+            return;
+        }
+        tokio::select! {
+            changed = reports.changed() => if changed.is_err() { return },
+            () = sender.abandoned() => return,
+        }
+    }
+}

@@ -1,0 +1,118 @@
+//! What servers, nodes and edges say to each other over a link.
+//!
+//! A machine opens a stream with its [`Hello`]; on it, [`ToNode`] or [`ToEdge`]
+//! comes down and [`FromNode`] or [`EdgeReport`](crate::plan::EdgeReport) goes
+//! up, one JSON document a message. For each exec or logs the server opens a
+//! stream of its own with an [`Ask`]. After [`ExecBegun::Started`] an exec
+//! stream has the frames of [`exec_frame`](crate::api::exec_frame); a logs
+//! stream has [`LinkLog`] lines.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+
+use crate::plan::{EdgePlan, NodePlan};
+use crate::{Id, Instance, Name, Node, Problem, Timestamp, instance, node};
+
+/// The version of all of this. A server refuses a machine that speaks a later
+/// one: servers are updated first.
+pub const LINK_PROTOCOL: u32 = 1;
+
+/// Who links.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "role", rename_all = "snake_case")]
+pub enum Hello {
+    Node(NodeHello),
+    Edge(EdgeHello),
+}
+
+/// A node's first words.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct NodeHello {
+    pub protocol: u32,
+    pub name: Name,
+    pub facts: node::Facts,
+}
+
+/// An edge's first words.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct EdgeHello {
+    pub protocol: u32,
+    pub name: Name,
+}
+
+/// From a node. The first is how things stand there.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum FromNode {
+    Present {
+        /// Instances whose programs live there now.
+        present: BTreeSet<Id<Instance>>,
+        /// What is seen of each instance it knows of.
+        observed: Vec<Seen>,
+    },
+    Observed(Seen),
+}
+
+/// What a node sees of an instance.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Seen {
+    pub instance: Id<Instance>,
+    pub observed: instance::Observed,
+}
+
+/// To a node. The first is a welcome or a refusal.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum ToNode {
+    Welcome { node: Id<Node>, link: u64 },
+    Refused { problem: Box<Problem> },
+    Plan { plan: NodePlan },
+}
+
+/// To an edge. The first is a welcome or a refusal.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum ToEdge {
+    Welcome,
+    Refused { problem: Box<Problem> },
+    Plan { plan: EdgePlan },
+}
+
+/// What a server opens a stream to a node for.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum Ask {
+    Exec {
+        instance: Id<Instance>,
+        command: Vec<String>,
+        tty: bool,
+        cols: u16,
+        rows: u16,
+        env: BTreeMap<String, String>,
+    },
+    Logs {
+        instances: Vec<Id<Instance>>,
+        tail_lines: usize,
+        since: Option<Timestamp>,
+        follow: bool,
+    },
+}
+
+/// The first message of an exec stream from the node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum ExecBegun {
+    Started,
+    Refused { message: String, not_running: bool },
+}
+
+/// A line of output.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LinkLog {
+    pub instance: Id<Instance>,
+    pub at: Timestamp,
+    pub stderr: bool,
+    pub line: String,
+    pub truncated: bool,
+}

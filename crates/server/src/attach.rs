@@ -1,0 +1,142 @@
+//! Nodes and edges being attached: what follows for the state when one comes,
+//! reports and goes. Which way it is linked is not known here.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::future::join_all;
+use helix_model::plan::EdgeReport;
+use helix_model::{Actor, Code, Command, Id, Instance, Name, Node, Problem, instance, node};
+
+use crate::engine::Origin;
+use crate::links::NodeLink;
+use crate::server::Shared;
+use crate::{entropy, observe};
+
+/// How long the database may be away when a node goes: nothing else would tell
+/// that it has, so long as this server lives.
+const DETACH_PATIENCE: Duration = Duration::from_secs(120);
+
+/// A node as it is connected now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Attached {
+    pub node: Id<Node>,
+    pub name: Name,
+    /// The number of its link. Whatever comes over it says so, and counts for
+    /// nothing once the node has connected anew.
+    pub link: u64,
+}
+
+/// A node that is linked here, and the way to it.
+pub(crate) struct LinkedNode {
+    pub node: Id<Node>,
+    /// The link's number.
+    pub number: u64,
+    pub link: Arc<dyn NodeLink>,
+}
+
+impl Shared {
+    /// Connects a node and enrols it on first sight. `present` are the instances
+    /// it has; others that should be stopped are known to be gone by their
+    /// absence. Feeding it is the caller's business.
+    pub(crate) async fn attach_node(
+        &self,
+        name: Name,
+        facts: node::Facts,
+        present: BTreeSet<Id<Instance>>,
+        link: Arc<dyn NodeLink>,
+    ) -> Result<Attached, Problem> {
+        let attached = self.connect_node(name, facts).await?;
+        let state = self.engine.state();
+        // What the state remembers of instances the node does not have is from
+        // before; traffic must not follow it.
+        let absent = state.instances.iter();
+        let absent = absent.filter(|it| it.spec.node == attached.node && !present.contains(&it.id));
+        let absent: Vec<_> = absent.map(|it| (it.id, it.spec.desired)).collect();
+        drop(state);
+        let absent = absent.into_iter().map(|(id, desired)| {
+            let phase = match desired {
+                instance::Desired::Stopped => instance::Phase::Stopped,
+                _ => instance::Phase::Pending,
+            };
+            let observed = instance::Observed { phase, ..Default::default() };
+            self.instance_reported(&attached, id, observed)
+        });
+        join_all(absent).await;
+        if let Ok(mut nodes) = self.nodes.write() {
+            nodes.retain(|known| known.node != attached.node);
+            nodes.push(LinkedNode { node: attached.node, number: attached.link, link });
+        }
+        Ok(attached)
+    }
+
+    /// Enrols a node on first sight and takes the number of its link.
+    async fn connect_node(&self, name: Name, facts: node::Facts) -> Result<Attached, Problem> {
+        let origin = Origin {
+            actor: Actor::Machine(name.to_string()),
+            request_id: entropy::request_id(),
+            source: None,
+            idempotency: None,
+            precondition: None,
+        };
+        let replica = self.replicas.as_ref().map(|replicas| replicas.url.clone());
+        let connect = node::Connect { name: name.clone(), facts, replica };
+        let receipt = self.engine.submit(Command::ConnectNode(connect), origin).await?;
+        // The receipt and not the state: another link may be younger already.
+        let node = receipt.subject.and_then(|subject| subject.id.typed());
+        let status: Result<node::Status, _> = serde_json::from_value(receipt.current);
+        match (node, status) {
+            (Some(node), Ok(status)) => Ok(Attached { node, name, link: status.link }),
+            _ => {
+                let detail = format!("the receipt of node `{name}` does not tell its link");
+                Err(Problem::new(Code::Internal, detail))
+            }
+        }
+    }
+
+    /// Takes in what a node sees of an instance.
+    pub(crate) async fn instance_reported(
+        &self,
+        from: &Attached,
+        id: Id<Instance>,
+        observed: instance::Observed,
+    ) {
+        let command = observe::instance_command(id, observed, from.link);
+        observe::report(&self.engine, from.name.as_str(), command).await;
+    }
+
+    /// Takes in what an edge reports.
+    pub(crate) async fn edge_reported(&self, edge: &str, report: EdgeReport) {
+        for command in observe::edge_commands(report) {
+            observe::report(&self.engine, edge, command).await;
+        }
+    }
+
+    /// A node's link is gone, by accident or on purpose.
+    pub(crate) async fn detach_node(&self, gone: &Attached) {
+        if let Ok(mut nodes) = self.nodes.write() {
+            nodes.retain(|known| known.node != gone.node || known.number != gone.link);
+        }
+        let disconnect = node::Disconnect { node: gone.node, link: gone.link };
+        let command = Command::DisconnectNode(disconnect);
+        let noting = observe::report(&self.engine, gone.name.as_str(), command);
+        if tokio::time::timeout(DETACH_PATIENCE, noting).await.is_err() {
+            tracing::warn!(node = %gone.name, "nobody could be told that a node is gone");
+        }
+    }
+
+    /// The way to a node that is linked here.
+    pub(crate) fn linked(&self, node: Id<Node>) -> Option<Arc<dyn NodeLink>> {
+        let nodes = self.nodes.read().ok()?;
+        nodes.iter().find(|known| known.node == node).map(|known| Arc::clone(&known.link))
+    }
+
+    /// The replica that a node is linked to, when it is not this one.
+    pub(crate) fn elsewhere(&self, node: Id<Node>) -> Option<String> {
+        let own = &self.replicas.as_ref()?.url;
+        let state = self.engine.state();
+        let status = &state.nodes.get(node)?.status;
+        status.replica.clone().filter(|url| status.connected && url != own)
+    }
+}

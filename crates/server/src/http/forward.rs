@@ -1,0 +1,162 @@
+//! What only another replica can answer is asked of it: as the caller asked,
+//! with the caller's own credentials.
+//!
+//! A request that was forwarded is not forwarded again, so two replicas that
+//! each take the other for a node's keep no request going round.
+
+use axum::body::Body;
+use axum::extract::Request;
+use axum::response::Response;
+use futures::StreamExt;
+use futures::stream::BoxStream;
+use helix_model::api::LogLine;
+use helix_model::{Code, Problem};
+use http::request::Parts;
+use http::{HeaderMap, HeaderValue, StatusCode, header};
+use hyper_util::rt::TokioIo;
+use serde::Deserialize;
+use tokio_util::codec::{FramedRead, LinesCodec};
+use tokio_util::io::StreamReader;
+
+use super::Api;
+use crate::links::LogRecord;
+
+/// Marks a request that comes from another replica.
+const FORWARDED: &str = "helix-forwarded";
+
+/// Replicas are near each other.
+const CONNECT_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(3);
+
+/// Longest line of output another replica may send; programs' lines are cut far
+/// shorter.
+const LINE_BYTES_MAX: usize = 1024 * 1024;
+
+/// A refusal of another replica is passed on up to this size.
+const REFUSAL_BYTES_MAX: usize = 64 * 1024;
+
+/// Whether another replica asks on a caller's behalf.
+pub(super) fn is_forwarded(headers: &HeaderMap) -> bool {
+    headers.contains_key(FORWARDED)
+}
+
+/// Passes a request that wants an upgrade on to the replica at `url`, and then
+/// bytes both ways until either side ends.
+pub(super) async fn upgrade(
+    api: &Api,
+    url: &str,
+    mut request: Request,
+) -> Result<Response, Problem> {
+    let target = target(url, request.uri());
+    let there = client(url)?.get(target).headers(passed_on(request.headers())).send();
+    let there = there.await.map_err(|error| unreachable(url, &error))?;
+    if there.status() != StatusCode::SWITCHING_PROTOCOLS {
+        return refusal(url, there).await;
+    }
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+    for name in [header::CONNECTION, header::UPGRADE, header::SEC_WEBSOCKET_ACCEPT] {
+        if let Some(value) = there.headers().get(&name) {
+            response.headers_mut().insert(name, value.clone());
+        }
+    }
+    let here = hyper::upgrade::on(&mut request);
+    let closed = api.closed();
+    tokio::spawn(async move {
+        let (Ok(mut there), Ok(here)) = (there.upgrade().await, here.await) else { return };
+        let mut here = TokioIo::new(here);
+        tokio::select! {
+            _ = tokio::io::copy_bidirectional(&mut here, &mut there) => {}
+            () = closed => {}
+        }
+    });
+    Ok(response)
+}
+
+/// The replicas that have nodes, besides this one.
+pub(super) fn with_nodes(api: &Api) -> Vec<String> {
+    let Some(own) = api.replicas.as_ref().map(|replicas| replicas.url.as_str()) else {
+        return Vec::new();
+    };
+    let state = api.engine.state();
+    let linked = state.nodes.iter().filter(|node| node.status.connected);
+    let mut urls: Vec<String> = linked.filter_map(|node| node.status.replica.clone()).collect();
+    urls.retain(|url| url != own);
+    urls.sort();
+    urls.dedup();
+    urls
+}
+
+/// The same request for output, answered by another replica for its own nodes.
+/// One that cannot be reached has no output.
+pub(super) async fn logs(url: String, parts: &Parts) -> BoxStream<'static, LogRecord> {
+    let asked = async {
+        let request = client(&url)?.get(target(&url, &parts.uri));
+        let there = request.headers(passed_on(&parts.headers)).send().await;
+        let there = there.and_then(reqwest::Response::error_for_status);
+        there.map_err(|error| unreachable(&url, &error))
+    };
+    let there = match asked.await {
+        Ok(there) => there,
+        Err(problem) => {
+            tracing::warn!(%problem, "output of some nodes cannot be read");
+            return futures::stream::empty().boxed();
+        }
+    };
+    let bytes = there.bytes_stream().map(|chunk| chunk.map_err(std::io::Error::other));
+    let codec = LinesCodec::new_with_max_length(LINE_BYTES_MAX);
+    let lines = FramedRead::new(StreamReader::new(bytes.boxed()), codec);
+    lines.filter_map(|line| async move { record(&line.ok()?) }).boxed()
+}
+
+fn record(line: &str) -> Option<LogRecord> {
+    let line = LogLine::deserialize(&mut serde_json::Deserializer::from_str(line)).ok()?;
+    Some(LogRecord {
+        instance: line.instance_id.parse().ok()?,
+        at: line.ts,
+        stderr: line.stream == "stderr",
+        line: line.line,
+        truncated: line.truncated,
+    })
+}
+
+fn target(url: &str, asked: &http::Uri) -> String {
+    let path = asked.path_and_query().map_or("/", |path| path.as_str());
+    format!("{url}{path}")
+}
+
+fn passed_on(headers: &HeaderMap) -> HeaderMap {
+    let mut headers = headers.clone();
+    headers.remove(header::HOST);
+    headers.insert(FORWARDED, HeaderValue::from_static("1"));
+    headers
+}
+
+fn client(url: &str) -> Result<reqwest::Client, Problem> {
+    let mut builder = reqwest::Client::builder()
+        .connect_timeout(CONNECT_TIMEOUT)
+        // The caller's token must not travel to wherever a redirect leads.
+        .redirect(reqwest::redirect::Policy::none());
+    if !url.starts_with("https:") {
+        // A machine without certificates can still do this.
+        builder = builder.tls_certs_only([]);
+    }
+    builder.build().map_err(|error| unreachable(url, &error))
+}
+
+async fn refusal(url: &str, there: reqwest::Response) -> Result<Response, Problem> {
+    let status = there.status();
+    let kind = there.headers().get(header::CONTENT_TYPE).cloned();
+    let body = there.bytes().await.map_err(|error| unreachable(url, &error))?;
+    let mut response = Response::new(Body::from(body.slice(..body.len().min(REFUSAL_BYTES_MAX))));
+    *response.status_mut() = status;
+    if let Some(kind) = kind {
+        response.headers_mut().insert(header::CONTENT_TYPE, kind);
+    }
+    Ok(response)
+}
+
+fn unreachable(url: &str, error: &reqwest::Error) -> Problem {
+    let detail = format!("the replica at {url}, which has the node, cannot be reached: {error}");
+    Problem::new(Code::Unavailable, detail)
+        .hint("try again: a node whose replica is gone links to another within seconds")
+}

@@ -1,0 +1,206 @@
+//! A node over a network.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures::StreamExt;
+use futures::future::join_all;
+use futures::stream::BoxStream;
+use helix_link::{Link, Receiver, Sender, Stream};
+use helix_model::link::{Ask, ExecBegun, FromNode, LinkLog, NodeHello, ToNode};
+use helix_model::plan::NodePlan;
+use helix_model::{Code, Id, Instance, Problem};
+use tokio::sync::{mpsc, watch};
+
+use super::{HELLO_WAIT, check_protocol, json, tell_end};
+use crate::attach::Attached;
+use crate::links::{
+    Exec, ExecInput, ExecOutput, ExecRefused, ExecSession, LogQuery, LogRecord, NodeLink,
+};
+use crate::observe;
+use crate::server::Shared;
+
+/// How long a node may take to start a command: it asks a shim.
+const EXEC_WAIT: Duration = Duration::from_secs(30);
+
+/// Frames under way in one direction of an exec session; the link has windows
+/// of its own.
+const FRAMES_MAX: usize = 16;
+
+/// The server's end of a node's link.
+struct RemoteNode {
+    link: Link,
+    /// The plan that is still to be sent; the latest wins.
+    plans: watch::Sender<Option<NodePlan>>,
+}
+
+/// Feeds the node and takes its reports until the link ends; then the node is no
+/// longer connected, unless it has linked anew meanwhile.
+pub(super) async fn serve(shared: &Arc<Shared>, link: Link, stream: Stream, hello: NodeHello) {
+    let Stream { mut sender, receiver } = stream;
+    let (plans, unsent) = watch::channel(None);
+    let remote = Arc::new(RemoteNode { link: link.clone(), plans });
+    let name = hello.name.to_string();
+    let attaching = attach(shared, Arc::clone(&remote), receiver, hello);
+    let (attached, receiver) = match attaching.await {
+        Ok(attached) => attached,
+        Err(problem) => {
+            tracing::warn!(node = name, %problem, "a node was refused");
+            let _ = sender.send(json(&ToNode::Refused { problem })).await;
+            return sender.close();
+        }
+    };
+    tracing::info!(node = name, link = attached.link, "a node is linked");
+    let why = tokio::select! {
+        // Ends when the node has linked anew, here or elsewhere.
+        () = observe::feed_node(shared.engine.clone(), attached.clone(), remote) => None,
+        () = send(sender, unsent, &attached) => Some(link.ended().await),
+        () = take(shared, &attached, receiver) => Some(link.ended().await),
+        why = link.ended() => Some(why),
+        () = shared.closed() => None,
+    };
+    if let Some(why) = why {
+        tell_end(&name, "node", &why);
+    }
+    shared.detach_node(&attached).await;
+}
+
+/// Connects the node, with what it says is there.
+async fn attach(
+    shared: &Arc<Shared>,
+    remote: Arc<RemoteNode>,
+    mut receiver: Receiver,
+    hello: NodeHello,
+) -> Result<(Attached, Receiver), Box<Problem>> {
+    check_protocol(hello.protocol)?;
+    let first = tokio::time::timeout(HELLO_WAIT, receiver.next()).await;
+    let Ok(Ok(Some(first))) = first else {
+        return Err(misunderstood("it did not say what is there"));
+    };
+    let first =
+        serde_json::from_slice(&first).map_err(|error| misunderstood(&error.to_string()))?;
+    let FromNode::Present { present, observed } = first else {
+        return Err(misunderstood("it did not begin with what is there"));
+    };
+    let attached = shared.attach_node(hello.name, hello.facts, present, remote).await?;
+    let reports = observed
+        .into_iter()
+        .map(|seen| shared.instance_reported(&attached, seen.instance, seen.observed));
+    join_all(reports).await;
+    Ok((attached, receiver))
+}
+
+fn misunderstood(what: &str) -> Box<Problem> {
+    Box::new(Problem::new(Code::InvalidArgument, format!("the node is not understood: {what}")))
+}
+
+async fn send(mut sender: Sender, mut plans: watch::Receiver<Option<NodePlan>>, to: &Attached) {
+    let mut message: Bytes = json(&ToNode::Welcome { node: to.node, link: to.link });
+    loop {
+        if sender.send(message).await.is_err() {
+            return;
+        }
+        message = loop {
+            if plans.changed().await.is_err() {
+                return;
+            }
+            if let Some(plan) = plans.borrow_and_update().clone() {
+                break json(&ToNode::Plan { plan });
+            }
+        };
+    }
+}
+
+async fn take(shared: &Shared, from: &Attached, mut receiver: Receiver) {
+    while let Ok(Some(message)) = receiver.next().await {
+        match serde_json::from_slice::<FromNode>(&message) {
+            Ok(FromNode::Observed(seen)) => {
+                shared.instance_reported(from, seen.instance, seen.observed).await;
+            }
+            Ok(FromNode::Present { .. }) => {}
+            Err(error) => tracing::warn!(%error, node = %from.name, "a report is not understood"),
+        }
+    }
+}
+
+#[async_trait]
+impl NodeLink for RemoteNode {
+    fn apply(&self, plan: NodePlan) {
+        self.plans.send_replace(Some(plan));
+    }
+
+    fn logs(&self, query: LogQuery) -> BoxStream<'static, LogRecord> {
+        let LogQuery { instances, tail_lines, since, follow } = query;
+        let ask = json(&Ask::Logs { instances, tail_lines, since, follow });
+        let Ok(stream) = self.link.open(ask) else {
+            return futures::stream::empty().boxed();
+        };
+        stream.sender.close();
+        // A link that is lost ends the output, as a node that is gone does.
+        let lines = futures::stream::unfold(stream.receiver, |mut receiver| async move {
+            let message = receiver.next().await.ok()??;
+            Some((serde_json::from_slice::<LinkLog>(&message).ok(), receiver))
+        });
+        lines.filter_map(|line| async move { line.map(record) }).boxed()
+    }
+
+    async fn exec(&self, instance: Id<Instance>, exec: Exec) -> Result<ExecSession, ExecRefused> {
+        let Exec { command, tty, cols, rows, env } = exec;
+        let ask = json(&Ask::Exec { instance, command, tty, cols, rows, env });
+        let mut stream = self.link.open(ask).map_err(|error| refused(&error.to_string()))?;
+        let begun = tokio::time::timeout(EXEC_WAIT, stream.receiver.next()).await;
+        let begun = match begun {
+            Ok(Ok(Some(begun))) => serde_json::from_slice(&begun),
+            Ok(Ok(None)) => return Err(refused("the node did not answer")),
+            Ok(Err(error)) => return Err(refused(&error.to_string())),
+            Err(_) => return Err(refused("the node did not answer in time")),
+        };
+        match begun {
+            Ok(ExecBegun::Started) => {}
+            Ok(ExecBegun::Refused { message, not_running }) => {
+                return Err(ExecRefused { message, not_running });
+            }
+            Err(error) => return Err(refused(&format!("the node is not understood: {error}"))),
+        }
+        let (input, inputs) = mpsc::channel(FRAMES_MAX);
+        let (outputs, output) = mpsc::channel(FRAMES_MAX);
+        tokio::spawn(feed(stream.sender, inputs));
+        tokio::spawn(drain(stream.receiver, outputs));
+        Ok(ExecSession { input, output })
+    }
+}
+
+async fn feed(mut sender: Sender, mut inputs: mpsc::Receiver<ExecInput>) {
+    while let Some(input) = inputs.recv().await {
+        if sender.send(input.encode()).await.is_err() {
+            return;
+        }
+    }
+    sender.close();
+}
+
+/// Whoever asked drops the output when it goes, and so ends the command.
+async fn drain(mut receiver: Receiver, outputs: mpsc::Sender<ExecOutput>) {
+    loop {
+        let message = tokio::select! {
+            message = receiver.next() => message,
+            () = outputs.closed() => return,
+        };
+        let Ok(Some(message)) = message else { return };
+        let Some(output) = ExecOutput::decode(&message) else { return };
+        if outputs.send(output).await.is_err() {
+            return;
+        }
+    }
+}
+
+fn refused(message: &str) -> ExecRefused {
+    ExecRefused { message: message.to_owned(), not_running: false }
+}
+
+fn record(line: LinkLog) -> LogRecord {
+    let LinkLog { instance, at, stderr, line, truncated } = line;
+    LogRecord { instance, at, stderr, line, truncated }
+}

@@ -1,3 +1,5 @@
+//! Quotas over made-up states: what counts, and who is told what.
+
 use super::*;
 
 #[test]

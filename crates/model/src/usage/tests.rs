@@ -1,3 +1,5 @@
+//! Usage as a fold beside a naive recount of the same events.
+
 use proptest::prelude::*;
 
 use super::*;

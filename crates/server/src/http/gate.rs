@@ -202,7 +202,10 @@ fn caller(api: &Api, headers: &HeaderMap, guest: &Guest) -> Result<Caller, Box<A
             Err(refusal) => refusal,
         },
         None => Refusal {
-            problem: Problem::new(Code::Unauthorized, "no token can be read from the header"),
+            problem: Box::new(Problem::new(
+                Code::Unauthorized,
+                "no token can be read from the header",
+            )),
             reason: "unknown_token",
             was: None,
         },
@@ -214,7 +217,7 @@ fn caller(api: &Api, headers: &HeaderMap, guest: &Guest) -> Result<Caller, Box<A
     if let Some((actor, token, org)) = refusal.was {
         attempt = Attempt { actor: Some(actor), token: Some(token), org, ..attempt };
     }
-    Err(Box::new(Anonymous { problem: few.err().unwrap_or(refusal.problem), attempt }))
+    Err(Box::new(Anonymous { problem: few.err().unwrap_or(*refusal.problem), attempt }))
 }
 
 /// The token in an authorization header: as bearer, or as the password of HTTP

@@ -68,7 +68,8 @@ impl Guest {
 
 /// Why a token lets nobody in.
 pub(super) struct Refusal {
-    pub problem: Problem,
+    /// Boxed: what is refused seldom must not make every answer large.
+    pub problem: Box<Problem>,
     /// A code for the audit trail.
     pub reason: &'static str,
     /// Whose it was, when that is known.
@@ -93,7 +94,7 @@ pub(super) fn caller(api: &Api, sent: &TokenHash, guest: &Guest) -> Result<Calle
     }
     let state = api.engine.state();
     let Some(issued) = state.issued.get(&sent.model()) else {
-        let problem = Problem::new(Code::Unauthorized, "the token is not valid here");
+        let problem = Box::new(Problem::new(Code::Unauthorized, "the token is not valid here"));
         return Err(Refusal { problem, reason: "unknown_token", was: None });
     };
     let known = live(&state, issued, clock::now()).map_err(|(detail, reason)| {
@@ -102,7 +103,7 @@ pub(super) fn caller(api: &Api, sent: &TokenHash, guest: &Guest) -> Result<Calle
             Owner::User(_) => None,
         };
         let was = actor(&state, issued).map(|actor| (actor, issued.id, org));
-        Refusal { problem: Problem::new(Code::Unauthorized, detail), reason, was }
+        Refusal { problem: Box::new(Problem::new(Code::Unauthorized, detail)), reason, was }
     })?;
     let who = actor(&state, issued).unwrap_or(Actor::Token(issued.id.to_string()));
     note_use(api, &state, issued.id);

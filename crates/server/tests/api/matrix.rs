@@ -65,8 +65,8 @@ fn request(route: &Route, receipt: &str) -> Option<(String, Value)> {
         }
         "set_quotas" => with(route.path, json!({ "org": "default", "limits": {} })),
         "find_receipt" => path("/v1/receipts?key=key-00000001"),
-        "read_receipt" => path(&format!("/v1/receipts/{}", receipt)),
-        "wait_receipt" => path(&format!("/v1/receipts/{}/wait?timeout_seconds=0", receipt)),
+        "read_receipt" => path(&format!("/v1/receipts/{receipt}")),
+        "wait_receipt" => path(&format!("/v1/receipts/{receipt}/wait?timeout_seconds=0")),
         "wait_position" => path("/v1/positions/1/wait?timeout_seconds=0"),
         "export" | "rotate_keys" | "retire_keys" | "retention" | "run_retention" => {
             path(route.path)

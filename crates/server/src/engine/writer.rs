@@ -38,6 +38,8 @@ impl Writer {
     pub(super) async fn run(mut self, mut submissions: mpsc::Receiver<Submission>) {
         let mut waiting = Vec::with_capacity(BATCH_MAX);
         let mut news = self.log.watch();
+        // What was appended since the replay is news too.
+        news.mark_changed();
         loop {
             tokio::select! {
                 count = submissions.recv_many(&mut waiting, BATCH_MAX) => {

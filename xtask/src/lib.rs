@@ -8,6 +8,7 @@
 pub mod bench;
 pub mod fuzz;
 pub mod image;
+pub mod openapi;
 pub mod output;
 pub mod packages;
 pub mod process;

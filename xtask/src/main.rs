@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
-use xtask::{bench, fuzz, image, output, sim, suite, tidy, workspace};
+use xtask::{bench, fuzz, image, openapi, output, sim, suite, tidy, workspace};
 
 #[derive(Parser)]
 #[command(name = "cargo xtask", about = "Chores of the HelixStack repository")]
@@ -23,6 +23,8 @@ enum Chore {
     Bench(bench::Options),
     /// Throw mutated input at the parsers of what comes from outside.
     Fuzz(fuzz::Options),
+    /// Write the API's description to docs/openapi.json.
+    Openapi,
     /// Play seeds through the simulator.
     Sim(sim::Options),
     /// Build a container image from Debian packages and push it to a registry.
@@ -47,6 +49,7 @@ fn run(chore: Chore) -> Result<bool> {
         Chore::Tidy => run_tidy(),
         Chore::Bench(options) => bench::run(&options).map(|()| true),
         Chore::Fuzz(options) => fuzz::run(&options),
+        Chore::Openapi => openapi::run().map(|()| true),
         Chore::Sim(options) => sim::run(&options),
         Chore::Image(options) => image::run(&options).map(|()| true),
     }

@@ -6,7 +6,7 @@
 use serde::{Deserialize, Serialize};
 
 /// `GET /v1/audit/verify`: whether both logs are as they were written.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct AuditVerdict {
     /// Both are.
     pub intact: bool,
@@ -15,7 +15,7 @@ pub struct AuditVerdict {
 }
 
 /// Whether one log's hash chain holds.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct LogVerdict {
     pub intact: bool,
     /// The last position; the first broken one when not intact.
@@ -28,7 +28,7 @@ pub struct LogVerdict {
 }
 
 /// `GET /v1/admin/verify-state`: whether the state is what the log says.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct StateVerdict {
     pub same: bool,
     pub position: u64,
@@ -37,7 +37,7 @@ pub struct StateVerdict {
 
 /// `POST /v1/admin/keys/rotate` and `POST /v1/admin/keys/retire`: which keys the
 /// sealed records are under now.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct KeyChange {
     /// The id of the key that seals.
     pub active: String,
@@ -51,7 +51,7 @@ pub struct KeyChange {
 }
 
 /// `GET /v1/admin/retention`: how long history is kept in the database.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Retention {
     /// `None`: for ever.
     pub keep_events_seconds: Option<u64>,
@@ -62,7 +62,7 @@ pub struct Retention {
 }
 
 /// `POST /v1/admin/retention`: what one run moved.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct RetentionRun {
     pub events_archived: u64,
     pub audit_archived: u64,

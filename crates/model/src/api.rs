@@ -32,7 +32,7 @@ pub const POSITION_HEADER: &str = "helix-position";
 pub const WAIT_POSITION_HEADER: &str = "helix-wait-position";
 
 /// `POST /v1/deploys`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DeployRequest {
     pub org: Name,
@@ -57,7 +57,7 @@ pub struct DeployRequest {
 }
 
 /// `POST /v1/rollbacks`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RollbackRequest {
     pub env: String,
@@ -70,7 +70,7 @@ pub struct RollbackRequest {
 }
 
 /// `POST /v1/envs/{env}/scale`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ScaleRequest {
     pub processes: BTreeMap<Name, u32>,
@@ -80,7 +80,7 @@ pub struct ScaleRequest {
 }
 
 /// One page of a list.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Page {
     pub items: Vec<ResourceView>,
     /// Pass as `cursor` for the next page; `None` on the last.
@@ -90,7 +90,7 @@ pub struct Page {
 }
 
 /// One event, as a line of a stream or an item of a page.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct EventLine {
     /// The event's type, e.g. `deploy.finished`.
     #[serde(rename = "type")]
@@ -104,7 +104,7 @@ pub struct EventLine {
 }
 
 /// A line of any stream while nothing happens: it lives.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct StreamHeartbeat {
     /// Always `heartbeat`.
     #[serde(rename = "type")]
@@ -116,7 +116,7 @@ pub struct StreamHeartbeat {
 }
 
 /// The last line of a stream.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct StreamEnd {
     /// Always `end`.
     #[serde(rename = "type")]
@@ -129,7 +129,7 @@ pub struct StreamEnd {
 }
 
 /// Why a stream ends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum EndReason {
     /// That was all.
@@ -144,7 +144,7 @@ pub enum EndReason {
 }
 
 /// One page of events.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct EventPage {
     pub items: Vec<EventLine>,
     /// Pass as `cursor` for the next page; `None` when there are no more yet.
@@ -156,7 +156,7 @@ pub struct EventPage {
 }
 
 /// One line of a program's output.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct LogLine {
     /// Always `log`.
     #[serde(rename = "type")]
@@ -175,7 +175,7 @@ pub struct LogLine {
 }
 
 /// `GET /v1/wait`: how it stands with what was waited for.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct WaitResult {
     pub outcome: WaitOutcome,
     pub resource: ResourceView,
@@ -183,7 +183,7 @@ pub struct WaitResult {
 }
 
 /// How a wait ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum WaitOutcome {
     /// It is ready, or finished well.
@@ -195,7 +195,7 @@ pub enum WaitOutcome {
 }
 
 /// `GET /v1/receipts/{id}`: what the log has of an accepted change.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct RecordedChange {
     /// The receipt's id.
     pub id: String,
@@ -209,7 +209,7 @@ pub struct RecordedChange {
 }
 
 /// How it stands with everything a change set off.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Settled {
     pub outcome: WaitOutcome,
     /// What the change set off, as it is now. Empty when there is nothing to wait
@@ -219,7 +219,7 @@ pub struct Settled {
 }
 
 /// `GET /v1/version`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Version {
     pub version: String,
     pub api: String,
@@ -274,7 +274,7 @@ pub struct ExecEnd {
 }
 
 /// `GET /v1/replicas`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct ReplicaList {
     /// Empty where the server has its storage for itself.
     pub items: Vec<Replica>,
@@ -282,7 +282,7 @@ pub struct ReplicaList {
 }
 
 /// One replica of the control plane.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Replica {
     /// Where the others reach it.
     pub url: String,

@@ -48,7 +48,7 @@ fn is_one(count: &u64) -> bool {
 }
 
 /// Whether it was allowed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Decision {
     Allow,
@@ -56,7 +56,7 @@ pub enum Decision {
 }
 
 /// One line of the trail.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct AuditLine {
     /// Always `audit`.
     #[serde(rename = "type")]
@@ -67,8 +67,10 @@ pub struct AuditLine {
     pub position: u64,
     pub actor: Option<Actor>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
     pub token: Option<Id<Token>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
     pub source: Option<IpAddr>,
     pub request_id: String,
     /// The operation that was asked for, or the event that came of it.
@@ -82,7 +84,7 @@ pub struct AuditLine {
 }
 
 /// Where a line of the trail comes from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum AuditSource {
     /// A change, from the event log.
@@ -92,7 +94,7 @@ pub enum AuditSource {
 }
 
 /// `GET /v1/audit`: the newest lines first.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct AuditPage {
     pub items: Vec<AuditLine>,
     /// Pass as `cursor` for what was before; `None` at the beginning.

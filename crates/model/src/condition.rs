@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::Timestamp;
 
 /// One fact about a resource, as shown by `describe`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Condition {
     /// `Ready`, `Reconciling`, `Degraded` or `Destroying`.
     #[serde(rename = "type")]
@@ -23,7 +23,7 @@ pub struct Condition {
 }
 
 /// What a condition speaks of.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub enum ConditionKind {
     /// It does what it is for.
     Ready,

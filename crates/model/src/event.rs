@@ -32,7 +32,7 @@ pub struct Recorded {
 }
 
 /// Who caused an event.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case", tag = "type", content = "id")]
 pub enum Actor {
     /// A person or a machine acting through the API, by token name.

@@ -42,6 +42,7 @@ pub mod receipt;
 pub mod reference;
 pub mod release;
 pub mod resource;
+mod schema;
 pub mod state;
 pub mod tally;
 pub mod timestamp;

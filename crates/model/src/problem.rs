@@ -127,7 +127,9 @@ impl fmt::Display for Code {
 }
 
 /// One occurrence of something going wrong.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[derive(
+    Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error, utoipa::ToSchema,
+)]
 #[error("{detail}")]
 pub struct Problem {
     pub code: Code,
@@ -148,11 +150,12 @@ pub struct Problem {
     pub details: Vec<FieldProblem>,
     /// With `quota_exceeded`: what is limited, and by how much it is too much.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Excess>)]
     pub quota: Option<Box<Excess>>,
 }
 
 /// What is wrong with one field.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct FieldProblem {
     pub field: String,
     pub message: String,

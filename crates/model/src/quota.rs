@@ -25,8 +25,9 @@ use crate::{Code, Id, Org, Problem, manifest};
 pub const WARNING_PERCENT: u64 = 80;
 
 /// What the numbers of a dimension count.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
+#[schema(as = QuotaUnit)]
 pub enum Unit {
     Count,
     Bytes,
@@ -150,8 +151,9 @@ pub struct Limits {
 }
 
 /// Who set a limit.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
+#[schema(as = QuotaSource)]
 pub enum Source {
     BuiltIn,
     Installation,
@@ -175,7 +177,7 @@ pub struct QuotaSet {
 }
 
 /// How a refusal for lack of quota came about, in numbers.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Excess {
     pub org: String,
     pub dimension: Dimension,
@@ -186,7 +188,8 @@ pub struct Excess {
 }
 
 /// One dimension of an org, as `helix quotas` shows it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[schema(as = QuotaLine)]
 pub struct Line {
     pub dimension: Dimension,
     pub unit: Unit,

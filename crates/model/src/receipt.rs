@@ -9,7 +9,7 @@ use crate::{Actor, AnyId, Kind, Timestamp};
 ///
 /// It never claims that the change has taken effect; `next` names what to wait
 /// for.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Receipt {
     /// `rcpt_` and the log position, so it can be found again.
     pub id: String,
@@ -35,7 +35,7 @@ pub struct Receipt {
 }
 
 /// A resource named in a receipt.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Affected {
     pub kind: Kind,
     pub id: AnyId,

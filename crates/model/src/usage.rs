@@ -56,7 +56,7 @@ struct Slot {
 }
 
 /// A moment and the log position it is known from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Mark {
     pub position: u64,
     pub at: Timestamp,

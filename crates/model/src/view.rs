@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// A resource as the API returns it.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct ResourceView {
     pub kind: Kind,
     pub id: AnyId,

@@ -27,7 +27,7 @@ mod token;
 
 pub use attach::Attached;
 pub use engine::{Engine, EngineError, Idempotency, Origin, Writers};
-pub use http::{ROUTES, Route, Rule};
+pub use http::{ROUTES, Route, Rule, openapi_document};
 pub use server::{Advertise, Config, Server, ServerError};
 pub use storage::{ExportError, ImportError, Keep, Storage, StorageError};
 pub use token::{Token, TokenHash};

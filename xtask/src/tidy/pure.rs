@@ -29,6 +29,7 @@ const PURE_ROOMS: &[PureRoom] = &[
             "toml_edit",
             "imbl",
             "ulid",
+            "utoipa",
             "thiserror",
             "time",
             "sha2",

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::{Actor, Name, Permissions, Receipt, Role, Timestamp};
 
 /// `POST /v1/users`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CreateUserRequest {
     pub name: Name,
@@ -18,7 +18,7 @@ pub struct CreateUserRequest {
 
 /// `POST /v1/users` and `POST /v1/users/{user}/setup`: the code with which the
 /// user chooses a password. It is shown this once.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct SetupReply {
     /// Absent when the user was there already.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -30,7 +30,7 @@ pub struct SetupReply {
 }
 
 /// `POST /v1/auth/setup`.
-#[derive(Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SetupRequest {
     pub user: Name,
@@ -39,7 +39,7 @@ pub struct SetupRequest {
 }
 
 /// `POST /v1/auth/password`.
-#[derive(Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PasswordRequest {
     pub current: String,
@@ -47,14 +47,14 @@ pub struct PasswordRequest {
 }
 
 /// `POST /v1/users/{user}/operator`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct OperatorRequest {
     pub operator: bool,
 }
 
 /// `POST /v1/members`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct MemberRequest {
     pub org: Name,
@@ -63,7 +63,7 @@ pub struct MemberRequest {
 }
 
 /// `POST /v1/tokens`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TokenRequest {
     pub name: Name,
@@ -81,7 +81,7 @@ pub struct TokenRequest {
 }
 
 /// A token that was made. Its text is shown this once.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct TokenReply {
     pub receipt: Receipt,
     pub token: String,
@@ -89,7 +89,7 @@ pub struct TokenReply {
 }
 
 /// `POST /v1/auth/device/start`.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DeviceStartRequest {
     /// What asks, such as the name of the machine; the person is shown it.
@@ -98,7 +98,7 @@ pub struct DeviceStartRequest {
 }
 
 /// How to go on with a login.
-#[derive(Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct DeviceStart {
     pub device_code: String,
     pub user_code: String,
@@ -109,14 +109,14 @@ pub struct DeviceStart {
 }
 
 /// `POST /v1/auth/device/token`.
-#[derive(Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DeviceTokenRequest {
     pub device_code: String,
 }
 
 /// `GET /v1/auth/whoami`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct WhoAmI {
     pub actor: Actor,
     /// The token that was sent; absent for the installation's own.
@@ -130,7 +130,7 @@ pub struct WhoAmI {
 }
 
 /// What a caller may in an org.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct OrgAccess {
     pub org: Name,
     pub scopes: Permissions,

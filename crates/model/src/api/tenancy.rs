@@ -11,7 +11,7 @@ use crate::usage::{Amount, Mark};
 use crate::{AnyId, Name, Timestamp};
 
 /// `POST /v1/orgs|projects|apps|envs`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CreateRequest {
     pub name: Name,
@@ -33,18 +33,19 @@ pub struct DestroyQuery {
 }
 
 /// `POST /v1/quotas`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct QuotaRequest {
     /// Whose limits; those of the installation when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub org: Option<String>,
     /// New limits; `null` goes back to what holds without one.
+    #[schema(value_type = BTreeMap<String, Option<u64>>)]
     pub limits: BTreeMap<Dimension, Option<u64>>,
 }
 
 /// `GET /v1/quotas`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct QuotaReport {
     /// Absent when it is about the installation's own limits.
     pub org: Option<Affected>,
@@ -53,7 +54,7 @@ pub struct QuotaReport {
 }
 
 /// `GET /v1/usage`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct UsageReport {
     /// The edges of what was counted: whole hours, whole UTC days further back.
     pub since: Timestamp,
@@ -64,7 +65,7 @@ pub struct UsageReport {
 }
 
 /// What one env used.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct EnvUsage {
     pub env: AnyId,
     pub path: String,
@@ -76,7 +77,7 @@ pub struct EnvUsage {
 }
 
 /// An amount, exact in whole milliseconds and in the units of bills.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Used {
     pub instance_ms: u64,
     pub memory_mib_ms: u64,
@@ -85,7 +86,7 @@ pub struct Used {
 }
 
 /// `GET /v1/usage/intervals`: what a total is made of.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct UsageIntervals {
     pub since: Timestamp,
     pub until: Timestamp,
@@ -97,7 +98,7 @@ pub struct UsageIntervals {
 }
 
 /// A stretch of time in which one instance ran.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct UsageInterval {
     pub env: AnyId,
     pub instance: AnyId,

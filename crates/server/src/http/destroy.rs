@@ -1,6 +1,6 @@
 //! `DELETE /v1/orgs|projects|apps|envs/{reference}`: the beginning of the end.
 
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::{Extension, Json};
 use helix_model::api::DestroyQuery;
 use helix_model::destroy::Destroy;
@@ -9,7 +9,7 @@ use helix_model::{Command, Noun, Receipt};
 use http::HeaderMap;
 
 use super::access::Caller;
-use super::problem::{ApiProblem, Query};
+use super::problem::{ApiProblem, Path, Query};
 use super::scale::request_hash;
 use super::{Api, gate};
 

@@ -7,9 +7,10 @@
 use std::time::Duration;
 
 use axum::Extension;
+use axum::extract::State;
 use axum::extract::ws::{Message, WebSocket, WebSocketUpgrade};
-use axum::extract::{FromRequestParts, Path, Request, State};
-use axum::response::{IntoResponse, Response};
+use axum::extract::{FromRequestParts, Request};
+use axum::response::Response;
 use helix_model::api::{ExecEnd, ExecRequest, exec_frame};
 use helix_model::instance::{Desired, Phase};
 use helix_model::reference::{self, Scope};
@@ -20,7 +21,7 @@ use super::Api;
 use super::access::Caller;
 use super::forward;
 use super::identity;
-use super::problem::{ApiProblem, Query};
+use super::problem::{ApiProblem, Path, Query};
 use crate::links::{Exec, ExecInput, ExecOutput, ExecSession, frame};
 
 /// How long the client may take to say what to run.
@@ -57,10 +58,7 @@ pub(super) async fn exec(
     // Recorded once, by the replica that runs it.
     caller.recorded(&api, "exec", id.any()).await?;
     let (mut parts, _) = request.into_parts();
-    let upgrade = match WebSocketUpgrade::from_request_parts(&mut parts, &()).await {
-        Ok(upgrade) => upgrade,
-        Err(refused) => return Ok(refused.into_response()),
-    };
+    let upgrade = WebSocketUpgrade::from_request_parts(&mut parts, &()).await?;
     let upgrade = upgrade.max_message_size(MESSAGE_BYTES_MAX);
     Ok(upgrade.on_upgrade(move |socket| run(api, caller, id, node, socket)))
 }

@@ -1,7 +1,7 @@
 //! `/v1/members`: who is what in an org. Reading them is like reading any other
 //! kind.
 
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::{Extension, Json};
 use helix_model::api::access::MemberRequest;
 use helix_model::reference::Scope;
@@ -10,7 +10,7 @@ use http::HeaderMap;
 
 use super::Api;
 use super::access::Caller;
-use super::problem::{ApiProblem, Body, Query};
+use super::problem::{ApiProblem, Body, Path, Query};
 use super::scale::request_hash;
 
 /// Makes a user a member, or gives a member another role.

@@ -13,6 +13,7 @@ use crate::server::Shared;
 
 pub(crate) use identity::Uses;
 pub(crate) use images::new_registry;
+pub use openapi::document as openapi_document;
 pub use routes::{ROUTES, Route, Rule};
 
 mod access;
@@ -32,6 +33,7 @@ mod link;
 mod login;
 mod logs;
 mod members;
+mod openapi;
 mod pages;
 mod problem;
 mod quotas;

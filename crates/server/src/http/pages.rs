@@ -6,6 +6,7 @@
 //! that come from another site are refused all the same.
 
 use axum::Extension;
+use axum::extract::rejection::{FormRejection, QueryRejection};
 use axum::extract::{Form, Query, State};
 use axum::response::{IntoResponse, Response};
 use base64::Engine as _;
@@ -29,8 +30,8 @@ pub(super) struct Typed {
     code: String,
 }
 
-#[derive(Deserialize)]
-pub(super) struct Answer {
+#[derive(Deserialize, utoipa::ToSchema)]
+pub(super) struct LoginForm {
     code: String,
     #[serde(default)]
     name: String,
@@ -40,8 +41,8 @@ pub(super) struct Answer {
     verdict: String,
 }
 
-#[derive(Deserialize)]
-pub(super) struct Setup {
+#[derive(Deserialize, utoipa::ToSchema)]
+pub(super) struct SetupForm {
     name: String,
     code: String,
     password: String,
@@ -52,8 +53,14 @@ pub(super) struct Setup {
 pub(super) async fn device(
     State(api): State<Api>,
     Extension(guest): Extension<Guest>,
-    Query(typed): Query<Typed>,
+    typed: Result<Query<Typed>, QueryRejection>,
 ) -> Response {
+    let typed = match typed {
+        Ok(Query(typed)) => typed,
+        Err(rejection) => {
+            return refused(&unread(&rejection.body_text()), |why| code_form("", why));
+        }
+    };
     if typed.code.is_empty() {
         return page(StatusCode::OK, &code_form("", ""));
     }
@@ -68,11 +75,17 @@ pub(super) async fn device_answer(
     State(api): State<Api>,
     Extension(guest): Extension<Guest>,
     headers: HeaderMap,
-    Form(answer): Form<Answer>,
+    answer: Result<Form<LoginForm>, FormRejection>,
 ) -> Response {
     if let Err(problem) = must_be_own_form(&headers) {
         return refused(&problem, |why| code_form("", why));
     }
+    let answer = match answer {
+        Ok(Form(answer)) => answer,
+        Err(rejection) => {
+            return refused(&unread(&rejection.body_text()), |why| code_form("", why));
+        }
+    };
     let asked = match find(&api, &guest, &answer.code).await {
         Ok(asked) => asked,
         Err(problem) => return refused(&problem, |why| code_form(&answer.code, why)),
@@ -90,7 +103,7 @@ async fn decide(
     api: &Api,
     guest: &Guest,
     asked: Asked,
-    answer: Answer,
+    answer: LoginForm,
 ) -> Result<&'static str, Problem> {
     let wrong = |_| Problem::new(Code::AccessDenied, "the name or the password is wrong");
     let name: Name = answer.name.parse().map_err(wrong)?;
@@ -124,8 +137,14 @@ pub(super) async fn setup_answer(
     State(api): State<Api>,
     Extension(guest): Extension<Guest>,
     headers: HeaderMap,
-    Form(form): Form<Setup>,
+    form: Result<Form<SetupForm>, FormRejection>,
 ) -> Response {
+    let form = match form {
+        Ok(Form(form)) => form,
+        Err(rejection) => {
+            return refused(&unread(&rejection.body_text()), |why| setup_form("", why));
+        }
+    };
     let name = form.name.clone();
     let chosen = async {
         must_be_own_form(&headers)?;
@@ -145,6 +164,11 @@ pub(super) async fn setup_answer(
         ),
         Err(problem) => refused(&problem, |why| setup_form(&name, why)),
     }
+}
+
+/// What was sent is no form of ours; told on the page, not as bare text.
+fn unread(why: &str) -> Problem {
+    Problem::new(Code::InvalidArgument, why)
 }
 
 /// Browsers say where a form was posted from; what is no browser has no victim.

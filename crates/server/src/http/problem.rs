@@ -1,7 +1,8 @@
 //! Problems on the wire: `application/problem+json` (RFC 9457).
 
 use axum::Json;
-use axum::extract::rejection::{JsonRejection, QueryRejection};
+use axum::extract::rejection::{JsonRejection, PathRejection, QueryRejection};
+use axum::extract::ws::rejection::WebSocketUpgradeRejection;
 use axum::extract::{FromRequest, Request};
 use axum::response::{IntoResponse, Response};
 use helix_model::{Code, Problem};
@@ -62,6 +63,19 @@ impl From<JsonRejection> for ApiProblem {
     }
 }
 
+impl From<PathRejection> for ApiProblem {
+    fn from(rejection: PathRejection) -> Self {
+        ApiProblem(Problem::new(Code::InvalidArgument, rejection.body_text()))
+    }
+}
+
+impl From<WebSocketUpgradeRejection> for ApiProblem {
+    fn from(rejection: WebSocketUpgradeRejection) -> Self {
+        let detail = format!("this is asked for over a WebSocket: {}", rejection.body_text());
+        ApiProblem(Problem::new(Code::InvalidArgument, detail))
+    }
+}
+
 impl From<QueryRejection> for ApiProblem {
     fn from(rejection: QueryRejection) -> Self {
         ApiProblem(Problem::new(Code::InvalidArgument, rejection.body_text()))
@@ -72,6 +86,11 @@ impl From<QueryRejection> for ApiProblem {
 #[derive(FromRequest)]
 #[from_request(via(Json), rejection(ApiProblem))]
 pub(super) struct Body<T>(pub T);
+
+/// What the path names, with our problems for what cannot be read.
+#[derive(axum::extract::FromRequestParts)]
+#[from_request(via(axum::extract::Path), rejection(ApiProblem))]
+pub(super) struct Path<T>(pub T);
 
 /// The query, with our problems for what cannot be read.
 #[derive(axum::extract::FromRequestParts)]

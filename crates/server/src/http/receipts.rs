@@ -4,7 +4,7 @@
 //! id a change is found in the log itself: what happened, in the events' own
 //! words, and nothing that the log does not say.
 
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::{Extension, Json};
 use helix_log::{Entry, Position};
 use helix_model::api::{EventLine, RecordedChange, Settled, WaitOutcome};
@@ -15,7 +15,7 @@ use serde::Deserialize;
 use tokio::time::{Instant, sleep_until};
 
 use super::access::Caller;
-use super::problem::{ApiProblem, Query};
+use super::problem::{ApiProblem, Path, Query};
 use super::{Api, events, wait};
 
 /// A receipt's id is this and the position of the change's last event.

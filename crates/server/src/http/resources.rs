@@ -1,6 +1,6 @@
 //! List and describe, for every kind alike.
 
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::{Extension, Json};
 use helix_model::api::Page;
 use helix_model::reference::Scope;
@@ -9,7 +9,7 @@ use helix_model::{Code, Kind, Noun, Problem};
 use serde::Deserialize;
 
 use super::access::Caller;
-use super::problem::{ApiProblem, Query};
+use super::problem::{ApiProblem, Path, Query};
 use super::{Api, cursor};
 
 const LIMIT_DEFAULT: usize = 50;

@@ -16,8 +16,8 @@ use http::Method;
 
 use super::{
     Api, admin, audit, create, deploys, destroy, events, exec, gate, images, link, login, logs,
-    members, pages, problem, quotas, receipts, replicas, resources, scale, tokens, usage, users,
-    verify, version, wait,
+    members, openapi, pages, problem, quotas, receipts, replicas, resources, scale, tokens, usage,
+    users, verify, version, wait,
 };
 
 /// A request body longer than this is refused: the largest is a manifest. Layers
@@ -69,6 +69,7 @@ macro_rules! routes {
 routes! {
     GET "/v1/health" health, Rule::Open, version::health, "Whether the server answers";
     GET "/v1/version" version, Rule::Open, version::version, "Which version answers";
+    GET "/v1/openapi.json" openapi, Rule::Open, openapi::serve, "This description";
     GET "/v1/events" list_events, Rule::Reads, events::list, "Events, in pages or as a stream";
     GET "/v1/logs" read_logs, Rule::Org(Permission::LogsRead), logs::stream, "What programs print";
     GET "/v1/wait" wait, Rule::Reads, wait::wait, "Until a resource is ready or has failed";
@@ -183,6 +184,7 @@ mod tests {
             [
                 "health",
                 "version",
+                "openapi",
                 "begin_login",
                 "poll_login",
                 "choose_password",

@@ -1,6 +1,6 @@
 //! `POST /v1/envs/{env}/scale`.
 
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::{Extension, Json};
 use helix_model::api::ScaleRequest;
 use helix_model::reference::Scope;
@@ -10,7 +10,7 @@ use serde::Serialize;
 use sha2::{Digest, Sha256};
 
 use super::access::Caller;
-use super::problem::{ApiProblem, Body, Query};
+use super::problem::{ApiProblem, Body, Path, Query};
 use super::{Api, gate};
 
 /// Sets how many instances processes should have.

@@ -2,7 +2,7 @@
 //! service token that of who manages the org. Reading them is like reading any
 //! other kind.
 
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::{Extension, Json};
 use helix_model::api::access::{TokenReply, TokenRequest};
 use helix_model::reference::Scope;
@@ -14,7 +14,7 @@ use http::HeaderMap;
 
 use super::Api;
 use super::access::Caller;
-use super::problem::{ApiProblem, Body, Query};
+use super::problem::{ApiProblem, Body, Path, Query};
 use super::scale::request_hash;
 use crate::clock;
 use crate::engine::Origin;

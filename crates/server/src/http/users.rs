@@ -1,7 +1,7 @@
 //! `/v1/users`: making people known, and letting them choose a password. Reading
 //! them is like reading any other kind.
 
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::{Extension, Json};
 use helix_model::api::access::{CreateUserRequest, OperatorRequest, SetupReply};
 use helix_model::reference::Scope;
@@ -10,7 +10,7 @@ use http::HeaderMap;
 
 use super::Api;
 use super::access::Caller;
-use super::problem::{ApiProblem, Body};
+use super::problem::{ApiProblem, Body, Path};
 use super::scale::request_hash;
 use crate::auth::accounts::SETUP_LIFE_MS;
 use crate::clock;

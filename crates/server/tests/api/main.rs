@@ -15,6 +15,7 @@ mod tenancy;
 mod trail;
 mod versions;
 mod waits;
+mod walk;
 mod world;
 
 use std::time::Duration;
@@ -27,7 +28,7 @@ use world::{World, deploy_body};
 async fn without_a_token_nothing_about_anyone_is_answered() {
     let world = World::new().await;
     let http = reqwest::Client::new();
-    for open in ["/v1/health", "/v1/version"] {
+    for open in ["/v1/health", "/v1/version", "/v1/openapi.json"] {
         assert_eq!(http.get(world.url(open)).send().await.unwrap().status(), 200);
     }
     for closed in ["/v1/apps", "/v1/events", "/v1/wait?kind=app&ref=x", "/v2/"] {

@@ -142,6 +142,10 @@ impl World {
         format!("http://{}{path}", self.server.address())
     }
 
+    pub(crate) fn token(&self) -> &str {
+        self.token.reveal()
+    }
+
     pub(crate) fn authorized(&self, method: Method, path: &str) -> RequestBuilder {
         self.http.request(method, self.url(path)).bearer_auth(self.token.reveal())
     }

@@ -90,7 +90,8 @@ pub(super) async fn export(
     let trail = Trail::new(&api, caller.clone(), wanted)?;
     let attempt = caller.attempt("export_audit", Decision::Allow, "allowed");
     api.audit.record(Attempt { org: trail.org, ..attempt }).await?;
-    let (mut stream, response) = streams::open(&api, &caller, None);
+    let heartbeat = streams::heartbeat(None)?;
+    let (mut stream, response) = streams::open(&api, &caller, heartbeat);
     let ends = (head(api.engine.log()).await?, head(api.audit.log()).await?);
     tokio::spawn(async move {
         let reason = match send(&trail, ends, &mut stream).await {

@@ -59,12 +59,13 @@ pub(super) async fn list(
     let head = state.position;
     drop(state);
     if wanted.follow {
+        let heartbeat = streams::heartbeat(wanted.heartbeat_seconds)?;
         let first = match wanted.tail {
             Some(tail) => last(&api, &caller, within, tail.min(LIMIT_MAX), head).await?,
             None => Vec::new(),
         };
         let after = if wanted.tail.is_some() { head } else { after.unwrap_or(head) };
-        let (stream, response) = streams::open(&api, &caller, wanted.heartbeat_seconds);
+        let (stream, response) = streams::open(&api, &caller, heartbeat);
         tokio::spawn(follow(api, caller, within, first, after, stream));
         return Ok(response);
     }

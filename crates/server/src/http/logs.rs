@@ -50,11 +50,12 @@ pub(super) async fn stream(
         let detail = format!("tail_lines is at most {TAIL_LINES_MAX}");
         return Err(Problem::new(Code::InvalidArgument, detail).into());
     }
+    let heartbeat = streams::heartbeat(wanted.heartbeat_seconds)?;
     let instances = chosen(&api.engine.state(), &caller, &scope, &wanted)?;
     record(&api, &caller, &scope, &instances).await?;
     let since = wanted.since_ms.map(Timestamp);
     let query = LogQuery { instances, tail_lines, since, follow: wanted.follow };
-    let (stream, response) = streams::open(&api, &caller, wanted.heartbeat_seconds);
+    let (stream, response) = streams::open(&api, &caller, heartbeat);
     let mut records = node_streams(&api, &query);
     let (parts, _) = request.into_parts();
     if !forward::is_forwarded(&parts.headers) {

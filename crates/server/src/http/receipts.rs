@@ -75,7 +75,7 @@ pub(super) async fn settled(
     Path(id): Path<String>,
     Query(patience): Query<Patience>,
 ) -> Result<Json<Settled>, ApiProblem> {
-    let deadline = Instant::now() + wait::timeout(patience.timeout_seconds);
+    let deadline = Instant::now() + wait::timeout(patience.timeout_seconds)?;
     let position = position_of(&id)?;
     reached(&api, position, deadline).await?;
     let entries = change(&api, &id).await?;
@@ -101,7 +101,7 @@ pub(super) async fn position(
     Path(position): Path<u64>,
     Query(patience): Query<Patience>,
 ) -> Result<Json<Settled>, ApiProblem> {
-    let deadline = Instant::now() + wait::timeout(patience.timeout_seconds);
+    let deadline = Instant::now() + wait::timeout(patience.timeout_seconds)?;
     let reached = reached(&api, position, deadline).await;
     let outcome = if reached.is_ok() { WaitOutcome::Satisfied } else { WaitOutcome::TimedOut };
     let position = api.engine.state().position;

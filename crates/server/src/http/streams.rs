@@ -10,6 +10,7 @@ use axum::response::{IntoResponse, Response};
 use futures::FutureExt;
 use futures::future::{BoxFuture, Shared};
 use helix_model::api::{EndReason, StreamEnd, StreamHeartbeat};
+use helix_model::{Code, Problem};
 use http::header;
 use serde::Serialize;
 use tokio::sync::mpsc;
@@ -36,15 +37,20 @@ pub(super) struct Stream {
     last: Instant,
 }
 
+/// How long a stream may be silent.
+pub(super) fn heartbeat(seconds: Option<u64>) -> Result<Duration, Problem> {
+    let seconds = seconds.unwrap_or(HEARTBEAT_DEFAULT_SECONDS);
+    if !(1..=HEARTBEAT_MAX_SECONDS).contains(&seconds) {
+        let detail = format!("heartbeat_seconds is from 1 to {HEARTBEAT_MAX_SECONDS}");
+        let problem = Problem::new(Code::InvalidArgument, detail);
+        return Err(problem.field("heartbeat_seconds", "out of range"));
+    }
+    Ok(Duration::from_secs(seconds))
+}
+
 /// Opens a stream; what is written comes out of the response.
-pub(super) fn open(
-    api: &Api,
-    caller: &Caller,
-    heartbeat_seconds: Option<u64>,
-) -> (Stream, Response) {
+pub(super) fn open(api: &Api, caller: &Caller, heartbeat: Duration) -> (Stream, Response) {
     let (sender, receiver) = mpsc::channel(BUFFER);
-    let seconds = heartbeat_seconds.unwrap_or(HEARTBEAT_DEFAULT_SECONDS);
-    let heartbeat = Duration::from_secs(seconds.clamp(1, HEARTBEAT_MAX_SECONDS));
     let ended = identity::ended(api, caller).boxed().shared();
     let stream = Stream { sender, ended, heartbeat, last: Instant::now() };
     let body = Body::from_stream(ReceiverStream::new(receiver));

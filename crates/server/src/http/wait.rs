@@ -78,9 +78,15 @@ impl Until {
 }
 
 /// How long a request may wait.
-pub(super) fn timeout(seconds: Option<u64>) -> Duration {
+pub(super) fn timeout(seconds: Option<u64>) -> Result<Duration, Problem> {
     let seconds = seconds.unwrap_or(TIMEOUT_DEFAULT_SECONDS);
-    Duration::from_secs(seconds.min(TIMEOUT_MAX_SECONDS))
+    if seconds > TIMEOUT_MAX_SECONDS {
+        let detail = format!("timeout_seconds is at most {TIMEOUT_MAX_SECONDS}");
+        let problem = Problem::new(Code::InvalidArgument, detail);
+        let problem = problem.hint("to wait longer, ask again when the time is up");
+        return Err(problem.field("timeout_seconds", "out of range"));
+    }
+    Ok(Duration::from_secs(seconds))
 }
 
 /// Answers as soon as the outcome is known.
@@ -94,8 +100,9 @@ pub(super) async fn wait(
         Problem::new(Code::InvalidArgument, error.to_string())
     })?;
     let until = wanted.until.as_deref().map_or(Ok(Until::Ready), Until::parse)?;
+    let patience = timeout(wanted.timeout_seconds)?;
     let id = caller.resolve(&api.engine.state(), kind, &wanted.reference, &scope)?;
-    let deadline = Instant::now() + timeout(wanted.timeout_seconds);
+    let deadline = Instant::now() + patience;
     let result = settled(&api, &caller, id, until, deadline).await;
     Ok(Json(result.ok_or_else(|| Problem::not_found(kind, &wanted.reference))?))
 }

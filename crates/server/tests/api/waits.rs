@@ -99,3 +99,23 @@ async fn conditions_say_since_when() {
     assert_eq!(view["conditions"], before, "a change that changes no condition is no transition");
     assert_ne!(view["updated_at"], before[0]["since"]);
 }
+
+#[tokio::test]
+async fn patience_out_of_range_is_refused_and_not_bent() {
+    let world = World::new().await;
+    world.deploy("shop", "key-00000001").await;
+    let wait = format!("/v1/wait?kind={ENV}&");
+    for (path, field) in [
+        (wait.as_str(), "timeout_seconds=601"),
+        ("/v1/receipts/rcpt_1/wait?", "timeout_seconds=601"),
+        ("/v1/positions/1/wait?", "timeout_seconds=601"),
+        ("/v1/events?follow=true&", "heartbeat_seconds=0"),
+        ("/v1/events?follow=true&", "heartbeat_seconds=301"),
+        ("/v1/logs?org=default&project=default&app=shop&env=production&", "heartbeat_seconds=0"),
+    ] {
+        let (status, problem) = world.try_get(&format!("{path}{field}")).await;
+        assert_eq!((status, problem["code"].as_str()), (400, Some("invalid_argument")), "{path}");
+        let named = field.split_once('=').map(|(name, _)| name);
+        assert_eq!(problem["details"][0]["field"].as_str(), named, "{path}{field}: {problem}");
+    }
+}

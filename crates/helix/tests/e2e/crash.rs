@@ -8,7 +8,7 @@ use std::sync::Mutex;
 use serde_json::Value;
 
 use crate::world::http::get;
-use crate::world::{World, can_isolate, traces, until};
+use crate::world::{World, can_isolate, soon, traces, until};
 
 /// Enough acknowledged deploys for the kill to hit the next ones under way.
 const DEPLOYS: usize = 3;
@@ -59,12 +59,15 @@ fn no_acknowledged_write_is_lost() {
     let places = world.places(&folder);
 
     let receipts = Mutex::new(Vec::new());
+    let refused = Mutex::new(Vec::new());
     let acknowledged = |args: &[&str]| {
         let output = world.helix_in(&folder, args.iter().chain(&["--no-wait", "--json"]));
         let accepted = output.code == 0;
         if accepted {
             let receipt = output.document()["receipt"].clone();
             receipts.lock().unwrap().push(receipt);
+        } else {
+            refused.lock().unwrap().push(output.stdout);
         }
         accepted
     };
@@ -86,11 +89,13 @@ fn no_acknowledged_write_is_lost() {
                 }
             }
         });
-        until("enough acknowledged writes", || {
+        let enough = soon(|| {
             let receipts = receipts.lock().unwrap();
             receipts.iter().filter(|receipt| is_of(receipt, "deploy")).count() >= DEPLOYS
         });
+        // Before the verdict: the threads end with the platform and with nothing else.
         world.platform().signal(nix::sys::signal::Signal::SIGKILL);
+        assert!(enough, "too few acknowledged writes; refused: {refused:#?}");
     });
     world.kill();
     world.up::<&str>([]);

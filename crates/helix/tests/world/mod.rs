@@ -259,12 +259,20 @@ impl Drop for World {
 
 /// Waits for a condition; a panic names it when it never comes about.
 #[track_caller]
-pub fn until(what: &str, mut holds: impl FnMut() -> bool) {
+pub fn until(what: &str, holds: impl FnMut() -> bool) {
+    assert!(soon(holds), "never happened: {what}");
+}
+
+/// Whether a condition comes about in time.
+pub fn soon(mut holds: impl FnMut() -> bool) -> bool {
     let begun = Instant::now();
     while !holds() {
-        assert!(begun.elapsed() < DEADLINE, "never happened: {what}");
+        if begun.elapsed() >= DEADLINE {
+            return false;
+        }
         std::thread::sleep(LOOK_AGAIN);
     }
+    true
 }
 
 /// Whether instances can be containers here; says so when a test skips.

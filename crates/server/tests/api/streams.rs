@@ -41,8 +41,10 @@ async fn a_stream_that_ends_says_why_and_nothing_is_missed_or_repeated_over_a_re
     let world = World::new().await;
     world.deploy("shop", "key-00000001").await;
     let mut stream = world.follow("/v1/events?follow=true&after=0").await;
+    let mut rest = String::new();
+    let first = next(&mut stream, &mut rest).await.expect("there is something to read");
     let closing = tokio::spawn(async move {
-        let (mut rest, mut positions) = (String::new(), Vec::new());
+        let mut positions = vec![first["position"].as_u64().unwrap()];
         loop {
             let line = next(&mut stream, &mut rest).await.expect("the end comes with a word");
             match line["type"].as_str() {

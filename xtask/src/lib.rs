@@ -12,6 +12,7 @@ pub mod openapi;
 pub mod output;
 pub mod packages;
 pub mod process;
+pub mod python;
 pub mod sim;
 pub mod suite;
 pub mod tidy;

@@ -16,7 +16,7 @@ use std::process::Command;
 use anyhow::{Context, Result, bail};
 
 use crate::output::say;
-use crate::{process, workspace};
+use crate::{process, python, workspace};
 
 /// A program the chores need, and the package that brings it.
 #[derive(Debug)]
@@ -189,7 +189,7 @@ pub fn find(program: &str) -> Result<Option<PathBuf>> {
 
 /// `PATH` for what a chore starts: this process's own, the directories of
 /// system programs, and last, so that one already on the machine wins, the
-/// programs of unpacked packages.
+/// programs of unpacked packages and of the Python environment.
 ///
 /// # Errors
 /// When a directory's name cannot be part of a `PATH`.
@@ -199,6 +199,7 @@ pub fn search_path() -> Result<OsString> {
     let system = ["/usr/sbin", "/sbin"].map(PathBuf::from);
     let brought = ["usr/bin", "usr/sbin"].map(|name| unpacked.join(name));
     let path = env::split_paths(&own).chain(system).chain(postgresql()).chain(brought);
+    let path = path.chain([python::programs()?]);
     env::join_paths(path).context("extend PATH")
 }
 
@@ -249,7 +250,11 @@ pub fn refresh_index() -> Result<()> {
     process::output(process::as_root("apt-get").args(["update", "-qq"])).map(drop)
 }
 
-fn install(names: &[&str]) -> Result<()> {
+/// `apt-get install`.
+///
+/// # Errors
+/// When it fails, or this is neither root nor a user whose `sudo` does not ask.
+pub fn install(names: &[&str]) -> Result<()> {
     if names.is_empty() {
         return Ok(());
     }

@@ -13,10 +13,14 @@ use anyhow::{Result, bail};
 use clap::ValueEnum;
 
 use crate::output::{result, say};
-use crate::{packages, process, workspace};
+use crate::{packages, process, python, workspace};
 
 /// The package whose integration tests drive the built binary.
 const END_TO_END_PACKAGE: &str = "helix";
+
+/// The one of them that holds the API against its description with a fuzzer, a
+/// step of its own.
+const CONFORMANCE_TEST: &str = "conformance";
 
 /// End-to-end tests run whole platforms; more at a time than this on two cores
 /// makes their deadlines a matter of luck.
@@ -50,6 +54,8 @@ pub enum Step {
     Doc,
     /// The built binary as a user would run it.
     EndToEnd,
+    /// The API held against docs/openapi.json by a fuzzer.
+    Conformance,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -116,7 +122,10 @@ fn attempt(step: Step, perform: &impl Fn(Step) -> Result<()>) -> Outcome {
 
 fn perform(step: Step) -> Result<()> {
     match step {
-        Step::Packages => packages::provide(packages::FOR_TESTS),
+        Step::Packages => {
+            packages::provide(packages::FOR_TESTS)?;
+            python::provide()
+        }
         Step::Fmt => cargo(&["fmt", "--all", "--check"], &[]),
         Step::Clippy => cargo(
             &["clippy", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"],
@@ -126,17 +135,23 @@ fn perform(step: Step) -> Result<()> {
         Step::Unit => unit(),
         Step::Doc => cargo(&["test", "--workspace", "--locked", "--doc"], &[]),
         Step::EndToEnd => end_to_end(),
+        Step::Conformance => {
+            let selection = ["--".to_owned(), "--nocapture".to_owned()];
+            cargo(&["test", "--workspace", "--locked", "--test", CONFORMANCE_TEST], &selection)
+        }
     }
 }
 
 fn unit() -> Result<()> {
-    let integration = integration_tests(|package| package != END_TO_END_PACKAGE)?;
+    let integration = integration_tests(|package, _| package != END_TO_END_PACKAGE)?;
     let arguments = ["test", "--workspace", "--locked", "--no-fail-fast", "--lib", "--bins"];
     cargo(&arguments, &integration)
 }
 
 fn end_to_end() -> Result<()> {
-    let tests = integration_tests(|package| package == END_TO_END_PACKAGE)?;
+    let tests = integration_tests(|package, test| {
+        package == END_TO_END_PACKAGE && test != CONFORMANCE_TEST
+    })?;
     if tests.is_empty() {
         bail!("package {END_TO_END_PACKAGE} has no end-to-end test");
     }
@@ -145,16 +160,17 @@ fn end_to_end() -> Result<()> {
     cargo(&["test", "--workspace", "--locked", "--no-fail-fast"], &selection)
 }
 
-/// `--test NAME` for every integration test of the packages `wanted` accepts.
-fn integration_tests(wanted: impl Fn(&str) -> bool) -> Result<Vec<String>> {
+/// `--test NAME` for every integration test that `wanted` accepts, by package and
+/// name.
+fn integration_tests(wanted: impl Fn(&str, &str) -> bool) -> Result<Vec<String>> {
     let metadata = workspace::metadata(&workspace::root())?;
     let names = metadata
         .packages
         .iter()
-        .filter(|package| wanted(&package.name))
-        .flat_map(|package| &package.targets)
-        .filter(|target| target.kind.iter().any(|kind| kind == "test"))
-        .map(|target| target.name.clone());
+        .flat_map(|package| package.targets.iter().map(|target| (&package.name, target)))
+        .filter(|(_, target)| target.kind.iter().any(|kind| kind == "test"))
+        .filter(|(package, target)| wanted(package, &target.name))
+        .map(|(_, target)| target.name.clone());
     Ok(names.flat_map(|name| ["--test".to_owned(), name]).collect())
 }
 
@@ -232,7 +248,7 @@ mod tests {
 
     #[test]
     fn the_tidy_test_is_part_of_the_unit_step() {
-        let tests = integration_tests(|package| package != END_TO_END_PACKAGE).unwrap();
+        let tests = integration_tests(|package, _| package != END_TO_END_PACKAGE).unwrap();
         assert!(tests.contains(&"tidy".to_owned()), "{tests:?}");
     }
 }

@@ -270,9 +270,13 @@ pub fn soon(mut holds: impl FnMut() -> bool) -> bool {
         if begun.elapsed() >= DEADLINE {
             return false;
         }
-        std::thread::sleep(LOOK_AGAIN);
+        wait_before_looking_again();
     }
     true
+}
+
+fn wait_before_looking_again() {
+    std::thread::sleep(LOOK_AGAIN);
 }
 
 /// Whether instances can be containers here; says so when a test skips.

@@ -4,7 +4,7 @@ use std::io::Read;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -70,10 +70,15 @@ impl Platform {
 
     /// Waits for its end.
     pub fn wait(self) -> Output {
-        if !self.wait_until_ended() {
+        self.wait_at_most(DEADLINE)
+    }
+
+    /// The same for what may take longer or must not.
+    pub fn wait_at_most(self, limit: Duration) -> Output {
+        if !self.wait_until_ended(limit) {
             let said = self.said();
             self.end();
-            panic!("`helix up` does not end:\n{said}");
+            panic!("it does not end:\n{said}");
         }
         let status = self.child().wait().expect("it has ended");
         Output {
@@ -86,16 +91,16 @@ impl Platform {
     /// Ends it: politely first, by force when that is not enough. Never panics.
     pub fn end(self) {
         self.signal(Signal::SIGINT);
-        self.wait_until_ended();
+        self.wait_until_ended(DEADLINE);
         let mut child = self.child();
         // An error means that it is gone, which is what is wanted.
         let _ = child.kill();
         let _ = child.wait();
     }
 
-    fn wait_until_ended(&self) -> bool {
+    fn wait_until_ended(&self, limit: Duration) -> bool {
         let begun = Instant::now();
-        while self.is_running() && begun.elapsed() < DEADLINE {
+        while self.is_running() && begun.elapsed() < limit {
             std::thread::sleep(LOOK_AGAIN);
         }
         !self.is_running()
@@ -130,7 +135,7 @@ impl Stream {
         let begun = Instant::now();
         // A child that inherited the stream would keep it open; what was said
         // until now has to do then.
-        while !self.reader.is_finished() && begun.elapsed() < std::time::Duration::from_secs(2) {
+        while !self.reader.is_finished() && begun.elapsed() < Duration::from_secs(2) {
             std::thread::sleep(LOOK_AGAIN);
         }
         self.text()

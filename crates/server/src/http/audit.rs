@@ -31,7 +31,7 @@ const LOOKED_AT_MAX: u64 = 100_000;
 pub(super) struct Wanted {
     limit: Option<usize>,
     cursor: Option<String>,
-    since_ms: Option<i64>,
+    since_ms: Option<u64>,
     /// The name of a user, token, machine or reconciler.
     actor: Option<String>,
     decision: Option<Decision>,
@@ -166,7 +166,7 @@ impl Trail {
         let by_itself = matches!(line.actor, Some(Actor::System(_) | Actor::Machine(_)));
         self.caller.reads_audit_of(org)
             && self.org.is_none_or(|wanted| org == Some(wanted))
-            && since_ms.is_none_or(|since| line.ts.0 >= since)
+            && since_ms.is_none_or(|since| !is_before(line.ts.0, since))
             && decision.is_none_or(|decision| line.decision == decision)
             && operation.as_ref().is_none_or(|operation| line.operation == *operation)
             && match actor {
@@ -174,6 +174,11 @@ impl Trail {
                 None => *all || !by_itself,
             }
     }
+}
+
+/// Whether a time is before what was asked for; times before 1970 always are.
+fn is_before(at_ms: i64, since_ms: u64) -> bool {
+    u64::try_from(at_ms).map_or(true, |at_ms| at_ms < since_ms)
 }
 
 /// A log read from its end.
@@ -198,7 +203,8 @@ impl Backwards {
         let start = self.end.saturating_sub(PAGE);
         let entries = trail.read(self.source, start, self.end - start).await?;
         let state = trail.api.engine.state();
-        let too_old = |entry: &Entry| trail.wanted.since_ms.is_some_and(|it| entry.at_ms < it);
+        let too_old =
+            |entry: &Entry| trail.wanted.since_ms.is_some_and(|it| is_before(entry.at_ms, it));
         // Clocks of replicas differ a little; a page is far longer than that.
         let reached = entries.first().is_some_and(too_old) && entries.last().is_some_and(too_old);
         for entry in entries.iter().rev().filter(|entry| entry.position.0 <= self.end) {

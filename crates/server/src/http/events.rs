@@ -52,6 +52,7 @@ pub(super) async fn list(
         None => caller.narrow(&state, &scope)?,
     };
     let limit = resources::limit(wanted.limit)?;
+    let heartbeat = streams::heartbeat(wanted.heartbeat_seconds)?;
     let after = match &wanted.cursor {
         Some(given) => Some(cursor::decode_position(given)?),
         None => wanted.after,
@@ -59,7 +60,6 @@ pub(super) async fn list(
     let head = state.position;
     drop(state);
     if wanted.follow {
-        let heartbeat = streams::heartbeat(wanted.heartbeat_seconds)?;
         let first = match wanted.tail {
             Some(tail) => last(&api, &caller, within, tail.min(LIMIT_MAX), head).await?,
             None => Vec::new(),

@@ -30,7 +30,7 @@ pub(super) struct Wanted {
     instance: Option<String>,
     release: Option<String>,
     tail_lines: Option<usize>,
-    since_ms: Option<i64>,
+    since_ms: Option<u64>,
     #[serde(default)]
     follow: bool,
     /// How long a stream may be silent.
@@ -53,7 +53,7 @@ pub(super) async fn stream(
     let heartbeat = streams::heartbeat(wanted.heartbeat_seconds)?;
     let instances = chosen(&api.engine.state(), &caller, &scope, &wanted)?;
     record(&api, &caller, &scope, &instances).await?;
-    let since = wanted.since_ms.map(Timestamp);
+    let since = wanted.since_ms.map(|ms| Timestamp(i64::try_from(ms).unwrap_or(i64::MAX)));
     let query = LogQuery { instances, tail_lines, since, follow: wanted.follow };
     let (stream, response) = streams::open(&api, &caller, heartbeat);
     let mut records = node_streams(&api, &query);

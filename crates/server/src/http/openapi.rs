@@ -118,7 +118,7 @@ const LOGS: &[Param] = &[
     text("instance", "Only this instance."),
     text("release", "Only instances of this release."),
     whole("tail_lines", 0, 10_000, "The last so many lines."),
-    whole("since_ms", 0, i64::MAX as u64, "Only lines from this moment on, ms since 1970."),
+    whole("since_ms", 0, u64::MAX, "Only lines from this moment on, ms since 1970."),
     FOLLOW,
     HEARTBEAT,
 ];
@@ -145,7 +145,7 @@ const PERIOD: &[Param] = &[
 ];
 
 const AUDIT: &[Param] = &[
-    whole("since_ms", 0, i64::MAX as u64, "Only lines from this moment on, ms since 1970."),
+    whole("since_ms", 0, u64::MAX, "Only lines from this moment on, ms since 1970."),
     text("actor", "The name of a user, token, machine or reconciler."),
     text("decision", "`allow` or `deny`."),
     text("operation", "Only this operation."),
@@ -322,16 +322,24 @@ fn operation(route: &Route, doc: &Doc, components: &mut Components) -> Value {
 fn path_parameters(path: &str) -> Vec<Value> {
     let names = path.split('/').filter_map(|part| part.strip_prefix('{')?.strip_suffix('}'));
     let schema = |name| match name {
-        "kind" => {
-            let kinds: Vec<&str> = Kind::ALL.into_iter().map(Kind::plural).collect();
-            json!({ "type": "string", "enum": kinds })
-        }
-        "position" => json!({ "type": "integer", "minimum": 0, "maximum": i64::MAX }),
+        "kind" => json!({ "type": "string", "enum": other_kinds(path) }),
+        "position" => json!({ "type": "integer", "minimum": 0, "maximum": u64::MAX }),
         _ => json!({ "type": "string", "minLength": 1 }),
     };
     names
         .map(|name| json!({ "name": name, "in": "path", "required": true, "schema": schema(name) }))
         .collect()
+}
+
+/// The kinds a path with `{kind}` is described for: all but those with a row of
+/// their own, which is another path to the reader of the document.
+fn other_kinds(path: &str) -> Vec<&'static str> {
+    let length = path.split('/').count();
+    let has_row = |kind: &&str| {
+        let mut rows = ROUTES.iter().map(|row| row.path.split('/'));
+        rows.any(|row| row.clone().count() == length && row.clone().nth(2) == Some(kind))
+    };
+    Kind::ALL.into_iter().map(Kind::plural).filter(|kind| !has_row(kind)).collect()
 }
 
 fn parameter(param: &Param) -> Value {

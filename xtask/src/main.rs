@@ -23,7 +23,7 @@ enum Chore {
     Bench(bench::Options),
     /// Throw mutated input at the parsers of what comes from outside.
     Fuzz(fuzz::Options),
-    /// Write the API's description to docs/openapi.json.
+    /// Write docs/openapi.json and docs/state-file.schema.json.
     Openapi,
     /// Play seeds through the simulator.
     Sim(sim::Options),

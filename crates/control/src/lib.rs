@@ -5,7 +5,8 @@
 //! current nearer to desired. [`plan`] says what one node and one edge should
 //! be doing. [`place`] picks nodes for the first two,
 //! [`precondition`] keeps writers from overwriting what they have not seen.
-//! [`round`] is the engine's part of it: many commands, one append.
+//! [`round`] is the engine's part of it: many commands, one append;
+//! [`state_file`] is one such round, of a whole installation written by hand.
 //!
 //! Nothing here knows tokio, files, sockets, clocks or randomness: time and
 //! entropy are parameters, so a simulator can run the very same code.
@@ -17,3 +18,4 @@ pub mod precondition;
 mod receipt;
 pub mod reconcile;
 pub mod round;
+pub mod state_file;

@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use helix_cli::{Installation, Offline};
 use helix_model::admin::Moved;
 use helix_model::{Code, Problem};
-use helix_server::{ImportError, Storage, StorageError};
+use helix_server::{ImportError, StateImportError, Storage, StorageError};
 
 use crate::node_link::chain;
 use crate::up::LocalPlatform;
@@ -48,18 +48,40 @@ impl Offline for LocalPlatform {
             Some(url) => Storage::import_database(url, file).await,
             None => Storage::import_directory(&installation.data_dir, file).await,
         };
+        imported.map_err(|error| Problem::new(code(&error), chain(&error)).hint(error.hint()))
+    }
+
+    async fn import_state(
+        &self,
+        installation: &Installation,
+        file: &Path,
+    ) -> Result<Moved, Problem> {
+        let imported = match &installation.database_url {
+            Some(url) => Storage::import_state_database(url, file).await,
+            None => Storage::import_state_directory(&installation.data_dir, file).await,
+        };
         imported.map_err(|error| {
             let code = match &error {
-                ImportError::File { .. } | ImportError::Dump { .. } | ImportError::Event { .. } => {
+                StateImportError::File { .. } | StateImportError::Document { .. } => {
                     Code::InvalidArgument
                 }
-                ImportError::NotEmpty { .. }
-                | ImportError::OtherImport
-                | ImportError::Storage(_) => Code::Conflict,
-                ImportError::Log(_) => Code::Unavailable,
+                StateImportError::TooMuch { .. } => Code::PayloadTooLarge,
+                StateImportError::Target(error) => code(error),
             };
             Problem::new(code, chain(&error)).hint(error.hint())
         })
+    }
+}
+
+fn code(error: &ImportError) -> Code {
+    match error {
+        ImportError::File { .. } | ImportError::Dump { .. } | ImportError::Event { .. } => {
+            Code::InvalidArgument
+        }
+        ImportError::NotEmpty { .. } | ImportError::OtherImport | ImportError::Storage(_) => {
+            Code::Conflict
+        }
+        ImportError::Log(_) => Code::Unavailable,
     }
 }
 

@@ -44,6 +44,7 @@ pub mod release;
 pub mod resource;
 mod schema;
 pub mod state;
+pub mod state_file;
 pub mod tally;
 pub mod timestamp;
 pub mod token;

@@ -29,5 +29,5 @@ pub use attach::Attached;
 pub use engine::{Engine, EngineError, Idempotency, Origin, Writers};
 pub use http::{ROUTES, Route, Rule, openapi_document};
 pub use server::{Advertise, Config, Server, ServerError};
-pub use storage::{ExportError, ImportError, Keep, Storage, StorageError};
+pub use storage::{ExportError, ImportError, Keep, StateImportError, Storage, StorageError};
 pub use token::{Token, TokenHash};

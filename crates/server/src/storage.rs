@@ -18,9 +18,11 @@ use crate::clock;
 
 mod export;
 mod import;
+mod state_file;
 
 pub use export::ExportError;
 pub use import::ImportError;
+pub use state_file::StateImportError;
 
 /// Below the data directory.
 const LOG_DIR: &str = "log";

@@ -25,6 +25,7 @@ const PURE_ROOMS: &[PureRoom] = &[
         may_use: &[
             "serde",
             "serde_json",
+            "serde_path_to_error",
             "toml",
             "toml_edit",
             "imbl",

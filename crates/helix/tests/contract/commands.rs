@@ -263,6 +263,15 @@ fn an_installation_is_exported_and_imported() {
     is_documented(&again.document(), 5, &["admin", "import"]);
     let text = path("text");
     std::fs::write(&text, "not an export").unwrap();
+    let state = path("state.json");
+    std::fs::write(&state, r#"{"schema_version":"v1","orgs":[{"name":"acme"}]}"#).unwrap();
+    let third = path("third");
+    let made = desk.json(&["admin", "import", "--state", &state, "--data-dir", &third]);
+    assert_eq!(made["events"], 3, "installation, org, first project: {made:#}");
+    std::fs::write(&state, r#"{"schema_version":"v1","orgs":[{"name":"Acme"}]}"#).unwrap();
+    let wrong = ["admin", "import", "--state", &state, "--data-dir", &path("fourth"), "--json"];
+    let refused = is_documented(&desk.run(&wrong).code_is(2).document(), 2, &wrong);
+    assert!(refused["detail"].as_str().unwrap().contains("orgs[0].name: "), "{refused:#}");
     let refused = desk.run(&["admin", "import", &text, "--data-dir", &other]).code_is(2);
     is_told(&refused, &["admin", "import"]);
 }

@@ -170,7 +170,15 @@ async fn write(parts: Parts, file: &Path) -> Result<Moved, ImportError> {
     Ok(done)
 }
 
-async fn refuse_used(parts: &Parts) -> Result<(), ImportError> {
+/// An import that was killed is finished by the same import, and by no other.
+pub(super) async fn refuse_begun(parts: &Parts) -> Result<(), ImportError> {
+    match parts.leases.current(LEASE).await? {
+        Some(_) => Err(ImportError::OtherImport),
+        None => Ok(()),
+    }
+}
+
+pub(super) async fn refuse_used(parts: &Parts) -> Result<(), ImportError> {
     let position = parts.log.head().await?.position.0.max(parts.audit.head().await?.position.0);
     let sealed = parts.rows.page("", 2).await?;
     let is_used = sealed.iter().any(|row| row.key.id != SEALED_KEY_CHECK_ID);

@@ -11,6 +11,7 @@ pub mod cluster;
 #[path = "../../../log/tests/backends/world.rs"]
 #[expect(dead_code, reason = "the log's own tests need more of it")]
 mod database;
+mod state_file;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

@@ -57,6 +57,15 @@ pub trait Offline: Send + Sync {
     ) -> std::result::Result<Moved, Problem> {
         Err(unable())
     }
+
+    /// Makes an empty one as the state file `file` says.
+    async fn import_state(
+        &self,
+        _installation: &Installation,
+        _file: &Path,
+    ) -> std::result::Result<Moved, Problem> {
+        Err(unable())
+    }
 }
 
 fn unable() -> Problem {
@@ -115,20 +124,25 @@ pub(super) struct ExportArgs {
     place: Place,
 }
 
-/// Read an exported installation into an empty one
+/// Read an exported installation, or a state file, into an empty one
 ///
 /// The server must be stopped. Goes into the data directory, or into the
 /// PostgreSQL database when one is named; all or nothing: the file is proved
 /// before anything is written, and an import that was killed keeps the server
 /// from starting until it is run again. The key file has to be copied by hand.
+/// With --state the file is JSON that says what should be there (orgs, projects,
+/// apps, envs with their releases, users, members, quotas).
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  helix admin import installation.helix --data-dir /var/lib/helix\n  HELIX_DATABASE_URL=postgres://… helix admin import installation.helix"
+    after_help = "Examples:\n  helix admin import installation.helix --data-dir /var/lib/helix\n  HELIX_DATABASE_URL=postgres://… helix admin import installation.helix\n  helix admin import --state state.json --data-dir /var/lib/helix"
 )]
 pub(super) struct ImportArgs {
     /// What `helix admin export` wrote
-    #[arg(value_name = "FILE")]
-    file: PathBuf,
+    #[arg(value_name = "FILE", required_unless_present = "state")]
+    file: Option<PathBuf>,
+    /// A state file instead: JSON as docs/state-file.schema.json says
+    #[arg(long, value_name = "FILE", conflicts_with = "file")]
+    state: Option<PathBuf>,
     #[command(flatten)]
     place: Place,
 }
@@ -186,8 +200,11 @@ pub(super) async fn import(
     args: ImportArgs,
     offline: &dyn Offline,
 ) -> Result<u8> {
-    let file = session.settings.directory.join(&args.file);
     let installation = args.place.installation(session)?;
+    if let Some(state) = &args.state {
+        return import_state(session, &installation, state, offline).await;
+    }
+    let file = session.settings.directory.join(args.file.unwrap_or_default());
     session.ui.step("importing");
     let moved = offline.import(&installation, &file).await?;
     session.ui.result(&moved, |style| {
@@ -204,6 +221,22 @@ pub(super) async fn import(
     if !keys.exists() {
         session.ui.note(&format!("copy the key file to {} before the start", keys.display()));
     }
+    Ok(0)
+}
+
+async fn import_state(
+    session: &mut Session<'_>,
+    installation: &Installation,
+    file: &Path,
+    offline: &dyn Offline,
+) -> Result<u8> {
+    let file = session.settings.directory.join(file);
+    session.ui.step("importing");
+    let moved = offline.import_state(installation, &file).await?;
+    session.ui.result(&moved, |style| {
+        format!("{} imported {} as {} events", style.tick(), file.display(), moved.events)
+    })?;
+    session.ui.note("users choose a password with a code: `helix users setup NAME`");
     Ok(0)
 }
 

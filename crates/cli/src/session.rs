@@ -1,6 +1,7 @@
 //! One run of one command: what it may use.
 
 use std::io::{BufRead, BufReader, Read};
+use std::path::PathBuf;
 
 use helix_client::Client;
 
@@ -51,6 +52,14 @@ impl Session<'_> {
             })?;
         }
         Ok(answer)
+    }
+
+    /// Where older history is kept: a flag, a variable, or nothing. What is a
+    /// directory and not absolute is below the one this was typed in.
+    pub(crate) fn archive(&self, flag: Option<&str>) -> Option<PathBuf> {
+        let place = flag.or_else(|| self.environment.get("HELIX_ARCHIVE"))?;
+        let is_url = place.contains("://");
+        Some(if is_url { place.into() } else { self.settings.directory.join(place) })
     }
 
     /// A client of the API the settings lead to.

@@ -1,5 +1,6 @@
 //! Exports and imports of an installation that no process has.
 
+use std::ffi::OsString;
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
@@ -98,10 +99,24 @@ async fn open(installation: &Installation) -> Result<Storage, Problem> {
                 .hint("name its data directory with `--data-dir`"));
         }
     };
+    let place = installation.archive.as_ref().unwrap_or(&installation.data_dir);
+    let opened = match opened {
+        Ok(storage) => storage.archived_at(place, archive_variables()).await,
+        Err(error) => Err(error),
+    };
     opened.map_err(|error: StorageError| {
         let hint = error.hint().unwrap_or("see the message");
         Problem::new(Code::Conflict, chain(&error)).hint(hint)
     })
+}
+
+/// What reaches an object store, as a person sets it.
+pub(crate) fn archive_variables() -> Vec<(String, String)> {
+    // A variable that is not text is none of those.
+    let text = |(name, value): (OsString, OsString)| {
+        Some((name.into_string().ok()?, value.into_string().ok()?))
+    };
+    std::env::vars_os().filter_map(text).collect()
 }
 
 fn copy_privately(from: &Path, to: &Path) -> io::Result<()> {

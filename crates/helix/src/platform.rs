@@ -23,6 +23,7 @@ use tokio::sync::{broadcast, mpsc};
 use tokio::task::JoinHandle;
 
 use crate::node_link::LocalNode;
+use crate::offline::archive_variables;
 use crate::token_file;
 
 /// How long requests under way may take to end when the platform stops.
@@ -40,6 +41,8 @@ pub(crate) struct Options {
     pub isolation: Option<Isolation>,
     pub any_ip: AnyIp,
     pub keep: Keep,
+    /// Below the data directory when `None`.
+    pub archive: Option<PathBuf>,
 }
 
 /// Why the platform cannot start.
@@ -90,7 +93,9 @@ impl Platform {
         let token_path = data_dir.join("token");
         let token = token_file::load_or_create(&token_path)
             .map_err(|source| PlatformError::Token { path: token_path, source })?;
+        let place = options.archive.as_ref().unwrap_or(data_dir);
         let storage = Storage::open_directory(data_dir).await?.keeping(options.keep);
+        let storage = storage.archived_at(place, archive_variables()).await?;
         let images = Store::open(&data_dir.join("images"))?;
         let server = Server::start(Config {
             listen: options.listen,

@@ -27,6 +27,7 @@ impl Up for LocalPlatform {
             isolation: options.isolation.map(level),
             any_ip: AnyIp::Auto,
             keep: Keep { events: options.keep_events, audit: options.keep_audit },
+            archive: options.archive.clone(),
         });
         let platform = started.await.map_err(|error| problem(&error))?;
         Ok(Box::new(Running(platform)))

@@ -32,8 +32,8 @@ mod sqlite;
 mod stored;
 
 pub use archive::{
-    ArchiveError, ArchiveStore, Archived, ArchivedLog, Cut, DirectoryArchive, SEGMENT_ENTRIES,
-    SegmentName, archive,
+    ArchiveError, ArchiveStore, Archived, ArchivedLog, Cut, DirectoryArchive, ObjectArchive,
+    SEGMENT_ENTRIES, SegmentName, archive,
 };
 pub use batch::{BATCH_MAX_BYTES, BATCH_MAX_ENTRIES, Batch, NewReceipt, StoredReceipt};
 pub use chain::{Break, BreakReason, Chain, Link, Verification, entry_hash};

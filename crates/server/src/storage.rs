@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use helix_log::{
     ArchiveError, ArchiveStore, ArchivedLog, Clock, DirectoryArchive, EventLog, Leases, LogError,
-    PostgresLog, PostgresSchema, Sealed, SealedError, SealedRows, SqliteLog,
+    ObjectArchive, PostgresLog, PostgresSchema, Sealed, SealedError, SealedRows, SqliteLog,
 };
 
 use crate::clock;
@@ -30,6 +30,9 @@ const AUDIT_DIR: &str = "audit";
 const ARCHIVE_DIR: &str = "archive";
 const AUDIT_ARCHIVE_DIR: &str = "audit-archive";
 const KEY_FILE: &str = "keys";
+
+/// How a place begins that is no directory.
+const OBJECTS: &str = "s3://";
 
 /// An installation's stores; cheap to clone.
 #[derive(Clone)]
@@ -87,6 +90,12 @@ impl StorageError {
             StorageError::HalfImported => {
                 Some("run `helix admin import` with the same file again, or choose an empty place")
             }
+            StorageError::Archive(ArchiveError::Elsewhere { .. }) => Some(
+                "name the place with `--archive` where history was moved to, or copy it there first",
+            ),
+            StorageError::Archive(ArchiveError::Objects { .. }) => Some(
+                "check `--archive`, AWS_ENDPOINT_URL, AWS_REGION, AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
+            ),
             StorageError::Archive(_) => None,
         }
     }
@@ -115,6 +124,32 @@ impl Storage {
         Storage { keep, ..self }
     }
 
+    /// The same with the archive in another place: a directory, or
+    /// `s3://BUCKET/PREFIX`, whose endpoint and credentials are among `variables`
+    /// (`AWS_…`). Refuses a place without the entries that are no longer in the
+    /// database.
+    pub async fn archived_at(
+        self,
+        place: &Path,
+        variables: impl IntoIterator<Item = (String, String)>,
+    ) -> Result<Storage, StorageError> {
+        let variables: Vec<_> = variables.into_iter().collect();
+        let archive = archive_below(place, ARCHIVE_DIR, &variables)?;
+        let audit_archive = archive_below(place, AUDIT_ARCHIVE_DIR, &variables)?;
+        let shown = place.display().to_string();
+        let history = Arc::new(self.history.moved_to(Arc::clone(&archive), &shown).await?);
+        let audit_history = self.audit_history.moved_to(audit_archive, &shown).await?;
+        let audit_history = Arc::new(audit_history);
+        Ok(Storage {
+            log: history.clone(),
+            audit: audit_history.clone(),
+            archive,
+            history,
+            audit_history,
+            ..self
+        })
+    }
+
     async fn of(directory: &Path, parts: Parts, is_shared: bool) -> Result<Storage, StorageError> {
         let Parts { log, audit, rows, leases } = parts;
         if leases.current(import::LEASE).await.map_err(StorageError::Log)?.is_some() {
@@ -139,6 +174,18 @@ impl Storage {
             is_shared,
         })
     }
+}
+
+fn archive_below(
+    place: &Path,
+    name: &str,
+    variables: &[(String, String)],
+) -> Result<Arc<dyn ArchiveStore>, ArchiveError> {
+    if let Some(bucket) = place.to_str().filter(|place| place.starts_with(OBJECTS)) {
+        let url = format!("{}/{name}", bucket.trim_end_matches('/'));
+        return Ok(Arc::new(ObjectArchive::s3(&url, variables.iter().cloned())?));
+    }
+    Ok(Arc::new(DirectoryArchive::open(place.join(name))?))
 }
 
 /// The stores before anyone may use them: without keys and without an archive.

@@ -70,6 +70,9 @@ pub struct ServerOptions {
     pub keep_events: Option<Duration>,
     /// The same for the audit log.
     pub keep_audit: Option<Duration>,
+    /// Where older history goes: a directory or `s3://BUCKET/PREFIX`; below the
+    /// data directory when `None`.
+    pub archive: Option<PathBuf>,
 }
 
 /// How to start a node.
@@ -124,6 +127,10 @@ pub(crate) struct ServerArgs {
     /// Archive entries of the audit log older than this (HELIX_KEEP_AUDIT)
     #[arg(long, value_name = "TIME", value_parser = crate::duration::parse)]
     keep_audit: Option<Duration>,
+    /// Where to archive, the same for all servers: s3://BUCKET/PREFIX, or a
+    /// directory they share (HELIX_ARCHIVE)
+    #[arg(long, value_name = "PLACE")]
+    archive: Option<String>,
     #[command(flatten)]
     token: TokenArgs,
 }
@@ -256,8 +263,25 @@ fn server(session: &Session<'_>, args: ServerArgs) -> Result<ServerOptions> {
     let data_dir = data_dir(session, args.data_dir.as_deref())?;
     let keep_events = settings::keep(args.keep_events, "HELIX_KEEP_EVENTS", &session.environment)?;
     let keep_audit = settings::keep(args.keep_audit, "HELIX_KEEP_AUDIT", &session.environment)?;
+    let archive = session.archive(args.archive.as_deref());
+    let moves_history = keep_events.is_some() || keep_audit.is_some();
+    if database_url.is_some() && archive.is_none() && moves_history {
+        return Err(Failure::usage(
+            "servers that share a database would archive where the others cannot read it",
+            "add `--archive s3://BUCKET/PREFIX`, or `--archive DIR` with a directory they share",
+        ));
+    }
     let (listen, advertise) = (args.listen, args.advertise);
-    Ok(ServerOptions { database_url, data_dir, listen, advertise, token, keep_events, keep_audit })
+    Ok(ServerOptions {
+        database_url,
+        data_dir,
+        listen,
+        advertise,
+        token,
+        keep_events,
+        keep_audit,
+        archive,
+    })
 }
 
 impl RoleArgs {

@@ -73,6 +73,9 @@ pub struct UpOptions {
     pub keep_events: Option<Duration>,
     /// The same for the audit log.
     pub keep_audit: Option<Duration>,
+    /// Where older history goes: a directory or `s3://BUCKET/PREFIX`; below the
+    /// data directory when `None`.
+    pub archive: Option<PathBuf>,
 }
 
 /// What an instance may be demanded to run under.
@@ -118,6 +121,9 @@ pub(crate) struct UpArgs {
     /// Archive entries of the audit log older than this (HELIX_KEEP_AUDIT)
     #[arg(long, value_name = "TIME", value_parser = crate::duration::parse)]
     keep_audit: Option<Duration>,
+    /// Where to archive: a directory or s3://BUCKET/PREFIX (HELIX_ARCHIVE)
+    #[arg(long, value_name = "PLACE")]
+    archive: Option<String>,
 }
 
 pub(crate) async fn run(
@@ -135,6 +141,7 @@ pub(crate) async fn run(
         isolation: args.isolation,
         keep_events: settings::keep(args.keep_events, "HELIX_KEEP_EVENTS", &session.environment)?,
         keep_audit: settings::keep(args.keep_audit, "HELIX_KEEP_AUDIT", &session.environment)?,
+        archive: session.archive(args.archive.as_deref()),
     };
     session.ui.step("starting the platform");
     let mut platform = tokio::select! {

@@ -14,6 +14,7 @@ use helix_server::{Advertise, Config, Keep, Server, ServerError, Storage, Token}
 
 use super::unusable;
 use crate::node_link::chain;
+use crate::offline::archive_variables;
 use crate::platform::make_private_dir;
 use crate::token_file;
 
@@ -37,6 +38,12 @@ pub(super) async fn start(options: ServerOptions) -> Result<ServerRole, Problem>
     let storage = match &options.database_url {
         Some(url) => Storage::connect(url, data_dir).await,
         None => Storage::open_directory(data_dir).await,
+    };
+    // The default, too, must have what the database has no longer.
+    let place = options.archive.as_ref().unwrap_or(data_dir);
+    let storage = match storage {
+        Ok(storage) => storage.archived_at(place, archive_variables()).await,
+        Err(error) => Err(error),
     };
     let storage = storage.map_err(|error| {
         Problem::new(Code::Conflict, chain(&error)).hint(error.hint().unwrap_or("see the message"))
@@ -65,6 +72,7 @@ pub(super) async fn start(options: ServerOptions) -> Result<ServerRole, Problem>
         "storage",
         if options.database_url.is_some() { "postgresql" } else { "sqlite" }.to_owned(),
     ));
+    facts.extend(options.archive.as_ref().map(|place| ("archive", place.display().to_string())));
     facts.extend(token_at.map(|path| ("token", path.display().to_string())));
     Ok(ServerRole { server, facts })
 }

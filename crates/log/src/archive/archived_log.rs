@@ -50,6 +50,30 @@ impl ArchivedLog {
         super::archive(&*self.live, cut, &*self.archive, segment_entries).await
     }
 
+    /// The same log with another archive, which must have what is no longer in
+    /// the live log. `place` is what people know it by.
+    ///
+    /// # Errors
+    /// When it has not, or cannot be listed.
+    pub async fn moved_to(
+        &self,
+        archive: Arc<dyn ArchiveStore>,
+        place: &str,
+    ) -> Result<ArchivedLog, ArchiveError> {
+        let end = self.live.start().await?.position;
+        let mut next = Position::ZERO.next();
+        for name in archive.list().await? {
+            if name.covers(next) {
+                next = name.last.next();
+            }
+        }
+        if next <= end {
+            let place = place.to_owned();
+            return Err(ArchiveError::Elsewhere { place, position: next });
+        }
+        Ok(ArchivedLog::new(Arc::clone(&self.live), archive))
+    }
+
     /// Where the live log starts: what is before is in the archive.
     ///
     /// # Errors

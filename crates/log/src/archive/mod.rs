@@ -9,6 +9,7 @@
 
 mod archived_log;
 mod directory;
+mod objects;
 mod segment;
 mod store;
 
@@ -23,6 +24,7 @@ use crate::event_log::{EventLog, READ_MAX_ENTRIES};
 
 pub use archived_log::ArchivedLog;
 pub use directory::DirectoryArchive;
+pub use objects::ObjectArchive;
 pub use store::{ArchiveStore, SegmentName};
 
 /// How many entries fill a segment unless the caller knows better: some MiB of
@@ -161,6 +163,17 @@ pub enum ArchiveError {
         #[source]
         source: io::Error,
     },
+
+    #[error("could not {action} {place}")]
+    Objects {
+        action: &'static str,
+        place: String,
+        #[source]
+        source: Box<object_store::Error>,
+    },
+
+    #[error("{place} does not have entry {position}, which is no longer in the database")]
+    Elsewhere { place: String, position: Position },
 
     #[error("could not compress an archive segment")]
     Compress(#[source] io::Error),

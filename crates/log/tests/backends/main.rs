@@ -8,9 +8,11 @@
 #![allow(clippy::print_stdout, reason = "says what is skipped, and why")]
 
 mod archive;
+mod archive_objects;
 pub mod cluster;
 mod conformance;
 mod leases;
+pub mod objects;
 mod postgres;
 mod restart;
 mod schemas;

@@ -11,6 +11,9 @@ pub mod cluster;
 #[path = "../../../log/tests/backends/world.rs"]
 #[expect(dead_code, reason = "the log's own tests need more of it")]
 mod database;
+#[path = "../../../log/tests/backends/objects.rs"]
+pub mod objects;
+mod retention;
 mod state_file;
 
 use std::path::{Path, PathBuf};

@@ -25,6 +25,8 @@ pub struct Installation {
     pub data_dir: PathBuf,
     /// Of PostgreSQL, when its logs are there.
     pub database_url: Option<String>,
+    /// Where older history is; below `data_dir` when `None`.
+    pub archive: Option<PathBuf>,
 }
 
 /// Exports and imports of an installation that no process has. A program without
@@ -82,6 +84,9 @@ struct Place {
     /// a password out of the process list)
     #[arg(long, value_name = "URL")]
     database_url: Option<String>,
+    /// Where its older history is, when the servers were told `--archive` (HELIX_ARCHIVE)
+    #[arg(long, value_name = "PLACE")]
+    archive: Option<String>,
 }
 
 impl Place {
@@ -99,6 +104,7 @@ impl Place {
         Ok(Installation {
             data_dir: session.settings.directory.join(data_dir),
             database_url: self.database_url.clone().or(variable),
+            archive: session.archive(self.archive.as_deref()),
         })
     }
 }

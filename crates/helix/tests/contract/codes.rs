@@ -1,7 +1,10 @@
 //! `helix explain` has a page for every code, offline; and completion scripts
 //! are scripts.
 
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+
+use helix_model::Code;
 
 use crate::world::{Setup, World};
 
@@ -21,6 +24,48 @@ fn every_code_has_a_page() {
         assert!(page.stdout.starts_with(&format!("{code}: ")), "{}", page.stdout);
         assert!(page.stdout.contains("What to do: "), "{}", page.stdout);
         assert_eq!(page.stderr, "");
+    }
+}
+
+/// Codes that no test can lead to, and why.
+const NOT_REACHED: &[(Code, &str)] = &[(Code::Internal, "only a mistake of ours leads there")];
+
+/// Where a fake API says every code there is; that proves nothing of ours.
+const FAKE: &str = "cli/src/tests";
+
+/// What nobody can ever be shown may as well not be promised.
+#[test]
+fn every_code_is_reached_by_some_test() {
+    let mut sources = Vec::new();
+    let crates = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    for room in folders(&crates) {
+        read_sources(&room.join("tests"), &mut sources);
+    }
+    let this = file!().rsplit('/').next().unwrap();
+    let sources: Vec<String> = sources
+        .into_iter()
+        .filter(|path| !path.ends_with(this) && !path.to_string_lossy().contains(FAKE))
+        .map(|path| std::fs::read_to_string(path).unwrap())
+        .collect();
+    for code in Code::ALL {
+        let (quoted, named) = (format!("\"{code}\""), format!("Code::{code:?}"));
+        let is_reached = sources.iter().any(|text| text.contains(&quoted) || text.contains(&named));
+        let reason = NOT_REACHED.iter().find(|(it, _)| it == code);
+        assert_eq!(is_reached, reason.is_none(), "`{code}`: expected by a test or listed above");
+    }
+}
+
+fn folders(path: &Path) -> Vec<PathBuf> {
+    std::fs::read_dir(path).into_iter().flatten().flatten().map(|it| it.path()).collect()
+}
+
+fn read_sources(path: &Path, found: &mut Vec<PathBuf>) {
+    for entry in folders(path) {
+        if entry.is_dir() {
+            read_sources(&entry, found);
+        } else if entry.extension().is_some_and(|extension| extension == "rs") {
+            found.push(entry);
+        }
     }
 }
 

@@ -9,6 +9,7 @@ mod access;
 mod matrix;
 mod pages;
 mod people;
+mod refusals;
 mod storage;
 mod streams;
 mod tenancy;

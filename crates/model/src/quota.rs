@@ -308,7 +308,7 @@ pub fn exceeded(
             shown(limit)
         ),
         _ => format!(
-            "org `{name}` may have {} {dimension}; it has {}, and this needs {} more",
+            "the limit of org `{name}` for {dimension} is {}; it has {}, and this needs {} more",
             shown(limit),
             shown(used),
             shown(delta)

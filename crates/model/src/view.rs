@@ -281,7 +281,10 @@ impl Described for Env {
         let ready = env.standing.condition(ConditionKind::Ready, reason, message);
         let short = short_of(env, state).filter(|_| facts.reconciling).map(|dimension| {
             let limit = dimension.format(state.limits.of(Some(env.spec.org), dimension).0);
-            ("quota_exceeded", format!("The org may have no more than {limit} {dimension}."))
+            (
+                "quota_exceeded",
+                format!("The org's limit for {dimension} is {limit}, and it is reached."),
+            )
         });
         let (reason, message) = short.unwrap_or(match (rolling, facts.reconciling) {
             (Some(deploy), _) => ("deploy_rolling", format!("{deploy} is rolling.")),

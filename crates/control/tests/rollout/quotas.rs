@@ -31,7 +31,10 @@ fn a_refusal_names_the_dimension_the_limit_what_is_used_and_what_was_asked_for()
     assert_eq!(excess.dimension, Dimension::Instances);
     assert_eq!((excess.limit, excess.current_usage, excess.requested_delta), (3, 2, 3));
     assert_eq!(excess.org, "acme");
-    assert_eq!(problem.detail, "org `acme` may have 3 instances; it has 2, and this needs 3 more");
+    assert_eq!(
+        problem.detail,
+        "the limit of org `acme` for instances is 3; it has 2, and this needs 3 more"
+    );
     assert!(problem.hint.contains("helix quotas"), "{}", problem.hint);
     world.scale(3);
 }
@@ -129,7 +132,7 @@ fn an_env_says_that_the_quota_keeps_it_waiting() {
     let shown = view(&world.state, env).unwrap();
     let waiting = shown.condition(ConditionKind::Reconciling).unwrap();
     assert_eq!((waiting.status, waiting.reason.as_str()), (true, "quota_exceeded"));
-    assert_eq!(waiting.message, "The org may have no more than 2 instances.");
+    assert_eq!(waiting.message, "The org's limit for instances is 2, and it is reached.");
     world.let_go();
     world.report_all(Phase::Ready);
     assert_eq!(world.ready(), 2, "it comes as soon as the other is gone");

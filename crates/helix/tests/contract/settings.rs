@@ -116,3 +116,17 @@ fn the_data_directory_is_chosen_the_same_way() {
     platform.end();
     assert!(named.join("token").exists());
 }
+
+#[test]
+fn servers_that_share_a_database_are_not_left_to_archive_each_for_itself() {
+    let mut world = World::new(Setup::default());
+    world.set_variable("HELIX_TOKEN", "hx_test_token");
+    let words = ["server", "--database-url", "postgres://127.0.0.1:1/none", "--keep-events", "90d"];
+    let refused = world.helix(words).code_is(2);
+    is_told(&refused, &words);
+    assert!(refused.stderr.contains("--archive s3://"), "{}", refused.stderr);
+    // With one it gets as far as the database.
+    let variable = [words.as_slice(), &["--archive", "s3://history/prod"]].concat();
+    let unreachable = world.helix(variable);
+    assert_ne!(unreachable.code, 2, "{}", unreachable.stderr);
+}

@@ -50,6 +50,7 @@ pub mod timestamp;
 pub mod token;
 pub mod usage;
 pub mod user;
+pub mod version;
 pub mod view;
 
 pub use app::App;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::Args;
 use helix_client::{Client, ClientError, Seen};
 use helix_model::reference::Scope;
-use helix_model::{Code, Kind, Node};
+use helix_model::{Code, Kind, Node, version};
 use serde::Serialize;
 use serde_json::json;
 
@@ -148,12 +148,11 @@ async fn within<T>(call: impl Future<Output = Result<T, ClientError>>) -> Result
 fn compatible(client: &Client, server: &helix_model::api::Version) -> Check {
     let detail =
         format!("{} answers, version {} (API {})", client.url(), server.version, server.api);
-    let major = |version: &str| version.split('.').next().map(str::to_owned);
-    if major(&server.version) == major(env!("CARGO_PKG_VERSION")) {
+    if version::are_compatible(env!("CARGO_PKG_VERSION"), &server.version) {
         return good("api", detail);
     }
     let failure = Failure::new(Code::PreconditionFailed, detail)
-        .hint("use a `helix` of the server's major version");
+        .hint(format!("use a `helix` of version {}", server.version));
     broken("api", &failure)
 }
 

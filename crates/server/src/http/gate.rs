@@ -13,7 +13,7 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use helix_model::api::{POSITION_HEADER, WAIT_POSITION_HEADER};
 use helix_model::audit::{Attempt, Decision};
-use helix_model::{AnyId, Code, Permission, Problem};
+use helix_model::{AnyId, Code, Permission, Problem, version};
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 
 use super::Api;
@@ -52,14 +52,38 @@ pub(super) async fn stamp(State(api): State<Api>, mut request: Request, next: Ne
     let id = given.filter(is_plain).map_or_else(entropy::request_id, str::to_owned);
     let source = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|it| it.0.ip());
     request.extensions_mut().insert(Guest { request_id: id.clone(), source });
-    let mut response = next.run(request).await;
-    response = super::problem::with_request_id(response, &id);
+    let response = match version_problem(&api, &request) {
+        Some(problem) => ApiProblem(problem).into_response(),
+        None => next.run(request).await,
+    };
+    let mut response = super::problem::with_request_id(response, &id);
     if let Ok(id) = HeaderValue::from_str(&id) {
         response.headers_mut().insert("x-request-id", id);
     }
     let position = api.engine.state().position;
     response.headers_mut().insert(POSITION_HEADER, HeaderValue::from(position));
     response
+}
+
+/// Where a command line of any version learns which one answers.
+const ANY_VERSION: [&str; 2] = ["/v1/version", "/v1/health"];
+
+/// Refuses a command line that is too far from this server, before anything is
+/// done that it would not understand the answer of.
+fn version_problem(api: &Api, request: &Request) -> Option<Problem> {
+    let sender = request.headers().get(header::USER_AGENT)?.to_str().ok()?;
+    let client = sender.strip_prefix(version::USER_AGENT_PREFIX)?;
+    if version::are_compatible(client, &api.version) || ANY_VERSION.contains(&request.uri().path())
+    {
+        return None;
+    }
+    let (server, window) = (&api.version, version::WINDOW_MINORS);
+    let detail = format!(
+        "this `helix` is version {client} and the server {server}; they may be {window} minor \
+         versions of the same major version apart"
+    );
+    let hint = format!("use a `helix` of version {server}; `helix version` shows both");
+    Some(Problem::new(Code::PreconditionFailed, detail).hint(hint))
 }
 
 /// Finds out who asks; whether they may is for the rules to say. Then waits

@@ -1,4 +1,5 @@
-//! Optimistic concurrency: who changes what they have not seen is refused.
+//! Optimistic concurrency: who changes what they have not seen is refused. And
+//! versions of the program: who is too far from the server is refused.
 
 use futures::future::join_all;
 use serde_json::{Value, json};
@@ -72,4 +73,29 @@ async fn of_many_who_saw_the_same_version_exactly_one_changes_it() {
         assert_eq!(lost.count(), 7);
         assert_eq!(world.get(ENV).await["desired"]["scale"]["web"], winner);
     }
+}
+
+#[tokio::test]
+async fn a_command_line_too_far_from_the_server_is_told_before_anything_happens() {
+    let world = World::new().await;
+    let ask = async |path: &str, sender: &str| {
+        let body = json!({ "name": "acme" });
+        let request = reqwest::Client::new().post(world.url(path)).header("user-agent", sender);
+        let answer = request.bearer_auth(world.token()).json(&body).send().await.unwrap();
+        (answer.status().as_u16(), answer.json::<Value>().await.unwrap())
+    };
+    // The server of these tests is 0.0.0.
+    for far in ["helix/0.3.0", "helix/1.0.0"] {
+        let (status, problem) = ask("/v1/orgs", far).await;
+        assert_eq!((status, problem["code"].as_str()), (412, Some("precondition_failed")));
+        assert!(problem["detail"].as_str().unwrap().contains("the server 0.0.0"), "{problem}");
+        assert!(problem["hint"].as_str().unwrap().contains("helix version"), "{problem}");
+    }
+    assert_eq!(world.get("/v1/orgs").await["items"].as_array().unwrap().len(), 1);
+    let version = reqwest::Client::new().get(world.url("/v1/version"));
+    let version = version.header("user-agent", "helix/9.0.0").send().await.unwrap();
+    assert_eq!(version.json::<Value>().await.unwrap()["version"], "0.0.0");
+    // Others' programs are not held to a window, and neither are versions within it.
+    assert_eq!(ask("/v1/orgs", "helix/0.2.7").await.0, 200);
+    assert_eq!(ask("/v1/orgs", "curl/8.0").await.0, 409, "it is there now");
 }

@@ -68,6 +68,9 @@ pub trait EventLog: Send + Sync + 'static {
     /// The receipt appended under `key`, unless it was pruned.
     async fn receipt(&self, key: &str) -> Result<Option<StoredReceipt>, LogError>;
 
+    /// The receipts there are under any of these keys, in one go and in no order.
+    async fn receipts_under(&self, keys: &[String]) -> Result<Vec<StoredReceipt>, LogError>;
+
     /// Receipts in the order of their keys: at most `limit` and
     /// [`READ_MAX_ENTRIES`] of those whose key is beyond `after`.
     async fn receipts(&self, after: &str, limit: usize) -> Result<Vec<StoredReceipt>, LogError>;

@@ -152,6 +152,11 @@ impl EventLog for MemoryLog {
         Ok(self.contents().receipts.get(key).cloned())
     }
 
+    async fn receipts_under(&self, keys: &[String]) -> Result<Vec<StoredReceipt>, LogError> {
+        let contents = self.contents();
+        Ok(keys.iter().filter_map(|key| contents.receipts.get(key).cloned()).collect())
+    }
+
     async fn receipts(&self, after: &str, limit: usize) -> Result<Vec<StoredReceipt>, LogError> {
         let contents = self.contents();
         let beyond = contents.receipts.values().filter(|it| it.key.as_str() > after);

@@ -214,6 +214,10 @@ impl EventLog for ArchivedLog {
         self.live.receipt(key).await
     }
 
+    async fn receipts_under(&self, keys: &[String]) -> Result<Vec<StoredReceipt>, LogError> {
+        self.live.receipts_under(keys).await
+    }
+
     async fn receipts(&self, after: &str, limit: usize) -> Result<Vec<StoredReceipt>, LogError> {
         self.live.receipts(after, limit).await
     }

@@ -228,6 +228,15 @@ impl EventLog for PostgresLog {
         reading.await
     }
 
+    async fn receipts_under(&self, keys: &[String]) -> Result<Vec<StoredReceipt>, LogError> {
+        let keys = keys.to_owned();
+        let reading = self.server.run("read receipts", move |connection| {
+            let keys = keys.clone();
+            Box::pin(async move { rows::receipts_under(connection, &keys).await })
+        });
+        reading.await
+    }
+
     async fn receipts(&self, after: &str, limit: usize) -> Result<Vec<StoredReceipt>, LogError> {
         let after = after.to_owned();
         let reading = self.server.run("read receipts", move |connection| {

@@ -5,7 +5,7 @@
 //! PostgreSQL's own, the caller knows what was attempted.
 
 use futures::TryStreamExt;
-use sqlx::postgres::PgConnection;
+use sqlx::postgres::{PgConnection, PgRow};
 use sqlx::{Connection, Row};
 
 use crate::batch::{NewReceipt, StoredReceipt};
@@ -165,19 +165,25 @@ pub(super) async fn receipt(
     key: &str,
 ) -> Result<Option<StoredReceipt>, sqlx::Error> {
     let row =
-        sqlx::query("SELECT request_hash, body, at_ms, position FROM receipts WHERE key = $1")
+        sqlx::query("SELECT key, request_hash, body, at_ms, position FROM receipts WHERE key = $1")
             .bind(key)
             .fetch_optional(connection)
             .await?;
-    let Some(row) = row else { return Ok(None) };
-    let request_hash: &[u8] = row.try_get(0)?;
-    Ok(Some(StoredReceipt {
-        key: key.to_owned(),
-        request_hash: request_hash.try_into().map_err(|it| sqlx::Error::Decode(Box::new(it)))?,
-        body: row.try_get(1)?,
-        at_ms: row.try_get(2)?,
-        position: to_position(row.try_get(3)?),
-    }))
+    row.as_ref().map(to_receipt).transpose()
+}
+
+/// Those of `keys` that are taken.
+pub(super) async fn receipts_under(
+    connection: &mut PgConnection,
+    keys: &[String],
+) -> Result<Vec<StoredReceipt>, sqlx::Error> {
+    let rows = sqlx::query(
+        "SELECT key, request_hash, body, at_ms, position FROM receipts WHERE key = ANY($1)",
+    )
+    .bind(keys)
+    .fetch_all(connection)
+    .await?;
+    rows.iter().map(to_receipt).collect()
 }
 
 /// By the bytes of the key, whatever the database's collation: pages of one
@@ -196,19 +202,18 @@ pub(super) async fn receipts_after(
     .bind(limit)
     .fetch_all(connection)
     .await?;
-    let receipt = |row: sqlx::postgres::PgRow| {
-        let request_hash: &[u8] = row.try_get(1)?;
-        Ok(StoredReceipt {
-            key: row.try_get(0)?,
-            request_hash: request_hash
-                .try_into()
-                .map_err(|it| sqlx::Error::Decode(Box::new(it)))?,
-            body: row.try_get(2)?,
-            at_ms: row.try_get(3)?,
-            position: to_position(row.try_get(4)?),
-        })
-    };
-    rows.into_iter().map(receipt).collect()
+    rows.iter().map(to_receipt).collect()
+}
+
+fn to_receipt(row: &PgRow) -> Result<StoredReceipt, sqlx::Error> {
+    let request_hash: &[u8] = row.try_get(1)?;
+    Ok(StoredReceipt {
+        key: row.try_get(0)?,
+        request_hash: request_hash.try_into().map_err(|it| sqlx::Error::Decode(Box::new(it)))?,
+        body: row.try_get(2)?,
+        at_ms: row.try_get(3)?,
+        position: to_position(row.try_get(4)?),
+    })
 }
 
 pub(super) async fn delete_receipts_before(

@@ -189,6 +189,11 @@ impl EventLog for SqliteLog {
         found.map_err(|error| self.failed("read a receipt", error))
     }
 
+    async fn receipts_under(&self, keys: &[String]) -> Result<Vec<StoredReceipt>, LogError> {
+        let found = rows::receipts_under(&self.readers, keys).await;
+        found.map_err(|error| self.failed("read receipts", error))
+    }
+
     async fn receipts(&self, after: &str, limit: usize) -> Result<Vec<StoredReceipt>, LogError> {
         let found = rows::receipts_after(&self.readers, after, limit).await;
         found.map_err(|error| self.failed("read receipts", error))

@@ -7,7 +7,7 @@
 use std::collections::HashSet;
 
 use futures::TryStreamExt;
-use sqlx::sqlite::{Sqlite, SqliteConnection, SqlitePool};
+use sqlx::sqlite::{Sqlite, SqliteConnection, SqlitePool, SqliteRow};
 use sqlx::{QueryBuilder, Row};
 
 use crate::batch::{NewReceipt, StoredReceipt};
@@ -154,19 +154,35 @@ pub(super) async fn receipt(
     readers: &SqlitePool,
     key: &str,
 ) -> Result<Option<StoredReceipt>, sqlx::Error> {
-    let row = sqlx::query("SELECT request_hash, body, at_ms, position FROM receipts WHERE key = ?")
-        .bind(key)
-        .fetch_optional(readers)
-        .await?;
-    let Some(row) = row else { return Ok(None) };
-    let request_hash: &[u8] = row.try_get(0)?;
-    Ok(Some(StoredReceipt {
-        key: key.to_owned(),
-        request_hash: request_hash.try_into().map_err(|it| sqlx::Error::Decode(Box::new(it)))?,
-        body: row.try_get(1)?,
-        at_ms: row.try_get(2)?,
-        position: to_position(row.try_get(3)?),
-    }))
+    let row =
+        sqlx::query("SELECT key, request_hash, body, at_ms, position FROM receipts WHERE key = ?")
+            .bind(key)
+            .fetch_optional(readers)
+            .await?;
+    row.as_ref().map(to_receipt).transpose()
+}
+
+/// Those of `keys` that are taken.
+pub(super) async fn receipts_under(
+    readers: &SqlitePool,
+    keys: &[String],
+) -> Result<Vec<StoredReceipt>, sqlx::Error> {
+    let mut found = Vec::new();
+    for keys in keys.chunks(ROWS_PER_INSERT) {
+        let mut query: QueryBuilder<'_, Sqlite> = QueryBuilder::new(
+            "SELECT key, request_hash, body, at_ms, position FROM receipts WHERE key IN (",
+        );
+        let mut listed = query.separated(", ");
+        for key in keys {
+            listed.push_bind(key);
+        }
+        query.push(")");
+        let rows = query.build().fetch_all(readers).await?;
+        for row in &rows {
+            found.push(to_receipt(row)?);
+        }
+    }
+    Ok(found)
 }
 
 /// Text in SQLite sorts by its bytes, as Rust's does.
@@ -184,19 +200,18 @@ pub(super) async fn receipts_after(
     .bind(limit)
     .fetch_all(readers)
     .await?;
-    let receipt = |row: sqlx::sqlite::SqliteRow| {
-        let request_hash: &[u8] = row.try_get(1)?;
-        Ok(StoredReceipt {
-            key: row.try_get(0)?,
-            request_hash: request_hash
-                .try_into()
-                .map_err(|it| sqlx::Error::Decode(Box::new(it)))?,
-            body: row.try_get(2)?,
-            at_ms: row.try_get(3)?,
-            position: to_position(row.try_get(4)?),
-        })
-    };
-    rows.into_iter().map(receipt).collect()
+    rows.iter().map(to_receipt).collect()
+}
+
+fn to_receipt(row: &SqliteRow) -> Result<StoredReceipt, sqlx::Error> {
+    let request_hash: &[u8] = row.try_get(1)?;
+    Ok(StoredReceipt {
+        key: row.try_get(0)?,
+        request_hash: request_hash.try_into().map_err(|it| sqlx::Error::Decode(Box::new(it)))?,
+        body: row.try_get(2)?,
+        at_ms: row.try_get(3)?,
+        position: to_position(row.try_get(4)?),
+    })
 }
 
 pub(super) async fn delete_receipts_before(

@@ -193,6 +193,26 @@ async fn a_receipt_is_written_with_its_batch_and_found_by_key() {
 }
 
 #[tokio::test]
+async fn receipts_under_many_keys_are_found_in_one_go() {
+    for_each_backend(|log| async move {
+        let written: Vec<String> = (0..100).map(|number| format!("written/{number}")).collect();
+        let receipts = written.iter().map(|key| receipt(key, 50)).collect();
+        let batch = Batch { expected: Position::ZERO, entries: events(&["a"]), receipts };
+        log.append(batch).await.unwrap();
+        let unknown = (0..100).map(|number| format!("unknown/{number}"));
+        let asked: Vec<String> = written.iter().cloned().chain(unknown).collect();
+        let mut found = log.receipts_under(&asked).await.unwrap();
+        found.sort_by(|one, other| one.key.cmp(&other.key));
+        let mut expected = written.clone();
+        expected.sort();
+        assert_eq!(found.iter().map(|it| &it.key).collect::<Vec<_>>(), Vec::from_iter(&expected));
+        assert_eq!(Some(&found[0]), log.receipt(&expected[0]).await.unwrap().as_ref());
+        assert_eq!(log.receipts_under(&[]).await.unwrap(), Vec::new());
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_taken_key_refuses_the_batch_whole() {
     for_each_backend(|log| async move {
         let batch = |expected, keys: &[&str]| Batch {

@@ -21,10 +21,11 @@ use crate::{
     Release, Resource, Role, Table, Timestamp, Token, User, token,
 };
 
-/// Version of the written form of [`State`] and of what events mean to it.
+/// Version of the written form of [`State`], how it is packed, and of what events
+/// mean to it.
 /// Counts up when either changes: a snapshot of another version is not read, the
 /// log is replayed instead.
-pub const SNAPSHOT_FORMAT: u32 = 7;
+pub const SNAPSHOT_FORMAT: u32 = 8;
 
 /// Everything there is, as of one log position.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -10,7 +10,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, Guard};
 pub use helix_control::round::{Idempotency, Origin};
 use helix_log::{EventLog, LogError};
 use helix_model::{Code, Command, Problem, Receipt, State};
@@ -21,6 +21,7 @@ mod snapshot;
 mod writer;
 
 use replay::replay;
+use snapshot::Snapshots;
 
 /// How many commands may wait. Beyond that callers are slowed down rather than
 /// memory filled.
@@ -78,7 +79,7 @@ impl Engine {
     /// others append.
     pub async fn start(log: Arc<dyn EventLog>, writers: Writers) -> Result<Engine, EngineError> {
         let state = snapshot::load(log.as_ref()).await?;
-        let snapshot_position = state.position;
+        let snapshots = Snapshots::since(&state);
         let state = replay(log.as_ref(), state, u64::MAX).await?;
         let (position_sender, position) = watch::channel(state.position);
         let state = Arc::new(ArcSwap::from_pointee(state));
@@ -88,7 +89,7 @@ impl Engine {
             writers,
             state: Arc::clone(&state),
             position: position_sender,
-            snapshot_position,
+            snapshots,
         };
         tokio::spawn(writer.run(submissions));
         Ok(Engine { log, state, position, queue })
@@ -97,6 +98,11 @@ impl Engine {
     /// The state as of now.
     pub fn state(&self) -> Arc<State> {
         self.state.load_full()
+    }
+
+    /// The same for a glance: quicker, and not to be kept.
+    pub(crate) fn present(&self) -> Guard<Arc<State>> {
+        self.state.load()
     }
 
     /// The log itself, for reading events.

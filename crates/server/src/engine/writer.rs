@@ -1,29 +1,34 @@
 //! The writer's loop: decide, append, publish, answer.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use helix_control::decide::Context;
-use helix_control::round::{Entry, Kept, Origin, Round, Stored};
-use helix_log::{Batch, EventLog, LogError, NewEntry, NewReceipt, Position};
+use helix_control::round::{Entry, Kept, Round, Stored};
+use helix_log::{Batch, EventLog, LogError, NewEntry, NewReceipt, Position, StoredReceipt};
 use helix_model::{Code, Problem, State};
 use tokio::sync::{mpsc, watch};
 
 use super::replay::replay;
-use super::{Submission, Writers, snapshot};
+use super::snapshot::Snapshots;
+use super::{Submission, Writers};
 use crate::{clock, entropy};
 
 /// Commands decided in one go. More would delay the first of them; the fsync is
 /// shared well before.
 const BATCH_MAX: usize = 512;
 
+/// How often others get their turn before a round begins, as long as each brings
+/// something.
+const GATHER_TURNS: usize = 4;
+
 pub(super) struct Writer {
     pub log: Arc<dyn EventLog>,
     pub writers: Writers,
     pub state: Arc<ArcSwap<State>>,
     pub position: watch::Sender<u64>,
-    /// What the newest snapshot is of.
-    pub snapshot_position: u64,
+    pub snapshots: Snapshots,
 }
 
 /// How often a batch is decided anew because another writer was faster.
@@ -46,6 +51,7 @@ impl Writer {
                     if count == 0 {
                         return;
                     }
+                    gather(&mut submissions, &mut waiting).await;
                     self.round(std::mem::take(&mut waiting)).await;
                 }
                 // Never ends before the log does, which this holds.
@@ -55,16 +61,7 @@ impl Writer {
                     }
                 }
             }
-            self.keep_snapshot();
-        }
-    }
-
-    /// Has a snapshot kept, now and then, beside the work.
-    fn keep_snapshot(&mut self) {
-        let state = self.state.load_full();
-        if state.position - self.snapshot_position >= snapshot::INTERVAL {
-            self.snapshot_position = state.position;
-            tokio::spawn(snapshot::save(Arc::clone(&self.log), state));
+            self.snapshots.keep(&self.log, &self.state.load());
         }
     }
 
@@ -105,30 +102,40 @@ impl Writer {
     /// Decides what waits. What earlier requests were answered is looked up
     /// here, since deciding itself reads nothing.
     async fn decide(&self, submissions: &[Submission]) -> Round {
+        let stored = self.stored(submissions).await;
         let mut round = Round::on(&self.state.load(), helix_log::PAYLOAD_MAX_BYTES);
         for Submission { command, origin, .. } in submissions {
-            match self.stored(origin).await {
-                Ok(stored) => {
-                    let mut entropy = entropy::fresh;
-                    let mut context = Context { now: clock::now(), entropy: &mut entropy };
-                    round.take(command, origin, stored.as_ref(), &mut context);
-                }
-                Err(error) => {
+            let key = origin.idempotency.as_ref().map(|it| &it.key);
+            match (&stored, key) {
+                (Err(error), Some(_)) => {
                     let detail = format!("an earlier receipt cannot be read: {error}");
                     round.refuse(Problem::new(Code::Unavailable, detail));
+                }
+                (stored, key) => {
+                    let stored = stored.as_ref().ok().zip(key).and_then(|(all, key)| all.get(key));
+                    let mut entropy = entropy::for_ids;
+                    let mut context = Context { now: clock::now(), entropy: &mut entropy };
+                    round.take(command, origin, stored, &mut context);
                 }
             }
         }
         round
     }
 
-    /// What is stored under the key of a request.
-    async fn stored(&self, origin: &Origin) -> Result<Option<Stored>, LogError> {
-        let Some(idempotency) = &origin.idempotency else {
-            return Ok(None);
-        };
-        let stored = self.log.receipt(&idempotency.key).await?;
-        Ok(stored.map(|it| Stored { request_hash: it.request_hash, body: it.body }))
+    /// What is stored under the keys of these requests, looked up once for all.
+    async fn stored(
+        &self,
+        submissions: &[Submission],
+    ) -> Result<HashMap<String, Stored>, LogError> {
+        let idempotencies = submissions.iter().filter_map(|it| it.origin.idempotency.as_ref());
+        let keys: Vec<String> = idempotencies.map(|it| it.key.clone()).collect();
+        if keys.is_empty() {
+            return Ok(HashMap::new());
+        }
+        let found = self.log.receipts_under(&keys).await?.into_iter();
+        let stored =
+            |it: StoredReceipt| (it.key, Stored { request_hash: it.request_hash, body: it.body });
+        Ok(found.map(stored).collect())
     }
 
     fn publish(&self, state: State) {
@@ -153,6 +160,25 @@ impl Writer {
         match replay(self.log.as_ref(), state, u64::MAX).await {
             Ok(state) => self.publish(state),
             Err(error) => tracing::error!(%error, "the event log cannot be read back"),
+        }
+    }
+}
+
+/// Takes what else is on its way. When a round has been answered, its clients
+/// come back one by one; who took the first alone would spend a round and an
+/// fsync on it. Nothing is waited for: when nobody else has anything to do, this
+/// goes on at once.
+async fn gather(submissions: &mut mpsc::Receiver<Submission>, waiting: &mut Vec<Submission>) {
+    for _ in 0..GATHER_TURNS {
+        tokio::task::yield_now().await;
+        let before = waiting.len();
+        while waiting.len() < BATCH_MAX
+            && let Ok(submission) = submissions.try_recv()
+        {
+            waiting.push(submission);
+        }
+        if waiting.len() == before {
+            return;
         }
     }
 }

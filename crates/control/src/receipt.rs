@@ -24,9 +24,8 @@ pub(crate) fn receipt(
         .filter_map(Event::subject)
         .filter(|it| seen.insert(it.id))
         .map(|it| Affected { kind: it.id.kind(), id: it.id, path: it.path(state) });
-    let viewed = subject.and_then(|id| view::view(state, id));
-    let (desired, current) =
-        viewed.map_or((Value::Null, Value::Null), |view| (view.desired, view.current));
+    let sides = subject.and_then(|id| view::sides(state, id));
+    let (desired, current) = sides.unwrap_or((Value::Null, Value::Null));
     Receipt {
         // The position of a change that changed nothing is another's.
         id: match events {

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::receipt::Affected;
-use crate::view::ResourceView;
+use crate::view::{ResourceView, Shown};
 use crate::{Actor, Name, Timestamp};
 
 pub use tenancy::{
@@ -86,6 +86,14 @@ pub struct Page {
     /// Pass as `cursor` for the next page; `None` on the last.
     pub next_cursor: Option<String>,
     /// The log position the page reflects.
+    pub position: u64,
+}
+
+/// A [`Page`] as the server writes it, straight from a state.
+#[derive(Clone, Serialize)]
+pub struct WrittenPage<'s> {
+    pub items: Vec<Shown<'s>>,
+    pub next_cursor: Option<String>,
     pub position: u64,
 }
 

@@ -15,7 +15,6 @@ use crate::condition::{Condition, ConditionKind};
 use crate::event::{Apply, Subject};
 use crate::instance::Desired;
 use crate::state::{Change, State};
-use crate::view::ResourceView;
 use crate::{AnyId, Env, Id, Instance, Kind, Name, Resource, Timestamp, reference, view};
 
 /// The kinds that can be destroyed by themselves, outermost first.
@@ -128,17 +127,17 @@ pub fn contents(state: &State, id: AnyId) -> Vec<AnyId> {
     }
 }
 
-/// Makes a view say that its resource is being destroyed, when it is.
-pub(crate) fn show(state: &State, view: &mut ResourceView) {
-    let Some(since) = state.destroying_since(view.id) else {
-        return;
-    };
-    let message = remaining(state, view.id);
-    view.conditions = vec![
+/// The conditions of what is being destroyed, and what is not yet as desired;
+/// `None` when it is not.
+pub(crate) fn shown(state: &State, id: AnyId) -> Option<(Vec<Condition>, String)> {
+    let since = state.destroying_since(id)?;
+    let message = remaining(state, id);
+    let difference = format!("it is being destroyed: {message}");
+    let conditions = vec![
         Condition::new(ConditionKind::Ready, false, REASON, "It is being destroyed.", since),
-        Condition::new(ConditionKind::Destroying, true, REASON, message.clone(), since),
+        Condition::new(ConditionKind::Destroying, true, REASON, message, since),
     ];
-    view.difference = Some(format!("it is being destroyed: {message}"));
+    Some((conditions, difference))
 }
 
 /// What has to go first, in a sentence.

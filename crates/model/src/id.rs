@@ -11,7 +11,7 @@ use std::marker::PhantomData;
 use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
-use ulid::Ulid;
+use ulid::{ULID_LEN, Ulid};
 
 use crate::{Kind, Noun, Timestamp};
 
@@ -61,6 +61,15 @@ impl AnyId {
         self.kind
     }
 
+    fn text(self) -> String {
+        let prefix = self.kind.prefix();
+        let mut text = String::with_capacity(prefix.len() + 1 + ULID_LEN);
+        text.push_str(prefix);
+        text.push('_');
+        text.push_str(self.ulid.array_to_str(&mut [0; ULID_LEN]));
+        text
+    }
+
     /// The same id with its type, when the kind fits.
     pub fn typed<N: Noun>(self) -> Option<Id<N>> {
         (self.kind == N::KIND).then_some(Id(self.ulid, PhantomData))
@@ -69,7 +78,9 @@ impl AnyId {
 
 impl fmt::Display for AnyId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}_{}", self.kind.prefix(), self.ulid)
+        f.write_str(self.kind.prefix())?;
+        f.write_str("_")?;
+        f.write_str(self.ulid.array_to_str(&mut [0; ULID_LEN]))
     }
 }
 
@@ -84,7 +95,11 @@ impl FromStr for AnyId {
         let ulid = Ulid::from_string(rest).map_err(|_| malformed())?;
         // Crockford base 32 reads several spellings of one value; only the
         // canonical one is an id, so that ids compare as text too.
-        if ulid.to_string() == rest { Ok(AnyId { kind, ulid }) } else { Err(malformed()) }
+        if ulid.array_to_str(&mut [0; ULID_LEN]) == rest {
+            Ok(AnyId { kind, ulid })
+        } else {
+            Err(malformed())
+        }
     }
 }
 
@@ -144,7 +159,7 @@ impl<N> Hash for Id<N> {
 
 impl<N: Noun> Serialize for Id<N> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
+        self.any().serialize(serializer)
     }
 }
 
@@ -155,9 +170,10 @@ impl<'de, N: Noun> Deserialize<'de> for Id<N> {
     }
 }
 
+// In one piece: a serializer looks at each piece for what it has to escape.
 impl Serialize for AnyId {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
+        serializer.serialize_str(&self.text())
     }
 }
 

@@ -3,19 +3,27 @@
 //! Owns the one rule for them. A name is never identity: authorization and
 //! events use ids.
 
+use std::cmp::Ordering;
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::str::FromStr;
 
-use serde::{Deserialize, Deserializer, Serialize, de};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 /// Names become DNS labels and file names; 32 leaves room for a suffix within
 /// the 63 characters a DNS label may have.
 pub const NAME_LENGTH_MAX: usize = 32;
 
 /// `[a-z][a-z0-9-]{0,31}`.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
-#[serde(transparent)]
-pub struct Name(String);
+///
+/// Kept in place and not behind a pointer: tables are keyed by names and share
+/// their structure, so that every change copies some dozens of them.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Name {
+    length: u8,
+    /// Zero beyond `length`.
+    bytes: [u8; NAME_LENGTH_MAX],
+}
 
 /// Why a text is not a [`Name`].
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -28,7 +36,12 @@ pub struct NameError {
 impl Name {
     /// The text.
     pub fn as_str(&self) -> &str {
-        &self.0
+        // Only ever made from a text of ASCII letters, so there is one.
+        std::str::from_utf8(self.as_bytes()).unwrap_or_default()
+    }
+
+    fn as_bytes(&self) -> &[u8] {
+        self.bytes.get(..usize::from(self.length)).unwrap_or_default()
     }
 
     /// The nearest valid name to any text, for deriving one from a folder.
@@ -58,7 +71,9 @@ impl FromStr for Name {
         let continues =
             bytes.all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-');
         if starts && continues && text.len() <= NAME_LENGTH_MAX {
-            Ok(Name(text.to_owned()))
+            let mut name = Name { length: text.len() as u8, bytes: [0; NAME_LENGTH_MAX] };
+            name.bytes[..text.len()].copy_from_slice(text.as_bytes());
+            Ok(name)
         } else {
             Err(NameError { given: text.chars().take(64).collect() })
         }
@@ -67,7 +82,39 @@ impl FromStr for Name {
 
 impl fmt::Display for Name {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(self.as_str())
+    }
+}
+
+impl fmt::Debug for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Name").field(&self.as_str()).finish()
+    }
+}
+
+// What is beyond the length is zero and no letter is, so this is the order of
+// the texts.
+impl Ord for Name {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.bytes.cmp(&other.bytes)
+    }
+}
+
+impl PartialOrd for Name {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Hash for Name {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.as_str().hash(state);
+    }
+}
+
+impl Serialize for Name {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.as_str())
     }
 }
 

@@ -68,28 +68,43 @@ pub fn scoped_app<'s>(state: &'s State, scope: &Scope) -> Option<&'s Resource<Ap
 
 /// Whether there is such a resource.
 pub fn exists(state: &State, id: AnyId) -> bool {
-    crate::view::view(state, id).is_some()
+    crate::view::version(state, id).is_some()
 }
 
 /// The canonical path of a resource, or its id when it is gone.
 pub fn path(state: &State, id: AnyId) -> String {
-    let Some((name, parent)) = crate::view::name_and_parent(state, id) else {
-        return id.to_string();
-    };
-    let Some(parent) = parent else {
-        return name.to_string();
-    };
-    child_path(state, parent, id.kind(), &name)
+    let mut path = String::with_capacity(USUAL_LENGTH);
+    write_path(state, id, &mut path);
+    path
+}
+
+/// Longer than most paths are.
+const USUAL_LENGTH: usize = 64;
+
+fn write_path(state: &State, id: AnyId, path: &mut String) {
+    match crate::view::name_and_parent(state, id) {
+        None => path.push_str(&id.to_string()),
+        Some((name, None)) => path.push_str(name.as_str()),
+        Some((name, Some(parent))) => write_child_path(state, parent, id.kind(), &name, path),
+    }
 }
 
 /// The canonical path of what has this kind and name in this parent.
 pub(crate) fn child_path(state: &State, parent: AnyId, kind: Kind, name: &Name) -> String {
+    let mut path = String::with_capacity(USUAL_LENGTH);
+    write_child_path(state, parent, kind, name, &mut path);
+    path
+}
+
+fn write_child_path(state: &State, parent: AnyId, kind: Kind, name: &Name, path: &mut String) {
     let separator = match kind {
         Kind::Env => '@',
         Kind::Release => ':',
         _ => '/',
     };
-    format!("{}{separator}{name}", path(state, parent))
+    write_path(state, parent, path);
+    path.push(separator);
+    path.push_str(name.as_str());
 }
 
 fn named<'s, N: Noun>(

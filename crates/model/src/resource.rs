@@ -4,6 +4,7 @@
 //! Desired (`spec`) and current (`status`) are kept apart on purpose: a command
 //! writes the one, an observation the other.
 
+use std::ops::Bound;
 use std::sync::Arc;
 
 use imbl::OrdMap;
@@ -63,6 +64,12 @@ impl<N: Noun> Table<N> {
     /// All, oldest id first.
     pub fn iter(&self) -> impl DoubleEndedIterator<Item = &Resource<N>> {
         self.by_id.values().map(Arc::as_ref)
+    }
+
+    /// All whose id is beyond this one, oldest id first.
+    pub fn after(&self, id: Option<Id<N>>) -> impl Iterator<Item = &Resource<N>> {
+        let from = id.map_or(Bound::Unbounded, Bound::Excluded);
+        self.by_id.range((from, Bound::Unbounded)).map(|(_, resource)| resource.as_ref())
     }
 
     /// Those under one parent, by name.

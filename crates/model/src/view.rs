@@ -4,7 +4,7 @@
 //! [`list`] read any kind through [`Described`], which says the few things that
 //! differ.
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer, ser};
 use serde_json::Value;
 
 use crate::condition::{Condition, ConditionKind, Standing};
@@ -61,20 +61,20 @@ trait Described: Noun {
 
 /// Calls a generic function with the noun type of a run-time kind.
 macro_rules! for_kind {
-    ($kind:expr, $function:ident($($argument:expr),*)) => {
+    ($kind:expr, $function:ident $(<$more:ident>)? ($($argument:expr),*)) => {
         match $kind {
-            Kind::Org => $function::<Org>($($argument),*),
-            Kind::Project => $function::<Project>($($argument),*),
-            Kind::App => $function::<App>($($argument),*),
-            Kind::Env => $function::<Env>($($argument),*),
-            Kind::Release => $function::<Release>($($argument),*),
-            Kind::Deploy => $function::<Deploy>($($argument),*),
-            Kind::Instance => $function::<Instance>($($argument),*),
-            Kind::Endpoint => $function::<Endpoint>($($argument),*),
-            Kind::Node => $function::<Node>($($argument),*),
-            Kind::User => $function::<User>($($argument),*),
-            Kind::Member => $function::<Member>($($argument),*),
-            Kind::Token => $function::<Token>($($argument),*),
+            Kind::Org => $function::<Org $(, $more)?>($($argument),*),
+            Kind::Project => $function::<Project $(, $more)?>($($argument),*),
+            Kind::App => $function::<App $(, $more)?>($($argument),*),
+            Kind::Env => $function::<Env $(, $more)?>($($argument),*),
+            Kind::Release => $function::<Release $(, $more)?>($($argument),*),
+            Kind::Deploy => $function::<Deploy $(, $more)?>($($argument),*),
+            Kind::Instance => $function::<Instance $(, $more)?>($($argument),*),
+            Kind::Endpoint => $function::<Endpoint $(, $more)?>($($argument),*),
+            Kind::Node => $function::<Node $(, $more)?>($($argument),*),
+            Kind::User => $function::<User $(, $more)?>($($argument),*),
+            Kind::Member => $function::<Member $(, $more)?>($($argument),*),
+            Kind::Token => $function::<Token $(, $more)?>($($argument),*),
         }
     };
 }
@@ -86,15 +86,16 @@ pub fn view(state: &State, id: AnyId) -> Option<ResourceView> {
 
 /// Resources of a kind in id order, from after `after`, at most `limit`, inside
 /// `within` and everything under it when given, of those that are `visible`.
-pub fn list(
-    state: &State,
+pub fn list<'s>(
+    state: &'s State,
     kind: Kind,
     within: Option<AnyId>,
     after: Option<AnyId>,
     limit: usize,
     visible: &dyn Fn(AnyId) -> bool,
-) -> Vec<ResourceView> {
-    for_kind!(kind, list_of(state, within, after, limit, visible))
+) -> Vec<Shown<'s>> {
+    let ids = for_kind!(kind, list_of(state, within, after, limit, visible));
+    ids.into_iter().map(|id| Shown { state, id }).collect()
 }
 
 /// The name and parent of a resource, also of one that has been destroyed.
@@ -143,14 +144,13 @@ fn list_of<N: Described>(
     after: Option<AnyId>,
     limit: usize,
     visible: &dyn Fn(AnyId) -> bool,
-) -> Vec<ResourceView> {
+) -> Vec<AnyId> {
     N::table(state)
-        .iter()
-        .filter(|resource| after.is_none_or(|after| resource.id.any() > after))
-        .filter(|resource| within.is_none_or(|within| is_within(state, resource.id.any(), within)))
-        .filter(|resource| visible(resource.id.any()))
+        .after(after.and_then(AnyId::typed))
+        .map(|resource| resource.id.any())
+        .filter(|id| within.is_none_or(|within| is_within(state, *id, within)))
+        .filter(|id| visible(*id))
         .take(limit)
-        .map(|resource| render(state, resource))
         .collect()
 }
 
@@ -169,21 +169,108 @@ pub fn is_within(state: &State, id: AnyId, ancestor: AnyId) -> bool {
 }
 
 fn render<N: Described>(state: &State, resource: &Resource<N>) -> ResourceView {
-    let mut view = ResourceView {
-        kind: N::KIND,
-        id: resource.id.any(),
-        name: resource.name.clone(),
-        path: reference::path(state, resource.id.any()),
-        created_at: resource.created_at,
-        updated_at: resource.updated_at,
-        version: resource.version,
-        desired: serde_json::to_value(&resource.spec).unwrap_or(Value::Null),
-        current: serde_json::to_value(&resource.status).unwrap_or(Value::Null),
-        conditions: N::conditions(resource, state),
-        difference: N::difference(resource, state),
-    };
-    destroy::show(state, &mut view);
-    view
+    let view = Written::of(state, resource);
+    ResourceView {
+        kind: view.kind,
+        id: view.id,
+        name: view.name.clone(),
+        path: view.path,
+        created_at: view.created_at,
+        updated_at: view.updated_at,
+        version: view.version,
+        desired: serde_json::to_value(view.desired).unwrap_or(Value::Null),
+        current: serde_json::to_value(view.current).unwrap_or(Value::Null),
+        conditions: view.conditions,
+        difference: view.difference,
+    }
+}
+
+/// What a [`ResourceView`] says, borrowed where it can be. Reads of the API are
+/// written from this: the detour over [`Value`] costs more than all the rest.
+#[derive(Serialize)]
+#[serde(bound = "")]
+struct Written<'s, N: Described> {
+    kind: Kind,
+    id: AnyId,
+    name: &'s Name,
+    path: String,
+    created_at: Timestamp,
+    updated_at: Timestamp,
+    version: u64,
+    desired: &'s N,
+    current: &'s N::Status,
+    conditions: Vec<Condition>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    difference: Option<String>,
+}
+
+impl<'s, N: Described> Written<'s, N> {
+    fn of(state: &'s State, resource: &'s Resource<N>) -> Written<'s, N> {
+        let id = resource.id.any();
+        let (conditions, difference) = match destroy::shown(state, id) {
+            Some((conditions, difference)) => (conditions, Some(difference)),
+            None => (N::conditions(resource, state), N::difference(resource, state)),
+        };
+        Written {
+            kind: N::KIND,
+            id,
+            name: &resource.name,
+            path: reference::path(state, id),
+            created_at: resource.created_at,
+            updated_at: resource.updated_at,
+            version: resource.version,
+            desired: &resource.spec,
+            current: &resource.status,
+            conditions,
+            difference,
+        }
+    }
+}
+
+/// A resource on its way out, written as the [`ResourceView`] of it would be.
+#[derive(Clone, Copy)]
+pub struct Shown<'s> {
+    state: &'s State,
+    id: AnyId,
+}
+
+impl Shown<'_> {
+    /// Which resource it is.
+    pub fn id(&self) -> AnyId {
+        self.id
+    }
+}
+
+impl Serialize for Shown<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        for_kind!(self.id.kind(), serialize<S>(self.state, self.id, serializer))
+    }
+}
+
+fn serialize<N: Described, S: Serializer>(
+    state: &State,
+    id: AnyId,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    let resource = id.typed().and_then(|id| N::table(state).get(id));
+    let resource = resource.ok_or_else(|| ser::Error::custom("there is no such resource"))?;
+    Written::of(state, resource).serialize(serializer)
+}
+
+/// One resource, to be written.
+pub fn shown(state: &State, id: AnyId) -> Option<Shown<'_>> {
+    reference::exists(state, id).then_some(Shown { state, id })
+}
+
+/// What is desired of a resource and what is current.
+pub fn sides(state: &State, id: AnyId) -> Option<(Value, Value)> {
+    for_kind!(id.kind(), sides_of(state, id))
+}
+
+fn sides_of<N: Described>(state: &State, id: AnyId) -> Option<(Value, Value)> {
+    let resource = N::table(state).get(id.typed()?)?;
+    let desired = serde_json::to_value(&resource.spec).unwrap_or(Value::Null);
+    Some((desired, serde_json::to_value(&resource.status).unwrap_or(Value::Null)))
 }
 
 /// The three facts of what is brought from one state to another, where one reason

@@ -16,7 +16,7 @@ use axum::routing::{get, post};
 use axum::{Json, Router};
 use helix_image::{Store, registry};
 use helix_model::api::{
-    EventPage, ExecRequest, LogLine, Page, Version, WaitOutcome, WaitResult, exec_frame,
+    EventPage, ExecRequest, LogLine, Version, WaitOutcome, WaitResult, WrittenPage, exec_frame,
 };
 use helix_model::receipt::Affected;
 use helix_model::reference::{self, Scope};
@@ -118,7 +118,7 @@ async fn list(
     let state = &*double.world;
     let kind: Kind = kind.parse().unwrap();
     match view::narrow(state, &scope) {
-        Ok(within) => Json(Page {
+        Ok(within) => Json(WrittenPage {
             items: view::list(state, kind, within, None, 200, &|_| true),
             next_cursor: None,
             position: state.position,

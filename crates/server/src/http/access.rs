@@ -7,6 +7,7 @@
 //! caller proved who they are is [`super::gate`]'s business.
 
 use std::collections::BTreeMap;
+use std::ops::Deref;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use helix_image::registry::Verdict;
@@ -29,9 +30,25 @@ const TARGET_CHARS_MAX: usize = 128;
 /// Bounds on an idempotency key, so that it is neither guessable nor a payload.
 const KEY_LENGTH: std::ops::RangeInclusive<usize> = 8..=128;
 
-/// Who asks, and what they may.
+/// Who asks, and what for. Cheap to clone: every handler gets one of its own.
 #[derive(Clone, Debug)]
 pub(super) struct Caller {
+    who: Arc<Who>,
+    /// What the route asks for; `None` where it follows from the kind.
+    pub need: Option<Permission>,
+}
+
+impl Deref for Caller {
+    type Target = Who;
+
+    fn deref(&self) -> &Who {
+        &self.who
+    }
+}
+
+/// Who asks, and what they may.
+#[derive(Debug)]
+pub(super) struct Who {
     /// As events and receipts name them.
     pub actor: Actor,
     /// What keeps the idempotency keys of two callers apart.
@@ -45,9 +62,7 @@ pub(super) struct Caller {
     pub narrowed: bool,
     pub guest: Guest,
     /// What the caller was refused last, for the audit trail.
-    pub refused: Arc<Mutex<Option<Refused>>>,
-    /// What the route asks for; `None` where it follows from the kind.
-    pub need: Option<Permission>,
+    pub refused: Mutex<Option<Refused>>,
 }
 
 /// What a caller was refused.
@@ -96,6 +111,16 @@ impl Power {
 }
 
 impl Caller {
+    /// Somebody, who has not asked for anything yet.
+    pub(super) fn new(who: Who) -> Caller {
+        Caller { who: Arc::new(who), need: None }
+    }
+
+    /// The same, with what the route asks for.
+    pub(super) fn asking(self, need: Option<Permission>) -> Caller {
+        Caller { need, ..self }
+    }
+
     /// Refuses who has the permission nowhere.
     pub(super) fn must_have(&self, permission: Permission) -> Result<(), Problem> {
         if self.power.anywhere().contains(permission) {
@@ -207,7 +232,7 @@ impl Caller {
         name: &Name,
         permission: Permission,
     ) -> Result<Id<Org>, Problem> {
-        Caller { need: Some(permission), ..self.clone() }.org(state, name)
+        self.clone().asking(Some(permission)).org(state, name)
     }
 
     /// The org of this name, if the caller may know of it.
@@ -326,11 +351,12 @@ impl Caller {
         format!("{}:{key}", self.principal)
     }
 
-    /// Who asks, for the engine. `request_hash` covers all that the request says.
+    /// Who asks, for the engine. `request_hash` covers all that the request says,
+    /// and is only asked for under a key.
     pub(super) fn origin(
         &self,
         headers: &HeaderMap,
-        request_hash: [u8; 32],
+        request_hash: impl FnOnce() -> [u8; 32],
     ) -> Result<Origin, Problem> {
         let idempotency = match headers.get("idempotency-key") {
             None => None,
@@ -341,12 +367,12 @@ impl Caller {
                     return Err(Problem::new(Code::InvalidArgument, detail)
                         .field("Idempotency-Key", "wrong length"));
                 }
-                Some(Idempotency { key: self.idempotency_key(key), request_hash })
+                Some(Idempotency { key: self.idempotency_key(key), request_hash: request_hash() })
             }
         };
         Ok(Origin {
             actor: self.actor.clone(),
-            request_id: self.guest.request_id.clone(),
+            request_id: self.guest.request_id.to_string(),
             source: self.guest.source,
             idempotency,
             precondition: None,

@@ -22,7 +22,7 @@ pub(super) async fn create<N: Noun>(
     headers: HeaderMap,
     Body(request): Body<CreateRequest>,
 ) -> Result<Json<Receipt>, ApiProblem> {
-    let origin = caller.origin(&headers, request_hash(N::KIND.plural(), &(&scope, &request)))?;
+    let origin = caller.origin(&headers, || request_hash(N::KIND.plural(), &(&scope, &request)))?;
     let parent = match parent_kind(N::KIND) {
         Some(kind) => Some(parent(&caller, &api.engine.state(), kind, &request, &scope)?),
         None => None,

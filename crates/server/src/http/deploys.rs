@@ -1,8 +1,9 @@
 //! `POST /v1/deploys` and `POST /v1/rollbacks`.
 
 use axum::extract::State;
+use axum::response::Response;
 use axum::{Extension, Json};
-use helix_model::api::{DeployRequest, Page, RollbackRequest};
+use helix_model::api::{DeployRequest, RollbackRequest};
 use helix_model::reference::{self, Scope};
 use helix_model::{
     Code, Command, Env, Kind, Manifest, Problem, Receipt, Release, deploy, manifest,
@@ -25,7 +26,7 @@ pub(super) async fn create(
     headers: HeaderMap,
     Body(request): Body<DeployRequest>,
 ) -> Result<Json<Receipt>, ApiProblem> {
-    let origin = caller.origin(&headers, scale::request_hash("deploy", &request))?;
+    let origin = caller.origin(&headers, || scale::request_hash("deploy", &request))?;
     caller.org(&api.engine.state(), &request.org)?;
     let origin = expecting_env(&api, origin, &request)?;
     let manifest: Manifest = match &request.manifest {
@@ -74,7 +75,7 @@ pub(super) async fn list(
     Extension(caller): Extension<Caller>,
     scope: Query<Scope>,
     paging: Query<Paging>,
-) -> Result<Json<Page>, ApiProblem> {
+) -> Result<Response, ApiProblem> {
     resources::page(&state, &caller, Kind::Deploy, &scope.0, &paging.0)
 }
 
@@ -86,7 +87,7 @@ pub(super) async fn rollback(
     headers: HeaderMap,
     Body(request): Body<RollbackRequest>,
 ) -> Result<Json<Receipt>, ApiProblem> {
-    let origin = caller.origin(&headers, scale::request_hash("rollback", &request))?;
+    let origin = caller.origin(&headers, || scale::request_hash("rollback", &request))?;
     let state = api.engine.state();
     let env = caller.resolve(&state, Kind::Env, &request.env, &scope)?;
     let origin = gate::expecting(origin, env, request.expected_version);

@@ -23,7 +23,7 @@ pub(super) async fn destroy<N: Noun>(
     headers: HeaderMap,
 ) -> Result<Json<Receipt>, ApiProblem> {
     let asked = (N::KIND.plural(), &scope, &query);
-    let origin = caller.origin(&headers, request_hash(&reference, &asked))?;
+    let origin = caller.origin(&headers, || request_hash(&reference, &asked))?;
     let target = caller.resolve(&api.engine.state(), N::KIND, &reference, &scope)?;
     let origin = gate::expecting(origin, target, query.expected_version);
     let command = Command::Destroy(Destroy { target, cascade: query.cascade });

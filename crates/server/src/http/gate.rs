@@ -2,11 +2,10 @@
 //! read-your-writes.
 
 use std::net::SocketAddr;
-use std::sync::PoisonError;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use axum::Extension;
-use axum::extract::{ConnectInfo, Request, State};
+use axum::extract::{ConnectInfo, DefaultBodyLimit, Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use base64::Engine as _;
@@ -14,7 +13,7 @@ use base64::prelude::BASE64_STANDARD;
 use helix_model::api::{POSITION_HEADER, WAIT_POSITION_HEADER};
 use helix_model::audit::{Attempt, Decision};
 use helix_model::{AnyId, Code, Permission, Problem, version};
-use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 
 use super::Api;
 use super::access::Caller;
@@ -29,6 +28,13 @@ use crate::token::Token;
 /// How long a read waits for a log position that is not there yet.
 const POSITION_WAIT: Duration = Duration::from_secs(5);
 
+/// A request body longer than this is refused: the largest is a manifest. Layers
+/// of images stream past this limit.
+const BODY_BYTES_MAX: usize = 1024 * 1024;
+
+const REQUEST_ID_HEADER: HeaderName = HeaderName::from_static("x-request-id");
+const POSITION: HeaderName = HeaderName::from_static(POSITION_HEADER);
+
 /// Longest request id taken over from a caller.
 const REQUEST_ID_LENGTH_MAX: usize = 128;
 
@@ -41,27 +47,47 @@ pub(super) struct Anonymous {
     attempt: Attempt,
 }
 
-/// Gives the request an id and the response the id and the log position.
-pub(super) async fn stamp(State(api): State<Api>, mut request: Request, next: Next) -> Response {
-    let given = request.headers().get("x-request-id").and_then(|value| value.to_str().ok());
+/// What a route's gate knows: whom it lets through to what. `None` is what stands
+/// before no route.
+pub(super) type Post = (Api, Option<&'static Route>);
+
+/// Gives the request an id, finds out who asks, lets through whom the rule of the
+/// route allows, and gives the response the id and the log position.
+///
+/// One layer and not one for each step: a layer costs several allocations, and
+/// every request passes here.
+pub(super) async fn pass(
+    State((api, route)): State<Post>,
+    mut request: Request,
+    next: Next,
+) -> Response {
+    let given = request.headers().get(REQUEST_ID_HEADER).and_then(|value| value.to_str().ok());
     let is_plain = |id: &&str| {
         !id.is_empty()
             && id.len() <= REQUEST_ID_LENGTH_MAX
             && id.bytes().all(|byte| byte.is_ascii_graphic())
     };
-    let id = given.filter(is_plain).map_or_else(entropy::request_id, str::to_owned);
+    let id = given.filter(is_plain);
+    let request_id: Arc<str> = id.map_or_else(|| entropy::request_id().into(), Arc::from);
     let source = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|it| it.0.ip());
-    request.extensions_mut().insert(Guest { request_id: id.clone(), source });
+    let guest = Guest { request_id: Arc::clone(&request_id), source };
+    if !request.method().is_safe() {
+        DefaultBodyLimit::max(BODY_BYTES_MAX).apply(&mut request);
+    }
     let response = match version_problem(&api, &request) {
         Some(problem) => ApiProblem(problem).into_response(),
-        None => next.run(request).await,
+        None => identify(&api, route, guest, request, next).await,
     };
-    let mut response = super::problem::with_request_id(response, &id);
-    if let Ok(id) = HeaderValue::from_str(&id) {
-        response.headers_mut().insert("x-request-id", id);
+    stamp(&api, &request_id, response)
+}
+
+fn stamp(api: &Api, request_id: &str, response: Response) -> Response {
+    let mut response = super::problem::with_request_id(response, request_id);
+    let headers = response.headers_mut();
+    if let Ok(id) = HeaderValue::from_str(request_id) {
+        headers.insert(REQUEST_ID_HEADER, id);
     }
-    let position = api.engine.state().position;
-    response.headers_mut().insert(POSITION_HEADER, HeaderValue::from(position));
+    headers.insert(POSITION, HeaderValue::from(api.engine.present().position));
     response
 }
 
@@ -88,50 +114,67 @@ fn version_problem(api: &Api, request: &Request) -> Option<Problem> {
 
 /// Finds out who asks; whether they may is for the rules to say. Then waits
 /// until the state is as new as they want it.
-pub(super) async fn identify(
-    State(api): State<Api>,
-    Extension(guest): Extension<Guest>,
+async fn identify(
+    api: &Api,
+    route: Option<&'static Route>,
+    guest: Guest,
     mut request: Request,
     next: Next,
 ) -> Response {
-    match caller(&api, request.headers(), &guest) {
+    let caller = match caller(api, request.headers(), &guest) {
         Ok(caller) => {
             // Only for who is known: a wait costs memory.
-            if let Err(problem) = reach_position(&api, request.headers()).await {
+            if let Err(problem) = reach_position(api, request.headers()).await {
                 return ApiProblem(problem).into_response();
             }
-            request.extensions_mut().insert(caller);
+            Ok(caller)
         }
-        Err(anonymous) => {
-            request.extensions_mut().insert(*anonymous);
-        }
+        Err(anonymous) => Err(anonymous),
+    };
+    let Some(route) = route else {
+        match caller {
+            Ok(caller) => request.extensions_mut().insert(caller).map(drop),
+            Err(anonymous) => request.extensions_mut().insert(*anonymous).map(drop),
+        };
+        return next.run(request).await;
+    };
+    if route.rule == Rule::Open {
+        request.extensions_mut().insert(guest);
+        return next.run(request).await;
     }
-    next.run(request).await
+    match caller {
+        Ok(caller) => permit(api, route, caller, request, next).await,
+        Err(anonymous) => refuse(api, route, *anonymous, request, next).await,
+    }
+}
+
+/// Notes a request that nobody knows the sender of, and refuses it.
+async fn refuse(
+    api: &Api,
+    route: &'static Route,
+    anonymous: Anonymous,
+    request: Request,
+    next: Next,
+) -> Response {
+    let Anonymous { problem, attempt } = anonymous;
+    api.audit.note(Attempt { operation: route.operation.to_owned(), ..attempt });
+    match route.rule {
+        // The registry refuses in its own words.
+        Rule::Repository(_) => next.run(request).await,
+        _ => ApiProblem(problem).into_response(),
+    }
 }
 
 /// Lets through whom the route's rule allows, and notes whom it, or the handler,
 /// refuses.
-pub(super) async fn permit(
-    State((api, route)): State<(Api, &'static Route)>,
+async fn permit(
+    api: &Api,
+    route: &'static Route,
+    caller: Caller,
     mut request: Request,
     next: Next,
 ) -> Response {
-    let anonymous = request.extensions().get::<Anonymous>().cloned();
-    let caller = match (route.rule, known(&request)) {
-        (Rule::Open, _) => return next.run(request).await,
-        (rule, Err(problem)) => {
-            if let Some(Anonymous { attempt, .. }) = anonymous {
-                api.audit.note(Attempt { operation: route.operation.to_owned(), ..attempt });
-            }
-            // The registry refuses in its own words.
-            return match rule {
-                Rule::Repository(_) => next.run(request).await,
-                _ => ApiProblem(problem).into_response(),
-            };
-        }
-        (_, Ok(caller)) => caller,
-    };
-    let level = match limit(&api, &caller, request.method()) {
+    let level = match limit(api, &caller, request.method()) {
         Ok(level) => level,
         Err((level, problem)) => {
             return with_level(ApiProblem(problem).into_response(), Some(level));
@@ -139,12 +182,12 @@ pub(super) async fn permit(
     };
     let response = match allow(route.rule, &caller) {
         Ok(need) => {
-            request.extensions_mut().insert(Caller { need, ..caller.clone() });
+            request.extensions_mut().insert(caller.clone().asking(need));
             next.run(request).await
         }
         Err(problem) => ApiProblem(problem).into_response(),
     };
-    note_refusal(&api, route, &caller, &response);
+    note_refusal(api, route, &caller, &response);
     with_level(response, level)
 }
 

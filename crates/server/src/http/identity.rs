@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use helix_model::api::EndReason;
@@ -12,7 +12,7 @@ use helix_model::token::{Issued, Owner, USE_NOTED_EVERY_MS};
 use helix_model::{Actor, Code, Command, Id, Org, Permissions, Problem, State, Timestamp, Token};
 
 use super::Api;
-use super::access::{Caller, Power};
+use super::access::{Caller, Power, Who};
 use crate::engine::Origin;
 use crate::token::TokenHash;
 use crate::{clock, entropy};
@@ -26,14 +26,14 @@ const SLEEP_MAX: Duration = Duration::from_secs(3600);
 /// A request before anyone knows who sends it.
 #[derive(Clone, Debug)]
 pub(super) struct Guest {
-    pub request_id: String,
+    pub request_id: Arc<str>,
     pub source: Option<IpAddr>,
 }
 
 impl Guest {
     /// An origin in the name of somebody who has just proved who they are.
     pub(super) fn origin(&self, actor: Actor) -> Origin {
-        let (request_id, source) = (self.request_id.clone(), self.source);
+        let (request_id, source) = (self.request_id.to_string(), self.source);
         Origin { actor, request_id, source, idempotency: None, precondition: None }
     }
 
@@ -50,7 +50,7 @@ impl Guest {
             actor: None,
             token: None,
             source: self.source,
-            request_id: self.request_id.clone(),
+            request_id: self.request_id.to_string(),
             operation: operation.to_owned(),
             org: None,
             target: target.to_owned(),
@@ -78,7 +78,7 @@ pub(super) struct Refusal {
 
 /// Who sends this token.
 pub(super) fn caller(api: &Api, sent: &TokenHash, guest: &Guest) -> Result<Caller, Refusal> {
-    let caller = |actor, principal, power| Caller {
+    let who = |actor, principal, power| Who {
         actor,
         principal,
         power,
@@ -86,11 +86,11 @@ pub(super) fn caller(api: &Api, sent: &TokenHash, guest: &Guest) -> Result<Calle
         token: None,
         narrowed: false,
         guest: guest.clone(),
-        refused: Arc::default(),
-        need: None,
+        refused: Mutex::default(),
     };
     if *sent == api.token {
-        return Ok(caller(Actor::Token(ROOT.to_owned()), ROOT.to_owned(), Power::operator()));
+        let root = who(Actor::Token(ROOT.to_owned()), ROOT.to_owned(), Power::operator());
+        return Ok(Caller::new(root));
     }
     let state = api.engine.state();
     let Some(issued) = state.issued.get(&sent.model()) else {
@@ -105,7 +105,7 @@ pub(super) fn caller(api: &Api, sent: &TokenHash, guest: &Guest) -> Result<Calle
         let was = actor(&state, issued).map(|actor| (actor, issued.id, org));
         Refusal { problem: Box::new(Problem::new(Code::Unauthorized, detail)), reason, was }
     })?;
-    let who = actor(&state, issued).unwrap_or(Actor::Token(issued.id.to_string()));
+    let actor = actor(&state, issued).unwrap_or(Actor::Token(issued.id.to_string()));
     note_use(api, &state, issued.id);
     let (user, principal) = match issued.owner {
         Owner::User(user) => (Some(user), user.to_string()),
@@ -113,7 +113,8 @@ pub(super) fn caller(api: &Api, sent: &TokenHash, guest: &Guest) -> Result<Calle
     };
     let narrowed = user.is_some() && (known.scopes.is_some() || known.org.is_some());
     let power = power(&state, known);
-    Ok(Caller { user, token: Some(issued.id), narrowed, ..caller(who, principal, power) })
+    let who = Who { user, token: Some(issued.id), narrowed, ..who(actor, principal, power) };
+    Ok(Caller::new(who))
 }
 
 /// Ends when the server closes, or when the caller may no longer what they could
@@ -229,7 +230,7 @@ fn note_use(api: &Api, state: &State, id: Id<Token>) {
 
 /// Tokens whose use is being noted right now, so that a burst notes it once.
 #[derive(Default)]
-pub(crate) struct Uses(std::sync::Mutex<std::collections::HashSet<Id<Token>>>);
+pub(crate) struct Uses(Mutex<std::collections::HashSet<Id<Token>>>);
 
 impl Uses {
     fn begins(&self, id: Id<Token>) -> bool {

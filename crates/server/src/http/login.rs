@@ -140,7 +140,6 @@ pub(super) async fn choose_password(
 pub(super) async fn password(
     State(api): State<Api>,
     Extension(caller): Extension<Caller>,
-    Extension(guest): Extension<Guest>,
     Body(request): Body<PasswordRequest>,
 ) -> Result<Json<Receipt>, ApiProblem> {
     let Some(user) = caller.user else {
@@ -150,9 +149,9 @@ pub(super) async fn password(
     caller.must_not_be_narrowed()?;
     let name = api.engine.state().users.get(user).map(|user| user.name.clone());
     let name = name.ok_or_else(|| Problem::new(Code::AccessDenied, "the user is gone"))?;
-    authenticate(&api, &guest, &name, request.current, "change_password").await?;
+    authenticate(&api, &caller.guest, &name, request.current, "change_password").await?;
     api.accounts.set_password(user, request.new).await?;
-    let origin = guest.origin(caller.actor.clone());
+    let origin = caller.guest.origin(caller.actor.clone());
     Ok(Json(api.engine.submit(Command::ChangeUserPassword(user), origin).await?))
 }
 

@@ -20,7 +20,7 @@ pub(super) async fn set(
     headers: HeaderMap,
     Body(request): Body<MemberRequest>,
 ) -> Result<Json<Receipt>, ApiProblem> {
-    let origin = caller.origin(&headers, request_hash("member", &request))?;
+    let origin = caller.origin(&headers, || request_hash("member", &request))?;
     let state = api.engine.state();
     let org = caller.org(&state, &request.org)?;
     let before = state.members.named(Some(org.any()), &request.user).map(|it| it.spec.role);
@@ -42,7 +42,7 @@ pub(super) async fn remove(
     Query(scope): Query<Scope>,
     headers: HeaderMap,
 ) -> Result<Json<Receipt>, ApiProblem> {
-    let origin = caller.origin(&headers, request_hash(&reference, &"remove_member"))?;
+    let origin = caller.origin(&headers, || request_hash(&reference, &"remove_member"))?;
     let state = api.engine.state();
     let id = caller.resolve(&state, Kind::Member, &reference, &scope)?;
     let member = id.typed::<Member>().and_then(|id| state.members.get(id));

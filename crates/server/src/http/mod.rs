@@ -18,6 +18,7 @@ pub use routes::{ROUTES, Route, Rule};
 
 mod access;
 mod admin;
+mod answer;
 mod audit;
 mod create;
 mod cursor;

@@ -39,7 +39,7 @@ pub(super) async fn set(
     headers: HeaderMap,
     Body(request): Body<QuotaRequest>,
 ) -> Result<Json<Receipt>, ApiProblem> {
-    let origin = caller.origin(&headers, request_hash("quotas", &request))?;
+    let origin = caller.origin(&headers, || request_hash("quotas", &request))?;
     let org = match &request.org {
         Some(org) => {
             let state = api.engine.state();

@@ -1,16 +1,17 @@
 //! List and describe, for every kind alike.
 
+use axum::Extension;
 use axum::extract::State;
-use axum::{Extension, Json};
-use helix_model::api::Page;
+use axum::response::Response;
+use helix_model::api::WrittenPage;
 use helix_model::reference::Scope;
-use helix_model::view::{self, ResourceView};
+use helix_model::view;
 use helix_model::{Code, Kind, Noun, Problem};
 use serde::Deserialize;
 
 use super::access::Caller;
 use super::problem::{ApiProblem, Path, Query};
-use super::{Api, cursor};
+use super::{Api, answer, cursor};
 
 const LIMIT_DEFAULT: usize = 50;
 pub(super) const LIMIT_MAX: usize = 200;
@@ -28,7 +29,7 @@ pub(super) async fn list(
     Path(kind): Path<String>,
     Query(scope): Query<Scope>,
     Query(paging): Query<Paging>,
-) -> Result<Json<Page>, ApiProblem> {
+) -> Result<Response, ApiProblem> {
     page(&api, &caller, plural(&kind)?, &scope, &paging)
 }
 
@@ -49,7 +50,7 @@ pub(super) fn page(
     kind: Kind,
     scope: &Scope,
     paging: &Paging,
-) -> Result<Json<Page>, ApiProblem> {
+) -> Result<Response, ApiProblem> {
     let limit = limit(paging.limit)?;
     let after = paging.cursor.as_deref().map(|text| cursor::decode_id(kind, text)).transpose()?;
     caller.must_read(kind)?;
@@ -59,8 +60,8 @@ pub(super) fn page(
     let mut items = view::list(&state, kind, within, after, limit + 1, &visible);
     let more = items.len() > limit;
     items.truncate(limit);
-    let next_cursor = items.last().filter(|_| more).map(|last| cursor::encode_id(last.id));
-    Ok(Json(Page { items, next_cursor, position: state.position }))
+    let next_cursor = items.last().filter(|_| more).map(|last| cursor::encode_id(last.id()));
+    answer::json(&WrittenPage { items, next_cursor, position: state.position })
 }
 
 /// `GET /v1/{plural}/{ref}`: one resource, desired and current.
@@ -69,7 +70,7 @@ pub(super) async fn describe(
     Extension(caller): Extension<Caller>,
     Path((kind, reference)): Path<(String, String)>,
     Query(scope): Query<Scope>,
-) -> Result<Json<ResourceView>, ApiProblem> {
+) -> Result<Response, ApiProblem> {
     one(&api, &caller, plural(&kind)?, &reference, &scope)
 }
 
@@ -79,7 +80,7 @@ pub(super) async fn list_of<N: Noun>(
     Extension(caller): Extension<Caller>,
     Query(scope): Query<Scope>,
     Query(paging): Query<Paging>,
-) -> Result<Json<Page>, ApiProblem> {
+) -> Result<Response, ApiProblem> {
     page(&api, &caller, N::KIND, &scope, &paging)
 }
 
@@ -89,7 +90,7 @@ pub(super) async fn describe_of<N: Noun>(
     Extension(caller): Extension<Caller>,
     Path(reference): Path<String>,
     Query(scope): Query<Scope>,
-) -> Result<Json<ResourceView>, ApiProblem> {
+) -> Result<Response, ApiProblem> {
     one(&api, &caller, N::KIND, &reference, &scope)
 }
 
@@ -99,11 +100,11 @@ fn one(
     kind: Kind,
     reference: &str,
     scope: &Scope,
-) -> Result<Json<ResourceView>, ApiProblem> {
+) -> Result<Response, ApiProblem> {
     let state = api.engine.state();
     let id = caller.resolve(&state, kind, reference, scope)?;
-    let view = view::view(&state, id).ok_or_else(|| Problem::not_found(kind, reference))?;
-    Ok(Json(view))
+    let shown = view::shown(&state, id).ok_or_else(|| Problem::not_found(kind, reference))?;
+    answer::json(&shown)
 }
 
 fn plural(text: &str) -> Result<Kind, Problem> {

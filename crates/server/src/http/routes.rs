@@ -8,7 +8,7 @@
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::DefaultBodyLimit;
+use axum::handler::Handler;
 use axum::middleware::from_fn_with_state;
 use axum::routing::{MethodFilter, MethodRouter, on};
 use helix_model::{App, Env, Member, Org, Permission, Project, Token, User};
@@ -19,10 +19,6 @@ use super::{
     members, openapi, pages, problem, quotas, receipts, replicas, resources, scale, tokens, usage,
     users, verify, version, wait,
 };
-
-/// A request body longer than this is refused: the largest is a manifest. Layers
-/// of images stream past this limit.
-const BODY_BYTES_MAX: usize = 1024 * 1024;
 
 /// Who may ask for something.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -151,15 +147,13 @@ routes! {
 pub(super) fn router(api: Api) -> Router {
     let mut router = Router::new();
     for route in ROUTES {
-        let rule = from_fn_with_state((Arc::clone(&api), route), gate::permit);
-        router = router.route(route.path, (route.handler)().route_layer(rule));
+        let gate = from_fn_with_state((Arc::clone(&api), Some(route)), gate::pass);
+        router = router.route(route.path, (route.handler)().route_layer(gate));
     }
+    let gate = |api: &Api| from_fn_with_state((Arc::clone(api), None), gate::pass);
     router
-        .fallback(problem::no_route)
-        .method_not_allowed_fallback(problem::no_method)
-        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
-        .layer(from_fn_with_state(Arc::clone(&api), gate::identify))
-        .layer(from_fn_with_state(Arc::clone(&api), gate::stamp))
+        .fallback(problem::no_route.layer(gate(&api)))
+        .method_not_allowed_fallback(problem::no_method.layer(gate(&api)))
         .with_state(api)
 }
 

@@ -22,7 +22,7 @@ pub(super) async fn scale(
     headers: HeaderMap,
     Body(request): Body<ScaleRequest>,
 ) -> Result<Json<Receipt>, ApiProblem> {
-    let origin = caller.origin(&headers, request_hash(&reference, &request))?;
+    let origin = caller.origin(&headers, || request_hash(&reference, &request))?;
     let env = caller.resolve(&api.engine.state(), Kind::Env, &reference, &scope)?;
     let origin = gate::expecting(origin, env, request.expected_version);
     let env = env.typed::<Env>().ok_or_else(|| Problem::not_found(Kind::Env, &reference))?;

@@ -28,7 +28,7 @@ pub(super) async fn create(
     headers: HeaderMap,
     Body(request): Body<TokenRequest>,
 ) -> Result<Json<TokenReply>, ApiProblem> {
-    let origin = caller.origin(&headers, request_hash("token", &request))?;
+    let origin = caller.origin(&headers, || request_hash("token", &request))?;
     let spec = spec(&api, &caller, &request)?;
     Ok(Json(issue(&api, origin, request.name, spec).await?))
 }
@@ -104,7 +104,7 @@ pub(super) async fn revoke(
     Query(scope): Query<Scope>,
     headers: HeaderMap,
 ) -> Result<Json<Receipt>, ApiProblem> {
-    let origin = caller.origin(&headers, request_hash(&reference, &"revoke_token"))?;
+    let origin = caller.origin(&headers, || request_hash(&reference, &"revoke_token"))?;
     let id = revocable(&api, &caller, &reference, &scope)?;
     Ok(Json(api.engine.submit(Command::RevokeToken(id), origin).await?))
 }

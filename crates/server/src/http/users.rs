@@ -32,7 +32,7 @@ pub(super) async fn create(
         let problem = Problem::new(Code::InvalidArgument, "this is not an e-mail address");
         return Err(problem.field("email", "not an address").into());
     }
-    let origin = caller.origin(&headers, request_hash("user", &request))?;
+    let origin = caller.origin(&headers, || request_hash("user", &request))?;
     let CreateUserRequest { name, operator, email } = request;
     let command = Command::CreateUser(user::Create { name, operator });
     let receipt = api.engine.submit(command, origin).await?;
@@ -63,7 +63,7 @@ pub(super) async fn operator(
     headers: HeaderMap,
     Body(request): Body<OperatorRequest>,
 ) -> Result<Json<Receipt>, ApiProblem> {
-    let origin = caller.origin(&headers, request_hash(&reference, &request))?;
+    let origin = caller.origin(&headers, || request_hash(&reference, &request))?;
     let user = named(&api, &caller, &reference)?;
     let command = Command::SetUserOperator(user::SetOperator { user, operator: request.operator });
     Ok(Json(api.engine.submit(command, origin).await?))
@@ -76,7 +76,7 @@ pub(super) async fn remove(
     Path(reference): Path<String>,
     headers: HeaderMap,
 ) -> Result<Json<Receipt>, ApiProblem> {
-    let origin = caller.origin(&headers, request_hash(&reference, &"remove_user"))?;
+    let origin = caller.origin(&headers, || request_hash(&reference, &"remove_user"))?;
     let id = named(&api, &caller, &reference)?;
     let receipt = api.engine.submit(Command::RemoveUser(id), origin).await?;
     api.accounts.forget(id).await?;

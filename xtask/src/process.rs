@@ -134,6 +134,16 @@ impl Owned {
         }
     }
 
+    /// Kills it, as a crash would, and reaps it.
+    ///
+    /// # Errors
+    /// When it cannot be waited for.
+    pub fn kill(&mut self) -> Result<()> {
+        // Fails only when it is gone already.
+        let _ = self.0.kill();
+        self.0.wait().map(drop).context("wait for a child process")
+    }
+
     /// Tells it to end and waits, but not for ever: `Drop` kills what is still
     /// there.
     pub fn terminate(&mut self) {

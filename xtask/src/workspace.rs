@@ -85,14 +85,24 @@ pub fn cache_dir() -> Result<PathBuf> {
 /// # Errors
 /// When the build fails or produces no executable.
 pub fn build_dist_binary() -> Result<PathBuf> {
+    let arguments = ["--profile", "dist", "--package", "helix", "--bin", "helix", "--locked"];
+    build(&arguments)?.pop().context("cargo built no `helix`")
+}
+
+/// Builds something and returns the paths of its programs, in no order.
+///
+/// # Errors
+/// When the build fails.
+pub fn build(arguments: &[&str]) -> Result<Vec<PathBuf>> {
     let mut command = cargo();
     command
-        .args(["build", "--profile", "dist", "--package", "helix", "--bin", "helix", "--locked"])
+        .arg("build")
+        .args(arguments)
         .arg("--message-format=json-render-diagnostics")
         .stderr(std::process::Stdio::inherit())
         .current_dir(root());
     let messages = process::capture(&mut command)?;
-    messages.lines().filter_map(executable).next_back().context("cargo built no `helix`")
+    Ok(messages.lines().filter_map(executable).collect())
 }
 
 fn executable(message: &str) -> Option<PathBuf> {

@@ -31,8 +31,14 @@ const NODE_BYTES: u64 = 256 << 30;
 /// Changes after which a look at the state is timed.
 const CHANGES: usize = 2000;
 
+/// The moment a history begins, in 2026: ids are made of it.
+const HISTORY_BEGAN_MS: i64 = 1_767_225_600_000;
+
 /// As the log has it.
 const PAYLOAD_MAX_BYTES: usize = 1 << 20;
+
+/// Nodes of the cluster whose history is told.
+const HISTORY_NODES: usize = 1000;
 
 /// What was measured at one size.
 struct Figures {
@@ -69,19 +75,63 @@ pub(crate) fn placement(nodes: usize, out: &mut impl Write) -> io::Result<bool> 
     Ok(true)
 }
 
+/// Prints the history of a cluster as so many events, each a line: when, and the
+/// event as the log has it. First 100,000 instances are placed and become ready;
+/// after that their health checks fail and pass.
+pub(crate) fn history(events: usize, out: &mut impl Write) -> io::Result<bool> {
+    let mut written = 0;
+    let told = tell(events, &mut |round: &Round| {
+        for entry in round.entries.iter().take(events - written) {
+            write!(out, "{} ", entry.at.0)?;
+            out.write_all(&entry.payload)?;
+            out.write_all(b"\n")?;
+            written += 1;
+        }
+        Ok(written)
+    });
+    match told {
+        Some(result) => result.map(|written| written == events),
+        None => Ok(false),
+    }
+}
+
+/// What takes in each round, and says how many events there are by then.
+type Take<'t> = dyn FnMut(&Round) -> io::Result<usize> + 't;
+
+fn tell(events: usize, take: &mut Take<'_>) -> Option<io::Result<usize>> {
+    let mut cluster = Cluster { state: State::default(), entropy: 0, clock_ms: HISTORY_BEGAN_MS };
+    let mut failed = None;
+    let mut written = 0;
+    let mut carry_out = |cluster: &mut Cluster, command: &Command| {
+        let round = cluster.round(command);
+        match take(&round) {
+            Ok(total) => written = total,
+            Err(error) => failed = Some(error),
+        }
+        cluster.state = round.state;
+        // The output is gone: there is no sense in going on.
+        failed.is_none().then_some(())
+    };
+    let done = cluster.live(HISTORY_NODES, events, &mut carry_out);
+    match (failed, done) {
+        (Some(error), _) => Some(Err(error)),
+        (None, done) => done.map(|()| Ok(written)),
+    }
+}
+
 fn measure(nodes: usize) -> Option<Figures> {
     let mut cluster = Cluster::new(nodes)?;
-    cluster.deploy_all()?;
+    cluster.deploy_all(&mut Cluster::carry_out)?;
     let empty = State::clone(&cluster.state);
     let resident_before = resident_bytes();
     let began = cpu_time();
-    cluster.fill(Cluster::carry_out)?;
+    cluster.fill(&mut Cluster::carry_out)?;
     let decided = cpu_time() - began;
     let grown = resident_bytes().saturating_sub(resident_before);
     let (look_p50_us, look_p99_us) = cluster.looks()?;
     let mut again = Cluster { state: empty, ..cluster };
     let began = cpu_time();
-    again.fill(Cluster::write)?;
+    again.fill(&mut Cluster::write)?;
     let written = cpu_time() - began;
     let count = INSTANCES as f64;
     Some(Figures {
@@ -93,10 +143,37 @@ fn measure(nodes: usize) -> Option<Figures> {
     })
 }
 
+/// How a command is carried out.
+type CarryOut<'c> = dyn FnMut(&mut Cluster, &Command) -> Option<()> + 'c;
+
 impl Cluster {
     fn new(nodes: usize) -> Option<Cluster> {
         let mut cluster = Cluster { state: State::default(), entropy: 0, clock_ms: 1_000_000 };
-        cluster.carry_out(&Command::CreateInstallation)?;
+        cluster.connect(nodes, &mut Cluster::carry_out)?;
+        Some(cluster)
+    }
+
+    /// Everything is placed, then goes on until the log has so many events.
+    fn live(&mut self, nodes: usize, events: usize, carry_out: &mut CarryOut<'_>) -> Option<()> {
+        self.connect(nodes, carry_out)?;
+        self.deploy_all(carry_out)?;
+        self.fill(carry_out)?;
+        let ids: Vec<Id<Instance>> = self.state.instances.iter().map(|it| it.id).collect();
+        let phases = [Phase::Ready, Phase::Unready].into_iter().cycle();
+        for phase in phases {
+            for id in &ids {
+                if self.state.position >= events as u64 {
+                    return Some(());
+                }
+                self.clock_ms += 1;
+                carry_out(self, &observation(*id, phase))?;
+            }
+        }
+        Some(())
+    }
+
+    fn connect(&mut self, nodes: usize, carry_out: &mut CarryOut<'_>) -> Option<()> {
+        carry_out(self, &Command::CreateInstallation)?;
         for number in 0..nodes {
             let facts = node::Facts {
                 version: "0".to_owned(),
@@ -108,19 +185,19 @@ impl Cluster {
             };
             let name: Name = format!("node-{number}").parse().ok()?;
             let connect = node::Connect { name, facts, replica: None };
-            cluster.carry_out(&Command::ConnectNode(connect))?;
+            carry_out(self, &Command::ConnectNode(connect))?;
         }
-        Some(cluster)
+        Some(())
     }
 
     /// Everything is asked for, nothing is placed yet.
-    fn deploy_all(&mut self) -> Option<()> {
+    fn deploy_all(&mut self, carry_out: &mut CarryOut<'_>) -> Option<()> {
         let org: Name = "acme".parse().ok()?;
-        self.carry_out(&Command::CreateOrg(org::Create { name: org.clone() }))?;
+        carry_out(self, &Command::CreateOrg(org::Create { name: org.clone() }))?;
         let id = self.state.orgs.named(None, &org)?.id;
         let project: Name = "main".parse().ok()?;
         let create = project::Create { org: id, name: project.clone() };
-        self.carry_out(&Command::CreateProject(create))?;
+        carry_out(self, &Command::CreateProject(create))?;
         for number in 0..INSTANCES / PER_ENV {
             let mut manifest = parse_with_defaults(8080);
             for process in manifest.processes.values_mut() {
@@ -136,16 +213,13 @@ impl Cluster {
                 manifest,
                 source: "bench".to_owned(),
             };
-            self.carry_out(&Command::Deploy(Box::new(request)))?;
+            carry_out(self, &Command::Deploy(Box::new(request)))?;
         }
         Some(())
     }
 
     /// Follows what the reconcilers propose until every instance is placed.
-    fn fill(
-        &mut self,
-        mut carry_out: impl FnMut(&mut Cluster, &Command) -> Option<()>,
-    ) -> Option<()> {
+    fn fill(&mut self, carry_out: &mut CarryOut<'_>) -> Option<()> {
         let mut watch = Watch::default();
         while self.state.instances.len() < INSTANCES {
             let before = self.state.position;
@@ -172,6 +246,11 @@ impl Cluster {
 
     /// The same as the engine does it: with receipts, and everything encoded.
     fn write(&mut self, command: &Command) -> Option<()> {
+        self.state = self.round(command).state;
+        Some(())
+    }
+
+    fn round(&mut self, command: &Command) -> Round {
         let origin = Origin {
             actor: Actor::System("reconciler".to_owned()),
             request_id: "req_bench".to_owned(),
@@ -187,8 +266,7 @@ impl Cluster {
         let mut context = Context { now: Timestamp(self.clock_ms), entropy: &mut fresh };
         let mut round = Round::on(&self.state, PAYLOAD_MAX_BYTES);
         round.take(command, &origin, None, &mut context);
-        self.state = round.state;
-        Some(())
+        round
     }
 
     /// Changes one instance after the other and times the look that follows.
@@ -229,10 +307,13 @@ impl Cluster {
     }
 
     fn observe(&mut self, instance: Id<Instance>, phase: Phase) -> Option<()> {
-        let observed = Observed { phase, ..Observed::default() };
-        let observe = Observe { instance, observed, link: None };
-        self.carry_out(&Command::ObserveInstance(observe))
+        self.carry_out(&observation(instance, phase))
     }
+}
+
+fn observation(instance: Id<Instance>, phase: Phase) -> Command {
+    let observed = Observed { phase, ..Observed::default() };
+    Command::ObserveInstance(Observe { instance, observed, link: None })
 }
 
 /// How long this thread has worked: all of this is one thread's work, and what

@@ -2,11 +2,11 @@
 //!
 //! `helix-sim [--seeds N] [--from SEED] [--steps N]`, or `--seed S` to replay
 //! one with its last steps. `cargo xtask sim` builds it optimised and starts it, and
-//! `cargo xtask bench placement` starts its bench.
+//! `cargo xtask bench placement` and `startup` start its benches.
 
 mod bench;
 
-use std::io::{self, Write};
+use std::io::{self, BufWriter, Write};
 use std::process::ExitCode;
 
 use helix_sim::{Options, run};
@@ -18,7 +18,7 @@ const SEEDS_DEFAULT: u64 = 1000;
 const STEPS_DEFAULT: usize = 60;
 
 const USAGE: &str = "usage: helix-sim [--seeds N] [--from SEED] [--seed SEED] [--steps N] \
-     [--keep-going], or helix-sim --bench-placement NODES";
+     [--keep-going], or helix-sim --bench-placement NODES, or helix-sim --bench-history EVENTS";
 
 struct Arguments {
     from: u64,
@@ -39,6 +39,12 @@ fn main() -> ExitCode {
         } else {
             ExitCode::FAILURE
         };
+    }
+    if let [word, events] = words.as_slice()
+        && word == "--bench-history"
+    {
+        let told = events.parse().map(|events| bench::history(events, &mut BufWriter::new(out)));
+        return if matches!(told, Ok(Ok(true))) { ExitCode::SUCCESS } else { ExitCode::FAILURE };
     }
     let result = match arguments(words.into_iter()) {
         Some(arguments) => play(&arguments, &mut out),

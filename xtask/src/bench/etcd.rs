@@ -1,6 +1,7 @@
 //! Peer: etcd, the usual keeper of a control plane's state, through its own
 //! HTTP API, as one member on this machine's disk.
 
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -9,18 +10,24 @@ use anyhow::{Context, Result, bail};
 use tempfile::TempDir;
 
 use super::http;
+use super::processes::Memory;
 use crate::packages;
 use crate::process::{self, Owned, free_port};
 
 /// It elects itself before it answers.
 const READY_WITHIN: Duration = Duration::from_secs(30);
 
+/// Keys put in one transaction of [`Etcd::fill`].
+const PUTS_AT_ONCE: usize = 5000;
+
 /// A running etcd with an empty data directory.
 pub struct Etcd {
     version: String,
     address: String,
+    peer: String,
+    program: PathBuf,
     server: Owned,
-    _directory: TempDir,
+    directory: TempDir,
 }
 
 impl Etcd {
@@ -35,23 +42,46 @@ impl Etcd {
         let version = version.unwrap_or_default().to_owned();
         let directory = tempfile::tempdir().context("make a directory for etcd")?;
         let address = format!("127.0.0.1:{}", free_port()?);
-        let (client, peer) = (format!("http://{address}"), format!("127.0.0.1:{}", free_port()?));
-        let peer = format!("http://{peer}");
-        let mut command = Command::new(&program);
-        command
-            .arg("--data-dir")
-            .arg(directory.path())
-            .args(["--listen-client-urls", &client, "--advertise-client-urls", &client])
-            .args(["--listen-peer-urls", &peer, "--initial-advertise-peer-urls", &peer])
-            .args(["--initial-cluster", &format!("default={peer}")])
-            .args(["--logger", "zap", "--log-level", "error"])
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null());
-        let server = Owned::spawn(&mut command)?;
-        let mut etcd = Etcd { version, address, server, _directory: directory };
-        etcd.wait_until_healthy()?;
+        let peer = format!("http://127.0.0.1:{}", free_port()?);
+        let server = spawn(&program, directory.path(), &address, &peer)?;
+        let mut etcd = Etcd { version, address, peer, program, server, directory };
+        etcd.wait_until_healthy(READY_WITHIN)?;
         Ok(etcd)
+    }
+
+    /// Kills it and starts it on the same files; how long until it was healthy.
+    ///
+    /// # Errors
+    /// When it does not start within `limit`.
+    pub fn start_again(&mut self, limit: Duration) -> Result<Duration> {
+        self.server.kill()?;
+        let started = Instant::now();
+        self.server = spawn(&self.program, self.directory.path(), &self.address, &self.peer)?;
+        self.wait_until_healthy(limit)?;
+        Ok(started.elapsed())
+    }
+
+    /// Puts so many keys of 160 bytes, many at a time.
+    ///
+    /// # Errors
+    /// When it refuses.
+    pub fn fill(&self, count: usize) -> Result<()> {
+        let value = "dmFs".repeat(54);
+        let numbers: Vec<usize> = (0..count).collect();
+        for numbers in numbers.chunks(PUTS_AT_ONCE) {
+            let put = |number: &usize| {
+                format!(r#"{{"requestPut":{{"key":"{number:012}","value":"{value}"}}}}"#)
+            };
+            let puts: Vec<String> = numbers.iter().map(put).collect();
+            let transaction = format!(r#"{{"success":[{}]}}"#, puts.join(","));
+            http::post(&self.address, "/v3/kv/txn", &transaction)?;
+        }
+        Ok(())
+    }
+
+    /// Resident memory, in MiB.
+    pub fn resident_mib(&self) -> f64 {
+        Memory::of(&[self.server.id()].into()).rss_kib as f64 / 1024.0
     }
 
     /// As the tables call it.
@@ -72,8 +102,8 @@ impl Etcd {
         http::post(&self.address, "/v3/kv/put", pair)
     }
 
-    fn wait_until_healthy(&mut self) -> Result<()> {
-        let deadline = Instant::now() + READY_WITHIN;
+    fn wait_until_healthy(&mut self, limit: Duration) -> Result<()> {
+        let deadline = Instant::now() + limit;
         loop {
             self.server.check_alive()?;
             let said = http::get(&self.address, "etcd", "/health").unwrap_or_default();
@@ -81,9 +111,27 @@ impl Etcd {
                 return Ok(());
             }
             if Instant::now() > deadline {
-                bail!("etcd is not healthy after {READY_WITHIN:?}: {said}");
+                bail!("etcd is not healthy after {limit:?}: {said}");
             }
-            thread::sleep(Duration::from_millis(20));
+            thread::sleep(Duration::from_millis(2));
         }
     }
+}
+
+fn spawn(program: &Path, directory: &Path, address: &str, peer: &str) -> Result<Owned> {
+    let client = format!("http://{address}");
+    let mut command = Command::new(program);
+    command
+        .arg("--data-dir")
+        .arg(directory)
+        .args(["--listen-client-urls", &client, "--advertise-client-urls", &client])
+        .args(["--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer])
+        .args(["--initial-cluster", &format!("default={peer}")])
+        // Only what fills it before anything is measured has that many.
+        .args(["--max-txn-ops", &PUTS_AT_ONCE.to_string(), "--max-request-bytes", "16777216"])
+        .args(["--logger", "zap", "--log-level", "error"])
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
+    Owned::spawn(&mut command)
 }

@@ -51,13 +51,22 @@ pub fn get(address: &str, host: &str, path: &str) -> Result<String> {
 /// # Errors
 /// When the server cannot be reached or refuses.
 pub fn post(address: &str, path: &str, body: &str) -> Result<()> {
+    ask(address, path, body).map(drop)
+}
+
+/// The same, and reads the answer.
+///
+/// # Errors
+/// When the server cannot be reached or refuses, or answers no JSON.
+pub fn ask(address: &str, path: &str, body: &str) -> Result<Value> {
     let mut stream = send(address, "POST", path, "Content-Type: application/json\r\n", body)?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer).context("receive")?;
-    if status(&answer) != Some("200") {
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap_or_default();
+    if status(head) != Some("200") {
         bail!("POST {path}: {answer}");
     }
-    Ok(())
+    serde_json::from_str(body).with_context(|| format!("read the answer to POST {path}"))
 }
 
 /// A JSON API that wants a token.
@@ -82,6 +91,14 @@ impl Api {
     /// When the server cannot be reached or refuses.
     pub fn post(&self, path: &str, body: &Value) -> Result<Value> {
         self.call("POST", path, &body.to_string())
+    }
+
+    /// Has something destroyed.
+    ///
+    /// # Errors
+    /// When the server cannot be reached or refuses.
+    pub fn delete(&self, path: &str) -> Result<Value> {
+        self.call("DELETE", path, "")
     }
 
     /// Opens a stream with a JSON document in each line.

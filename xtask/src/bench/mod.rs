@@ -21,6 +21,8 @@ pub mod control;
 pub mod deploy;
 pub mod docker;
 pub mod etcd;
+pub mod etcd_cluster;
+pub mod failover;
 pub mod helix;
 pub mod http;
 pub mod measure;
@@ -33,7 +35,9 @@ pub mod processes;
 pub mod report;
 pub mod rootfs;
 pub mod runc;
+pub mod server;
 pub mod start;
+pub mod startup;
 pub mod subject;
 pub mod wrk;
 
@@ -65,6 +69,10 @@ enum Bench {
     Placement,
     /// Writes and reads through the API.
     Control,
+    /// Starting with a million events.
+    Startup,
+    /// From the kill of the replica that leads to the next accepted write.
+    Failover,
 }
 
 impl Bench {
@@ -73,7 +81,7 @@ impl Bench {
         match self {
             Bench::Start | Bench::Deploy | Bench::Memory => packages::FOR_CONTAINER_BENCHES,
             Bench::Placement => &[],
-            Bench::Control => packages::FOR_CONTROL_BENCHES,
+            Bench::Control | Bench::Startup | Bench::Failover => packages::FOR_CONTROL_BENCHES,
         }
     }
 
@@ -89,6 +97,8 @@ impl Bench {
             Bench::Deploy => deploy::run(binary),
             Bench::Memory => memory::run(binary),
             Bench::Control => control::run(binary),
+            Bench::Startup => startup::run(binary),
+            Bench::Failover => failover::run(binary),
         }
     }
 }

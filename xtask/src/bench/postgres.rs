@@ -70,6 +70,11 @@ impl Postgres {
         format!("PostgreSQL {}", self.version)
     }
 
+    /// Where a client finds it.
+    pub fn url(&self) -> String {
+        format!("postgres://bench@localhost/postgres?host={}", self.directory.path().display())
+    }
+
     /// Rows inserted, each in a transaction of its own.
     ///
     /// # Errors

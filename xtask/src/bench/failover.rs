@@ -125,12 +125,13 @@ fn helix(binary: &Path) -> Result<Row> {
 impl Installation {
     fn start(binary: &Path) -> Result<Installation> {
         let database = Postgres::start()?;
+        let database_url = database.new_database("helix")?;
         let directory = tempfile::tempdir().context("make a directory for helix")?;
         let places: Vec<Place> = (0..REPLICAS)
             .map(|index| Place {
                 // The key file is in it, and all of them need the same.
                 directory: directory.path().join(format!("replica-{index}")),
-                database_url: Some(database.url()),
+                database_url: Some(database_url.clone()),
             })
             .collect();
         let mut installation = Installation {

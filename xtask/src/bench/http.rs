@@ -59,7 +59,16 @@ pub fn post(address: &str, path: &str, body: &str) -> Result<()> {
 /// # Errors
 /// When the server cannot be reached or refuses, or answers no JSON.
 pub fn ask(address: &str, path: &str, body: &str) -> Result<Value> {
+    ask_within(address, path, body, SILENCE_MAX)
+}
+
+/// The same, by who goes elsewhere when nothing is said for `limit`.
+///
+/// # Errors
+/// The same, and when nothing is said.
+pub fn ask_within(address: &str, path: &str, body: &str, limit: Duration) -> Result<Value> {
     let mut stream = send(address, "POST", path, "Content-Type: application/json\r\n", body)?;
+    stream.set_read_timeout(Some(limit)).context("set a timeout")?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer).context("receive")?;
     let (head, body) = answer.split_once("\r\n\r\n").unwrap_or_default();

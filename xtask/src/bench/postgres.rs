@@ -70,9 +70,14 @@ impl Postgres {
         format!("PostgreSQL {}", self.version)
     }
 
-    /// Where a client finds it.
-    pub fn url(&self) -> String {
-        format!("postgres://bench@localhost/postgres?host={}", self.directory.path().display())
+    /// Makes an empty database, and says where a client finds it.
+    ///
+    /// # Errors
+    /// When the server refuses.
+    pub fn new_database(&self, name: &str) -> Result<String> {
+        let create = format!("CREATE DATABASE {name}");
+        process::output(self.client("psql")?.args(["-q", "-c", &create, "postgres"]))?;
+        Ok(format!("postgres://bench@localhost/{name}?host={}", self.directory.path().display()))
     }
 
     /// Rows inserted, each in a transaction of its own.

@@ -15,7 +15,7 @@ use helix_model::instance::{Observe, Observed, Phase};
 use helix_model::manifest::parse_with_defaults;
 use helix_model::release::Image;
 use helix_model::{
-    Actor, Command, Id, Instance, Name, State, Timestamp, deploy, node, org, project,
+    Actor, Command, Id, Instance, Name, State, Timestamp, deploy, node, org, project, quota,
 };
 use nix::time::{ClockId, clock_gettime};
 
@@ -33,6 +33,9 @@ const CHANGES: usize = 2000;
 
 /// The moment a history begins, in 2026: ids are made of it.
 const HISTORY_BEGAN_MS: i64 = 1_767_225_600_000;
+
+/// More of anything than is asked for.
+const UNLIMITED: u64 = 1 << 60;
 
 /// As the log has it.
 const PAYLOAD_MAX_BYTES: usize = 1 << 20;
@@ -195,6 +198,9 @@ impl Cluster {
         let org: Name = "acme".parse().ok()?;
         carry_out(self, &Command::CreateOrg(org::Create { name: org.clone() }))?;
         let id = self.state.orgs.named(None, &org)?.id;
+        // One org has it all, far more than an org may have where nobody said so.
+        let limits = quota::Dimension::ALL.iter().map(|it| (*it, Some(UNLIMITED))).collect();
+        carry_out(self, &Command::SetQuota(quota::Set { org: Some(id), limits }))?;
         let project: Name = "main".parse().ok()?;
         let create = project::Create { org: id, name: project.clone() };
         carry_out(self, &Command::CreateProject(create))?;

@@ -6,8 +6,8 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::commands::{
     admin, audit, auth, completion, deploy, describe, doctor, events, exec, explain, kinds, logs,
-    members, quotas, replicas, roles, rollback, scale, status, tokens, up, usage, users, validate,
-    version, wait,
+    members, nodes, quotas, replicas, roles, rollback, scale, status, tokens, up, usage, users,
+    validate, version, wait,
 };
 
 /// Run apps on your own machines.
@@ -91,8 +91,8 @@ pub(crate) enum Command {
     Projects(kinds::OwnedArgs),
     /// Orgs: list, describe, events, create, destroy
     Orgs(kinds::OwnedArgs),
-    /// Nodes: list, describe, events
-    Nodes(kinds::KindArgs),
+    /// Nodes: list, describe, events, destroy
+    Nodes(nodes::NodesArgs),
     /// The record of what happened: list, export, verify
     Audit(audit::AuditArgs),
     /// The installation as a whole: verify-state, export, import, keys, retention
@@ -124,8 +124,8 @@ impl Command {
             Command::Releases(kind)
             | Command::Deploys(kind)
             | Command::Instances(kind)
-            | Command::Endpoints(kind)
-            | Command::Nodes(kind) => kind.streams(),
+            | Command::Endpoints(kind) => kind.streams(),
+            Command::Nodes(nodes) => nodes.streams(),
             Command::Audit(audit) => audit.streams(),
             Command::Auth(auth) => auth.streams(),
             Command::Users(users) => users.streams(),

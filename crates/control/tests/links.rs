@@ -4,7 +4,8 @@
 #![allow(clippy::unwrap_used, reason = "a failed step fails the test")]
 
 use helix_control::decide::{Context, decide};
-use helix_model::{Command, Event, Id, Node, State, Timestamp, node};
+use helix_model::destroy::Destroy;
+use helix_model::{Code, Command, Event, Id, Node, State, Timestamp, node};
 
 fn facts() -> node::Facts {
     node::Facts {
@@ -30,15 +31,20 @@ impl World {
     }
 
     fn command(&mut self, command: Command) -> Vec<Event> {
+        self.try_command(command).unwrap()
+    }
+
+    fn try_command(&mut self, command: Command) -> Result<Vec<Event>, Code> {
         let entropy = &mut self.entropy;
         let mut fresh = || {
             *entropy += 1;
             *entropy
         };
         let mut context = Context { now: Timestamp(1_000), entropy: &mut fresh };
-        let decision = decide(&self.state, &command, &mut context).unwrap();
+        let decision =
+            decide(&self.state, &command, &mut context).map_err(|problem| problem.code)?;
         self.state = decision.state;
-        decision.events
+        Ok(decision.events)
     }
 
     /// Connects the one node to a replica; the number of the link.
@@ -52,6 +58,11 @@ impl World {
     fn disconnect(&mut self, link: u64) -> Vec<Event> {
         let node = self.node();
         self.command(Command::DisconnectNode(node::Disconnect { node, link }))
+    }
+
+    fn destroy(&mut self) -> Result<Vec<Event>, Code> {
+        let target = self.node().any();
+        self.try_command(Command::Destroy(Destroy { target, cascade: false }))
     }
 
     fn node(&self) -> Id<Node> {
@@ -90,4 +101,20 @@ fn a_node_enrolled_before_links_had_numbers_gets_them_with_the_next_one() {
     let written = r#"{"connected": true}"#;
     let status: node::Status = serde_json::from_str(written).unwrap();
     assert_eq!(status, node::Status { connected: true, ..node::Status::default() });
+}
+
+#[test]
+fn only_a_node_that_does_not_answer_can_be_given_up_and_its_subnet_is_not_used_again() {
+    let mut world = World::new();
+    let link = world.connect("http://one:7420");
+    assert_eq!(world.destroy(), Err(Code::PreconditionFailed));
+    world.disconnect(link);
+    let events = world.destroy().unwrap();
+    assert!(matches!(&events[..], [Event::NodeDestroyed(_)]), "{events:?}");
+    assert!(world.state.nodes.is_empty());
+    assert_eq!(world.state.index, world.state.made_index());
+
+    assert_eq!(world.connect("http://one:7420"), 1, "it comes back as another node");
+    let node = world.state.nodes.iter().next().unwrap();
+    assert_eq!(node.spec.subnet, 2);
 }

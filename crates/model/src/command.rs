@@ -65,6 +65,7 @@ impl Command {
                 Kind::Project => "destroy_project",
                 Kind::App => "destroy_app",
                 Kind::Env => "destroy_env",
+                Kind::Node => "destroy_node",
                 _ => "destroy",
             },
             Command::FinishDestroy(_) => "finish_destroy",

@@ -1,4 +1,4 @@
-//! Destruction: how an org, a project, an app or an env goes away again.
+//! Destruction: how an org, a project, an app, an env or a node goes away again.
 //!
 //! ```text
 //! exists ──► destroying (nothing new in it, instances drain) ──► destroyed
@@ -6,7 +6,8 @@
 //! Going takes time, because instances finish their open work and the nodes
 //! have to say that they have stopped. Until then the resource stays, can be
 //! looked at and waited for, and its name stays taken. What is gone is only
-//! remembered by name, so that the log can still be read. Must not know why
+//! remembered by name, so that the log can still be read. A node is gone at once,
+//! because only one that does not answer can be destroyed. Must not know why
 //! something is destroyed.
 
 use serde::{Deserialize, Serialize};
@@ -18,7 +19,7 @@ use crate::state::{Change, State};
 use crate::{AnyId, Env, Id, Instance, Kind, Name, Resource, Timestamp, reference, view};
 
 /// The kinds that can be destroyed by themselves, outermost first.
-pub const KINDS: [Kind; 4] = [Kind::Org, Kind::Project, Kind::App, Kind::Env];
+pub const KINDS: [Kind; 5] = [Kind::Org, Kind::Project, Kind::App, Kind::Env, Kind::Node];
 
 /// The reason of the conditions of what is being destroyed.
 pub const REASON: &str = "destroying";
@@ -98,6 +99,12 @@ impl Apply for Finished {
                 state.deploys.remove_children(id);
                 state.envs.remove_any(id);
             }
+            Kind::Node => {
+                state.nodes.remove_any(id);
+                if let Some(node) = id.typed() {
+                    state.index.without_node(node);
+                }
+            }
             _ => {}
         }
         state.destroying.remove(&id);
@@ -159,7 +166,11 @@ fn remaining_instances(state: &State, env: Id<Env>) -> String {
         let node = state.nodes.get(instance.spec.node);
         match (instance.spec.desired, node) {
             (_, Some(node)) if !node.status.connected => {
-                format!("{} (node {} does not report)", instance.name, node.name)
+                format!(
+                    "{} (node {} does not report: if it never will again, \
+                     `helix nodes destroy {}`)",
+                    instance.name, node.name, node.name
+                )
             }
             (Desired::Draining, _) => format!("{} (finishing open work)", instance.name),
             _ => format!("{} (stopping)", instance.name),

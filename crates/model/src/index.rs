@@ -91,14 +91,26 @@ impl Index {
             return;
         }
         if let Some((count, free)) = before {
-            let seats = self.room.entry(count).or_default();
-            seats.remove(&(free, Reverse(node.id)));
-            if seats.is_empty() {
-                self.room.remove(&count);
-            }
+            self.unseat(count, free, node.id);
         }
         if let Some((count, free)) = seat {
             self.room.entry(count).or_default().insert((free, Reverse(node.id)));
+        }
+    }
+
+    /// A node is gone, and nothing is on it.
+    pub(crate) fn without_node(&mut self, node: Id<Node>) {
+        let seat = self.loads.remove(&node).and_then(|load| load.seat);
+        if let Some((count, free)) = seat {
+            self.unseat(count, free, node);
+        }
+    }
+
+    fn unseat(&mut self, count: usize, free: u64, node: Id<Node>) {
+        let seats = self.room.entry(count).or_default();
+        seats.remove(&(free, Reverse(node)));
+        if seats.is_empty() {
+            self.room.remove(&count);
         }
     }
 

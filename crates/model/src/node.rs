@@ -92,6 +92,7 @@ pub struct StatusChanged {
 
 impl Apply for Enrolled {
     fn apply(&self, state: &mut State, change: Change) {
+        state.nodes_enrolled += 1;
         let spec = Node { subnet: self.subnet };
         let node = change.create(self.id, self.name.clone(), None, spec);
         state.index.node(&node);

@@ -60,6 +60,7 @@ permissions! {
     AuditRead = "audit:read", "read the org's audit trail";
     BillingRead = "billing:read", "see usage and quotas";
     BillingWrite = "billing:write", "change what is paid for";
+    NodesLink = "nodes:link", "link nodes and edges, which pull the images of every org";
     NodesAdmin = "nodes:admin", "run the installation; operators only";
 }
 
@@ -292,7 +293,7 @@ mod tests {
         }
         let owner = Role::Owner.permissions();
         assert!(!owner.contains(Permission::SecretsReadMaterial));
-        assert!(!owner.contains(Permission::NodesAdmin));
+        assert!(!owner.contains(Permission::NodesAdmin) && !owner.contains(Permission::NodesLink));
         assert!(!Role::Readonly.permissions().contains(Permission::ExecWrite));
     }
 }

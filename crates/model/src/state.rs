@@ -55,7 +55,7 @@ pub struct State {
     pub hosts: OrdMap<String, Id<Endpoint>>,
     /// What is being destroyed, and since when.
     pub destroying: OrdMap<AnyId, Timestamp>,
-    /// Orgs, projects, apps and envs that are gone, so that events of them can
+    /// Orgs, projects, apps, envs and nodes that are gone, so that events of them can
     /// still be read and told apart by tenant.
     pub gone: OrdMap<AnyId, Gone>,
     /// How much orgs may have, where somebody said so.
@@ -66,6 +66,8 @@ pub struct State {
     pub usage: Meter,
     /// How many envs were ever made: addresses are not used twice.
     pub envs_created: u64,
+    /// How many nodes were ever enrolled: subnets are not used twice.
+    pub nodes_enrolled: u64,
     /// How many instances were ever made: addresses are not used twice.
     pub instances_allocated: u64,
     /// Made from the tables, see [`Index`].
@@ -115,6 +117,7 @@ impl Default for State {
             tallies: OrdMap::new(),
             usage: Meter::default(),
             envs_created: 0,
+            nodes_enrolled: 0,
             instances_allocated: 0,
             index: Index::default(),
         }

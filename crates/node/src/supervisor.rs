@@ -95,12 +95,14 @@ impl Supervisor {
             self.judged = true;
             self.judge_leftovers(&plan);
         }
-        let mut planned = HashSet::with_capacity(plan.instances.len());
+        let planned: HashSet<_> = plan.instances.iter().map(|instance| instance.id).collect();
+        let has_strangers = self.has_strangers(&plan, &planned);
         for instance in &plan.instances {
-            planned.insert(instance.id);
             let want = Want::Run(Arc::new(instance.clone()), plan.network);
             match self.actors.get(&instance.id) {
                 Some(actor) => tell(actor, want),
+                // Once the last of them has ended, this is called again.
+                None if has_strangers => {}
                 None => self.spawn(instance.id, want),
             }
         }
@@ -112,6 +114,15 @@ impl Supervisor {
         for (_, actor) in self.actors.iter().filter(|(id, _)| !planned.contains(id)) {
             tell(actor, Want::Stop);
         }
+    }
+
+    /// Whether something runs that the plan knows nothing of, not even as stopping.
+    ///
+    /// Then this machine was given up and is back as another node, and whoever
+    /// placed the new instances counted on memory that the old ones still have.
+    fn has_strangers(&self, plan: &NodePlan, planned: &HashSet<Id<Instance>>) -> bool {
+        let mut here = self.actors.keys().chain(&self.ending);
+        here.any(|id| !planned.contains(id) && !plan.stopping.contains(id))
     }
 
     fn spawn(&mut self, id: Id<Instance>, want: Want) {

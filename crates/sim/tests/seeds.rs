@@ -41,7 +41,7 @@ fn a_failure_is_the_same_again_and_tells_its_last_steps() {
 /// Seeds that showed a bug, each under the name `docs/simulation.md` tells its
 /// story by. Any change of the core makes a seed another run; these are played
 /// because they had the trouble that mattered.
-const FIXED: [(&str, u64); 12] = [
+const FIXED: [(&str, u64); 13] = [
     ("moved-port", 2),
     ("host-not-kept", 14),
     ("stale-proposal", 5),
@@ -54,6 +54,7 @@ const FIXED: [(&str, u64); 12] = [
     ("lagging-replica", 788),
     ("late-disconnect", 4),
     ("unfenced-report", 46),
+    ("given-up-machine", 393),
 ];
 
 #[test]

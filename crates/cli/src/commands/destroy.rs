@@ -43,7 +43,7 @@ pub(crate) async fn run(session: &mut Session<'_>, kind: Kind, args: DestroyArgs
     let scope = session.settings.scope_for(kind, &args.reference)?;
     let client = session.client()?;
     let view = client.get(kind, &args.reference, &scope).await?;
-    confirm(session, &view)?;
+    confirm(session, &view, "and everything in it will be destroyed")?;
     let id = view.id.to_string();
     let expected_version = args.precondition.expected_version;
     let query = DestroyQuery { cascade: args.cascade, expected_version };
@@ -67,7 +67,7 @@ pub(crate) async fn run(session: &mut Session<'_>, kind: Kind, args: DestroyArgs
 }
 
 /// Has the name typed by a person; anyone else has to say `--yes`.
-fn confirm(session: &mut Session<'_>, view: &ResourceView) -> Result<()> {
+pub(super) fn confirm(session: &mut Session<'_>, view: &ResourceView, loss: &str) -> Result<()> {
     if session.confirmation.yes {
         return Ok(());
     }
@@ -76,7 +76,7 @@ fn confirm(session: &mut Session<'_>, view: &ResourceView) -> Result<()> {
         let detail = format!("{what} would be destroyed, and there is nobody to confirm it");
         return Err(Failure::usage(detail, "add `--yes`"));
     }
-    let question = format!("{what} and everything in it will be destroyed. Type `{}`: ", view.name);
+    let question = format!("{what} {loss}. Type `{}`: ", view.name);
     let typed = session.ask(&question)?;
     if typed.trim() == view.name.as_str() {
         return Ok(());

@@ -15,6 +15,7 @@ pub(crate) mod explain;
 pub(crate) mod kinds;
 pub(crate) mod logs;
 pub(crate) mod members;
+pub(crate) mod nodes;
 pub(crate) mod quotas;
 pub(crate) mod replicas;
 pub(crate) mod roles;
@@ -63,7 +64,7 @@ pub(crate) async fn dispatch(
         Command::Endpoints(args) => kinds::run(session, Kind::Endpoint, args).await,
         Command::Projects(args) => kinds::run_owned(session, Kind::Project, args).await,
         Command::Orgs(args) => kinds::run_owned(session, Kind::Org, args).await,
-        Command::Nodes(args) => kinds::run(session, Kind::Node, args).await,
+        Command::Nodes(args) => nodes::run(session, args).await,
         Command::Audit(args) => audit::run(session, args).await,
         Command::Admin(args) => admin::run(session, args, roles).await,
         Command::Quotas(args) => quotas::run(session, args).await,

@@ -8,11 +8,11 @@ use helix_model::deploy::{self, Outcome};
 use helix_model::destroy::{self, Begun, Destroy, Finished, Of};
 use helix_model::token::Owner;
 use helix_model::{
-    AnyId, Code, Endpoint, Env, Event, Id, Kind, Org, Problem, Project, Reason, Resource, State,
-    endpoint, org, reference,
+    AnyId, Code, Endpoint, Env, Event, Id, Kind, Node, Org, Problem, Project, Reason, Resource,
+    State, endpoint, org, reference,
 };
 
-use super::{Draft, member, token};
+use super::{Draft, member, node, token};
 
 /// Marks something and all that is in it.
 pub(super) fn destroy(
@@ -27,6 +27,9 @@ pub(super) fn destroy(
     }
     if !reference::exists(&draft.state, target) {
         return Err(Problem::not_found(target.kind(), &target.to_string()));
+    }
+    if let Some(node) = target.typed::<Node>() {
+        return node::destroy(draft, node);
     }
     refuse_protected(&draft.state, target)?;
     if !command.cascade {

@@ -1,6 +1,7 @@
 //! Deciding on nodes: who they are and whether they report.
 
-use helix_model::{AnyId, Code, Event, Problem, node};
+use helix_model::destroy::{Finished, Of};
+use helix_model::{AnyId, Code, Event, Id, Kind, Node, Problem, instance, node};
 
 use super::Draft;
 
@@ -14,7 +15,7 @@ pub(super) fn connect(
     let id = match known {
         Some(id) => id,
         None => {
-            let subnet = u16::try_from(draft.state.nodes.len() + 1).map_err(|_| {
+            let subnet = u16::try_from(draft.state.nodes_enrolled + 1).map_err(|_| {
                 Problem::new(Code::PreconditionFailed, "the address block has no subnet left")
             })?;
             let id = draft.fresh_id();
@@ -40,4 +41,33 @@ pub(super) fn disconnect(draft: &mut Draft<'_, '_>, command: &node::Disconnect) 
         draft.emit(Event::NodeStatusChanged(node::StatusChanged { id, status }));
     }
     Some(command.node.any())
+}
+
+/// A machine never comes back. What ran there is forgotten, so that it can begin
+/// elsewhere; should the machine come back all the same, it is another node, and
+/// stops what it still runs because its plan does not know of it.
+pub(super) fn destroy(draft: &mut Draft<'_, '_>, id: Id<Node>) -> Result<Option<AnyId>, Problem> {
+    let Some(node) = draft.state.nodes.get(id) else {
+        return Err(Problem::not_found(Kind::Node, &id.to_string()));
+    };
+    if node.status.connected {
+        let detail = format!("node `{}` is connected", node.name);
+        return Err(Problem::new(Code::PreconditionFailed, detail)
+            .hint("stop `helix node` there first; only a node that does not answer can go"));
+    }
+    let load = draft.state.index.load(id);
+    let carried: Vec<instance::Of> = load
+        .iter()
+        .flat_map(|load| load.instances.keys())
+        .filter_map(|instance| draft.state.instances.get(*instance))
+        .map(instance::Of::new)
+        .collect();
+    let of = Of::new(&draft.state, id.any());
+    for of in carried {
+        draft.emit(Event::InstanceRemoved(instance::Removed { of }));
+    }
+    if let Some(of) = of {
+        draft.emit(Event::NodeDestroyed(Finished { of }));
+    }
+    Ok(None)
 }

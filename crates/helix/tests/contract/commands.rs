@@ -95,6 +95,7 @@ const ELSEWHERE: &[&str] = &[
     "users operator",
     "users remove",
     "members set",
+    "nodes destroy",
     "members remove",
     "tokens create",
     "tokens revoke",

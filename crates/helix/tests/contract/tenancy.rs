@@ -48,6 +48,17 @@ fn nobody_is_asked_where_nobody_sits() {
 }
 
 #[test]
+fn a_node_that_answers_stays() {
+    let desk = Desk::empty();
+    let listed = desk.json(&["nodes", "list"]);
+    let name = listed["items"][0]["name"].as_str().unwrap();
+    let refused = desk.run(&["nodes", "destroy", name, "--yes", "--json"]).code_is(5);
+    let problem = is_documented(&refused.document(), 5, &["nodes destroy"]);
+    assert_eq!(problem["code"], "precondition_failed");
+    is_told(&desk.run(&["nodes", "destroy", "nobody", "--yes"]).code_is(4), &["nodes destroy"]);
+}
+
+#[test]
 fn a_destroyed_app_stops_frees_its_host_and_stays_on_the_bill() {
     let desk = Desk::with_app();
     let quotas = desk.json(&["quotas"]);

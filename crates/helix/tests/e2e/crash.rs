@@ -8,7 +8,7 @@ use std::sync::Mutex;
 use serde_json::Value;
 
 use crate::world::http::get;
-use crate::world::{World, can_isolate, soon, traces, until};
+use crate::world::{World, can_isolate, traces, until, wait_for};
 
 /// Enough acknowledged deploys for the kill to hit the next ones under way.
 const DEPLOYS: usize = 3;
@@ -89,7 +89,7 @@ fn no_acknowledged_write_is_lost() {
                 }
             }
         });
-        let enough = soon(|| {
+        let enough = wait_for(|| {
             let receipts = receipts.lock().unwrap();
             receipts.iter().filter(|receipt| is_of(receipt, "deploy")).count() >= DEPLOYS
         });

@@ -39,6 +39,12 @@ pub fn get_at(replica: SocketAddr, path: &str, position: u64) -> Value {
     document
 }
 
+/// What status `GET` with this token is answered with; 0 when it is not answered.
+pub fn status_as(replica: SocketAddr, path: &str, token: &str) -> u16 {
+    let token = [("authorization", format!("Bearer {token}"))];
+    http::ask(replica, "GET", path, &token, "").map_or(0, |reply| reply.status)
+}
+
 /// Posts at the replicas in turn until one accepts or refuses for good. Only
 /// what says nothing about the request is tried again.
 pub fn post(replicas: &[SocketAddr], first: usize, key: &str, path: &str, body: &str) -> Reply {

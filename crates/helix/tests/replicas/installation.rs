@@ -1,6 +1,7 @@
 //! Three servers on a PostgreSQL of their own, two nodes and an edge, each a
 //! process that can be killed and started again.
 
+use std::collections::BTreeMap;
 use std::net::{SocketAddr, TcpListener};
 
 use nix::sys::signal::Signal;
@@ -9,7 +10,7 @@ use serde_json::Value;
 use crate::api::{self, TOKEN};
 use crate::cluster::Cluster;
 use crate::world::platform::Platform;
-use crate::world::{Output, Setup, World, tool, until};
+use crate::world::{Output, Setup, World, tool, traces, until};
 
 const SERVERS: usize = 3;
 
@@ -20,7 +21,10 @@ pub struct Installation {
     database_url: String,
     pub replicas: Vec<SocketAddr>,
     servers: Vec<Option<Platform>>,
-    machines: Vec<Platform>,
+    /// By name.
+    machines: BTreeMap<String, Platform>,
+    /// May link machines and nothing else.
+    machine_token: String,
     /// Where visitors come in.
     pub edge: SocketAddr,
 }
@@ -35,13 +39,21 @@ impl Installation {
         world.set_variable("HELIX_TOKEN", TOKEN);
         world.set_variable("HELIX_URL", format!("http://{}", replicas[0]));
         let edge = free_address();
-        let (servers, machines) = (Vec::new(), Vec::new());
-        let mut installation =
-            Installation { world, database, database_url, replicas, servers, machines, edge };
+        let mut installation = Installation {
+            world,
+            database,
+            database_url,
+            replicas,
+            servers: Vec::new(),
+            machines: BTreeMap::new(),
+            machine_token: String::new(),
+            edge,
+        };
         for index in 0..SERVERS {
             installation.servers.push(None);
             installation.start_server(index);
         }
+        installation.machine_token = installation.make_machine_token();
         // Each begins with another server, so that all have something to do.
         installation.start_machine("node", "n1", 0, &["--isolation", "process"]);
         installation.start_machine("node", "n2", 1, &["--isolation", "process"]);
@@ -97,12 +109,29 @@ impl Installation {
         let mut command = self.world.command(self.world.work());
         command.args([role, "--server", &servers.join(","), "--name", name, "--data-dir"]);
         command.arg(self.world.data().join(name)).args(more);
+        command.env("HELIX_TOKEN", &self.machine_token);
         let machine = Platform::spawn(command);
         until("the machine to be linked", || {
             assert!(machine.is_running(), "`helix {role}` has ended:\n{}", machine.said());
             machine.stderr().contains("linked to http")
         });
-        self.machines.push(machine);
+        self.machines.insert(name.to_owned(), machine);
+    }
+
+    fn make_machine_token(&self) -> String {
+        let words =
+            ["tokens", "create", "machines", "--service", "--scope", "nodes:link", "--json"];
+        let made = self.helix_at(0, &words).ok().document();
+        made["token"].as_str().expect("the token").to_owned()
+    }
+
+    /// The power goes at the machine of a node: its agent and all that runs there.
+    pub fn kill_machine(&mut self, name: &str) {
+        let machine = self.machines.remove(name).expect("there is such a machine");
+        machine.signal(Signal::SIGKILL);
+        machine.wait();
+        let data = self.world.data().join(name);
+        traces::remove(&data, &data);
     }
 
     /// Deploys the tool, with instances on both nodes.
@@ -122,7 +151,9 @@ impl Installation {
 
 impl Drop for Installation {
     fn drop(&mut self) {
-        for process in self.servers.drain(..).flatten().chain(self.machines.drain(..)) {
+        for process in
+            self.servers.drain(..).flatten().chain(std::mem::take(&mut self.machines).into_values())
+        {
             if std::thread::panicking() {
                 println!("--- {} ---\n{}", process.pid(), process.said());
             }

@@ -67,6 +67,38 @@ fn replicas_and_their_database_are_killed_and_nothing_is_lost_or_done_twice() {
     ledger.replicas_agree(&installation);
     every_replica_reaches_every_instance(&installation);
     visitors.finish().nothing_lost("through the edge");
+
+    what_ends_at_one_ends_at_all(&installation);
+    a_machine_that_never_comes_back_is_given_up(&mut installation);
+}
+
+/// A token that one replica revokes lets nobody in at another.
+fn what_ends_at_one_ends_at_all(installation: &Installation) {
+    let words = ["tokens", "create", "guest", "--service", "--scope", "apps:read", "--json"];
+    let token = installation.helix_at(0, &words).ok().document();
+    let token = token["token"].as_str().unwrap().to_owned();
+    let status = |index: usize| api::status_as(installation.replicas[index], "/v1/apps", &token);
+    until("every replica to know the token", || (0..3).all(|index| status(index) == 200));
+    installation.helix_at(1, &["tokens", "revoke", "guest", "--org", "default"]).ok();
+    let revoked = Instant::now();
+    until("no replica to take the token", || (0..3).all(|index| status(index) == 401));
+    println!("the token was worth nothing anywhere {:?} after it was revoked", revoked.elapsed());
+}
+
+/// What ran there begins elsewhere, and whoever waits for it to go is done.
+fn a_machine_that_never_comes_back_is_given_up(installation: &mut Installation) {
+    installation.kill_machine("n2");
+    let node = |index: usize| api::get(installation.replicas[index], "/v1/nodes/n2");
+    until("the node to count as gone", || node(0)["current"]["connected"] == false);
+    installation.helix_at(1, &["nodes", "destroy", "n2", "--yes"]).ok();
+    let words = ["wait", "env/production", "--for", "ready", "--timeout", "60s"];
+    installation.helix_at(2, &words).ok();
+    let listed =
+        installation.helix_at(2, &["instances", "list", "--env", "production", "--json"]).ok();
+    let items = listed.document()["items"].as_array().unwrap().clone();
+    assert_eq!(items.len(), 4, "{items:#?}");
+    installation.helix_at(2, &["nodes", "describe", "n2"]).code_is(4);
+    every_replica_reaches_every_instance(installation);
 }
 
 /// Each instance lives on one node, which is linked to one replica.

@@ -260,11 +260,11 @@ impl Drop for World {
 /// Waits for a condition; a panic names it when it never comes about.
 #[track_caller]
 pub fn until(what: &str, holds: impl FnMut() -> bool) {
-    assert!(soon(holds), "never happened: {what}");
+    assert!(wait_for(holds), "never happened: {what}");
 }
 
 /// Whether a condition comes about in time.
-pub fn soon(mut holds: impl FnMut() -> bool) -> bool {
+pub fn wait_for(mut holds: impl FnMut() -> bool) -> bool {
     let begun = Instant::now();
     while !holds() {
         if begun.elapsed() >= DEADLINE {

@@ -9,7 +9,9 @@ use std::time::Duration;
 use helix_model::api::EndReason;
 use helix_model::audit::{Attempt, Decision};
 use helix_model::token::{Issued, Owner, USE_NOTED_EVERY_MS};
-use helix_model::{Actor, Code, Command, Id, Org, Permissions, Problem, State, Timestamp, Token};
+use helix_model::{
+    Actor, Code, Command, Id, Org, Permission, Permissions, Problem, State, Timestamp, Token,
+};
 
 use super::Api;
 use super::access::{Caller, Power, Who};
@@ -174,7 +176,10 @@ fn power(state: &State, token: &Token) -> Power {
     let scopes = token.scopes.unwrap_or(Permissions::ALL);
     let user = match token.owner {
         Owner::Org(org) => {
-            return Power { everywhere: Permissions::NONE, orgs: BTreeMap::from([(org, scopes)]) };
+            return Power {
+                everywhere: of_machines(scopes),
+                orgs: BTreeMap::from([(org, scopes)]),
+            };
         }
         Owner::User(user) => user,
     };
@@ -195,6 +200,15 @@ fn power(state: &State, token: &Token) -> Power {
         }
     };
     Power { everywhere, orgs }
+}
+
+/// What a service token may in the whole installation: link machines, if an
+/// operator said so, and pull the images that run on them.
+fn of_machines(scopes: Permissions) -> Permissions {
+    if scopes.contains(Permission::NodesLink) {
+        return Permissions::of(&[Permission::NodesLink, Permission::ReleasesRead]);
+    }
+    Permissions::NONE
 }
 
 /// As whom a token acts.

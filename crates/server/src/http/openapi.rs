@@ -209,6 +209,8 @@ docs! {
     list_envs [SCOPE, PAGING] => Answer::Json(shape::<Page>);
     destroy_env [SCOPE, DESTROY] => Answer::Receipt;
     describe_env [SCOPE] => Answer::Json(shape::<ResourceView>);
+    destroy_node [SCOPE, DESTROY] => Answer::Receipt;
+    describe_node [SCOPE] => Answer::Json(shape::<ResourceView>);
     show_quotas [SCOPE] => Answer::Json(shape::<QuotaReport>);
     set_quotas [] < QuotaRequest => Answer::Receipt;
     show_usage [SCOPE, PERIOD] => Answer::Json(shape::<UsageReport>);

@@ -11,7 +11,7 @@ use axum::Router;
 use axum::handler::Handler;
 use axum::middleware::from_fn_with_state;
 use axum::routing::{MethodFilter, MethodRouter, on};
-use helix_model::{App, Env, Member, Org, Permission, Project, Token, User};
+use helix_model::{App, Env, Member, Node, Org, Permission, Project, Token, User};
 use http::Method;
 
 use super::{
@@ -122,11 +122,13 @@ routes! {
     GET "/v1/envs" list_envs, Rule::Reads, resources::list_of::<Env>, "Envs";
     DELETE "/v1/envs/{env}" destroy_env, Rule::Org(Permission::EnvsWrite), destroy::destroy::<Env>, "Destroy an env and what is in it";
     GET "/v1/envs/{env}" describe_env, Rule::Reads, resources::describe_of::<Env>, "One env, desired and current";
+    DELETE "/v1/nodes/{node}" destroy_node, Rule::Installation(Permission::NodesAdmin), destroy::destroy::<Node>, "Give up a machine that does not answer";
+    GET "/v1/nodes/{node}" describe_node, Rule::Reads, resources::describe_of::<Node>, "One node, desired and current";
     GET "/v1/quotas" show_quotas, Rule::Org(Permission::BillingRead), quotas::show, "How much an org may have and has";
     POST "/v1/quotas" set_quotas, Rule::Installation(Permission::NodesAdmin), quotas::set, "Set how much an org may have";
     GET "/v1/usage" show_usage, Rule::Org(Permission::BillingRead), usage::report, "How long instances ran, per env";
     GET "/v1/usage/intervals" list_usage_intervals, Rule::Org(Permission::BillingRead), usage::intervals, "What usage is the sum of";
-    GET "/v1/link" link, Rule::Installation(Permission::NodesAdmin), link::link, "Link a node or an edge (WebSocket)";
+    GET "/v1/link" link, Rule::Installation(Permission::NodesLink), link::link, "Link a node or an edge (WebSocket)";
     GET "/v1/replicas" list_replicas, Rule::Installation(Permission::NodesAdmin), replicas::list, "Replicas of the server";
     GET "/v1/{kind}" list_resources, Rule::Reads, resources::list, "Resources of a kind";
     GET "/v1/{kind}/{reference}" describe_resource, Rule::Reads, resources::describe, "One resource, desired and current";

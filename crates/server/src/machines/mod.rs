@@ -19,8 +19,13 @@ use crate::server::Shared;
 /// How long a machine may take to say who it is.
 const HELLO_WAIT: Duration = Duration::from_secs(10);
 
-/// Serves a link until either side ends it or the server is closing.
-pub(crate) async fn serve(shared: std::sync::Arc<Shared>, socket: WebSocket) {
+/// Serves a link until either side ends it, the server is closing, or the right to
+/// it has `ended`.
+pub(crate) async fn serve(
+    shared: std::sync::Arc<Shared>,
+    socket: WebSocket,
+    ended: impl Future<Output = ()> + Send,
+) {
     let (link, mut incoming) = Link::start(websocket::server(socket), Side::Server);
     let Ok(Some(opened)) = tokio::time::timeout(HELLO_WAIT, incoming.next()).await else {
         tracing::debug!("a machine linked and did not say who it is");
@@ -30,10 +35,20 @@ pub(crate) async fn serve(shared: std::sync::Arc<Shared>, socket: WebSocket) {
         Ok(hello) => hello,
         Err(error) => return opened.stream.sender.reset(&format!("not understood: {error}")),
     };
-    match hello {
-        Hello::Node(hello) => node::serve(&shared, link, opened.stream, hello).await,
-        Hello::Edge(hello) => edge::serve(&shared, link, opened.stream, hello).await,
+    let lost = link.clone();
+    let serving = async {
+        match hello {
+            Hello::Node(hello) => node::serve(&shared, link, opened.stream, hello).await,
+            Hello::Edge(hello) => edge::serve(&shared, link, opened.stream, hello).await,
+        }
+    };
+    tokio::pin!(serving);
+    tokio::select! {
+        () = &mut serving => return,
+        () = ended => lost.close(),
     }
+    // It has to note that the machine is gone.
+    serving.await;
 }
 
 /// Refuses a machine that is newer than this server.

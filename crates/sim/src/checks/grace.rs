@@ -44,6 +44,10 @@ impl Grace {
                 });
                 self.until.insert(changed.of.id, now + grace.unwrap_or(0));
             }
+            // Whoever gives a machine up gives up what is open there.
+            Event::InstanceRemoved(removed) => {
+                self.until.remove(&removed.of.id);
+            }
             Event::InstanceDrained(drained) if work.contains_key(&drained.of.id) => {
                 let id = drained.of.id;
                 fail(failed, NAME, || format!("{id} was taken for drained with work open to it"));

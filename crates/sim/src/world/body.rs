@@ -377,6 +377,9 @@ impl World {
         let seen = body.seen(Phase::Stopped, None);
         self.nodes[node].bodies.remove(&id);
         self.post(node, id, seen);
+        if self.nodes[node].up {
+            self.reconcile_node(node);
+        }
     }
 
     /// A fault: the program is killed, or fails its health check for a while.

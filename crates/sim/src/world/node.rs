@@ -151,11 +151,16 @@ impl World {
         self.reconcile_node(index);
     }
 
-    fn reconcile_node(&mut self, index: usize) {
+    pub(crate) fn reconcile_node(&mut self, index: usize) {
         let Some(plan) = self.nodes[index].plan.clone() else { return };
         let planned: BTreeSet<_> = plan.instances.iter().map(|it| it.id).collect();
+        let bodies = &self.nodes[index].bodies;
+        let has_strangers =
+            bodies.keys().any(|id| !planned.contains(id) && !plan.stopping.contains(id));
         for instance in plan.instances {
-            self.wanted(index, instance);
+            if !has_strangers || self.nodes[index].bodies.contains_key(&instance.id) {
+                self.wanted(index, instance);
+            }
         }
         for id in plan.stopping {
             self.say_gone(index, id);

@@ -1,4 +1,5 @@
-//! What people make and destroy by name: apps, envs, projects, whole orgs.
+//! What people make and destroy by name: apps, envs, projects, whole orgs; and
+//! nodes that do not answer, which they give up whether or not these are dead.
 
 use helix_model::destroy::Destroy;
 use helix_model::{AnyId, Command, State, app, env};
@@ -21,9 +22,14 @@ pub(crate) fn wish(random: &mut Random, state: &State) -> Option<Command> {
             let name = pick_name(random, &["production", "staging", "preview"])?;
             Some(Command::CreateEnv(env::Create { app, name }))
         }
+        45..55 => {
+            let silent = state.nodes.iter().filter(|it| !it.status.connected);
+            let target = pick(random, silent.map(|it| it.id.any()).collect())?;
+            Some(Command::Destroy(Destroy { target, cascade: false }))
+        }
         _ => {
             let candidates: Vec<AnyId> = match drawn {
-                45..85 => state.envs.iter().map(|it| it.id.any()).collect(),
+                55..85 => state.envs.iter().map(|it| it.id.any()).collect(),
                 85..94 => state.apps.iter().map(|it| it.id.any()).collect(),
                 94..98 => state.projects.iter().map(|it| it.id.any()).collect(),
                 _ => state.orgs.iter().map(|it| it.id.any()).collect(),

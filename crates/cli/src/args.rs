@@ -91,7 +91,7 @@ pub(crate) enum Command {
     Projects(kinds::OwnedArgs),
     /// Orgs: list, describe, events, create, destroy
     Orgs(kinds::OwnedArgs),
-    /// Nodes: list, describe, events, destroy
+    /// Nodes: list, describe, events, cordon, uncordon, drain, destroy
     Nodes(nodes::NodesArgs),
     /// The record of what happened: list, export, verify
     Audit(audit::AuditArgs),

@@ -56,12 +56,7 @@ const DEFERRED: &[(&[&str], &str)] = &[
     (&["use"], "set HELIX_APP and HELIX_ENV, or add `--app` and `--env`"),
     (&["fmt"], "`helix validate` checks the file; its layout is up to you"),
     (&["destroy"], "`helix apps destroy NAME` destroys an app, `helix envs destroy NAME` an env"),
-    (
-        &["nodes", "drain"],
-        "`helix scale` to fewer instances, or stop `helix up` with Ctrl-C: it drains",
-    ),
-    (&["nodes", "destroy"], "stop `helix up` on that machine"),
-    (&["nodes", "create"], "start `helix up` on that machine"),
+    (&["nodes", "create"], "start `helix node --server URL` on that machine"),
     (
         &["endpoints", "expose"],
         "add an `[[endpoints]]` section to helix.toml and run `helix deploy`",

@@ -1,7 +1,7 @@
 //! Changes: each is sent under a fresh idempotency key and answers a receipt.
 
 use helix_model::Receipt;
-use helix_model::api::{DeployRequest, RollbackRequest, ScaleRequest};
+use helix_model::api::{AvailabilityRequest, DeployRequest, RollbackRequest, ScaleRequest};
 use helix_model::reference::Scope;
 
 use crate::{Client, Result};
@@ -21,5 +21,15 @@ impl Client {
     /// Sets how many instances processes of an env should have.
     pub async fn scale(&self, env: &str, request: &ScaleRequest, scope: &Scope) -> Result<Receipt> {
         self.change(&["v1", "envs", env, "scale"], scope, request).await
+    }
+
+    /// Says what a node may be used for.
+    pub async fn set_availability(
+        &self,
+        node: &str,
+        request: &AvailabilityRequest,
+        scope: &Scope,
+    ) -> Result<Receipt> {
+        self.change(&["v1", "nodes", node, "availability"], scope, request).await
     }
 }

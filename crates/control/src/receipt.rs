@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use helix_model::node::Availability;
 use helix_model::receipt::Affected;
 use helix_model::{AnyId, Command, Event, Kind, Receipt, State, Timestamp, reference, view};
 use serde_json::Value;
@@ -64,6 +65,12 @@ fn next(command: &Command, state: &State, id: AnyId) -> Vec<String> {
             return vec![
                 format!("helix wait {kind}/{path} --for gone"),
                 format!("helix describe {kind}/{path}"),
+            ];
+        }
+        Command::SetNodeAvailability(it) if it.availability == Availability::Draining => {
+            return vec![
+                format!("helix wait node/{path} --for reconciling=false"),
+                format!("helix nodes uncordon {path}"),
             ];
         }
         Command::SetQuota(_) => return vec![format!("helix quotas --org {path}")],

@@ -11,6 +11,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::node::Availability;
 use crate::receipt::Affected;
 use crate::view::{ResourceView, Shown};
 use crate::{Actor, Name, Timestamp};
@@ -75,6 +76,16 @@ pub struct RollbackRequest {
 pub struct ScaleRequest {
     pub processes: BTreeMap<Name, u32>,
     /// Refuse unless the env is still this version.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expected_version: Option<u64>,
+}
+
+/// `POST /v1/nodes/{node}/availability`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AvailabilityRequest {
+    pub availability: Availability,
+    /// Refuse unless the node is still this version.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expected_version: Option<u64>,
 }

@@ -91,6 +91,11 @@ impl Standing {
         }
     }
 
+    /// Since when it has, or has not, been ready.
+    pub fn ready_since(&self) -> Timestamp {
+        self.ready_since
+    }
+
     /// Which facts hold.
     pub fn facts(&self) -> Facts {
         self.facts

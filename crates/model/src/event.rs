@@ -168,6 +168,7 @@ events! {
     "token.used" => TokenUsed(token::Used), |e| Some(e.of.subject());
     "token.forgotten" => TokenForgotten(token::Forgotten), |e| Some(e.of.subject());
     "node.enrolled" => NodeEnrolled(node::Enrolled), |e| Some(Subject::lasting(e.id.any()));
+    "node.availability_changed" => NodeAvailabilityChanged(node::AvailabilityChanged), |e| Some(Subject::lasting(e.id.any()));
     "node.destroyed" => NodeDestroyed(destroy::Finished), |e| Some(e.of.subject());
     "node.status_changed" => NodeStatusChanged(node::StatusChanged), |e| Some(Subject::lasting(e.id.any()));
 }

@@ -21,7 +21,7 @@ type Seat = (u64, Reverse<Id<Node>>);
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Index {
     loads: OrdMap<Id<Node>, Load>,
-    /// Connected nodes: by how many instances they carry, then by free memory,
+    /// Nodes that take instances: by how many instances they carry, then by free memory,
     /// then by id.
     room: OrdMap<usize, OrdSet<Seat>>,
     leaving: OrdMap<Id<Instance>, Desired>,
@@ -35,7 +35,7 @@ pub struct Load {
     /// Memory set aside, overhead included.
     pub memory_bytes: u64,
     pub instances: OrdMap<Id<Instance>, Desired>,
-    /// Where the node stands in `room`, if it is connected.
+    /// Where the node stands in `room`, if it takes instances.
     seat: Option<(usize, u64)>,
 }
 
@@ -57,12 +57,17 @@ impl Index {
         self.loads.get(&node)
     }
 
-    /// Whether no node is connected.
+    /// How many instances a node carries, those included that are on their way out.
+    pub fn count(&self, node: Id<Node>) -> usize {
+        self.loads.get(&node).map_or(0, |load| load.instances.len())
+    }
+
+    /// Whether no node takes instances.
     pub fn has_no_nodes(&self) -> bool {
         self.room.is_empty()
     }
 
-    /// Of the connected nodes with this much free memory, the one with the fewest
+    /// Of the nodes that take instances and have this much free memory, the one with the fewest
     /// instances; of several the one with the most memory free, then the oldest.
     pub fn roomiest(&self, wanted_bytes: u64) -> Option<Id<Node>> {
         let best = |seats: &OrdSet<Seat>| seats.get_max().copied();
@@ -80,12 +85,12 @@ impl Index {
         self.ports.get(&(address, port)).copied()
     }
 
-    /// A node is new, or its status changed.
+    /// A node is new, or something about it changed.
     pub(crate) fn node(&mut self, node: &Resource<Node>) {
         let load = self.loads.entry(node.id).or_default();
         let capacity = node.status.facts.as_ref().map_or(0, |facts| facts.memory_bytes);
         let free = capacity.saturating_sub(load.memory_bytes);
-        let seat = node.status.connected.then_some((load.instances.len(), free));
+        let seat = node.takes_instances().then_some((load.instances.len(), free));
         let before = std::mem::replace(&mut load.seat, seat);
         if before == seat {
             return;

@@ -17,7 +17,7 @@ use crate::condition::Facts;
 use crate::event::Apply;
 use crate::state::{Change, State};
 use crate::{
-    Deploy, Env, Id, Kind, Name, Node, Noun, Org, Reason, Release, Resource, Timestamp, env,
+    Deploy, Env, Id, Kind, Name, Node, Noun, Org, Reason, Release, Resource, Timestamp, env, node,
 };
 
 /// What the shim, the page tables and the kernel's own structures of one
@@ -280,6 +280,7 @@ impl Apply for Allocated {
         let instance = change.create(self.id, self.name.clone(), parent, self.spec.clone());
         state.index.instance(&instance, state.nodes.get(self.spec.node));
         state.instances.insert(instance);
+        node::note(state, self.spec.node, change);
     }
 }
 
@@ -333,10 +334,14 @@ impl Apply for Drained {
 impl Apply for Removed {
     fn apply(&self, state: &mut State, change: Change) {
         let serving = state.instances.get(self.of.id).and_then(env::Serving::of);
+        let node = state.instances.get(self.of.id).map(|instance| instance.spec.node);
         if let Some(instance) = state.instances.get(self.of.id) {
             state.index.forget(instance, state.nodes.get(instance.spec.node));
         }
         state.instances.remove(self.of.id);
+        if let Some(node) = node {
+            node::note(state, node, change);
+        }
         if let Some(serving) = serving {
             serving.count(state, change, false);
         }

@@ -1,17 +1,59 @@
 //! Nodes: machines that run instances. Operator infrastructure, no tenant's.
+//!
+//! What is on a node that is [`Draining`](Availability::Draining), or that has not
+//! reported for [`LOST_AFTER`], is replaced elsewhere before it goes.
+
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use crate::condition;
 use crate::event::Apply;
 use crate::state::{Change, State};
-use crate::{Id, Kind, Name, Noun, Resource};
+use crate::{Id, Kind, Name, Noun, Resource, Timestamp};
 
 /// What is desired of a node.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Node {
     /// Which subnet of the installation's block its instances draw from.
     pub subnet: u16,
+    #[serde(default)]
+    pub availability: Availability,
+}
+
+/// What a node may be used for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Availability {
+    /// Instances are placed on it.
+    #[default]
+    Active,
+    /// Keeps what it has and gets nothing more.
+    Cordoned,
+    /// What it has goes elsewhere.
+    Draining,
+}
+
+/// How long a node may not report before its instances begin elsewhere: longer
+/// than an agent, or a machine, takes to start again.
+pub const LOST_AFTER: Duration = Duration::from_secs(60);
+
+impl Resource<Node> {
+    /// Whether instances may be placed on it.
+    pub fn takes_instances(&self) -> bool {
+        self.status.connected && self.spec.availability == Availability::Active
+    }
+
+    /// Whether it has not reported for so long that it counts as gone.
+    pub fn is_lost(&self, now: Timestamp) -> bool {
+        // Whether it is ready is whether it is connected.
+        !self.status.connected && now.since(self.standing.ready_since()) >= LOST_AFTER
+    }
+
+    /// Whether its instances should run elsewhere.
+    pub fn is_draining(&self) -> bool {
+        self.spec.availability == Availability::Draining
+    }
 }
 
 /// What is known of a node.
@@ -50,9 +92,9 @@ impl Noun for Node {
     const KIND: Kind = Kind::Node;
     type Status = Status;
 
-    fn facts(node: &Resource<Node>) -> Option<condition::Facts> {
-        let ready = node.status.connected;
-        Some(condition::Facts { ready, ..condition::Facts::default() })
+    /// Whether it is empty is known elsewhere; see [`note`].
+    fn facts(_node: &Resource<Node>) -> Option<condition::Facts> {
+        None
     }
 }
 
@@ -74,6 +116,20 @@ pub struct Disconnect {
     pub link: u64,
 }
 
+/// Command: a node is to be used for less, or for more again.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SetAvailability {
+    pub node: Id<Node>,
+    pub availability: Availability,
+}
+
+/// Event: a node is used for less, or for more again.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct AvailabilityChanged {
+    pub id: Id<Node>,
+    pub availability: Availability,
+}
+
 /// Event: a node was first seen.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Enrolled {
@@ -93,7 +149,7 @@ pub struct StatusChanged {
 impl Apply for Enrolled {
     fn apply(&self, state: &mut State, change: Change) {
         state.nodes_enrolled += 1;
-        let spec = Node { subnet: self.subnet };
+        let spec = Node { subnet: self.subnet, availability: Availability::Active };
         let node = change.create(self.id, self.name.clone(), None, spec);
         state.index.node(&node);
         state.nodes.insert(node);
@@ -106,8 +162,38 @@ impl Apply for StatusChanged {
             node.status = self.status.clone();
             change.touch(node);
         });
-        if let Some(node) = state.nodes.get(self.id) {
-            state.index.node(node);
-        }
+        noted(state, self.id, change);
+    }
+}
+
+impl Apply for AvailabilityChanged {
+    fn apply(&self, state: &mut State, change: Change) {
+        state.nodes.update(self.id, |node| {
+            node.spec.availability = self.availability;
+            change.touch(node);
+        });
+        noted(state, self.id, change);
+    }
+}
+
+fn noted(state: &mut State, id: Id<Node>, change: Change) {
+    if let Some(node) = state.nodes.get(id) {
+        state.index.node(node);
+    }
+    note(state, id, change);
+}
+
+/// Notes how a node stands: it is being drained until nothing is on it.
+pub(crate) fn note(state: &mut State, id: Id<Node>, change: Change) {
+    let Some(node) = state.nodes.get(id) else {
+        return;
+    };
+    let facts = condition::Facts {
+        ready: node.status.connected,
+        reconciling: node.is_draining() && state.index.count(id) > 0,
+        degraded: false,
+    };
+    if node.standing.facts() != facts {
+        state.nodes.update(id, |node| node.standing.note(facts, change.at));
     }
 }

@@ -51,8 +51,8 @@ reasons! {
     HealthcheckFailed = "healthcheck_failed", "The program runs but does not pass its health check.";
     StartupTimeout = "startup_timeout", "The program did not become ready in time.";
     NodeLost = "node_lost", "The node stopped reporting.";
-    NoNodesActive = "no_nodes_active", "No node is connected.";
-    NoCapacityMemory = "no_capacity_memory", "No node has enough free memory.";
+    NoNodesActive = "no_nodes_active", "No node that takes instances is connected.";
+    NoCapacityMemory = "no_capacity_memory", "No node that takes instances has enough free memory.";
     QuotaExceeded = "quota_exceeded", "The org has used up what it may have of this.";
     DeployTimeout = "deploy_timeout", "The deploy did not finish in time.";
     DeploySuperseded = "deploy_superseded", "A newer deploy of the same env took over.";

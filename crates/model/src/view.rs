@@ -17,6 +17,8 @@ use crate::{
     instance,
 };
 
+mod node;
+
 /// A resource as the API returns it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct ResourceView {
@@ -486,7 +488,10 @@ impl Described for Instance {
         three(&instance.standing, reason, &message.unwrap_or_else(|| "It serves.".to_owned()))
     }
 
-    fn difference(instance: &Resource<Instance>, _state: &State) -> Option<String> {
+    fn difference(instance: &Resource<Instance>, state: &State) -> Option<String> {
+        if let Some(node) = state.nodes.get(instance.spec.node).filter(|it| !it.status.connected) {
+            return Some(format!("its node {} does not report", node.name));
+        }
         let observed = &instance.status.observed;
         let wanted = instance.spec.desired;
         match (wanted, observed.phase) {
@@ -523,28 +528,6 @@ impl Described for Endpoint {
         let pending = endpoint.status.reachable.is_empty();
         let pending = pending.then(|| "no edge has taken it up yet".to_owned());
         endpoint.status.problem.clone().or(pending)
-    }
-}
-
-impl Described for Node {
-    fn table(state: &State) -> &Table<Self> {
-        &state.nodes
-    }
-
-    fn conditions(node: &Resource<Node>, _state: &State) -> Vec<Condition> {
-        let connected = node.status.connected;
-        let reason = if connected { "connected" } else { "disconnected" };
-        let message = match &node.status.facts {
-            Some(facts) if connected => {
-                format!("It runs instances as {}.", facts.isolation)
-            }
-            _ => "It does not report.".to_owned(),
-        };
-        vec![node.standing.condition(ConditionKind::Ready, reason, message)]
-    }
-
-    fn difference(node: &Resource<Node>, _state: &State) -> Option<String> {
-        (!node.status.connected).then(|| "it is not connected".to_owned())
     }
 }
 

@@ -1,21 +1,23 @@
-//! `helix nodes`: the machines that run instances, and giving one up.
+//! `helix nodes`: the machines that run instances; emptying one, giving one up.
 
 use clap::{Args, Subcommand};
-use helix_model::Kind;
-use helix_model::api::DestroyQuery;
+use helix_model::api::{AvailabilityRequest, DestroyQuery, WaitOutcome};
+use helix_model::node::Availability;
+use helix_model::reference::Scope;
+use helix_model::{Code, Kind, Receipt};
 use serde_json::json;
 
-use super::deploy::Precondition;
+use super::deploy::{Precondition, WaitFlags};
 use super::destroy;
 use super::kinds::{self, Verb};
-use crate::failure::Result;
+use crate::failure::{Failure, Result};
 use crate::session::Session;
 
 /// What can be done with nodes.
 #[derive(Debug, Args)]
 #[command(
     arg_required_else_help = true,
-    after_help = "Examples:\n  helix nodes list\n  helix nodes describe rack-3\n  helix nodes destroy rack-3"
+    after_help = "Examples:\n  helix nodes list\n  helix nodes drain rack-3\n  helix nodes destroy rack-3"
 )]
 pub(crate) struct NodesArgs {
     #[command(subcommand)]
@@ -26,8 +28,43 @@ pub(crate) struct NodesArgs {
 enum NodesVerb {
     #[command(flatten)]
     Any(Verb),
+    /// Place nothing more on a node; what it has stays
+    #[command(
+        after_help = "Examples:\n  helix nodes cordon rack-3\n  helix nodes cordon rack-3 --json"
+    )]
+    Cordon(UseArgs),
+    /// Use a node again that was cordoned or drained
+    #[command(
+        after_help = "Examples:\n  helix nodes uncordon rack-3\n  helix nodes uncordon rack-3 --json"
+    )]
+    Uncordon(UseArgs),
+    Drain(DrainArgs),
     #[command(visible_alias = "rm")]
     Destroy(DestroyNodeArgs),
+}
+
+#[derive(Debug, Args)]
+struct UseArgs {
+    /// Id or name
+    #[arg(value_name = "NAME")]
+    reference: String,
+    #[command(flatten)]
+    precondition: Precondition,
+}
+
+/// Move everything off a node
+///
+/// Each instance goes once another took its place elsewhere and its open work is
+/// done. Nothing is placed on the node until `helix nodes uncordon`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  helix nodes drain rack-3\n  helix nodes drain rack-3 --wait-timeout 1h\n  helix nodes drain rack-3 --no-wait"
+)]
+struct DrainArgs {
+    #[command(flatten)]
+    node: UseArgs,
+    #[command(flatten)]
+    wait: WaitFlags,
 }
 
 /// Give up a machine that never comes back
@@ -57,8 +94,67 @@ impl NodesArgs {
 pub(crate) async fn run(session: &mut Session<'_>, args: NodesArgs) -> Result<u8> {
     match args.verb {
         NodesVerb::Any(verb) => kinds::run_verb(session, Kind::Node, verb).await,
+        NodesVerb::Cordon(args) => {
+            set(session, &args, Availability::Cordoned).await?.tell(session, "is cordoned")
+        }
+        NodesVerb::Uncordon(args) => {
+            set(session, &args, Availability::Active).await?.tell(session, "is in use")
+        }
+        NodesVerb::Drain(args) => run_drain(session, args).await,
         NodesVerb::Destroy(args) => run_destroy(session, args).await,
     }
+}
+
+/// A node of which was said what it may be used for.
+struct Said {
+    name: String,
+    scope: Scope,
+    receipt: Receipt,
+}
+
+impl Said {
+    fn tell(&self, session: &mut Session<'_>, what: &str) -> Result<u8> {
+        let document = json!({ "target": self.name, "receipt": self.receipt });
+        session.ui.result(&document, |style| {
+            format!("{} node {} {what}", style.tick(), style.bold(&self.name))
+        })?;
+        Ok(0)
+    }
+}
+
+async fn set(
+    session: &mut Session<'_>,
+    args: &UseArgs,
+    availability: Availability,
+) -> Result<Said> {
+    let scope = session.settings.scope_for(Kind::Node, &args.reference)?;
+    let expected_version = args.precondition.expected_version;
+    let request = AvailabilityRequest { availability, expected_version };
+    let receipt = session.client()?.set_availability(&args.reference, &request, &scope).await?;
+    let named = receipt.subject.as_ref().map(|subject| subject.path.clone());
+    let name = named.unwrap_or_else(|| args.reference.clone());
+    Ok(Said { name, scope, receipt })
+}
+
+async fn run_drain(session: &mut Session<'_>, args: DrainArgs) -> Result<u8> {
+    let said = set(session, &args.node, Availability::Draining).await?;
+    let Some(limit) = args.wait.limit() else {
+        return said.tell(session, "is being drained");
+    };
+    session.ui.step(&format!("draining node {}", said.name));
+    let client = session.client()?;
+    let empty = "reconciling=false";
+    let waited = client.wait_for(Kind::Node, &said.name, empty, limit, &said.scope).await?;
+    if waited.outcome != WaitOutcome::Satisfied {
+        let why = waited.resource.difference.as_deref().unwrap_or("it has not said why");
+        let detail = format!("node {} is not empty after {} s: {why}", said.name, limit.as_secs());
+        let name = &said.name;
+        return Err(Failure::new(Code::TimedOut, detail)
+            .hint(format!("it goes on by itself: `helix wait node/{name} --for {empty}`"))
+            .with("receipt", &said.receipt)
+            .with("resource", &waited.resource));
+    }
+    said.tell(session, "is drained: nothing runs there any more")
 }
 
 async fn run_destroy(session: &mut Session<'_>, args: DestroyNodeArgs) -> Result<u8> {

@@ -1,6 +1,7 @@
 //! Lists: for each kind the columns a person looks for.
 
 use helix_client::Seen;
+use helix_model::node::Availability;
 use helix_model::view::ResourceView;
 use helix_model::{
     Deploy, Endpoint, Env, Instance, Kind, Member, Node, Release, Timestamp, Token, User, deploy,
@@ -182,7 +183,7 @@ fn envs(views: &[ResourceView], names: &Names, now: Timestamp) -> Table {
 
 fn nodes(views: &[ResourceView], now: Timestamp) -> Table {
     let mut table =
-        Table::new(["NODE", "CONNECTED", "ISOLATION", "CPUS", "MEMORY", "VERSION", "AGE"]);
+        Table::new(["NODE", "CONNECTED", "USE", "ISOLATION", "CPUS", "MEMORY", "VERSION", "AGE"]);
     for it in seen::<Node>(views) {
         let fact = |read: fn(&helix_model::node::Facts) -> String| {
             it.current.facts.as_ref().map_or_else(|| "-".to_owned(), read)
@@ -193,6 +194,12 @@ fn nodes(views: &[ResourceView], now: Timestamp) -> Table {
             [
                 it.view.name.to_string(),
                 if it.current.connected { "yes" } else { "no" }.to_owned(),
+                match it.desired.availability {
+                    Availability::Active => "active",
+                    Availability::Cordoned => "cordoned",
+                    Availability::Draining => "draining",
+                }
+                .to_owned(),
                 fact(|facts| facts.isolation.clone()),
                 fact(|facts| facts.cpus.to_string()),
                 fact(|facts| helix_model::manifest::format_bytes(facts.memory_bytes)),

@@ -39,7 +39,7 @@ async fn what_does_not_exist_yet_says_what_to_do_instead() {
     let lines: [&[&str]; 6] = [
         &["secrets", "set", "KEY=value"],
         &["http", "8080", "--name", "x"],
-        &["nodes", "drain", "local"],
+        &["nodes", "create", "rack-3"],
         &["endpoints", "expose", "web", "--port", "80"],
         &["login"],
         &["volumes", "--help"],

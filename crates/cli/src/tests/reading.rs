@@ -113,8 +113,8 @@ async fn lists_have_the_columns_people_look_for() {
         ENDPOINT  PROCESS  DECLARED              REACHABLE AT                              AGE   PROBLEM
         http      web      http hello.localhost  http://hello.localhost:8080 [fd12::1]:80
 
-        NODE   CONNECTED  ISOLATION  CPUS  MEMORY  VERSION  AGE
-        local  yes        container  2     1Gi     0.1.0
+        NODE   CONNECTED  USE     ISOLATION  CPUS  MEMORY  VERSION  AGE
+        local  yes        active  container  2     1Gi     0.1.0
 
     "#]].assert_eq(&screens);
 }

@@ -64,6 +64,7 @@ fn carry_out(draft: &mut Draft<'_, '_>, command: &Command) -> Result<Option<AnyI
         Command::CreateEnv(it) => Some(env::create(draft, it)?.any()),
         Command::Destroy(it) => destroy::destroy(draft, it)?,
         Command::FinishDestroy(it) => destroy::finish(draft, *it)?,
+        Command::SetNodeAvailability(it) => node::set_availability(draft, it)?,
         Command::SetQuota(it) => quota::set(draft, it)?,
         Command::Deploy(it) => deploy::request(draft, it)?,
         Command::Rollback(it) => deploy::rollback(draft, it)?,

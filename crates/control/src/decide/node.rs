@@ -43,6 +43,22 @@ pub(super) fn disconnect(draft: &mut Draft<'_, '_>, command: &node::Disconnect) 
     Some(command.node.any())
 }
 
+/// A node is to be used for less, or for more again.
+pub(super) fn set_availability(
+    draft: &mut Draft<'_, '_>,
+    command: &node::SetAvailability,
+) -> Result<Option<AnyId>, Problem> {
+    let node::SetAvailability { node: id, availability } = *command;
+    let Some(node) = draft.state.nodes.get(id) else {
+        return Err(Problem::not_found(Kind::Node, &id.to_string()));
+    };
+    if node.spec.availability != availability {
+        let changed = node::AvailabilityChanged { id, availability };
+        draft.emit(Event::NodeAvailabilityChanged(changed));
+    }
+    Ok(Some(id.any()))
+}
+
 /// A machine never comes back. What ran there is forgotten, so that it can begin
 /// elsewhere; should the machine come back all the same, it is another node, and
 /// stops what it still runs because its plan does not know of it.

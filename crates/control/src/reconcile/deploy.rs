@@ -13,7 +13,7 @@ use helix_model::manifest::RestartPolicy;
 use helix_model::quota;
 use helix_model::{Command, Deploy, Env, Reason, Release, Resource, State, Timestamp, manifest};
 
-use super::env::{self, Group};
+use super::env::{self, Group, Leaving};
 use crate::place;
 
 /// A deploy that neither succeeds nor fails for this long has failed. The clock
@@ -34,7 +34,7 @@ pub(super) fn verdict(state: &State, env: &Resource<Env>, now: Timestamp) -> Opt
     let release = state.releases.get(deploy.spec.release)?;
     let outcome = if let Some((reason, message)) = failure(state, env, deploy, release, now) {
         Outcome::Failed { reason, message }
-    } else if is_complete(state, env, release) {
+    } else if is_complete(state, env, release, now) {
         Outcome::Succeeded
     } else {
         return None;
@@ -42,8 +42,13 @@ pub(super) fn verdict(state: &State, env: &Resource<Env>, now: Timestamp) -> Opt
     Some(Command::FinishDeploy(Finish { deploy: deploy.id, outcome }))
 }
 
-fn is_complete(state: &State, env: &Resource<Env>, release: &Resource<Release>) -> bool {
-    env::groups(state, env, release).iter().all(|group| {
+fn is_complete(
+    state: &State,
+    env: &Resource<Env>,
+    release: &Resource<Release>,
+    now: Timestamp,
+) -> bool {
+    env::groups(state, env, release, Leaving::By(now)).iter().all(|group| {
         group.old.is_empty()
             && group.new.len() == group.wanted
             && group.new.iter().all(|instance| instance.status.observed.phase == Phase::Ready)
@@ -72,7 +77,7 @@ fn failure(
     }
     let waited = now.since(deploy.created_at);
     let blocked =
-        blocked(state, env, release).filter(|(reason, _)| waited >= patience(state, *reason));
+        blocked(state, env, release, now).filter(|(reason, _)| waited >= patience(state, *reason));
     if blocked.is_some() {
         return blocked;
     }
@@ -125,8 +130,9 @@ fn blocked(
     state: &State,
     env: &Resource<Env>,
     release: &Resource<Release>,
+    now: Timestamp,
 ) -> Option<(Reason, String)> {
-    env::groups(state, env, release).iter().find_map(|group: &Group<'_>| {
+    env::groups(state, env, release, Leaving::By(now)).iter().find_map(|group: &Group<'_>| {
         if group.missing() == 0 {
             return None;
         }

@@ -1,8 +1,11 @@
-//! An env's instances: enough of the right release, and none of another.
+//! An env's instances: enough of the right release on nodes that keep them, and
+//! none other.
 //!
 //! Surge 1, unavailable 0: at most one instance more than wanted exists, and no
 //! ready one goes before another took its place. Only where the org's quota has
-//! no room for the one more, an old one goes first.
+//! no room for the one more, an old one goes first. What is on a node that is
+//! drained is replaced like that, too; of what is on a node that is lost, all is
+//! replaced at once, for nobody knows whether it serves.
 
 use std::cmp::Reverse;
 use std::collections::BTreeSet;
@@ -11,7 +14,7 @@ use std::time::Duration;
 use helix_model::instance::{Allocate, Desired, Instance, Phase, SetDesired};
 use helix_model::quota;
 use helix_model::tally::Need;
-use helix_model::{Command, Env, Name, Release, Resource, State, Timestamp};
+use helix_model::{Command, Env, Name, Node, Release, Resource, State, Timestamp};
 
 use crate::place;
 
@@ -31,10 +34,34 @@ pub(super) struct Group<'s> {
     pub memory_bytes: u64,
     /// What one more takes of the org's quota.
     pub one: Need,
-    /// Running ones of the release.
+    /// Running ones of the release, where they may stay.
     pub new: Vec<&'s Resource<Instance>>,
-    /// Running ones of any other.
+    /// Other running ones.
     pub old: Vec<&'s Resource<Instance>>,
+    /// How many of these are on nodes that are lost.
+    pub lost: usize,
+}
+
+/// Which nodes are taken for leaving.
+#[derive(Clone, Copy)]
+pub(super) enum Leaving {
+    /// Those that are left by now.
+    By(Timestamp),
+    /// Also those that may be, as time goes by.
+    InTime,
+}
+
+impl Leaving {
+    fn has(self, node: &Resource<Node>) -> bool {
+        node.is_draining() || self.has_lost(node)
+    }
+
+    fn has_lost(self, node: &Resource<Node>) -> bool {
+        match self {
+            Leaving::By(now) => node.is_lost(now),
+            Leaving::InTime => !node.status.connected,
+        }
+    }
 }
 
 /// The env's processes, those of the release and those still running.
@@ -42,7 +69,9 @@ pub(super) fn groups<'s>(
     state: &'s State,
     env: &Resource<Env>,
     release: &Resource<Release>,
+    leaving: Leaving,
 ) -> Vec<Group<'s>> {
+    let node_of = |instance: &Resource<Instance>| state.nodes.get(instance.spec.node);
     let running = || {
         let all = state.instances.children(env.id.any());
         all.filter(|instance| instance.spec.desired == Desired::Running)
@@ -55,12 +84,17 @@ pub(super) fn groups<'s>(
         let wanted = process.map_or(0, |process| {
             env.spec.scale.get(name).copied().unwrap_or(process.scaling.min) as usize
         });
-        let (new, old) = running()
-            .filter(|instance| instance.spec.process == *name)
-            .partition(|instance| instance.spec.release == release.id);
+        let (new, old): (Vec<_>, Vec<_>) =
+            running().filter(|instance| instance.spec.process == *name).partition(|instance| {
+                let stays = !node_of(instance).is_some_and(|node| leaving.has(node));
+                stays && instance.spec.release == release.id
+            });
+        let is_lost =
+            |it: &&&Resource<Instance>| node_of(it).is_some_and(|node| leaving.has_lost(node));
+        let lost = old.iter().filter(is_lost).count();
         let memory_bytes = process.map_or(0, |process| process.resources.memory_bytes);
         let one = process.map(Need::of_one).unwrap_or_default();
-        Group { process: name.clone(), wanted, memory_bytes, one, new, old }
+        Group { process: name.clone(), wanted, memory_bytes, one, new, old, lost }
     };
     names.into_iter().map(group).collect()
 }
@@ -68,10 +102,9 @@ pub(super) fn groups<'s>(
 impl Group<'_> {
     /// How many of the release may be added now.
     pub(super) fn missing(&self) -> usize {
-        let room = if self.old.is_empty() {
-            self.wanted
-        } else {
-            (self.wanted + SURGE).saturating_sub(self.old.len())
+        let room = match self.old.len() - self.lost {
+            0 => self.wanted,
+            standing => (self.wanted + SURGE).saturating_sub(standing),
         };
         room.min(self.wanted).saturating_sub(self.new.len())
     }
@@ -132,7 +165,7 @@ pub(super) fn is_settled(state: &State, env: &Resource<Env>) -> bool {
         instances.all(|instance| instance.spec.desired == Desired::Running)
     };
     let is_as_wanted = || match target(state, env) {
-        Some(release) => groups(state, env, release).iter().all(Group::is_settled),
+        Some(release) => groups(state, env, release, Leaving::InTime).iter().all(Group::is_settled),
         None => state.instances.children(env.id.any()).next().is_none(),
     };
     env.spec.rolling.is_none() && all_run() && is_as_wanted()
@@ -151,7 +184,7 @@ pub(super) fn step(state: &State, env: &Resource<Env>, now: Timestamp) -> Vec<Co
             .collect();
     };
     let mut commands = Vec::new();
-    for group in groups(state, env, release) {
+    for group in groups(state, env, release, Leaving::By(now)) {
         commands.extend(group.surplus().into_iter().map(retire));
         commands.extend(group.ended(now).into_iter().map(retire));
         let missing = group.missing();

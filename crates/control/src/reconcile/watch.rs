@@ -41,7 +41,20 @@ pub(crate) fn touched(before: &State, after: &State) -> BTreeSet<Id<Env>> {
     let deploys = after.deploys.changed_since(&before.deploys).map(|it| it.spec.env);
     let instances = after.instances.changed_since(&before.instances).map(|it| it.spec.env);
     let endpoints = after.endpoints.changed_since(&before.endpoints).map(|it| it.spec.env);
-    envs.chain(deploys).chain(instances).chain(endpoints).chain(destroyed(before, after)).collect()
+    envs.chain(deploys)
+        .chain(instances)
+        .chain(endpoints)
+        .chain(on_changed_nodes(before, after))
+        .chain(destroyed(before, after))
+        .collect()
+}
+
+/// The envs of what is on nodes that come, go or are used for less.
+fn on_changed_nodes<'s>(before: &'s State, after: &'s State) -> impl Iterator<Item = Id<Env>> + 's {
+    let loads = after.nodes.changed_since(&before.nodes);
+    let instances =
+        loads.filter_map(|node| after.index.load(node.id)).flat_map(|load| load.instances.keys());
+    instances.filter_map(|id| Some(after.instances.get(*id)?.spec.env))
 }
 
 fn destroyed<'s>(before: &'s State, after: &'s State) -> impl Iterator<Item = Id<Env>> + 's {

@@ -176,7 +176,8 @@ fn an_env_on_a_silent_node_says_whom_it_waits_for() {
     world.disconnect();
     world.destroy(Kind::Env, PRODUCTION).unwrap();
     let difference = look(&world, env).difference.unwrap();
-    assert!(difference.contains("web-1 (node one does not report)"), "{difference}");
+    assert!(difference.contains("web-1 (node one does not report: "), "{difference}");
+    assert!(difference.contains("helix nodes destroy one"), "{difference}");
 }
 
 #[test]

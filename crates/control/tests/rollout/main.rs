@@ -8,6 +8,7 @@
 mod destroying;
 mod endings;
 mod endpoints;
+mod nodes;
 mod properties;
 mod quotas;
 mod world;

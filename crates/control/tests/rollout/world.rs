@@ -6,12 +6,13 @@ use helix_control::decide::{Context, decide};
 use helix_control::reconcile::{Watch, reconcile};
 use helix_model::instance::{self, Desired, Instance, Observed, Phase};
 use helix_model::manifest::parse_with_defaults;
+use helix_model::node::Availability;
 use helix_model::quota::{self, Dimension};
 use helix_model::reference::Scope;
 use helix_model::release::Image;
 use helix_model::{
-    AnyId, Command, Deploy, Id, Kind, Manifest, Name, Problem, Reason, Resource, State, Timestamp,
-    deploy, destroy, env, node, org, project, reference, tally,
+    AnyId, Command, Deploy, Id, Kind, Manifest, Name, Node, Problem, Reason, Resource, State,
+    Timestamp, deploy, destroy, env, node, org, project, reference, tally,
 };
 
 /// More passes than any change needs; beyond it the reconcilers go in circles.
@@ -69,6 +70,10 @@ impl World {
     }
 
     fn connect_with(&mut self, memory_bytes: u64) {
+        self.connect_as("one", memory_bytes);
+    }
+
+    pub(crate) fn connect_as(&mut self, node: &str, memory_bytes: u64) {
         let facts = node::Facts {
             version: "0".to_owned(),
             cpus: 2,
@@ -77,7 +82,7 @@ impl World {
             isolation_reason: "root".to_owned(),
             isolation_advice: None,
         };
-        let connect = node::Connect { name: name("one"), facts, replica: None };
+        let connect = node::Connect { name: name(node), facts, replica: None };
         self.command(Command::ConnectNode(connect)).unwrap();
     }
 
@@ -203,7 +208,24 @@ impl World {
         self.state.tally(self.id(Kind::Org, "acme").typed().unwrap())
     }
 
-    /// The node's link breaks.
+    pub(crate) fn node(&self, node: &str) -> &Resource<Node> {
+        self.state.nodes.named(None, &name(node)).unwrap()
+    }
+
+    pub(crate) fn set_availability(&mut self, node: &str, availability: Availability) {
+        let node = self.node(node).id;
+        let set = node::SetAvailability { node, availability };
+        self.command(Command::SetNodeAvailability(set)).unwrap();
+        self.settle();
+    }
+
+    /// Who runs on a node, by name.
+    pub(crate) fn on(&self, node: &str) -> Vec<String> {
+        let node = self.node(node).id;
+        self.live().filter(|it| it.spec.node == node).map(|it| it.name.to_string()).collect()
+    }
+
+    /// The first node's link breaks.
     pub(crate) fn disconnect(&mut self) {
         let node = self.state.nodes.iter().next().unwrap();
         let disconnect = node::Disconnect { node: node.id, link: node.status.link };

@@ -23,7 +23,7 @@ const LATER: &[&[&str]] = &[
     &["login"],
     &["dev"],
     &["join", "https://example.net"],
-    &["nodes", "drain", "local"],
+    &["nodes", "create", "rack-3"],
     &["endpoints", "expose", "web", "--port", "80"],
     &["endpoints", "create"],
     &["releases", "create"],

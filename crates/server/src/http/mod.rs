@@ -34,6 +34,7 @@ mod link;
 mod login;
 mod logs;
 mod members;
+mod nodes;
 mod openapi;
 mod pages;
 mod problem;

@@ -17,9 +17,9 @@ use helix_model::api::access::{
     OperatorRequest, PasswordRequest, SetupReply, SetupRequest, TokenReply, TokenRequest, WhoAmI,
 };
 use helix_model::api::{
-    CreateRequest, DeployRequest, EventLine, EventPage, LogLine, Page, QuotaReport, QuotaRequest,
-    RecordedChange, ReplicaList, RollbackRequest, ScaleRequest, Settled, StreamEnd,
-    StreamHeartbeat, UsageIntervals, UsageReport, Version, WaitResult,
+    AvailabilityRequest, CreateRequest, DeployRequest, EventLine, EventPage, LogLine, Page,
+    QuotaReport, QuotaRequest, RecordedChange, ReplicaList, RollbackRequest, ScaleRequest, Settled,
+    StreamEnd, StreamHeartbeat, UsageIntervals, UsageReport, Version, WaitResult,
 };
 use helix_model::audit::{AuditLine, AuditPage};
 use helix_model::view::ResourceView;
@@ -209,6 +209,7 @@ docs! {
     list_envs [SCOPE, PAGING] => Answer::Json(shape::<Page>);
     destroy_env [SCOPE, DESTROY] => Answer::Receipt;
     describe_env [SCOPE] => Answer::Json(shape::<ResourceView>);
+    set_node_availability [SCOPE] < AvailabilityRequest => Answer::Receipt;
     destroy_node [SCOPE, DESTROY] => Answer::Receipt;
     describe_node [SCOPE] => Answer::Json(shape::<ResourceView>);
     show_quotas [SCOPE] => Answer::Json(shape::<QuotaReport>);

@@ -16,8 +16,8 @@ use http::Method;
 
 use super::{
     Api, admin, audit, create, deploys, destroy, events, exec, gate, images, link, login, logs,
-    members, openapi, pages, problem, quotas, receipts, replicas, resources, scale, tokens, usage,
-    users, verify, version, wait,
+    members, nodes, openapi, pages, problem, quotas, receipts, replicas, resources, scale, tokens,
+    usage, users, verify, version, wait,
 };
 
 /// Who may ask for something.
@@ -122,6 +122,7 @@ routes! {
     GET "/v1/envs" list_envs, Rule::Reads, resources::list_of::<Env>, "Envs";
     DELETE "/v1/envs/{env}" destroy_env, Rule::Org(Permission::EnvsWrite), destroy::destroy::<Env>, "Destroy an env and what is in it";
     GET "/v1/envs/{env}" describe_env, Rule::Reads, resources::describe_of::<Env>, "One env, desired and current";
+    POST "/v1/nodes/{node}/availability" set_node_availability, Rule::Installation(Permission::NodesAdmin), nodes::availability, "Cordon or drain a node, or take it back into use";
     DELETE "/v1/nodes/{node}" destroy_node, Rule::Installation(Permission::NodesAdmin), destroy::destroy::<Node>, "Give up a machine that does not answer";
     GET "/v1/nodes/{node}" describe_node, Rule::Reads, resources::describe_of::<Node>, "One node, desired and current";
     GET "/v1/quotas" show_quotas, Rule::Org(Permission::BillingRead), quotas::show, "How much an org may have and has";

@@ -57,6 +57,9 @@ fn request(route: &Route, receipt: &str) -> Option<(String, Value)> {
         // Of a version nobody has seen, so that nothing is destroyed.
         "destroy_app" => path("/v1/apps/default%2Fdefault%2Fshop?expected_version=1"),
         "destroy_env" => path("/v1/envs/default%2Fdefault%2Fshop@production?expected_version=1"),
+        "set_node_availability" => {
+            with("/v1/nodes/none/availability", json!({ "availability": "active" }))
+        }
         "describe_node" | "destroy_node" => path("/v1/nodes/none"),
         "create_org" => with(route.path, json!({ "name": "default" })),
         "create_project" => with("/v1/projects?org=default", json!({ "name": "default" })),

@@ -15,6 +15,7 @@ pub(crate) enum Fault {
     SlowNetwork,
     AgentCrash,
     MachineCrash,
+    MachineAway,
     EdgeCrash,
     ProgramKilled,
     Unhealthy,
@@ -24,12 +25,13 @@ pub(crate) enum Fault {
 }
 
 impl Fault {
-    pub(crate) const ALL: [Fault; 11] = [
+    pub(crate) const ALL: [Fault; 12] = [
         Fault::ReplicaCrash,
         Fault::Partition,
         Fault::SlowNetwork,
         Fault::AgentCrash,
         Fault::MachineCrash,
+        Fault::MachineAway,
         Fault::EdgeCrash,
         Fault::ProgramKilled,
         Fault::Unhealthy,
@@ -38,6 +40,10 @@ impl Fault {
         Fault::ClockJump,
     ];
 }
+
+/// How long a machine is away whose instances may begin elsewhere meanwhile; also
+/// beyond the end of all other trouble.
+const AWAY_MS: (u64, u64) = (45_000, 180_000);
 
 /// Memory of the node that joins when all heals, so that there is room for all.
 const SPARE_NODE_BYTES: u64 = 64 << 30;
@@ -66,6 +72,12 @@ impl World {
             }
             Fault::MachineCrash => {
                 self.crash_machine(node);
+                self.agenda.plan(lasts, Happening::StartAgent { node });
+            }
+            Fault::MachineAway => {
+                self.crash_machine(node);
+                let lasts = self.random.between(AWAY_MS.0, AWAY_MS.1);
+                self.nodes[node].away_until = self.agenda.now + lasts;
                 self.agenda.plan(lasts, Happening::StartAgent { node });
             }
             Fault::EdgeCrash => {

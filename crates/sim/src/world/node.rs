@@ -29,6 +29,8 @@ pub(crate) struct Node {
     /// What it tells of its instances; in memory only.
     pub board: BTreeMap<Id<Instance>, Observed>,
     pub disk_full: bool,
+    /// When its machine has power again.
+    pub away_until: u64,
     pub registry_down: bool,
 }
 
@@ -44,6 +46,7 @@ impl Node {
             bodies: BTreeMap::new(),
             board: BTreeMap::new(),
             disk_full: false,
+            away_until: 0,
             registry_down: false,
         }
     }
@@ -66,8 +69,9 @@ impl Node {
 
 impl World {
     pub(crate) fn start_agent(&mut self, index: usize) {
+        let now = self.agenda.now;
         let node = &mut self.nodes[index];
-        if node.up {
+        if node.up || now < node.away_until {
             return;
         }
         node.up = true;

@@ -67,6 +67,11 @@ impl World {
         if let Some(node) = state.nodes.iter().find(|node| !node.status.connected) {
             return settled(format!("{} is not known to be connected", node.name));
         }
+        if let Some(node) =
+            state.nodes.iter().find(|it| it.is_draining() && state.index.count(it.id) > 0)
+        {
+            return settled(format!("{} is never empty", node.name));
+        }
         self.edge_unsettled(state).and_then(settled)
     }
 

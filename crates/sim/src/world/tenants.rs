@@ -1,8 +1,10 @@
-//! What people make and destroy by name: apps, envs, projects, whole orgs; and
-//! nodes that do not answer, which they give up whether or not these are dead.
+//! What people make and destroy by name: apps, envs, projects, whole orgs. They
+//! drain nodes, and give up those that do not answer, whether or not these are
+//! dead.
 
 use helix_model::destroy::Destroy;
-use helix_model::{AnyId, Command, State, app, env};
+use helix_model::node::Availability;
+use helix_model::{AnyId, Command, State, app, env, node};
 
 use super::wishes::pick_name;
 use crate::random::Random;
@@ -23,13 +25,23 @@ pub(crate) fn wish(random: &mut Random, state: &State) -> Option<Command> {
             Some(Command::CreateEnv(env::Create { app, name }))
         }
         45..55 => {
+            let node = pick(random, state.nodes.iter().map(|it| it.id).collect())?;
+            let availability = random.pick(&[
+                Availability::Active,
+                Availability::Active,
+                Availability::Cordoned,
+                Availability::Draining,
+            ])?;
+            Some(Command::SetNodeAvailability(node::SetAvailability { node, availability }))
+        }
+        55..62 => {
             let silent = state.nodes.iter().filter(|it| !it.status.connected);
             let target = pick(random, silent.map(|it| it.id.any()).collect())?;
             Some(Command::Destroy(Destroy { target, cascade: false }))
         }
         _ => {
             let candidates: Vec<AnyId> = match drawn {
-                55..85 => state.envs.iter().map(|it| it.id.any()).collect(),
+                62..85 => state.envs.iter().map(|it| it.id.any()).collect(),
                 85..94 => state.apps.iter().map(|it| it.id.any()).collect(),
                 94..98 => state.projects.iter().map(|it| it.id.any()).collect(),
                 _ => state.orgs.iter().map(|it| it.id.any()).collect(),

@@ -1,0 +1,53 @@
+//! What is shown of a node: whether it reports, and whether it is being emptied.
+
+use super::Described;
+use crate::condition::{Condition, ConditionKind};
+use crate::node::Availability;
+use crate::{Node, Resource, State, Table};
+
+impl Described for Node {
+    fn table(state: &State) -> &Table<Self> {
+        &state.nodes
+    }
+
+    fn conditions(node: &Resource<Node>, state: &State) -> Vec<Condition> {
+        let connected = node.status.connected;
+        let reason = if connected { "connected" } else { "disconnected" };
+        let message = match &node.status.facts {
+            Some(facts) if connected => {
+                format!("It runs instances as {}.", facts.isolation)
+            }
+            _ => "It does not report.".to_owned(),
+        };
+        let left = match (node.spec.availability, state.index.count(node.id)) {
+            (Availability::Active, _) => ("active", "It takes instances.".to_owned()),
+            (Availability::Cordoned, count) => {
+                ("cordoned", format!("It keeps {}, and gets no more.", instances(count)))
+            }
+            (Availability::Draining, 0) => ("drained", "Nothing is on it any more.".to_owned()),
+            (Availability::Draining, count) => {
+                ("draining", format!("{} on it, to be replaced elsewhere.", instances(count)))
+            }
+        };
+        vec![
+            node.standing.condition(ConditionKind::Ready, reason, message),
+            node.standing.condition(ConditionKind::Reconciling, left.0, left.1),
+        ]
+    }
+
+    fn difference(node: &Resource<Node>, state: &State) -> Option<String> {
+        if !node.status.connected {
+            return Some("it is not connected".to_owned());
+        }
+        let count = state.index.count(node.id);
+        let leaves = node.is_draining() && count > 0;
+        leaves.then(|| format!("{} on it, to be replaced elsewhere", instances(count)))
+    }
+}
+
+fn instances(count: usize) -> String {
+    match count {
+        1 => "1 instance".to_owned(),
+        count => format!("{count} instances"),
+    }
+}

@@ -46,7 +46,10 @@ pub fn all_of_it(mut world: World, arguments: &[&str], expected: Expected) -> To
 /// Starts it and checks what it says.
 pub fn up(world: &mut World, folder: &Path, arguments: &[&str], expected: Expected) -> Told {
     let words = arguments.iter().map(PathBuf::from).chain([folder.to_owned()]);
-    let said = world.up(words).stdout();
+    let platform = world.up(words);
+    // Two outputs are read by two threads, so the one may be ahead of the other.
+    until("the last line of the result", || platform.stdout().contains("helix scale"));
+    let said = platform.stdout();
     let places = world.places(folder);
     let by_name = format!("http://{}:{}", places.host, places.http.port());
     for expected in ["hello is up".to_owned(), by_name, places.tcp.to_string()] {

@@ -333,15 +333,13 @@ impl Apply for Drained {
 
 impl Apply for Removed {
     fn apply(&self, state: &mut State, change: Change) {
-        let serving = state.instances.get(self.of.id).and_then(env::Serving::of);
-        let node = state.instances.get(self.of.id).map(|instance| instance.spec.node);
-        if let Some(instance) = state.instances.get(self.of.id) {
-            state.index.forget(instance, state.nodes.get(instance.spec.node));
-        }
+        let Some(instance) = state.instances.get(self.of.id) else {
+            return;
+        };
+        let (serving, node) = (env::Serving::of(instance), instance.spec.node);
+        state.index.forget(instance, state.nodes.get(node));
         state.instances.remove(self.of.id);
-        if let Some(node) = node {
-            node::note(state, node, change);
-        }
+        node::note(state, node, change);
         if let Some(serving) = serving {
             serving.count(state, change, false);
         }

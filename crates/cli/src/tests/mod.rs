@@ -216,23 +216,13 @@ mod grammar;
 mod reading;
 mod tenancy;
 
-#[async_trait]
-impl Roles for NoPlatform {
-    async fn server(&self, _options: ServerOptions) -> Result<Box<dyn Role>, Problem> {
-        panic!("no test starts a server");
-    }
-
-    async fn node(&self, _options: NodeOptions) -> Result<Box<dyn Role>, Problem> {
-        panic!("no test starts a node");
-    }
-
-    async fn edge(&self, _options: EdgeOptions) -> Result<Box<dyn Role>, Problem> {
-        panic!("no test starts an edge");
-    }
-}
+/// What no test of this crate starts.
+trait WithoutRoles {}
+impl WithoutRoles for NoPlatform {}
+impl WithoutRoles for ShortLived {}
 
 #[async_trait]
-impl Roles for ShortLived {
+impl<T: WithoutRoles + Up> Roles for T {
     async fn server(&self, _options: ServerOptions) -> Result<Box<dyn Role>, Problem> {
         panic!("no test starts a server");
     }

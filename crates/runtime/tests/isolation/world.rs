@@ -5,7 +5,7 @@ use std::future::Future;
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU16, Ordering};
+use std::sync::atomic::{AtomicU16, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use helix_runtime::logs::{Query, Tail};
@@ -21,6 +21,8 @@ static NEXT: AtomicU16 = AtomicU16::new(1);
 pub(crate) struct World {
     folder: tempfile::TempDir,
     number: u16,
+    /// Lines of earlier starts: they must not be taken for those of the latest.
+    earlier_lines: AtomicUsize,
 }
 
 impl World {
@@ -42,7 +44,8 @@ impl World {
         )
         .unwrap();
         std::fs::copy("/proc/self/exe", rootfs.join("app")).unwrap();
-        Self { folder, number: NEXT.fetch_add(1, Ordering::Relaxed) }
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        Self { folder, number, earlier_lines: AtomicUsize::new(0) }
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -93,6 +96,9 @@ impl World {
     }
 
     pub(crate) async fn start(&self, spec: &InstanceSpec) -> Shim {
+        if self.dir().exists() {
+            self.earlier_lines.store(self.all_lines().len(), Ordering::Relaxed);
+        }
         Shim::spawn(Path::new("/proc/self/exe"), &self.dir(), spec).await.unwrap_or_else(|error| {
             panic!("{error}: {:?}", std::error::Error::source(&error).map(ToString::to_string))
         })
@@ -104,7 +110,12 @@ impl World {
         wait_for_end(&shim).await
     }
 
+    /// What was written since the latest start.
     pub(crate) fn log(&self) -> Vec<String> {
+        self.all_lines().split_off(self.earlier_lines.load(Ordering::Relaxed))
+    }
+
+    fn all_lines(&self) -> Vec<String> {
         let lines = Tail::open(&self.dir(), &Query::default()).unwrap().read_available().unwrap();
         lines.into_iter().map(|line| line.line).collect()
     }

@@ -33,6 +33,15 @@ pub struct LogQuery {
     /// Only lines from this moment on, milliseconds since 1970.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub since_ms: Option<i64>,
+    /// Only lines before this moment, milliseconds since 1970; not with `follow`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub until_ms: Option<i64>,
+    /// Only lines in which this regular expression is found.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub grep: Option<String>,
+    /// Only lines of this stream.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stream: Option<helix_model::LogStream>,
     /// Go on with what is written from now on.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub follow: bool,

@@ -33,6 +33,7 @@ impl NodeLink for LocalNode {
             tail_lines: Some(query.tail_lines),
             since_ms: query.since.and_then(|since| u64::try_from(since.0).ok()),
             follow: query.follow,
+            filter: query.filter,
         };
         let lines = self.0.logs(&query.instances, wanted);
         lines
@@ -43,6 +44,7 @@ impl NodeLink for LocalNode {
                     stderr: line.stream == "stderr",
                     line: line.line,
                     truncated: line.truncated,
+                    dropped: line.dropped,
                 })
             })
             .boxed()

@@ -191,6 +191,13 @@ pub struct LogLine {
     /// The line was longer than 16 KiB and was cut here.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub truncated: bool,
+    /// So many lines before this one could not be kept, e.g. on a full disk.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub dropped: u64,
+}
+
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 /// `GET /v1/wait`: how it stands with what was waited for.

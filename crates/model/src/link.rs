@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use crate::plan::{EdgePlan, NodePlan};
-use crate::{Id, Instance, Name, Node, Problem, Timestamp, instance, node};
+use crate::{Id, Instance, LogFilter, Name, Node, Problem, Timestamp, instance, node};
 
 /// The version of all of this. A server refuses a machine that speaks a later
 /// one: servers are updated first.
@@ -96,6 +96,8 @@ pub enum Ask {
         tail_lines: usize,
         since: Option<Timestamp>,
         follow: bool,
+        #[serde(default)]
+        filter: LogFilter,
     },
 }
 
@@ -115,4 +117,7 @@ pub struct LinkLog {
     pub stderr: bool,
     pub line: String,
     pub truncated: bool,
+    /// Lines lost before this one.
+    #[serde(default)]
+    pub dropped: u64,
 }

@@ -265,9 +265,10 @@ impl Actor {
         let Some(rules) = lifecycle::rules(&self.plan) else {
             return;
         };
-        let targets = self.targets.clone();
+        let (targets, shim) = (self.targets.clone(), self.shim.clone());
         self.tasks.spawn(async move {
-            Done::Event(Event::Probed { boot, result: probe(&targets, &rules).await })
+            let result = probe(&targets, &rules, shim.as_ref()).await;
+            Done::Event(Event::Probed { boot, result })
         });
     }
 

@@ -19,9 +19,9 @@ use crate::error::NodeError;
 use crate::images::Images;
 use crate::logs::{self, LogQuery, LogStream};
 use crate::machine::{self, Machine, chain};
-use crate::shared::Shared;
+use crate::shared::{Shared, now};
 use crate::supervisor::{PlanSlot, Supervisor};
-use crate::{files, gone};
+use crate::{files, gone, retention};
 
 /// How long after the last change of plan unused images are removed: starting
 /// what the plan asks for comes first.
@@ -52,7 +52,7 @@ impl Agent {
         files::make_dir(&config.instances_dir())?;
         let machine = Machine::detect(&config.helix_exe, config.isolation).await?;
         let images = Images::open(&config)?;
-        gone::prune(&config.instances_dir());
+        gone::prune(&config.instances_dir(), now());
         let last = last_plan(&config);
         let (plans, plans_seen) = watch::channel(last.map(Arc::new));
         let (leave, leave_seen) = watch::channel(None);
@@ -60,6 +60,7 @@ impl Agent {
         let shared = Arc::new(Shared::new(config, machine, images, egress));
         let supervisor = Supervisor::new(shared.clone(), plans_seen, leave_seen);
         tokio::spawn(egress::keep(shared.clone(), plans.subscribe()));
+        tokio::spawn(retention::keep(shared.clone(), plans.subscribe()));
         if shared.config.image_collect {
             tokio::spawn(collect_images(shared.clone(), plans.subscribe()));
         }

@@ -1,5 +1,5 @@
-//! Directories of instances that are gone: kept for their logs, the latest few,
-//! without what was secret. Also ends instances no plan knows of.
+//! Directories of instances that are gone: kept for their logs for a while, without
+//! what was secret. Also ends instances no plan knows of.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -13,8 +13,15 @@ use crate::machine::{self, chain};
 use crate::shared::{Shared, now};
 use crate::slot::Slot;
 
-/// Gone instances whose logs are kept. Each may hold some 32 MiB.
-const KEPT: usize = 20;
+/// Gone instances whose logs are kept: listing and sizing them is done every few
+/// seconds.
+const KEPT: usize = 200;
+
+/// What their logs may take together.
+const KEPT_BYTES: u64 = 1 << 30;
+
+/// How long they are kept: a week, like the logs of what runs.
+const KEPT_MS: i64 = 7 * 24 * 3600 * 1000;
 
 /// What a killed program may still take to be seen dead.
 const KILL_SLACK: Duration = Duration::from_secs(5);
@@ -52,19 +59,31 @@ pub(crate) fn mark(dir: &Path, slot: &Slot, at: Timestamp) {
     let _ = std::fs::remove_file(dir.join(InstanceSpec::FILE));
 }
 
-/// Deletes all but the latest directories of gone instances.
-pub(crate) fn prune(instances_dir: &Path) {
+/// Deletes directories of gone instances: all but the latest, the small enough and
+/// the young enough.
+pub(crate) fn prune(instances_dir: &Path, now: Timestamp) {
     let mut gone: Vec<(i64, PathBuf)> = list(instances_dir)
         .into_iter()
         .filter_map(|found| Some((found.slot?.gone_at_ms?, found.dir)))
         .collect();
     gone.sort_unstable();
-    let surplus = gone.len().saturating_sub(KEPT);
-    for (_, dir) in gone.drain(..surplus) {
+    let mut kept_bytes = 0;
+    for (rank, (at_ms, dir)) in gone.into_iter().rev().enumerate() {
+        kept_bytes += size_bytes(&dir);
+        let age_ms = now.0.saturating_sub(at_ms);
+        if rank < KEPT && kept_bytes <= KEPT_BYTES && age_ms <= KEPT_MS {
+            continue;
+        }
         if let Err(error) = std::fs::remove_dir_all(&dir) {
             tracing::warn!(dir = %dir.display(), %error, "cannot delete old logs");
         }
     }
+}
+
+/// Of an instance that is gone only its log is large, and that is one folder.
+fn size_bytes(dir: &Path) -> u64 {
+    let entries = std::fs::read_dir(dir.join(helix_runtime::logs::DIR)).into_iter().flatten();
+    entries.flatten().filter_map(|entry| entry.metadata().ok()).map(|file| file.len()).sum()
 }
 
 /// Stops and clears an instance that is on this machine but in no plan.
@@ -119,11 +138,15 @@ mod tests {
             std::fs::write(dir(number).join(InstanceSpec::FILE), "{}").unwrap();
             mark(&dir(number), &slot(), Timestamp(number as i64));
         }
-        prune(root.path());
+        prune(root.path(), Timestamp(1000));
         let left = list(root.path());
         assert_eq!(left.len(), KEPT + 1);
         assert!(left.iter().any(|found| found.dir == dir(0)));
         assert!(left.iter().all(|found| (1..=3).all(|gone| found.dir != dir(gone))));
         assert!(!dir(9).join(InstanceSpec::FILE).exists(), "the environment is not kept");
+        prune(root.path(), Timestamp(KEPT_MS + 10));
+        let left = list(root.path());
+        assert!(left.len() < KEPT + 1, "those older than a week are gone");
+        assert!(left.iter().any(|found| found.dir == dir(0)), "what lives stays");
     }
 }

@@ -26,6 +26,7 @@ mod lifecycle;
 mod logs;
 mod machine;
 mod probe;
+mod retention;
 mod rules;
 mod shared;
 mod slot;

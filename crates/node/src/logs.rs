@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use helix_model::api::LogLine;
-use helix_model::{Id, Instance, Timestamp};
+use helix_model::{Id, Instance, LogFilter, LogMatcher, LogStream as LogStreamName, Timestamp};
 use helix_runtime::logs::{LogStream as Output, Query, Tail};
 use tokio::sync::mpsc;
 
@@ -27,7 +27,7 @@ const BUFFERED_LINES: usize = 256;
 const TAIL_LINES_MAX: usize = 10_000;
 
 /// Which lines to read.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LogQuery {
     /// Only the last so many of those present, over all instances.
     pub tail_lines: Option<usize>,
@@ -35,6 +35,8 @@ pub struct LogQuery {
     pub since_ms: Option<u64>,
     /// Go on with new lines until every instance is gone.
     pub follow: bool,
+    /// Which lines count. A pattern that cannot be used matches nothing.
+    pub filter: LogFilter,
 }
 
 /// Lines of output. Dropping it stops the reading.
@@ -86,14 +88,16 @@ async fn run(
     query: LogQuery,
     sender: &mpsc::Sender<LogLine>,
 ) {
+    let Ok(matcher) = query.filter.matcher() else { return };
     let count = query.tail_lines.unwrap_or(TAIL_LINES_MAX).min(TAIL_LINES_MAX);
     let mut tail_lines = Some(count);
     loop {
         // Asked before reading, so that the last lines of an ending instance
         // are not missed.
         let living = sources.iter().any(|source| shared.live().contains_key(&source.id));
+        let matcher = matcher.clone();
         let read = move || {
-            let lines = look(&mut sources, query.since_ms, tail_lines);
+            let lines = look(&mut sources, query.since_ms, tail_lines, &matcher);
             (sources, lines)
         };
         let Ok((back, lines)) = tokio::task::spawn_blocking(read).await else {
@@ -114,10 +118,15 @@ async fn run(
 }
 
 /// Everything new, sorted by time.
-fn look(sources: &mut [Source], since_ms: Option<u64>, tail_lines: Option<usize>) -> Vec<LogLine> {
+fn look(
+    sources: &mut [Source],
+    since_ms: Option<u64>,
+    tail_lines: Option<usize>,
+    matcher: &LogMatcher,
+) -> Vec<LogLine> {
     let mut lines = Vec::new();
     for source in sources {
-        match source.look(since_ms, tail_lines) {
+        match source.look(since_ms, tail_lines, matcher) {
             Ok(new) => lines.extend(new),
             Err(error) => {
                 tracing::warn!(instance = %source.id, error = chain(&error), "cannot read its log");
@@ -133,15 +142,19 @@ impl Source {
         &mut self,
         since_ms: Option<u64>,
         tail_lines: Option<usize>,
+        matcher: &LogMatcher,
     ) -> io::Result<Vec<LogLine>> {
+        let keep = |line: &helix_runtime::logs::LogLine| {
+            matcher.matches(time(line.ts_ms), stream(line.stream), &line.line)
+        };
         if self.tail.is_none() {
             let query = Query { tail_lines, since_ms, follow: false };
-            self.tail = Some(Tail::open(&self.dir, &query)?);
+            self.tail = Some(Tail::open_matching(&self.dir, &query, keep)?);
         }
         let Some(tail) = &mut self.tail else {
             return Ok(Vec::new());
         };
-        let new = tail.read_available()?;
+        let new = tail.read_matching(keep)?;
         if new.is_empty() {
             return Ok(Vec::new());
         }
@@ -149,7 +162,7 @@ impl Source {
         let id = self.id.to_string();
         let line = |line: helix_runtime::logs::LogLine| LogLine {
             kind: "log".to_owned(),
-            ts: Timestamp(i64::try_from(line.ts_ms).unwrap_or(i64::MAX)),
+            ts: time(line.ts_ms),
             instance: name.clone(),
             instance_id: id.clone(),
             process: process.clone(),
@@ -159,8 +172,20 @@ impl Source {
             },
             line: line.line,
             truncated: line.truncated,
+            dropped: line.dropped_before,
         };
         Ok(new.into_iter().map(line).collect())
+    }
+}
+
+fn time(ms: u64) -> Timestamp {
+    Timestamp(i64::try_from(ms).unwrap_or(i64::MAX))
+}
+
+fn stream(output: Output) -> LogStreamName {
+    match output {
+        Output::Stdout => LogStreamName::Stdout,
+        Output::Stderr => LogStreamName::Stderr,
     }
 }
 

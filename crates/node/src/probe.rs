@@ -1,4 +1,5 @@
-//! Health probes: asking a program's port whether it serves.
+//! Health probes: asking a program's port, or a command beside it, whether it
+//! serves.
 //!
 //! A program may be reachable by several routes (IPv6, IPv4); the first that
 //! passes counts and gives every port its address. Redirects are not followed
@@ -11,11 +12,13 @@ use std::time::Duration;
 
 use helix_model::Name;
 use helix_model::manifest::{Check, Health};
+use helix_runtime::{ExecEvent, ExecSpec, Exit, Shim};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use crate::lifecycle::Ports;
+use crate::machine::chain;
 
 /// A status line fits easily; a server that sends more before its first line
 /// break does not speak HTTP.
@@ -40,8 +43,54 @@ pub(crate) struct Targets {
 const HANDSHAKE: Duration = Duration::from_millis(100);
 
 /// Probes once. The error says what was seen instead of health.
-pub(crate) async fn probe(targets: &Targets, rules: &Health) -> Result<Ports, String> {
-    let port = targets.internal.get(&rules.port).copied().unwrap_or_default();
+pub(crate) async fn probe(
+    targets: &Targets,
+    rules: &Health,
+    shim: Option<&Shim>,
+) -> Result<Ports, String> {
+    match (&rules.check, shim) {
+        (Check::Exec { command }, Some(shim)) => {
+            let limit = Duration::from_secs(rules.timeout_seconds.max(1));
+            command_passes(shim, command, limit).await?;
+            // It says nothing about addresses: whichever accepts is to be used.
+            let accepts = Health { check: Check::Tcp, ..rules.clone() };
+            let first = targets.routes.first().cloned().unwrap_or_default();
+            Ok(probe_port(targets, &accepts).await.unwrap_or(first))
+        }
+        (Check::Exec { .. }, None) => Err("it does not run".to_owned()),
+        _ => probe_port(targets, rules).await,
+    }
+}
+
+/// Runs a command inside the instance, as the program's own user. What it prints
+/// is thrown away: it may well be what must not be in an event.
+async fn command_passes(shim: &Shim, argv: &[String], limit: Duration) -> Result<(), String> {
+    let name = argv.first().map(String::as_str).unwrap_or_default();
+    let spec = ExecSpec { argv: argv.to_vec(), ..ExecSpec::default() };
+    let run = async {
+        let mut session = shim.exec(&spec).await.map_err(|error| chain(&error))?;
+        loop {
+            match session.output.next().await.map_err(|error| chain(&error))? {
+                ExecEvent::Exit(exit) => return Ok::<_, String>(exit),
+                ExecEvent::Stdout(_) | ExecEvent::Stderr(_) => {}
+            }
+        }
+    };
+    match timeout(limit, run).await {
+        Ok(Ok(Exit { code: 0, signal: None, .. })) => Ok(()),
+        Ok(Ok(Exit { signal: Some(signal), .. })) => {
+            Err(format!("`{name}` was killed by signal {signal}"))
+        }
+        Ok(Ok(exit)) => Err(format!("`{name}` ended with code {}", exit.code)),
+        Ok(Err(error)) => Err(format!("`{name}` could not be run: {error}")),
+        // The session is dropped with the future, and its command killed.
+        Err(_) => Err(format!("`{name}` did not end within {} s", limit.as_secs())),
+    }
+}
+
+async fn probe_port(targets: &Targets, rules: &Health) -> Result<Ports, String> {
+    let port = rules.port.as_ref().and_then(|port| targets.internal.get(port));
+    let port = port.copied().unwrap_or_default();
     let mut seen: Option<Seen> = None;
     for route in &targets.routes {
         match ask_within(route, rules, targets.forwarded).await {
@@ -73,7 +122,7 @@ async fn best(targets: &Targets, rules: &Health, answered: &Ports, rank: Option<
 /// Asks one route; `None` when it does not lead to the port.
 async fn ask_within(route: &Ports, rules: &Health, forwarded: bool) -> Option<Result<(), Seen>> {
     let limit = Duration::from_secs(rules.timeout_seconds.max(1));
-    let attempt = ask(*route.get(&rules.port)?, &rules.check, forwarded);
+    let attempt = ask(*route.get(rules.port.as_ref()?)?, &rules.check, forwarded);
     Some(timeout(limit, attempt).await.unwrap_or(Err(Seen::Silence(limit))))
 }
 
@@ -108,7 +157,7 @@ impl Seen {
 
     fn describe(&self, check: &Check, port: u16) -> String {
         let what = match check {
-            Check::Tcp => format!("a connection to port {port}"),
+            Check::Tcp | Check::Exec { .. } => format!("a connection to port {port}"),
             Check::Http { path } => format!("GET {path} on port {port}"),
         };
         match self {
@@ -147,8 +196,8 @@ async fn connect(address: SocketAddr) -> io::Result<TcpStream> {
 async fn ask(address: SocketAddr, check: &Check, forwarded: bool) -> Result<(), Seen> {
     let mut stream = connect(address).await?;
     match check {
-        Check::Tcp if forwarded => settles(&mut stream).await,
-        Check::Tcp => Ok(()),
+        Check::Tcp | Check::Exec { .. } if forwarded => settles(&mut stream).await,
+        Check::Tcp | Check::Exec { .. } => Ok(()),
         Check::Http { path } => {
             let request = format!(
                 "GET {path} HTTP/1.1\r\nHost: {}\r\nUser-Agent: helix-health\r\nAccept: */*\r\n\
@@ -205,7 +254,7 @@ mod tests {
     fn rules(check: Check) -> Health {
         Health {
             check,
-            port: "http".parse().unwrap(),
+            port: Some("http".parse().unwrap()),
             interval_seconds: 1,
             timeout_seconds: 1,
             grace_seconds: 1,
@@ -248,9 +297,9 @@ mod tests {
     #[tokio::test]
     async fn the_route_that_answers_gives_the_addresses() {
         let (closed, open) = (closed().await, server("HTTP/1.1 204 No Content\r\n\r\n").await);
-        let answered = probe(&targets(&[closed, open]), &http()).await.unwrap();
+        let answered = probe_port(&targets(&[closed, open]), &http()).await.unwrap();
         assert_eq!(answered.values().collect::<Vec<_>>(), [&open]);
-        assert!(probe(&targets(&[closed, open]), &rules(Check::Tcp)).await.is_ok());
+        assert!(probe_port(&targets(&[closed, open]), &rules(Check::Tcp)).await.is_ok());
     }
 
     #[tokio::test]
@@ -258,8 +307,9 @@ mod tests {
         let closed = closed().await;
         let broken = server("HTTP/1.1 500 Oops\r\n\r\n").await;
         let strange = server("220 mail.example ESMTP\r\n").await;
-        let seen =
-            async |addresses: &[SocketAddr]| probe(&targets(addresses), &http()).await.unwrap_err();
+        let seen = async |addresses: &[SocketAddr]| {
+            probe_port(&targets(addresses), &http()).await.unwrap_err()
+        };
         assert_eq!(seen(&[closed]).await, "connection refused on port 80");
         assert_eq!(seen(&[broken, closed]).await, "GET /ok on port 80 answered 500");
         assert_eq!(seen(&[strange]).await, "GET /ok on port 80 was not answered in HTTP");
@@ -269,7 +319,7 @@ mod tests {
     async fn silence_ends_with_the_timeout() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let seen = probe(&targets(&[address]), &http()).await.unwrap_err();
+        let seen = probe_port(&targets(&[address]), &http()).await.unwrap_err();
         assert_eq!(seen, "GET /ok on port 80 was not answered within 1 s");
     }
 
@@ -279,7 +329,7 @@ mod tests {
         let address = listener.local_addr().unwrap();
         let forwarder = tokio::spawn(async move { drop(listener.accept().await) });
         let through = Targets { forwarded: true, ..targets(&[address]) };
-        let seen = probe(&through, &rules(Check::Tcp)).await.unwrap_err();
+        let seen = probe_port(&through, &rules(Check::Tcp)).await.unwrap_err();
         assert_eq!(seen, "connection refused on port 80");
         forwarder.await.unwrap();
     }

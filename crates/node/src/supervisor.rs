@@ -14,7 +14,7 @@ use tokio::task::JoinSet;
 use crate::actor::Actor;
 use crate::agent::Stop;
 use crate::machine::chain;
-use crate::shared::{Shared, Want};
+use crate::shared::{Shared, Want, now};
 use crate::{files, gone};
 
 /// The latest plan, once there is one.
@@ -171,7 +171,7 @@ impl Supervisor {
                 self.actors.remove(&id);
                 self.ending.remove(&id);
                 self.shared.live().remove(&id);
-                gone::prune(&self.shared.config.instances_dir());
+                gone::prune(&self.shared.config.instances_dir(), now());
             }
             Err(error) => tracing::error!(%error, "an instance's task failed"),
         }

@@ -74,14 +74,54 @@ const NAMESPACE_FLAGS: libc::c_int = libc::CLONE_NEWUSER
     | libc::CLONE_NEWUTS
     | libc::CLONE_NEWCGROUP;
 
+/// On x86-64 every call has a second number, for programs with 32-bit pointers,
+/// where the kernel is built for them; a filter sees that number as another call.
+const X32_BIT: libc::c_long = 0x4000_0000;
+
+/// Those of [`DENIED`] that have a number of their own there (the kernel's
+/// `syscall_64.tbl`): ptrace, kexec_load, move_pages, process_vm_readv,
+/// process_vm_writev.
+const X32_DENIED: [libc::c_long; 5] = [521, 528, 533, 539, 540];
+
+/// Families a socket may be of. The others are doors to the hypervisor, to the
+/// wire and to rarely used parts of the kernel.
+const SOCKET_FAMILIES: [libc::c_int; 4] =
+    [libc::AF_UNIX, libc::AF_INET, libc::AF_INET6, libc::AF_NETLINK];
+
 /// Restricts the calling process and all it executes, for good. `no_new_privs`
 /// must already be set.
 pub(crate) fn apply() -> Result<(), String> {
-    let denied = DENIED.iter().map(|call| (*call, vec![]));
-    install(denied.chain(namespace_rules()?).collect(), libc::EPERM)?;
+    let named_apart = X32_DENIED.map(|number| X32_BIT | number);
+    let denied = DENIED.into_iter().chain(named_apart).map(|call| (call, vec![]));
+    install(doubled(denied.chain(namespace_rules()?)), libc::EPERM)?;
+    install(doubled([(libc::SYS_socket, socket_rules()?)]), libc::EAFNOSUPPORT)?;
     // The flags of `clone3` are behind a pointer no filter can follow. As if the
     // call did not exist, C libraries fall back to `clone`, which is filtered.
-    install(BTreeMap::from([(libc::SYS_clone3, vec![])]), libc::ENOSYS)
+    install(doubled([(libc::SYS_clone3, vec![])]), libc::ENOSYS)
+}
+
+type Rules = BTreeMap<i64, Vec<SeccompRule>>;
+
+/// The rules, and the same for the second number of each call.
+fn doubled(rules: impl IntoIterator<Item = (i64, Vec<SeccompRule>)>) -> Rules {
+    let mut all: Rules = rules.into_iter().collect();
+    if cfg!(target_arch = "x86_64") {
+        let again = all.iter().map(|(call, rules)| (call | X32_BIT, rules.clone()));
+        let again: Rules = again.collect();
+        all.extend(again);
+    }
+    all
+}
+
+/// A socket of a family that is none of the allowed ones.
+fn socket_rules() -> Result<Vec<SeccompRule>, String> {
+    let other = |family: &libc::c_int| {
+        let value = u64::from(family.cast_unsigned());
+        SeccompCondition::new(0, SeccompCmpArgLen::Dword, SeccompCmpOp::Ne, value)
+    };
+    let conditions = SOCKET_FAMILIES.iter().map(other).collect::<Result<_, _>>();
+    let rule = conditions.and_then(SeccompRule::new).map_err(|error| error.to_string())?;
+    Ok(vec![rule])
 }
 
 /// `clone` and `unshare` with any namespace flag: one rule per flag, since a
@@ -101,7 +141,7 @@ fn namespace_rules() -> Result<Vec<(i64, Vec<SeccompRule>)>, String> {
     Ok(vec![(libc::SYS_clone, rules.clone()), (libc::SYS_unshare, rules)])
 }
 
-fn install(rules: BTreeMap<i64, Vec<SeccompRule>>, errno: libc::c_int) -> Result<(), String> {
+fn install(rules: Rules, errno: libc::c_int) -> Result<(), String> {
     let target = std::env::consts::ARCH
         .try_into()
         .map_err(|error| format!("seccomp on {}: {error}", std::env::consts::ARCH))?;

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use futures::stream::BoxStream;
 use helix_model::api::{ExecControl, ExecEnd, exec_frame};
 use helix_model::plan::{EdgePlan, NodePlan};
-use helix_model::{Id, Instance, Timestamp};
+use helix_model::{Id, Instance, LogFilter, Timestamp};
 use tokio::sync::mpsc;
 
 /// A node, as the control plane sees it.
@@ -44,6 +44,8 @@ pub struct LogQuery {
     pub since: Option<Timestamp>,
     /// Stay and pass on what comes.
     pub follow: bool,
+    /// Which lines count.
+    pub filter: LogFilter,
 }
 
 /// One line of output.
@@ -55,6 +57,8 @@ pub struct LogRecord {
     pub line: String,
     /// The line was longer than the limit and ends here.
     pub truncated: bool,
+    /// Lines lost before this one.
+    pub dropped: u64,
 }
 
 /// A command to run in an instance.

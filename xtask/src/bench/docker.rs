@@ -83,9 +83,22 @@ impl Docker {
     /// When it cannot be written or imported.
     pub fn import(&self, image: &str, command: &[&str], page: &str) -> Result<()> {
         let root = self.directory.path().join(format!("rootfs-{image}"));
-        let archive = self.directory.path().join(format!("{image}.tar"));
         rootfs::write(&root, page)?;
-        rootfs::archive(&root, &archive)?;
+        self.import_root(image, command, &root)
+    }
+
+    /// Makes an image of a root file system.
+    ///
+    /// # Errors
+    /// When it cannot be archived or imported.
+    pub fn import_root(
+        &self,
+        image: &str,
+        command: &[impl serde::Serialize],
+        root: &Path,
+    ) -> Result<()> {
+        let archive = self.directory.path().join(format!("{image}.tar"));
+        rootfs::archive(root, &archive)?;
         let change = format!("CMD {}", serde_json::to_string(command).context("write a command")?);
         let mut import = self.command();
         import.args(["import", "--change", &change]).arg(&archive).arg(image);
@@ -104,6 +117,24 @@ impl Docker {
         let mut run = self.command();
         run.args(["run", "--detach", "--network", network, "--name", name, image]);
         process::output(&mut run).map(drop)
+    }
+
+    /// Waits until a container has ended.
+    ///
+    /// # Errors
+    /// When there is no such container.
+    pub fn wait(&self, name: &str) -> Result<()> {
+        process::output(self.command().args(["wait", name])).map(drop)
+    }
+
+    /// Where the engine keeps a container's output.
+    ///
+    /// # Errors
+    /// When there is no such container.
+    pub fn log_path(&self, name: &str) -> Result<PathBuf> {
+        let path =
+            process::capture(self.command().args(["inspect", "--format", "{{.LogPath}}", name]))?;
+        Ok(PathBuf::from(path))
     }
 
     /// The address the engine gave a container.

@@ -25,6 +25,7 @@ pub mod etcd_cluster;
 pub mod failover;
 pub mod helix;
 pub mod http;
+pub mod logs;
 pub mod measure;
 pub mod memory;
 pub mod nginx;
@@ -65,6 +66,8 @@ enum Bench {
     Deploy,
     /// What running instances costs besides the instances.
     Memory,
+    /// Taking what a program writes.
+    Logs,
     /// Placing 100,000 instances on up to 10,000 nodes, in the core alone.
     Placement,
     /// Writes and reads through the API.
@@ -79,7 +82,9 @@ impl Bench {
     /// What it needs on the machine.
     fn packages(self) -> &'static [Package] {
         match self {
-            Bench::Start | Bench::Deploy | Bench::Memory => packages::FOR_CONTAINER_BENCHES,
+            Bench::Start | Bench::Deploy | Bench::Memory | Bench::Logs => {
+                packages::FOR_CONTAINER_BENCHES
+            }
             Bench::Placement => &[],
             Bench::Control | Bench::Startup | Bench::Failover => packages::FOR_CONTROL_BENCHES,
         }
@@ -96,6 +101,7 @@ impl Bench {
             Bench::Start => start::run(binary),
             Bench::Deploy => deploy::run(binary),
             Bench::Memory => memory::run(binary),
+            Bench::Logs => logs::run(binary),
             Bench::Control => control::run(binary),
             Bench::Startup => startup::run(binary),
             Bench::Failover => failover::run(binary),

@@ -101,11 +101,16 @@ impl Platform {
     pub fn push(&self, page: &str) -> Result<String> {
         let root = tempfile::tempdir_in(self.directory.path()).context("make a directory")?;
         rootfs::write(root.path(), page)?;
-        let image = Image {
-            layers: vec![Layer::of_directory(root.path())?],
-            command: rootfs::HTTP_COMMAND.map(str::to_owned).to_vec(),
-            port: rootfs::HTTP_PORT,
-        };
+        self.push_root(root.path(), rootfs::HTTP_COMMAND.map(str::to_owned).to_vec())
+    }
+
+    /// Pushes an image of a root file system, and returns its reference.
+    ///
+    /// # Errors
+    /// When it cannot be made or is refused.
+    pub fn push_root(&self, root: &Path, command: Vec<String>) -> Result<String> {
+        let image =
+            Image { layers: vec![Layer::of_directory(root)?], command, port: rootfs::HTTP_PORT };
         let credentials = self.directory.path().join("credentials.json");
         let password = BASE64_STANDARD.encode(format!("helix:{}", self.api.token));
         let file = json!({ "auths": { &self.api.address: { "auth": password } } });

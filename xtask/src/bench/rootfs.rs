@@ -33,6 +33,24 @@ pub fn write(root: &Path, page: &str) -> Result<()> {
     fs::write(root.join("www/index.html"), page).context("write the page")
 }
 
+/// Lines in the file `/lines`, and the length of each with its end.
+pub const LINES: usize = 320_000;
+pub const LINE_BYTES: usize = 100;
+
+/// The same with a file of lines, as a program might log them.
+///
+/// # Errors
+/// When a file cannot be written.
+pub fn write_with_lines(root: &Path) -> Result<()> {
+    write(root, "lines\n")?;
+    let mut text = String::with_capacity(LINES * LINE_BYTES);
+    for number in 0..LINES {
+        let line = format!("{number:08} INFO request served path=/shop/items status=200 ");
+        text.push_str(&format!("{line:x<width$}\n", width = LINE_BYTES - 1));
+    }
+    fs::write(root.join("lines"), text).context("write the lines")
+}
+
 /// The same as an archive, for engines that import one.
 ///
 /// # Errors

@@ -2,6 +2,7 @@
 
 use clap::Args;
 use helix_client::LogQuery;
+use helix_model::LogStream;
 
 use crate::duration::{now, since};
 use crate::failure::{Failure, Result};
@@ -14,7 +15,7 @@ use crate::session::Session;
 /// --json one line per log line.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  helix logs\n  helix logs -f --process web\n  helix logs --instance web-2 --tail 20\n  helix logs --since 10m --json"
+    after_help = "Examples:\n  helix logs\n  helix logs -f --process web\n  helix logs --instance web-2 --tail 20\n  helix logs --since 1h --until 50m --grep 'status=5..' --stream stderr\n  helix logs --since 10m --json"
 )]
 pub(crate) struct LogsArgs {
     /// Go on with what is written
@@ -26,6 +27,15 @@ pub(crate) struct LogsArgs {
     /// Only since a time, such as 10m ago or 2026-01-31T12:00:00Z
     #[arg(long, value_name = "TIME")]
     since: Option<String>,
+    /// Only before a time, written like --since
+    #[arg(long, value_name = "TIME", conflicts_with = "follow")]
+    until: Option<String>,
+    /// Only lines in which this regular expression is found
+    #[arg(short, long, value_name = "PATTERN")]
+    grep: Option<String>,
+    /// Only standard output or only standard error
+    #[arg(long, value_name = "STREAM", value_parser = stream)]
+    stream: Option<LogStream>,
     /// Only this process
     #[arg(long, value_name = "NAME")]
     process: Option<String>,
@@ -40,17 +50,33 @@ pub(crate) struct LogsArgs {
     timestamps: bool,
 }
 
+fn stream(text: &str) -> std::result::Result<LogStream, String> {
+    match text {
+        "stdout" => Ok(LogStream::Stdout),
+        "stderr" => Ok(LogStream::Stderr),
+        _ => Err("use stdout or stderr".to_owned()),
+    }
+}
+
+fn moment(flag: &str, text: Option<&str>) -> Result<Option<i64>> {
+    let moment = text.map(|text| since(text, now())).transpose();
+    let moment = moment.map_err(|error| Failure::usage(format!("{flag} is not a time"), error))?;
+    Ok(moment.map(|moment| moment.0))
+}
+
 pub(crate) async fn run(session: &mut Session<'_>, args: LogsArgs) -> Result<u8> {
     let target = session.settings.target()?;
-    let since = args.since.as_deref().map(|text| since(text, now()));
-    let since =
-        since.transpose().map_err(|error| Failure::usage("--since is not a time", error))?;
+    let since_ms = moment("--since", args.since.as_deref())?;
+    let until_ms = moment("--until", args.until.as_deref())?;
     let query = LogQuery {
         process: args.process,
         instance: args.instance,
         release: args.release,
         tail_lines: Some(args.tail),
-        since_ms: since.map(|moment| moment.0),
+        since_ms,
+        until_ms,
+        grep: args.grep,
+        stream: args.stream,
         follow: args.follow,
     };
     let mut stream = session.client()?.logs(&query, &target.scope()).await?;

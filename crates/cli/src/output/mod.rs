@@ -201,7 +201,16 @@ fn render_failure(failure: &Failure, style: &Style, verbose: bool) -> String {
 pub(crate) fn log_line(line: &LogLine, style: &Style) -> String {
     let mark = if line.stream == "stderr" { style.yellow("|") } else { style.dim("|") };
     let cut = if line.truncated { style.dim(" [cut]") } else { String::new() };
-    format!("{} {mark} {}{cut}", style.cyan(&line.instance), plain(&line.line))
+    let instance = style.cyan(&line.instance);
+    let text = format!("{instance} {mark} {}{cut}", plain(&line.line));
+    match line.dropped {
+        0 => text,
+        1 => format!("{instance} {} {}\n{text}", style.red("!"), style.dim("[1 line lost here]")),
+        many => {
+            let lost = style.dim(&format!("[{many} lines lost here]"));
+            format!("{instance} {} {lost}\n{text}", style.red("!"))
+        }
+    }
 }
 
 /// Without control characters: a program's output must not drive the terminal

@@ -200,6 +200,7 @@ async fn logs(uri: Uri) -> Response {
             stream: stream.into(),
             line: text.into(),
             truncated: false,
+            dropped: 0,
         };
         serde_json::to_string(&line).unwrap() + "\n"
     };

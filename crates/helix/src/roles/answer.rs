@@ -20,8 +20,9 @@ pub(super) async fn answer(agent: Arc<Agent>, opened: Opened) {
     let Opened { header, stream } = opened;
     let node = LocalNode(agent);
     match serde_json::from_slice(&header) {
-        Ok(Ask::Logs { instances, tail_lines, since, follow }) => {
-            logs(&node, LogQuery { instances, tail_lines, since, follow }, stream.sender).await;
+        Ok(Ask::Logs { instances, tail_lines, since, follow, filter }) => {
+            let query = LogQuery { instances, tail_lines, since, follow, filter };
+            logs(&node, query, stream.sender).await;
         }
         Ok(Ask::Exec { instance, command, tty, cols, rows, env }) => {
             let exec = Exec { command, tty, cols, rows, env };
@@ -50,8 +51,10 @@ async fn logs(node: &LocalNode, query: LogQuery, mut sender: Sender) {
             line = lines.next() => line,
             () = sender.abandoned() => return,
         };
-        let Some(LogRecord { instance, at, stderr, line, truncated }) = line else { return };
-        let line = LinkLog { instance, at, stderr, line, truncated };
+        let Some(LogRecord { instance, at, stderr, line, truncated, dropped }) = line else {
+            return;
+        };
+        let line = LinkLog { instance, at, stderr, line, truncated, dropped };
         if sender.send(json(&line)).await.is_err() {
             return;
         }

@@ -125,8 +125,9 @@ pub struct Port {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Health {
     pub check: Check,
-    /// The name of the port to ask.
-    pub port: Name,
+    /// The name of the port to ask; a command needs none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub port: Option<Name>,
     pub interval_seconds: u64,
     pub timeout_seconds: u64,
     /// Failures do not count until this long after the start.
@@ -137,7 +138,7 @@ pub struct Health {
     pub failure_threshold: u32,
 }
 
-/// What is asked of a port.
+/// What is asked, of a port or inside the instance.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum Check {
@@ -145,6 +146,8 @@ pub enum Check {
     Tcp,
     /// It answers GET with a status from 200 to 399.
     Http { path: String },
+    /// A command inside the instance ends with code 0.
+    Exec { command: Vec<String> },
 }
 
 /// `[[endpoints]]`: what makes a port reachable.

@@ -124,6 +124,7 @@ pub(super) struct Health {
     pub kind: Option<String>,
     pub port: Option<String>,
     pub path: Option<String>,
+    pub command: Option<Vec<String>>,
     pub interval_seconds: Option<u64>,
     pub timeout_seconds: Option<u64>,
     pub grace_seconds: Option<u64>,

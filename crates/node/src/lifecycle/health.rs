@@ -198,7 +198,7 @@ mod tests {
     fn rules() -> Rules {
         Rules {
             check: Check::Tcp,
-            port: serde_json::from_str("\"http\"").unwrap(),
+            port: Some(serde_json::from_str("\"http\"").unwrap()),
             interval_seconds: 10,
             timeout_seconds: 2,
             grace_seconds: 5,

@@ -23,7 +23,7 @@ use std::time::Duration;
 use helix_model::Reason;
 use helix_model::instance::{Exit, Observed, Phase};
 use helix_model::manifest::{Check, Health as Rules};
-use helix_model::plan::{InstancePlan, Running};
+use helix_model::plan::{InstancePlan, PortPlan, Running};
 
 pub(crate) use cause::{Cause, End, StartFailure};
 use crashes::{Crashes, doubled};
@@ -490,15 +490,14 @@ impl Lifecycle {
 /// whether its first port accepts connections: an address is only worth
 /// handing out once something listens there.
 pub(crate) fn rules(plan: &InstancePlan) -> Option<Rules> {
-    let port = plan.ports.first()?;
-    let fallback = || Rules {
+    let fallback = |port: &PortPlan| Rules {
         check: Check::Tcp,
-        port: port.name.clone(),
+        port: Some(port.name.clone()),
         interval_seconds: 10,
         timeout_seconds: 2,
         grace_seconds: 10,
         success_threshold: 1,
         failure_threshold: 3,
     };
-    Some(plan.health.clone().unwrap_or_else(fallback))
+    plan.health.clone().or_else(|| plan.ports.first().map(fallback))
 }

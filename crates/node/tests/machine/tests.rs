@@ -6,6 +6,7 @@ use std::time::Duration;
 use helix_model::Reason;
 use helix_model::api::ExecRequest;
 use helix_model::instance::Phase;
+use helix_model::manifest::{Check, Health};
 use helix_model::plan::InstancePlan;
 use helix_node::{Agent, Isolation, LogQuery, NodeError, Stop};
 
@@ -40,6 +41,7 @@ tests! {
     a_crash_loop_is_told(root),
     a_missing_image_is_told(root),
     failing_health_is_told_and_recovers_by_restart(root),
+    a_command_tells_health(root),
     commands_run_inside_instances(root),
     output_of_several_is_merged_and_survives_them(root),
     leaving_with_the_instances_brings_them_back_later(root),
@@ -225,6 +227,30 @@ async fn failing_health_is_told_and_recovers_by_restart() {
     assert!(seen.ports.is_empty());
     get(address, "/exit");
     world.until(&plan, "ready again", |seen| seen.phase == Phase::Ready).await;
+    leave(world, &[&plan]).await;
+}
+
+async fn a_command_tells_health() {
+    let mut world = World::new().await;
+    let words = ["/app", "workload", "is-well"].map(str::to_owned);
+    let health = Health {
+        check: Check::Exec { command: words.to_vec() },
+        port: None,
+        interval_seconds: 1,
+        timeout_seconds: 5,
+        grace_seconds: 60,
+        success_threshold: 1,
+        failure_threshold: 1,
+    };
+    let plan = InstancePlan { health: Some(health), ..world.instance(1, &["be-well"]) };
+    world.apply(&[&plan]);
+    world.ready(&plan).await;
+    world.run(plan.id, &["get-ill"]).await;
+    let seen = world.until(&plan, "unready", |seen| seen.phase == Phase::Unready).await;
+    assert_eq!(seen.reason, Some(Reason::HealthcheckFailed));
+    assert_eq!(seen.message.as_deref(), Some("`/app` ended with code 1"));
+    world.run(plan.id, &["get-well"]).await;
+    world.ready(&plan).await;
     leave(world, &[&plan]).await;
 }
 

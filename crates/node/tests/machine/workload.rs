@@ -11,6 +11,9 @@ use std::time::Duration;
 /// What is dropped without a word takes this long to be seen.
 const PATIENCE: Duration = Duration::from_secs(2);
 
+/// A file that exists while the program is well.
+const WELL: &str = "/tmp/well";
+
 static SICK: AtomicBool = AtomicBool::new(false);
 
 pub(crate) fn run(args: impl Iterator<Item = OsString>) -> ExitCode {
@@ -26,6 +29,21 @@ pub(crate) fn run(args: impl Iterator<Item = OsString>) -> ExitCode {
             std::thread::park();
         },
         ["eat"] => eat(),
+        ["be-well"] => {
+            std::fs::write(WELL, "").unwrap();
+            loop {
+                std::thread::park();
+            }
+        }
+        ["get-well"] => {
+            std::fs::write(WELL, "").unwrap();
+            ExitCode::SUCCESS
+        }
+        ["get-ill"] => {
+            std::fs::remove_file(WELL).unwrap();
+            ExitCode::SUCCESS
+        }
+        ["is-well"] => ExitCode::from(u8::from(!std::path::Path::new(WELL).exists())),
         ["echo", text] => {
             say(text);
             ExitCode::SUCCESS

@@ -194,7 +194,7 @@ impl World {
     pub(crate) fn server(&self, number: u64) -> InstancePlan {
         let health = Health {
             check: Check::Http { path: "/health".to_owned() },
-            port: http(),
+            port: Some(http()),
             interval_seconds: 1,
             timeout_seconds: 1,
             grace_seconds: 0,

@@ -4,12 +4,16 @@
 //! A segment is a text file named by a growing number. Each record is one line:
 //! milliseconds, tab, stream (`o` or `e`), tab, flags, tab, the escaped bytes.
 //! Flags: `-` none, `t` cut at [`LINE_BYTES_MAX`], `d` records were dropped
-//! before this one and the text is their number. It must not know the shim.
+//! before this one and the text is their number, `n` begins a segment and the
+//! text is the number of all lines before it. Closed segments are compressed with
+//! zstd ([`tidy`]), as `NUMBER.log.zst`. It must not know the shim.
 
+mod archive;
 mod reader;
 mod record;
 mod writer;
 
+pub use archive::{Retention, tidy};
 pub use reader::{Query, Tail, read};
 pub use record::{LogLine, LogStream};
 pub(crate) use writer::LogWriter;

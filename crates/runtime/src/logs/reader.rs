@@ -2,15 +2,14 @@
 //! [`Tail`] for the synchronous part.
 
 use std::collections::VecDeque;
-use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use tokio::sync::mpsc;
 
+use super::archive::{Segment, numbers};
 use super::record::{self, Record};
-use super::writer::{numbers, segment_path};
 use super::{DIR, LogLine};
 use crate::status::Status;
 
@@ -74,10 +73,12 @@ async fn run(
 pub struct Tail {
     dir: PathBuf,
     since_ms: u64,
-    segment: Option<(u64, File)>,
+    segment: Option<(u64, Segment)>,
     /// A record whose end is not written yet.
     partial: Vec<u8>,
     dropped: u64,
+    /// Lines written up to here, once a segment has told.
+    lines: Option<u64>,
     /// Lines already read when the tail was determined.
     pending: VecDeque<LogLine>,
 }
@@ -85,17 +86,28 @@ pub struct Tail {
 impl Tail {
     /// Places a reader where `query` says.
     pub fn open(dir: &Path, query: &Query) -> io::Result<Self> {
+        Self::open_matching(dir, query, |_| true)
+    }
+
+    /// The same for a reader of those lines only that `keep` wants: they alone
+    /// are counted for the tail.
+    pub fn open_matching(
+        dir: &Path,
+        query: &Query,
+        keep: impl Fn(&LogLine) -> bool,
+    ) -> io::Result<Self> {
         let mut tail = Self {
             dir: dir.join(DIR),
             since_ms: query.since_ms.unwrap_or(0),
             segment: None,
             partial: Vec::new(),
             dropped: 0,
+            lines: None,
             pending: VecDeque::new(),
         };
         if let Some(count) = query.tail_lines {
             let mut last = VecDeque::new();
-            tail.read_records(|line| {
+            tail.read_records(&keep, |line| {
                 last.push_back(line);
                 if last.len() > count {
                     last.pop_front();
@@ -108,12 +120,21 @@ impl Tail {
 
     /// Everything written since the last call.
     pub fn read_available(&mut self) -> io::Result<Vec<LogLine>> {
+        self.read_matching(|_| true)
+    }
+
+    /// Everything written since the last call that `keep` wants.
+    pub fn read_matching(&mut self, keep: impl Fn(&LogLine) -> bool) -> io::Result<Vec<LogLine>> {
         let mut lines: Vec<LogLine> = self.pending.drain(..).collect();
-        self.read_records(|line| lines.push(line))?;
+        self.read_records(&keep, |line| lines.push(line))?;
         Ok(lines)
     }
 
-    fn read_records(&mut self, mut take: impl FnMut(LogLine)) -> io::Result<()> {
+    fn read_records(
+        &mut self,
+        keep: &impl Fn(&LogLine) -> bool,
+        mut take: impl FnMut(LogLine),
+    ) -> io::Result<()> {
         loop {
             if self.segment.is_none() {
                 let Some(oldest) = numbers(&self.dir)?.first().copied() else {
@@ -124,7 +145,7 @@ impl Tail {
             // Looked up before reading: a segment with a successor gets no more.
             let current = self.segment.as_ref().map_or(0, |(number, _)| *number);
             let next = numbers(&self.dir)?.into_iter().find(|number| *number > current);
-            self.read_segment(&mut take)?;
+            self.read_segment(keep, &mut take)?;
             let Some(next) = next else { return Ok(()) };
             self.partial.clear();
             self.enter(next)?;
@@ -132,41 +153,57 @@ impl Tail {
     }
 
     fn enter(&mut self, number: u64) -> io::Result<()> {
-        self.segment = match File::open(segment_path(&self.dir, number)) {
-            Ok(file) => Some((number, file)),
-            // Rotated away in between; the loop picks the oldest again.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
-            Err(error) => return Err(error),
-        };
+        if number == 1 {
+            self.lines = Some(0);
+        }
+        // Removed in between, and the loop picks the oldest again.
+        self.segment = Segment::open(&self.dir, number)?.map(|segment| (number, segment));
         Ok(())
     }
 
-    fn read_segment(&mut self, take: &mut impl FnMut(LogLine)) -> io::Result<()> {
-        let Some((_, file)) = &mut self.segment else {
+    fn read_segment(
+        &mut self,
+        keep: &impl Fn(&LogLine) -> bool,
+        take: &mut impl FnMut(LogLine),
+    ) -> io::Result<()> {
+        let Some((_, segment)) = &mut self.segment else {
             return Ok(());
         };
         let mut buffer = vec![0; 64 << 10];
         loop {
-            // The writer takes back a torn record by cutting the file.
-            let position = file.stream_position()?;
-            if file.metadata()?.len() < position {
-                file.seek(SeekFrom::End(0))?;
-                self.partial.clear();
-            }
-            let count = file.read(&mut buffer)?;
+            let count = match segment {
+                Segment::Plain(file) => {
+                    // The writer takes back a torn record by cutting the file.
+                    let position = file.stream_position()?;
+                    if file.metadata()?.len() < position {
+                        file.seek(SeekFrom::End(0))?;
+                        self.partial.clear();
+                    }
+                    file.read(&mut buffer)?
+                }
+                Segment::Compressed(decoder) => decoder.read(&mut buffer)?,
+            };
             if count == 0 {
                 return Ok(());
             }
             self.partial.extend_from_slice(&buffer[..count]);
             let mut start = 0;
-            while let Some(length) = self.partial[start..].iter().position(|b| *b == b'\n') {
+            while let Some(length) = memchr::memchr(b'\n', &self.partial[start..]) {
                 match record::decode(&self.partial[start..start + length]) {
                     Some(Record::Dropped(count)) => self.dropped += count,
-                    Some(Record::Line(mut line)) if line.ts_ms >= self.since_ms => {
-                        line.dropped_before = std::mem::take(&mut self.dropped);
-                        take(line);
+                    Some(Record::Before(count)) => {
+                        // Segments that were removed before they could be read.
+                        self.dropped += self.lines.map_or(0, |seen| count.saturating_sub(seen));
+                        self.lines = Some(count);
                     }
-                    Some(Record::Line(_)) | None => {}
+                    Some(Record::Line(mut line)) => {
+                        self.lines = self.lines.map(|lines| lines + 1);
+                        if line.ts_ms >= self.since_ms && keep(&line) {
+                            line.dropped_before = std::mem::take(&mut self.dropped);
+                            take(line);
+                        }
+                    }
+                    None => {}
                 }
                 start += length + 1;
             }

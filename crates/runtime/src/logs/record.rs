@@ -35,20 +35,34 @@ pub(super) fn encode(out: &mut Vec<u8>, ts_ms: u64, stream: LogStream, flag: u8,
     });
     out.push(flag);
     out.push(b'\t');
-    for &byte in line {
-        match byte {
-            b'\\' => out.extend_from_slice(b"\\\\"),
-            b'\n' => out.extend_from_slice(b"\\n"),
-            _ => out.push(byte),
-        }
+    let mut rest = line;
+    // Nearly every line has nothing to escape, and is copied whole.
+    while let Some(at) = memchr::memchr2(b'\\', b'\n', rest) {
+        out.extend_from_slice(&rest[..at]);
+        out.extend_from_slice(if rest[at] == b'\n' { b"\\n" } else { b"\\\\" });
+        rest = &rest[at + 1..];
     }
+    out.extend_from_slice(rest);
     out.push(b'\n');
 }
 
-/// A parsed record: a line, or a count of records that were dropped.
+/// A parsed record.
 pub(super) enum Record {
     Line(LogLine),
+    /// So many lines could not be written.
     Dropped(u64),
+    /// So many lines were written before this segment.
+    Before(u64),
+}
+
+/// Lines written up to the end of a segment, as far as it tells.
+pub(super) fn lines(segment: &[u8]) -> u64 {
+    let records = segment.split_inclusive(|byte| *byte == b'\n');
+    records.fold(0, |lines, record| match decode(record.strip_suffix(b"\n").unwrap_or_default()) {
+        Some(Record::Before(count)) => count,
+        Some(Record::Line(_)) => lines + 1,
+        Some(Record::Dropped(_)) | None => lines,
+    })
 }
 
 /// Parses one record without its line end; `None` for a damaged one, e.g. torn
@@ -65,6 +79,9 @@ pub(super) fn decode(record: &[u8]) -> Option<Record> {
     let line = unescape(fields.next()?);
     if flag == b"d" {
         return Some(Record::Dropped(line.parse().ok()?));
+    }
+    if flag == b"n" {
+        return Some(Record::Before(line.parse().ok()?));
     }
     Some(Record::Line(LogLine { ts_ms, stream, line, truncated: flag == b"t", dropped_before: 0 }))
 }

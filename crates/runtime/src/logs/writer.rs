@@ -41,22 +41,27 @@ impl LogWriter {
         })
     }
 
-    /// Takes bytes as they were read. Whole lines are written at once, the rest
-    /// waits for its end.
+    /// Takes bytes as they were read. Whole lines are written at once and all in
+    /// one go, the rest waits for its end.
     pub(crate) fn push(&mut self, stream: LogStream, mut bytes: &[u8], now_ms: u64) {
-        while let Some(end) = bytes.iter().position(|byte| *byte == b'\n') {
+        let mut batch = self.batch(stream, now_ms);
+        let mut count = 0;
+        while let Some(end) = memchr::memchr(b'\n', bytes) {
             self.extend(stream, &bytes[..end]);
-            self.end_line(stream, now_ms);
+            self.line(stream).end(&mut batch, stream, now_ms);
             bytes = &bytes[end + 1..];
+            count += 1;
         }
         self.extend(stream, bytes);
+        self.store(batch, count, now_ms);
     }
 
     /// Writes a line that never got its end. Call when the stream is over.
     pub(crate) fn finish(&mut self, stream: LogStream, now_ms: u64) {
-        let line = self.line(stream);
-        if !line.bytes.is_empty() {
-            self.end_line(stream, now_ms);
+        if !self.line(stream).bytes.is_empty() {
+            let mut batch = self.batch(stream, now_ms);
+            self.line(stream).end(&mut batch, stream, now_ms);
+            self.store(batch, 1, now_ms);
         }
     }
 
@@ -74,24 +79,37 @@ impl LogWriter {
         line.bytes.extend_from_slice(&bytes[..bytes.len().min(room)]);
     }
 
-    fn end_line(&mut self, stream: LogStream, now_ms: u64) {
-        let mut scratch = std::mem::take(&mut self.scratch);
-        scratch.clear();
+    /// Begins records to write, with what was lost before them.
+    fn batch(&mut self, stream: LogStream, now_ms: u64) -> Vec<u8> {
+        let mut batch = std::mem::take(&mut self.scratch);
+        batch.clear();
         if self.dropped > 0 {
             let count = self.dropped.to_string();
-            record::encode(&mut scratch, now_ms, stream, b'd', count.as_bytes());
+            record::encode(&mut batch, now_ms, stream, b'd', count.as_bytes());
         }
-        let line = self.line(stream);
-        let bytes = line.bytes.strip_suffix(b"\r").unwrap_or(&line.bytes);
-        let flag = if line.truncated { b't' } else { b'-' };
-        record::encode(&mut scratch, now_ms, stream, flag, bytes);
-        line.bytes.clear();
-        line.truncated = false;
-        match self.segments.write(&scratch) {
-            Ok(()) => self.dropped = 0,
-            Err(_) => self.dropped += 1,
+        batch
+    }
+
+    /// Writes the records of so many lines.
+    fn store(&mut self, batch: Vec<u8>, lines: u64, now_ms: u64) {
+        if lines > 0 {
+            match self.segments.write(&batch, lines, now_ms) {
+                Ok(()) => self.dropped = 0,
+                Err(_) => self.dropped += lines,
+            }
         }
-        self.scratch = scratch;
+        self.scratch = batch;
+    }
+}
+
+impl Line {
+    /// Adds the record of the line and begins the next one.
+    fn end(&mut self, batch: &mut Vec<u8>, stream: LogStream, now_ms: u64) {
+        let bytes = self.bytes.strip_suffix(b"\r").unwrap_or(&self.bytes);
+        let flag = if self.truncated { b't' } else { b'-' };
+        record::encode(batch, now_ms, stream, flag, bytes);
+        self.bytes.clear();
+        self.truncated = false;
     }
 }
 
@@ -102,20 +120,23 @@ struct Segments {
     number: u64,
     file: File,
     size_bytes: u64,
+    /// Lines in this and all earlier segments, removed ones included.
+    lines: u64,
 }
 
 impl Segments {
     fn open(dir: PathBuf, limits: LogLimits) -> io::Result<Self> {
         fs::create_dir_all(&dir)?;
-        let number = numbers(&dir)?.last().copied().unwrap_or(1);
+        let number = super::archive::numbers(&dir)?.last().copied().unwrap_or(1);
         let file = append(&dir, number)?;
         let size_bytes = file.metadata()?.len();
-        Ok(Self { dir, limits, number, file, size_bytes })
+        let lines = record::lines(&fs::read(segment_path(&dir, number))?);
+        Ok(Self { dir, limits, number, file, size_bytes, lines })
     }
 
-    fn write(&mut self, records: &[u8]) -> io::Result<()> {
+    fn write(&mut self, records: &[u8], lines: u64, now_ms: u64) -> io::Result<()> {
         if self.size_bytes >= self.limits.segment_bytes {
-            self.rotate()?;
+            self.rotate(now_ms)?;
         }
         if let Err(error) = self.file.write_all(records) {
             // Part of a record may be there; take it back so the next one does
@@ -124,15 +145,22 @@ impl Segments {
             return Err(error);
         }
         self.size_bytes += records.len() as u64;
+        self.lines += lines;
         Ok(())
     }
 
-    fn rotate(&mut self) -> io::Result<()> {
+    /// Begins the next segment, which says how many lines there were before it: a
+    /// reader too slow for what is removed can tell what it has missed.
+    fn rotate(&mut self, now_ms: u64) -> io::Result<()> {
         self.file = append(&self.dir, self.number + 1)?;
         self.number += 1;
-        self.size_bytes = 0;
+        let mut head = Vec::new();
+        let count = self.lines.to_string();
+        record::encode(&mut head, now_ms, LogStream::Stdout, b'n', count.as_bytes());
+        self.file.write_all(&head)?;
+        self.size_bytes = head.len() as u64;
         let kept = u64::from(self.limits.segments.max(2));
-        for old in numbers(&self.dir)? {
+        for old in plain_numbers(&self.dir)? {
             if old + kept <= self.number {
                 fs::remove_file(segment_path(&self.dir, old))?;
             }
@@ -150,8 +178,8 @@ pub(super) fn segment_path(dir: &Path, number: u64) -> PathBuf {
     dir.join(format!("{number:010}.log"))
 }
 
-/// Numbers of the segments present, oldest first.
-pub(super) fn numbers(dir: &Path) -> io::Result<Vec<u64>> {
+/// Numbers of the segments not compressed, oldest first.
+pub(super) fn plain_numbers(dir: &Path) -> io::Result<Vec<u64>> {
     let entries = match fs::read_dir(dir) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         entries => entries?,
@@ -207,7 +235,7 @@ mod tests {
                 log.push(LogStream::Stdout, format!("run {run} line {number}\n").as_bytes(), 1);
             }
         }
-        assert_eq!(numbers(&dir.path().join(DIR)).unwrap().len(), 3);
+        assert_eq!(plain_numbers(&dir.path().join(DIR)).unwrap().len(), 3);
         let got = lines(dir.path());
         assert_eq!(got.last().unwrap().line, "run 1 line 49");
         assert!(got.len() < 20, "old lines are gone, {} left", got.len());
@@ -232,6 +260,28 @@ mod tests {
         let seen: Vec<_> = seen.into_iter().map(|line| line.line).collect();
         let lines = (1..40).map(|number| format!("half{number}"));
         assert_eq!(seen, ["0".to_owned()].into_iter().chain(lines).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn a_follower_too_slow_is_told_what_it_missed() {
+        let dir = tempfile::tempdir().unwrap();
+        let limits = LogLimits { segment_bytes: 64, segments: 2 };
+        let mut tail = Tail::open(dir.path(), &Query::default()).unwrap();
+        let mut seen = 0;
+        let mut missed = 0;
+        for round in 0..4 {
+            // Also across a restart of the program.
+            let mut log = LogWriter::open(dir.path(), limits).unwrap();
+            for number in 0..50 {
+                log.push(LogStream::Stdout, format!("{round} {number}\n").as_bytes(), 1);
+            }
+            for line in tail.read_available().unwrap() {
+                seen += 1;
+                missed += line.dropped_before;
+            }
+        }
+        assert!(missed > 100, "{missed}");
+        assert_eq!(seen + missed, 200);
     }
 
     #[test]

@@ -7,6 +7,8 @@
 // Without a harness this is no test to clippy, but it is one all the same.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, clippy::print_stderr)]
 
+mod attacker;
+mod attacks;
 mod container;
 mod exec;
 mod machine;
@@ -31,8 +33,15 @@ fn main() -> ExitCode {
     }
     let filter: Vec<String> =
         std::env::args().skip(1).filter(|arg| !arg.starts_with('-')).collect();
-    let tests: Vec<Test> =
-        [container::TESTS, exec::TESTS, userns::TESTS, machine::TESTS, rootless::TESTS].concat();
+    let tests: Vec<Test> = [
+        container::TESTS,
+        attacker::TESTS,
+        exec::TESTS,
+        userns::TESTS,
+        machine::TESTS,
+        rootless::TESTS,
+    ]
+    .concat();
     let tests = tests.into_iter().filter(|(name, _)| {
         filter.is_empty() || filter.iter().any(|part| name.contains(part.as_str()))
     });

@@ -6,7 +6,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::Path;
 use std::time::Duration;
 
-use helix_runtime::{ExecSpec, Shim, Status};
+use helix_runtime::{ExecSpec, InstanceSpec, Shim, Status};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 
 use crate::container::ask;
@@ -200,34 +200,38 @@ fn apart() {
     });
 }
 
-/// An image on an overlay: that file system shows its files to one owner only.
+/// Runs to the end with the image on an overlay: that file system shows its files
+/// to one owner only, so there is no user namespace.
+pub(crate) async fn with_image_on_overlay(world: &World, mut spec: InstanceSpec) -> Status {
+    let at = world.path().display();
+    for name in ["below", "above"] {
+        std::fs::create_dir(world.path().join(name)).unwrap();
+    }
+    let image = world.path().join("image");
+    std::fs::create_dir(&image).unwrap();
+    let options = format!("lowerdir={at}/rootfs:{at}/below");
+    let kind = Some("overlay");
+    mount(kind, &image, kind, MsFlags::MS_RDONLY, Some(options.as_str())).unwrap();
+    spec.rootfs.clone_from(&image);
+    let outcome = tokio::spawn({
+        let dir = world.dir();
+        async move {
+            let shim = Shim::spawn(Path::new("/proc/self/exe"), &dir, &spec).await.unwrap();
+            wait_for_end(&shim).await
+        }
+    })
+    .await;
+    umount2(&image, MntFlags::MNT_DETACH).unwrap();
+    outcome.unwrap()
+}
+
 fn unmappable_image() {
     if !is_root("unmappable_image") {
         return;
     }
     block_on(async {
         let world = World::new();
-        let at = world.path().display();
-        for name in ["below", "above"] {
-            std::fs::create_dir(world.path().join(name)).unwrap();
-        }
-        let image = world.path().join("image");
-        std::fs::create_dir(&image).unwrap();
-        let options = format!("lowerdir={at}/rootfs:{at}/below");
-        let kind = Some("overlay");
-        mount(kind, &image, kind, MsFlags::MS_RDONLY, Some(options.as_str())).unwrap();
-        let mut spec = world.spec(&["who"]);
-        spec.rootfs.clone_from(&image);
-        let outcome = tokio::spawn({
-            let dir = world.dir();
-            async move {
-                let shim = Shim::spawn(Path::new("/proc/self/exe"), &dir, &spec).await.unwrap();
-                wait_for_end(&shim).await
-            }
-        })
-        .await;
-        umount2(&image, MntFlags::MNT_DETACH).unwrap();
-        let status = outcome.unwrap();
+        let status = with_image_on_overlay(&world, world.spec(&["who"])).await;
         assert_eq!(status.exit.as_ref().unwrap().code, 0, "{:?}", world.log());
         assert!(has_note(&status, "map the owners of"), "{:?}", status.notes);
         assert!(world.log().contains(&"uid=0 gid=0 groups=[]".to_owned()), "{:?}", world.log());

@@ -7,6 +7,8 @@ use std::process::ExitCode;
 
 use nix::sys::signal::{SigSet, Signal};
 
+use crate::attacks;
+
 pub(crate) fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
     let args: Vec<String> = args.map(|arg| arg.into_string().unwrap()).collect();
     let number = |index: usize| args[index].parse::<u64>().unwrap();
@@ -22,7 +24,9 @@ pub(crate) fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
         "until-term" => return until_term(),
         "ignore-term" => ignore_term(),
         "cat" => drop(std::io::copy(&mut std::io::stdin(), &mut std::io::stdout())),
-        "try-forbidden" => try_forbidden(),
+        "attack" => return attacks::main(&args[1..]),
+        "attempt" => return attacks::attempt(&args[1..]),
+        "effective-user" => println!("{}", nix::unistd::geteuid()),
         "tty" => tty(),
         other => panic!("unknown mode {other}"),
     }
@@ -148,21 +152,6 @@ fn ignore_term() {
     loop {
         nix::unistd::pause();
     }
-}
-
-/// Attempts that isolation must refuse, one line each.
-fn try_forbidden() {
-    use nix::mount::MsFlags;
-    use nix::sched::{CloneFlags, unshare};
-    let mount = nix::mount::mount(Some("t"), "/tmp", Some("tmpfs"), MsFlags::empty(), None::<&str>);
-    println!("mount {mount:?}");
-    println!("unshare {:?}", unshare(CloneFlags::CLONE_NEWUSER));
-    println!("setns {:?}", nix::sched::setns(std::io::stdin(), CloneFlags::empty()));
-    println!("sysctl {:?}", std::fs::write("/proc/sys/kernel/panic", "1").map_err(|e| e.kind()));
-    println!(
-        "kcore {:?}",
-        std::fs::read("/proc/kcore").map(|bytes| bytes.len()).map_err(|e| e.kind())
-    );
 }
 
 fn tty() {

@@ -116,6 +116,7 @@ fn record(line: &str) -> Option<LogRecord> {
         stderr: line.stream == "stderr",
         line: line.line,
         truncated: line.truncated,
+        dropped: line.dropped,
     })
 }
 

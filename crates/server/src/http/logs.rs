@@ -11,7 +11,9 @@ use futures::stream::{BoxStream, SelectAll};
 use helix_model::api::{EndReason, LogLine};
 use helix_model::instance::Phase;
 use helix_model::reference::{self, Scope};
-use helix_model::{AnyId, Code, Id, Instance, Kind, Name, Problem, State as World, Timestamp};
+use helix_model::{
+    AnyId, Code, Id, Instance, Kind, LogFilter, LogStream, Name, Problem, State as World, Timestamp,
+};
 use serde::Deserialize;
 
 use super::Api;
@@ -31,6 +33,9 @@ pub(super) struct Wanted {
     release: Option<String>,
     tail_lines: Option<usize>,
     since_ms: Option<u64>,
+    until_ms: Option<u64>,
+    grep: Option<String>,
+    stream: Option<LogStream>,
     #[serde(default)]
     follow: bool,
     /// How long a stream may be silent.
@@ -51,10 +56,11 @@ pub(super) async fn stream(
         return Err(Problem::new(Code::InvalidArgument, detail).into());
     }
     let heartbeat = streams::heartbeat(wanted.heartbeat_seconds)?;
+    let filter = filter(&wanted)?;
     let instances = chosen(&api.engine.state(), &caller, &scope, &wanted)?;
     record(&api, &caller, &scope, &instances).await?;
-    let since = wanted.since_ms.map(|ms| Timestamp(i64::try_from(ms).unwrap_or(i64::MAX)));
-    let query = LogQuery { instances, tail_lines, since, follow: wanted.follow };
+    let since = wanted.since_ms.map(moment);
+    let query = LogQuery { instances, tail_lines, since, follow: wanted.follow, filter };
     let (stream, response) = streams::open(&api, &caller, heartbeat);
     let mut records = node_streams(&api, &query);
     let (parts, _) = request.into_parts();
@@ -65,6 +71,22 @@ pub(super) async fn stream(
     let watch = Watch::new(&api.engine.state(), caller, scope, wanted, &query.instances);
     tokio::spawn(send(api, watch, query, records.into_iter().collect(), stream));
     Ok(response)
+}
+
+fn moment(ms: u64) -> Timestamp {
+    Timestamp(i64::try_from(ms).unwrap_or(i64::MAX))
+}
+
+/// What a line must be, checked here once and applied on the nodes.
+fn filter(wanted: &Wanted) -> Result<LogFilter, Problem> {
+    let until = wanted.until_ms.map(moment);
+    let filter = LogFilter { until, grep: wanted.grep.clone(), stream: wanted.stream };
+    if wanted.follow && until.is_some() {
+        let detail = "lines until a moment cannot be followed".to_owned();
+        let problem = Problem::new(Code::InvalidArgument, detail);
+        return Err(problem.hint("leave out either `until` or `follow`"));
+    }
+    filter.matcher().map(|_| filter)
 }
 
 /// What programs print may be anything: who reads it is recorded first.
@@ -238,5 +260,6 @@ fn render(state: &World, record: LogRecord) -> LogLine {
         stream: if record.stderr { "stderr" } else { "stdout" }.to_owned(),
         line: record.line,
         truncated: record.truncated,
+        dropped: record.dropped,
     }
 }

@@ -119,6 +119,14 @@ const LOGS: &[Param] = &[
     text("release", "Only instances of this release."),
     whole("tail_lines", 0, 10_000, "The last so many lines."),
     whole("since_ms", 0, u64::MAX, "Only lines from this moment on, ms since 1970."),
+    whole(
+        "until_ms",
+        0,
+        u64::MAX,
+        "Only lines before this moment, ms since 1970; not with `follow`.",
+    ),
+    text("grep", "Only lines in which this regular expression is found, at most 1,024 bytes."),
+    text("stream", "Only `stdout` or only `stderr`."),
     FOLLOW,
     HEARTBEAT,
 ];

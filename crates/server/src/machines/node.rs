@@ -132,8 +132,8 @@ impl NodeLink for RemoteNode {
     }
 
     fn logs(&self, query: LogQuery) -> BoxStream<'static, LogRecord> {
-        let LogQuery { instances, tail_lines, since, follow } = query;
-        let ask = json(&Ask::Logs { instances, tail_lines, since, follow });
+        let LogQuery { instances, tail_lines, since, follow, filter } = query;
+        let ask = json(&Ask::Logs { instances, tail_lines, since, follow, filter });
         let Ok(stream) = self.link.open(ask) else {
             return futures::stream::empty().boxed();
         };
@@ -201,6 +201,6 @@ fn refused(message: &str) -> ExecRefused {
 }
 
 fn record(line: LinkLog) -> LogRecord {
-    let LinkLog { instance, at, stderr, line, truncated } = line;
-    LogRecord { instance, at, stderr, line, truncated }
+    let LinkLog { instance, at, stderr, line, truncated, dropped } = line;
+    LogRecord { instance, at, stderr, line, truncated, dropped }
 }

@@ -43,7 +43,7 @@ pub(super) fn with_defaults(port: Port) -> Process {
 fn default_health(port: &Port) -> Health {
     Health {
         check: Check::Tcp,
-        port: port.name.clone(),
+        port: Some(port.name.clone()),
         interval_seconds: 10,
         timeout_seconds: 2,
         grace_seconds: 10,
@@ -186,32 +186,43 @@ impl Checker<'_> {
         ports
     }
 
+    fn health_check(&mut self, field: &str, source: &source::Health) -> Check {
+        let kind = source.kind.as_deref().unwrap_or("tcp");
+        if source.path.is_some() && kind != "http" {
+            self.flaw(&format!("{field}.path"), "only with type = \"http\"");
+        }
+        if source.command.is_some() && kind != "exec" {
+            self.flaw(&format!("{field}.command"), "only with type = \"exec\"");
+        }
+        match kind {
+            "tcp" => {}
+            "http" => match source.path.clone().filter(|path| path.starts_with('/')) {
+                Some(path) => return Check::Http { path },
+                None => self.flaw(field, "type = \"http\" needs a path that begins with /"),
+            },
+            "exec" => match source.command.clone().filter(|command| !command.is_empty()) {
+                Some(command) => return Check::Exec { command },
+                None => self.flaw(
+                    field,
+                    "type = \"exec\" needs a command, such as [\"/bin/check\", \"--quick\"]",
+                ),
+            },
+            _ => self.flaw(&format!("{field}.type"), "use \"tcp\", \"http\" or \"exec\""),
+        }
+        Check::Tcp
+    }
+
     fn health(&mut self, field: &str, source: &source::Health, ports: &[Port]) -> Option<Health> {
-        let path = source.path.clone();
-        let check = match (source.kind.as_deref(), path) {
-            (None | Some("tcp"), None) => Check::Tcp,
-            (None | Some("tcp"), Some(_)) => {
-                self.flaw(&format!("{field}.path"), "only with type = \"http\"");
-                Check::Tcp
-            }
-            (Some("http"), Some(path)) if path.starts_with('/') => Check::Http { path },
-            (Some("http"), _) => {
-                self.flaw(field, "type = \"http\" needs a path that begins with /");
-                Check::Tcp
-            }
-            (Some(_), _) => {
-                self.flaw(&format!("{field}.type"), "use \"tcp\" or \"http\"");
-                Check::Tcp
-            }
-        };
+        let check = self.health_check(field, source);
         let port = match source.port.as_deref() {
             Some(wanted) => ports.iter().find(|port| port.name.as_str() == wanted),
             None => ports.first(),
         };
-        let Some(port) = port else {
+        let needs_port = !matches!(check, Check::Exec { .. }) || source.port.is_some();
+        if port.is_none() && needs_port {
             self.flaw(&format!("{field}.port"), "names no port of this process");
             return None;
-        };
+        }
         let interval_seconds = source.interval_seconds.unwrap_or(10);
         let timeout_seconds = source.timeout_seconds.unwrap_or(2);
         if interval_seconds == 0 || timeout_seconds == 0 {
@@ -224,7 +235,7 @@ impl Checker<'_> {
         }
         Some(Health {
             check,
-            port: port.name.clone(),
+            port: port.map(|port| port.name.clone()),
             interval_seconds,
             timeout_seconds,
             grace_seconds: source.grace_seconds.unwrap_or(10),

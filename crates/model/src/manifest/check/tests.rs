@@ -71,6 +71,22 @@ fn every_flaw_is_found_and_placed() {
 }
 
 #[test]
+fn a_command_tells_health_with_or_without_a_port() {
+    let text = "[processes.worker]\nhealth = { type = \"exec\", command = [\"/check\"] }\n";
+    let manifest = parse(&format!("{HEAD}{text}")).unwrap();
+    let health = manifest.processes[&literal("worker")].health.clone().unwrap();
+    assert_eq!(health.check, Check::Exec { command: vec!["/check".to_owned()] });
+    assert_eq!(health.port, None);
+    check(
+        "[processes.a]\nhealth = { type = \"exec\" }\n\
+         [processes.b]\nports = [{ internal = 80 }]\n\
+         health = { type = \"exec\", command = [\"/check\"], path = \"/\", port = \"none\" }\n\
+         [processes.c]\nhealth = { command = [\"/check\"] }\n",
+        expect![[r#""#]],
+    );
+}
+
+#[test]
 fn a_typo_is_an_error_with_its_place() {
     check(
         "[processes.web]\ncomand = [\"x\"]\n",

@@ -238,7 +238,7 @@ async fn a_command_tells_health() {
         port: None,
         interval_seconds: 1,
         timeout_seconds: 5,
-        grace_seconds: 60,
+        grace_seconds: 0,
         success_threshold: 1,
         failure_threshold: 1,
     };

@@ -105,6 +105,10 @@ impl Tail {
             lines: None,
             pending: VecDeque::new(),
         };
+        if numbers(&tail.dir)?.is_empty() {
+            // Whatever comes, it comes after this.
+            tail.lines = Some(0);
+        }
         if let Some(count) = query.tail_lines {
             let mut last = VecDeque::new();
             tail.read_records(&keep, |line| {

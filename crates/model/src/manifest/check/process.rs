@@ -218,7 +218,7 @@ impl Checker<'_> {
             Some(wanted) => ports.iter().find(|port| port.name.as_str() == wanted),
             None => ports.first(),
         };
-        let needs_port = !matches!(check, Check::Exec { .. }) || source.port.is_some();
+        let needs_port = source.kind.as_deref() != Some("exec") || source.port.is_some();
         if port.is_none() && needs_port {
             self.flaw(&format!("{field}.port"), "names no port of this process");
             return None;

@@ -82,7 +82,13 @@ fn a_command_tells_health_with_or_without_a_port() {
          [processes.b]\nports = [{ internal = 80 }]\n\
          health = { type = \"exec\", command = [\"/check\"], path = \"/\", port = \"none\" }\n\
          [processes.c]\nhealth = { command = [\"/check\"] }\n",
-        expect![[r#""#]],
+        expect![[r#"
+            3:1 processes.a.health: type = "exec" needs a command, such as ["/bin/check", "--quick"]
+            6:49 processes.b.health.path: only with type = "http"
+            6:61 processes.b.health.port: names no port of this process
+            8:12 processes.c.health.command: only with type = "exec"
+            8:1 processes.c.health.port: names no port of this process
+        "#]],
     );
 }
 

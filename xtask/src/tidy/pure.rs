@@ -29,6 +29,7 @@ const PURE_ROOMS: &[PureRoom] = &[
             "toml",
             "toml_edit",
             "imbl",
+            "regex",
             "ulid",
             "utoipa",
             "thiserror",

@@ -36,6 +36,8 @@ const PURE_ROOMS: &[PureRoom] = &[
             "time",
             "sha2",
             "hex",
+            "base64",
+            "zeroize",
         ],
     },
     PureRoom {

@@ -5,7 +5,7 @@
 //! key of its own; the data key is wrapped by a key of the [`KeyFile`]. So a
 //! rotation rewrites a few bytes of each record, and deleting a record deletes
 //! its key with it. [`cipher`] owns the bytes, [`keys`] the key file, [`check`]
-//! holds the two together, and [`SealedRows`] is what a database does for it.
+//! holds the two together, [`hash`] makes hashes nobody can guess against, and [`SealedRows`] is what a database does for it.
 //!
 //! A record is bound to its id and to the caller's associated data: moved to
 //! another id or asked for on another's behalf, it does not open. What nobody
@@ -13,6 +13,7 @@
 
 mod check;
 mod cipher;
+mod hash;
 mod keys;
 mod rows;
 

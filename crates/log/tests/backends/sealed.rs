@@ -326,3 +326,24 @@ fn racing_rotations_lose_no_key() {
     let text = fs::read_to_string(&path).unwrap();
     assert!(ids.iter().all(|it| text.contains(it)), "{ids:?}");
 }
+
+#[tokio::test]
+async fn a_keyed_hash_is_the_same_for_all_who_have_the_key_and_after_a_rotation() {
+    for_each_backend(|world| async move {
+        let (one, other) = (world.open(), world.open());
+        let hash = one.keyed_hash("use", &[b"secret"]).await.unwrap();
+        assert_eq!(other.keyed_hash("use", &[b"secret"]).await.unwrap(), hash);
+        one.rotate(MasterKey::generate().unwrap()).await.unwrap();
+        assert_eq!(world.open().keyed_hash("use", &[b"secret"]).await.unwrap(), hash);
+        for (purpose, parts) in [
+            ("other", &[b"secret".as_slice()][..]),
+            ("use", &[b"secre".as_slice(), b"t"][..]),
+            ("use", &[b"Secret".as_slice()][..]),
+        ] {
+            assert_ne!(one.keyed_hash(purpose, parts).await.unwrap(), hash);
+        }
+        let elsewhere = World::on(Arc::new(MemorySealedRows::default())).open();
+        assert_ne!(elsewhere.keyed_hash("use", &[b"secret"]).await.unwrap(), hash);
+    })
+    .await;
+}

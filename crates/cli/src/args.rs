@@ -6,8 +6,8 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::commands::{
     admin, audit, auth, completion, deploy, describe, doctor, events, exec, explain, kinds, logs,
-    members, nodes, quotas, replicas, roles, rollback, scale, status, tokens, up, usage, users,
-    validate, version, wait,
+    members, nodes, quotas, replicas, roles, rollback, scale, secrets, status, tokens, up, usage,
+    users, validate, version, wait,
 };
 
 /// Run apps on your own machines.
@@ -87,6 +87,8 @@ pub(crate) enum Command {
     Instances(kinds::KindArgs),
     /// Endpoints: list, describe, events
     Endpoints(kinds::KindArgs),
+    /// Secrets as resources, one bundle per env: list, describe, events
+    Bundles(kinds::KindArgs),
     /// Projects: list, describe, events, create, destroy
     Projects(kinds::OwnedArgs),
     /// Orgs: list, describe, events, create, destroy
@@ -97,6 +99,7 @@ pub(crate) enum Command {
     Audit(audit::AuditArgs),
     /// The installation as a whole: verify-state, export, import, keys, retention
     Admin(admin::AdminArgs),
+    Secrets(secrets::SecretsArgs),
     Quotas(quotas::QuotasArgs),
     Usage(usage::UsageArgs),
     Auth(auth::AuthArgs),
@@ -124,7 +127,8 @@ impl Command {
             Command::Releases(kind)
             | Command::Deploys(kind)
             | Command::Instances(kind)
-            | Command::Endpoints(kind) => kind.streams(),
+            | Command::Endpoints(kind)
+            | Command::Bundles(kind) => kind.streams(),
             Command::Nodes(nodes) => nodes.streams(),
             Command::Audit(audit) => audit.streams(),
             Command::Auth(auth) => auth.streams(),

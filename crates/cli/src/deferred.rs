@@ -11,10 +11,6 @@ use crate::failure::Failure;
 /// Commands that will come, and the way that works today.
 const DEFERRED: &[(&[&str], &str)] = &[
     (
-        &["secrets"],
-        "put values that are no secrets under `[env.vars]` in helix.toml; keep real ones out of it",
-    ),
-    (
         &["volumes"],
         "keep data in a database outside, or in an image; the disk of an instance is scratch space",
     ),
@@ -104,7 +100,7 @@ fn hidden(word: &'static str) -> Command {
         .num_args(0..)
         .trailing_var_arg(true)
         .allow_hyphen_values(true);
-    // `helix secrets --help` must say that there are none yet, too.
+    // `helix volumes --help` must say that there are none yet, too.
     Command::new(word).hide(true).disable_help_flag(true).arg(rest)
 }
 

@@ -25,7 +25,8 @@ const STORY_WAIT: Duration = Duration::from_millis(500);
 
 /// The deploy a receipt is about.
 pub(crate) fn deploy_of(receipt: &Receipt) -> Result<AnyId> {
-    let named = receipt.subject.iter().chain(&receipt.affected);
+    // The last one: a deploy that gave way to it is among them, too.
+    let named = receipt.subject.iter().chain(receipt.affected.iter().rev());
     named
         .into_iter()
         .find(|affected| affected.kind == Kind::Deploy)

@@ -1,30 +1,42 @@
-//! What must not be seen: passwords and codes, typed without being shown or read
-//! from standard input. Never from arguments, which every user of the machine
-//! can read.
+//! What must not be seen: passwords, codes and secrets of apps, typed without being
+//! shown or read from standard input or a file. Never from arguments, which every
+//! user of the machine can read.
 
 use std::io::{BufRead, BufReader, Read};
 use std::os::fd::AsFd;
+use std::path::Path;
 
 use helix_model::{Code, Problem};
 use nix::sys::termios::{self, LocalFlags, SetArg, Termios};
+use zeroize::Zeroizing;
 
 use crate::failure::{Failure, Result};
 use crate::session::Session;
 
-/// Longest line that is read; no secret is longer.
+/// Longest line that is read: what a terminal passes on, and more than any password.
 const LINE_BYTES_MAX: u64 = 4096;
 
 /// Where secrets are read from during one command.
-pub(crate) struct Secrets {
+pub(crate) struct Input {
     input: BufReader<Box<dyn Read + Send>>,
     is_terminal: bool,
 }
 
-impl Secrets {
+impl Input {
     /// Takes the standard input of the session.
-    pub(crate) fn of(session: &mut Session<'_>) -> Secrets {
+    pub(crate) fn of(session: &mut Session<'_>) -> Input {
         let input = session.stdin.take().unwrap_or_else(|| Box::new(std::io::empty()));
-        Secrets { input: BufReader::new(input), is_terminal: session.terminals.stdin }
+        Input { input: BufReader::new(input), is_terminal: session.terminals.stdin }
+    }
+
+    /// Whether a person types.
+    pub(crate) fn is_terminal(&self) -> bool {
+        self.is_terminal
+    }
+
+    /// All that comes, at most so much.
+    pub(crate) fn read_all(&mut self, bytes_max: usize) -> Result<Zeroizing<Vec<u8>>> {
+        read_up_to(&mut self.input, bytes_max, "standard input")
     }
 
     /// The next line. A person is asked for `what` and does not see what they
@@ -57,6 +69,29 @@ impl Secrets {
         }
         Ok(password)
     }
+}
+
+/// All of a file, at most so much.
+pub(crate) fn read_file(path: &Path, bytes_max: usize) -> Result<Zeroizing<Vec<u8>>> {
+    let shown = path.display().to_string();
+    let file = std::fs::File::open(path).map_err(|error| {
+        Failure::usage(format!("cannot read {shown}: {error}"), "name a file that can be read")
+    })?;
+    read_up_to(file, bytes_max, &shown)
+}
+
+fn read_up_to(from: impl Read, bytes_max: usize, what: &str) -> Result<Zeroizing<Vec<u8>>> {
+    // In one piece: a vector that grows leaves copies behind.
+    let mut bytes = Zeroizing::new(Vec::with_capacity(bytes_max + 1));
+    let read = from.take(bytes_max as u64 + 1).read_to_end(&mut bytes);
+    read.map_err(|error| {
+        Failure::usage(format!("cannot read {what}: {error}"), "pipe the value in")
+    })?;
+    if bytes.len() > bytes_max {
+        let detail = format!("{what} has more than {bytes_max} bytes");
+        return Err(Failure::usage(detail, "docs/secrets.md has the limits"));
+    }
+    Ok(bytes)
 }
 
 fn unreadable(what: &str, why: &str) -> Failure {

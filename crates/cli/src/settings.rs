@@ -142,7 +142,9 @@ impl Settings {
         let needs_app = match kind {
             Kind::Env => !reference.contains('@'),
             Kind::Release => !reference.contains(':'),
-            Kind::Deploy | Kind::Instance | Kind::Endpoint => !reference.contains('@'),
+            Kind::Deploy | Kind::Instance | Kind::Endpoint | Kind::Bundle => {
+                !reference.contains('@')
+            }
             Kind::Org | Kind::Project | Kind::App | Kind::Node => false,
             Kind::User | Kind::Member | Kind::Token => false,
         };
@@ -151,7 +153,7 @@ impl Settings {
         }
         let app = self.app()?.ok_or_else(|| missing("app", "--app"))?;
         scope.app = Some(app.name.to_string());
-        if matches!(kind, Kind::Deploy | Kind::Instance | Kind::Endpoint) {
+        if matches!(kind, Kind::Deploy | Kind::Instance | Kind::Endpoint | Kind::Bundle) {
             let env = self.env.as_ref().ok_or_else(|| missing("env", "--env"))?;
             scope.env = Some(env.name.to_string());
         }
@@ -178,7 +180,7 @@ impl Settings {
         };
         if let Some(app) = app.filter(|_| below_app && !everything) {
             scope.app = Some(app.name.to_string());
-            if matches!(kind, Kind::Deploy | Kind::Instance | Kind::Endpoint) {
+            if matches!(kind, Kind::Deploy | Kind::Instance | Kind::Endpoint | Kind::Bundle) {
                 scope.env = self.env.as_ref().map(|env| env.name.to_string());
             }
         }

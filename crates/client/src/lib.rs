@@ -20,6 +20,7 @@ mod logs;
 mod mutations;
 mod resources;
 mod retry;
+mod secrets;
 mod seen;
 mod tenancy;
 #[cfg(test)]

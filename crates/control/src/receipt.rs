@@ -82,6 +82,7 @@ fn next(command: &Command, state: &State, id: AnyId) -> Vec<String> {
             format!("helix describe deploy/{path}"),
             "helix rollback".to_owned(),
         ],
+        Kind::Bundle => vec!["helix secrets status".to_owned(), "helix secrets list".to_owned()],
         Kind::Env => vec![format!("helix wait env/{path}"), "helix status".to_owned()],
         kind => vec![format!("helix describe {kind}/{path}")],
     }

@@ -11,6 +11,7 @@ mod node_link;
 mod offline;
 mod platform;
 mod roles;
+mod secret_source;
 mod serve_files;
 mod token_file;
 mod up;
@@ -41,6 +42,7 @@ fn main() -> ExitCode {
 
 fn command_line(is_platform: bool, arguments: Vec<OsString>) -> ExitCode {
     logging::start();
+    limits::keep_memory_private();
     // Fails only when there is one already, which does as well.
     let _ = rustls::crypto::ring::default_provider().install_default();
     if is_platform {

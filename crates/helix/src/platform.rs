@@ -24,6 +24,7 @@ use tokio::task::JoinHandle;
 
 use crate::node_link::LocalNode;
 use crate::offline::archive_variables;
+use crate::secret_source::LocalSource;
 use crate::token_file;
 
 /// How long requests under way may take to end when the platform stops.
@@ -190,6 +191,7 @@ async fn attach_node(
     let current = agent.current();
     let link = Arc::new(LocalNode(Arc::clone(agent)));
     let node = server.attach_node(name, agent.facts(), present, link).await?;
+    agent.secrets_from(Some(Arc::new(LocalSource::new(server, node.clone()))));
     for (id, observed) in current {
         server.instance_reported(&node, id, observed).await;
     }

@@ -4,6 +4,7 @@
 //! `ts`.
 
 pub mod access;
+mod secrets;
 mod tenancy;
 
 use std::collections::BTreeMap;
@@ -16,6 +17,10 @@ use crate::receipt::Affected;
 use crate::view::{ResourceView, Shown};
 use crate::{Actor, Name, Timestamp};
 
+pub use secrets::{
+    SecretText, SecretsReport, SecretsRequest, SecretsRollbackRequest, SecretsStepRequest,
+    SecretsVersion,
+};
 pub use tenancy::{
     CreateRequest, DestroyQuery, EnvUsage, QuotaReport, QuotaRequest, UsageInterval,
     UsageIntervals, UsageReport, Used,

@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::{AnyId, Env, Id, Instance, Kind, Member, Token, User};
 use crate::{
-    app, deploy, destroy, endpoint, env, instance, member, node, org, project, quota, token, user,
+    app, bundle, deploy, destroy, endpoint, env, instance, member, node, org, project, quota,
+    token, user,
 };
 
 /// A wish.
@@ -26,6 +27,12 @@ pub enum Command {
     Deploy(Box<deploy::Request>),
     Rollback(deploy::Rollback),
     Scale(env::Scale),
+    SetSecrets(Box<bundle::Set>),
+    /// Let the version that waits be desired.
+    ApplySecrets(Id<Env>),
+    /// Give up the version that waits.
+    DiscardSecrets(Id<Env>),
+    ConfirmNoSecrets(Id<Env>),
     /// Look at an env and take the next steps towards what is desired of it (a
     /// reconciler's). What they are is decided when it is carried out, not when
     /// it was asked for: the env may have changed in between.
@@ -74,6 +81,11 @@ impl Command {
             Command::Deploy(_) => "deploy",
             Command::Rollback(_) => "rollback",
             Command::Scale(_) => "scale",
+            Command::SetSecrets(it) if it.restored_from.is_some() => "rollback_secrets",
+            Command::SetSecrets(_) => "set_secrets",
+            Command::ApplySecrets(_) => "apply_secrets",
+            Command::DiscardSecrets(_) => "discard_secrets",
+            Command::ConfirmNoSecrets(_) => "confirm_no_secrets",
             Command::Reconcile(_) => "reconcile",
             Command::FinishDeploy(_) => "finish_deploy",
             Command::AllocateInstance(_) => "allocate_instance",

@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::bundle::Pin;
 use crate::condition::Facts;
 use crate::event::{Apply, Subject};
 use crate::release::Image;
@@ -24,14 +25,18 @@ pub struct Deploy {
     pub intent: Intent,
     /// What served before, to be left serving should this fail.
     pub previous: Option<Id<Release>>,
+    /// The secrets it brings; none before there were any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secrets: Option<Pin>,
 }
 
-/// Forwards or back.
+/// Forwards or back, or to other secrets with the release that is there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Intent {
     Deploy,
     Rollback,
+    Rotate,
 }
 
 /// What is known of a deploy.
@@ -174,7 +179,7 @@ impl Apply for Finished {
         let Some(deploy) = state.deploys.get(self.id) else {
             return;
         };
-        let (env, release) = (deploy.spec.env, deploy.spec.release);
+        let (env, release, secrets) = (deploy.spec.env, deploy.spec.release, deploy.spec.secrets);
         let succeeded = self.outcome == Outcome::Succeeded;
         state.deploys.update(self.id, |deploy| {
             match &self.outcome {
@@ -194,6 +199,7 @@ impl Apply for Finished {
             }
             if succeeded {
                 env.status.release = Some(release);
+                env.status.secrets = secrets;
             }
             change.touch(env);
         });

@@ -97,6 +97,7 @@ impl Apply for Finished {
             }
             Kind::Env => {
                 state.deploys.remove_children(id);
+                state.bundles.remove_children(id);
                 state.envs.remove_any(id);
             }
             Kind::Node => {

@@ -8,10 +8,11 @@ use std::net::Ipv6Addr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::bundle::Pin;
 use crate::condition::Facts;
 use crate::event::Apply;
 use crate::state::{Change, State};
-use crate::{App, Deploy, Id, Instance, Kind, Name, Noun, Org, Release, Resource};
+use crate::{App, Deploy, Id, Instance, Kind, Name, Noun, Org, Release, Resource, bundle};
 
 /// What is desired of an env.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -34,6 +35,9 @@ pub struct Env {
 pub struct Status {
     /// The release of the last deploy that succeeded: what should be serving.
     pub release: Option<Id<Release>>,
+    /// The version of the secrets that this deploy brought.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secrets: Option<Pin>,
     /// How many deploys there have been.
     pub deploys: u64,
     /// How many instances there have been, per process.
@@ -168,6 +172,16 @@ pub fn counts(state: &State, env: &Resource<Env>) -> Counts {
     counts
 }
 
+/// Whether what serves has other secrets than are desired: the deploy that was to
+/// bring them failed, or was a rollback of the release alone.
+fn lacks_secrets(state: &State, env: &Resource<Env>) -> bool {
+    let desired = bundle::of(state, env.id).and_then(Resource::desired);
+    desired.is_some_and(|desired| {
+        let current = env.status.secrets.as_ref();
+        env.status.release.is_some() && !bundle::is_same(current, Some(&desired.pin))
+    })
+}
+
 /// Notes which facts hold of an env, after anything they follow from changed.
 pub(crate) fn settle(state: &mut State, id: Id<Env>, change: Change) {
     let Some(env) = state.envs.get(id) else {
@@ -176,7 +190,8 @@ pub(crate) fn settle(state: &mut State, id: Id<Env>, change: Change) {
     let counts = counts(state, env);
     let serves = env.status.release.is_some();
     let rolling = env.spec.rolling.is_some();
-    let given_up = env.spec.release.is_some() && env.spec.release != env.status.release;
+    let given_up = env.spec.release.is_some() && env.spec.release != env.status.release
+        || lacks_secrets(state, env);
     let facts = Facts {
         ready: serves && !counts.is_short && !rolling,
         reconciling: rolling || serves && (counts.is_short || counts.ready > counts.wanted),

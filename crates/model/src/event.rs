@@ -11,8 +11,8 @@ use serde::{Deserialize, Serialize};
 use crate::state::{Change, State};
 use crate::{AnyId, Name, Timestamp};
 use crate::{
-    app, deploy, destroy, endpoint, env, instance, member, network, node, org, project, quota,
-    release, token, user,
+    app, bundle, deploy, destroy, endpoint, env, instance, member, network, node, org, project,
+    quota, release, token, user,
 };
 use crate::{reference, view};
 
@@ -167,6 +167,11 @@ events! {
     "token.revoked" => TokenRevoked(token::Revoked), |e| Some(e.of.subject());
     "token.used" => TokenUsed(token::Used), |e| Some(e.of.subject());
     "token.forgotten" => TokenForgotten(token::Forgotten), |e| Some(e.of.subject());
+    "bundle.created" => BundleCreated(bundle::Created), |e| Some(Subject::of(e.id.any(), e.env.any(), &e.name));
+    "bundle.version_added" => BundleVersionAdded(bundle::VersionAdded), |e| Some(Subject::of(e.of.id.any(), e.of.env.any(), &e.of.name));
+    "bundle.applied" => BundleApplied(bundle::Applied), |e| Some(Subject::of(e.of.id.any(), e.of.env.any(), &e.of.name));
+    "bundle.discarded" => BundleDiscarded(bundle::Discarded), |e| Some(Subject::of(e.of.id.any(), e.of.env.any(), &e.of.name));
+    "bundle.confirmed_none" => BundleConfirmedNone(bundle::ConfirmedNone), |e| Some(Subject::of(e.of.id.any(), e.of.env.any(), &e.of.name));
     "node.enrolled" => NodeEnrolled(node::Enrolled), |e| Some(Subject::lasting(e.id.any()));
     "node.availability_changed" => NodeAvailabilityChanged(node::AvailabilityChanged), |e| Some(Subject::lasting(e.id.any()));
     "node.destroyed" => NodeDestroyed(destroy::Finished), |e| Some(e.of.subject());

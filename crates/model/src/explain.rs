@@ -126,6 +126,12 @@ pub fn advice(reason: Reason) -> &'static str {
         Reason::IsolationUnavailable => {
             "run `helix up` as root or where user namespaces are allowed; `helix doctor` says more"
         }
+        Reason::SecretsMissing => {
+            "nothing, once the node reaches a server: values are kept in memory only, and fetched"
+        }
+        Reason::SecretsInjectionFailed => {
+            "`helix describe` of the instance has the detail; the machine needs a tmpfs at /run or /dev/shm"
+        }
         Reason::WorkloadStartFailed => {
             "check `command` in the manifest and that the file is in the image"
         }

@@ -13,6 +13,7 @@ use std::net::{Ipv6Addr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
 
+use crate::bundle::Pin;
 use crate::condition::Facts;
 use crate::event::Apply;
 use crate::state::{Change, State};
@@ -37,6 +38,9 @@ pub struct Instance {
     pub address: Ipv6Addr,
     /// What the node sets aside for it, bytes.
     pub memory_bytes: u64,
+    /// The secrets it is given when it starts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secrets: Option<Pin>,
     pub desired: Desired,
 }
 

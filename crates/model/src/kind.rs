@@ -29,11 +29,12 @@ pub enum Kind {
     User,
     Member,
     Token,
+    Bundle,
 }
 
 impl Kind {
     /// Every kind, parents before children.
-    pub const ALL: [Kind; 12] = [
+    pub const ALL: [Kind; 13] = [
         Kind::Org,
         Kind::Project,
         Kind::App,
@@ -46,6 +47,7 @@ impl Kind {
         Kind::User,
         Kind::Member,
         Kind::Token,
+        Kind::Bundle,
     ];
 
     /// The singular noun, as in `helix describe app/hello`.
@@ -77,6 +79,7 @@ impl Kind {
             Kind::User => ("user", "users", "usr"),
             Kind::Member => ("member", "members", "mem"),
             Kind::Token => ("token", "tokens", "tok"),
+            Kind::Bundle => ("bundle", "bundles", "bun"),
         }
     }
 }
@@ -90,7 +93,7 @@ impl fmt::Display for Kind {
 /// The text names no kind.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "`{0}` is not a kind: use one of org, project, app, env, release, deploy, instance, endpoint, node, user, member, token"
+    "`{0}` is not a kind: use one of org, project, app, env, release, deploy, instance, endpoint, node, user, member, token, bundle"
 )]
 pub struct KindError(pub String);
 

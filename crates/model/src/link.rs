@@ -3,7 +3,8 @@
 //! A machine opens a stream with its [`Hello`]; on it, [`ToNode`] or [`ToEdge`]
 //! comes down and [`FromNode`] or [`EdgeReport`](crate::plan::EdgeReport) goes
 //! up, one JSON document a message. For each exec or logs the server opens a
-//! stream of its own with an [`Ask`]. After [`ExecBegun::Started`] an exec
+//! stream of its own with an [`Ask`], and a node for secrets with an
+//! [`AskServer`]. After [`ExecBegun::Started`] an exec
 //! stream has the frames of [`exec_frame`](crate::api::exec_frame); a logs
 //! stream has [`LinkLog`] lines.
 
@@ -11,6 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
+use crate::bundle::VersionId;
 use crate::plan::{EdgePlan, NodePlan};
 use crate::{Id, Instance, LogFilter, Name, Node, Problem, Timestamp, instance, node};
 
@@ -99,6 +101,23 @@ pub enum Ask {
         #[serde(default)]
         filter: LogFilter,
     },
+}
+
+/// What a node opens a further stream to its server for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum AskServer {
+    /// The secrets of an instance on the node. After [`SecretsAnswer::Sent`] the
+    /// next message is the file.
+    Secrets { instance: Id<Instance>, version: VersionId },
+}
+
+/// The first message of the answer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum SecretsAnswer {
+    Sent,
+    Refused { message: String },
 }
 
 /// The first message of an exec stream from the node.

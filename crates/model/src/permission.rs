@@ -76,6 +76,7 @@ impl Permission {
             Kind::Env | Kind::Deploy | Kind::Instance => Permission::EnvsRead,
             Kind::Release => Permission::ReleasesRead,
             Kind::Endpoint => Permission::EndpointsRead,
+            Kind::Bundle => Permission::SecretsReadMetadata,
             // Members and owners see their own in any case.
             Kind::Node | Kind::User => Permission::NodesAdmin,
         }

@@ -10,6 +10,7 @@ use std::net::{Ipv6Addr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
 
+use crate::bundle::Pin;
 use crate::manifest::{Health, Resources, Restart};
 use crate::{Endpoint, Env, Id, Instance, Name, Node, Org, Release};
 
@@ -57,6 +58,9 @@ pub struct InstancePlan {
     pub restart: Restart,
     /// The instance's own address, from the operator's block.
     pub address: Ipv6Addr,
+    /// Which secrets it is given; the values are asked for over the link.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secrets: Option<Pin>,
     /// How long after TERM the workload may take to end, milliseconds.
     pub stop_grace_ms: u64,
 }

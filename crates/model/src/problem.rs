@@ -98,6 +98,8 @@ codes! {
         "The idempotency key was used for another request", "use a fresh key for a new request";
     PreconditionFailed = "precondition_failed", 412, 5, false,
         "It is not in the state this needs", "see the message for the state it is in";
+    SecretsMissing = "secrets_missing", 412, 5, false,
+        "The release needs secrets and the env has none", "set them with `helix secrets set KEY`, or say that it needs none: `helix secrets confirm --none`";
     PayloadTooLarge = "payload_too_large", 413, 2, false,
         "The request is larger than allowed", "send less at once";
     RateLimited = "rate_limited", 429, 6, true,

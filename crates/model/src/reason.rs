@@ -44,6 +44,8 @@ reasons! {
     RootfsBuildFailed = "rootfs_build_failed", "The instance's root filesystem could not be prepared.";
     NetworkSetupFailed = "network_setup_failed", "The instance's network could not be prepared.";
     IsolationUnavailable = "isolation_unavailable", "This machine cannot isolate this image with the privileges at hand.";
+    SecretsMissing = "secrets_missing", "The node does not have the instance's secrets yet.";
+    SecretsInjectionFailed = "secrets_injection_failed", "The secrets could not be put where the program finds them.";
     WorkloadStartFailed = "workload_start_failed", "The program could not be started.";
     WorkloadExited = "workload_exited", "The program ended although it should keep running.";
     CrashLoopBackoff = "crash_loop_backoff", "The program keeps ending; it is started again after a growing pause.";

@@ -52,6 +52,7 @@ pub fn resolve(state: &State, kind: Kind, text: &str, scope: &Scope) -> Result<A
         Kind::Deploy => in_env(state, &state.deploys, text, scope),
         Kind::Instance => in_env(state, &state.instances, text, scope),
         Kind::Endpoint => in_env(state, &state.endpoints, text, scope),
+        Kind::Bundle => in_env(state, &state.bundles, text, scope),
     };
     found.ok_or_else(missing)
 }

@@ -17,15 +17,15 @@ use crate::quota::Limits;
 use crate::tally::{self, Tally};
 use crate::usage::{Mark, Meter};
 use crate::{
-    AnyId, App, Deploy, Endpoint, Env, Id, Instance, Member, Name, Node, Noun, Org, Project,
-    Release, Resource, Role, Table, Timestamp, Token, User, token,
+    AnyId, App, Bundle, Deploy, Endpoint, Env, Id, Instance, Member, Name, Node, Noun, Org,
+    Project, Release, Resource, Role, Table, Timestamp, Token, User, token,
 };
 
 /// Version of the written form of [`State`], how it is packed, and of what events
 /// mean to it.
 /// Counts up when either changes: a snapshot of another version is not read, the
 /// log is replayed instead.
-pub const SNAPSHOT_FORMAT: u32 = 9;
+pub const SNAPSHOT_FORMAT: u32 = 10;
 
 /// Everything there is, as of one log position.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -47,6 +47,7 @@ pub struct State {
     pub users: Table<User>,
     pub members: Table<Member>,
     pub tokens: Table<Token>,
+    pub bundles: Table<Bundle>,
     /// What a user is in each org they are in.
     pub memberships: OrdMap<Id<User>, OrdMap<Id<Org>, Role>>,
     /// Tokens by the hash of their text, also those that were revoked.
@@ -108,6 +109,7 @@ impl Default for State {
             users: Table::default(),
             members: Table::default(),
             tokens: Table::default(),
+            bundles: Table::default(),
             memberships: OrdMap::new(),
             issued: OrdMap::new(),
             hosts: OrdMap::new(),

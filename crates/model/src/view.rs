@@ -12,11 +12,12 @@ use crate::quota;
 use crate::reference::{self, Scope};
 use crate::tally::Need;
 use crate::{
-    AnyId, App, Deploy, Endpoint, Env, Instance, Kind, Member, Name, Node, Noun, Org, Project,
-    Reason, Release, Resource, State, Table, Timestamp, Token, User, deploy, destroy, env,
+    AnyId, App, Bundle, Deploy, Endpoint, Env, Instance, Kind, Member, Name, Node, Noun, Org,
+    Project, Reason, Release, Resource, State, Table, Timestamp, Token, User, deploy, destroy, env,
     instance,
 };
 
+mod bundle;
 mod node;
 
 /// A resource as the API returns it.
@@ -77,6 +78,7 @@ macro_rules! for_kind {
             Kind::User => $function::<User $(, $more)?>($($argument),*),
             Kind::Member => $function::<Member $(, $more)?>($($argument),*),
             Kind::Token => $function::<Token $(, $more)?>($($argument),*),
+            Kind::Bundle => $function::<Bundle $(, $more)?>($($argument),*),
         }
     };
 }
@@ -393,6 +395,9 @@ impl Described for Env {
     fn difference(env: &Resource<Env>, state: &State) -> Option<String> {
         let wanted = env.spec.release?;
         if Some(wanted) == env.status.release && env.spec.rolling.is_none() {
+            if let Some(lag) = bundle::lag(env, state) {
+                return Some(lag);
+            }
             let counts = env::counts(state, env);
             let differs = counts.is_short || counts.ready != counts.wanted;
             return differs

@@ -41,6 +41,8 @@ pub(crate) struct Actor {
     /// Tell nobody: the agent is leaving.
     quiet: bool,
     image: Option<Image>,
+    /// The file with its secrets, once it is here.
+    secrets: Option<PathBuf>,
     shim: Option<Shim>,
     targets: Arc<Targets>,
     tasks: JoinSet<Done>,
@@ -49,7 +51,7 @@ pub(crate) struct Actor {
 
 /// What a task beside the loop came to.
 enum Done {
-    Fetched(Result<Image, Refusal>),
+    Fetched(Result<(Image, Option<PathBuf>), Refusal>),
     Started(Boot, Result<Shim, StartFailure>),
     Event(Event),
     Nothing,
@@ -79,6 +81,7 @@ impl Actor {
             slot,
             quiet: false,
             image: None,
+            secrets: None,
             shim: None,
             targets: Arc::default(),
             tasks: JoinSet::new(),
@@ -153,7 +156,9 @@ impl Actor {
         match done {
             Done::Fetched(result) => {
                 self.fetch = None;
-                Event::Fetched(result.map(|image| self.image = Some(image)))
+                Event::Fetched(result.map(|(image, secrets)| {
+                    (self.image, self.secrets) = (Some(image), secrets);
+                }))
             }
             Done::Started(boot, Ok(shim)) => {
                 self.shim = Some(shim);
@@ -194,8 +199,14 @@ impl Actor {
     }
 
     fn fetch(&mut self) {
-        let (shared, image) = (self.shared.clone(), self.plan.image.clone());
-        let fetch = async move { Done::Fetched(shared.images.fetch(&image).await) };
+        let (shared, plan) = (self.shared.clone(), self.plan.clone());
+        let fetch = async move {
+            let fetched = async {
+                let image = shared.images.fetch(&plan.image).await?;
+                Ok((image, secrets(&shared, &plan).await?))
+            };
+            Done::Fetched(fetched.await)
+        };
         self.fetch = Some(self.tasks.spawn(fetch));
     }
 
@@ -209,7 +220,13 @@ impl Actor {
         };
         self.targets = Arc::new(boot::targets(&self.plan, &spec));
         let (shared, dir, network) = (self.shared.clone(), self.dir.clone(), self.network);
+        let plan = self.plan.clone();
         self.tasks.spawn(async move {
+            // Here already, unless somebody cleared this machine's memory.
+            if let Err(refusal) = secrets(&shared, &plan).await {
+                let failure = StartFailure::of_machine(refusal.reason, refusal.message);
+                return Done::Started(boot, Err(failure));
+            }
             if shared.egress.ready(network).await {
                 boot::let_out(&mut spec);
             }
@@ -244,6 +261,7 @@ impl Actor {
             network: self.network,
             ipv4_slot: self.slot.ipv4_slot,
             loopback_ports,
+            secrets: self.secrets.clone(),
             resolvers: self.shared.egress.resolvers().to_vec(),
         };
         Ok(boot::instance_spec(&self.plan, &image, &here))
@@ -329,6 +347,9 @@ impl Actor {
     }
 
     fn finish(&mut self) {
+        // Also while the agent only rests: nothing runs that needs them, and whoever
+        // starts it again has a server to ask.
+        self.shared.secrets.forget(self.id);
         if self.quiet {
             return;
         }
@@ -340,6 +361,14 @@ impl Actor {
         if let Some(slot) = self.slot.ipv4_slot.take() {
             self.shared.slots().release(slot);
         }
+    }
+}
+
+/// The file with an instance's secrets, when it is to have some.
+async fn secrets(shared: &Shared, plan: &InstancePlan) -> Result<Option<PathBuf>, Refusal> {
+    match plan.secrets {
+        Some(pin) => shared.secrets.file(plan.id, pin).await.map(Some),
+        None => Ok(None),
     }
 }
 

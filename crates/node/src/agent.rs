@@ -19,6 +19,7 @@ use crate::error::NodeError;
 use crate::images::Images;
 use crate::logs::{self, LogQuery, LogStream};
 use crate::machine::{self, Machine, chain};
+use crate::secrets::SecretSource;
 use crate::shared::{Shared, now};
 use crate::supervisor::{PlanSlot, Supervisor};
 use crate::{files, gone, retention};
@@ -90,6 +91,12 @@ impl Agent {
             }
             !stale
         });
+    }
+
+    /// Has secrets of instances fetched from there; from nowhere, once the link
+    /// they came over is gone.
+    pub fn secrets_from(&self, source: Option<Arc<dyn SecretSource>>) {
+        self.shared.secrets.come_from(source);
     }
 
     /// Changes of what is seen, from now on. One who lags behind misses some

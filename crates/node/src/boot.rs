@@ -3,11 +3,13 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::PathBuf;
 
 use helix_image::ImageConfig;
 use helix_model::plan::InstancePlan;
 use helix_runtime::{
-    Forward, InstanceSpec, Isolation, LogLimits, NetworkSpec, Resources, SPEC_VERSION, VethSpec,
+    Forward, InstanceSpec, Isolation, LogLimits, NetworkSpec, Resources, SECRETS_PATH,
+    SECRETS_VARIABLE, SPEC_VERSION, VethSpec,
 };
 
 use crate::address::{gateway_ipv4, instance_ipv4, link_name};
@@ -30,6 +32,8 @@ pub(crate) struct Circumstances {
     pub(crate) ipv4_slot: Option<u16>,
     /// A free loopback port for each declared port, without one.
     pub(crate) loopback_ports: Vec<u16>,
+    /// The file with its secrets, in this machine's memory.
+    pub(crate) secrets: Option<PathBuf>,
     /// The machine's name servers.
     pub(crate) resolvers: Vec<Ipv4Addr>,
 }
@@ -58,6 +62,7 @@ pub(crate) fn instance_spec(
             disk_bytes: Some(plan.resources.disk_bytes),
         },
         network: network(plan, here),
+        secrets: here.secrets.clone(),
         logs: LogLimits::default(),
         stop_grace_ms: plan.stop_grace_ms,
     }
@@ -133,6 +138,14 @@ fn environment(
         ("HELIX_ENV_ID".to_owned(), plan.env.to_string()),
         ("HELIX_PROCESS".to_owned(), plan.process.to_string()),
     ]);
+    if let Some(file) = &here.secrets {
+        let file = match here.isolation {
+            // It has no root of its own to put a file in.
+            Isolation::Process => file.display().to_string(),
+            Isolation::Container | Isolation::ContainerRootless => SECRETS_PATH.to_owned(),
+        };
+        env.insert(SECRETS_VARIABLE.to_owned(), file);
+    }
     env
 }
 
@@ -210,6 +223,7 @@ mod tests {
             health: None,
             restart: Restart { policy: RestartPolicy::Always, max_retries: 0, backoff_seconds: 1 },
             address: "fd00:0:0:1::5".parse().unwrap(),
+            secrets: None,
             stop_grace_ms: 1_000,
         }
     }
@@ -233,6 +247,7 @@ mod tests {
             network: "fd00::".parse().unwrap(),
             ipv4_slot: Some(7),
             loopback_ports: vec![40_001, 40_002],
+            secrets: None,
             resolvers: Vec::new(),
         }
     }

@@ -206,6 +206,7 @@ fn is_of_machine(reason: RuntimeReason) -> bool {
         RuntimeReason::RootfsBuildFailed
         | RuntimeReason::NetworkSetupFailed
         | RuntimeReason::CgroupSetupFailed
+        | RuntimeReason::SecretsInjectionFailed
         | RuntimeReason::NotRunning
         | RuntimeReason::ShimLost => true,
         RuntimeReason::SpecInvalid
@@ -219,6 +220,7 @@ fn reason_of(failure: &Failure) -> Reason {
     match failure.reason {
         RuntimeReason::RootfsBuildFailed => Reason::RootfsBuildFailed,
         RuntimeReason::NetworkSetupFailed => Reason::NetworkSetupFailed,
+        RuntimeReason::SecretsInjectionFailed => Reason::SecretsInjectionFailed,
         RuntimeReason::IsolationUnavailable | RuntimeReason::ImageNeedsNamespaces => {
             Reason::IsolationUnavailable
         }

@@ -17,6 +17,7 @@ use crate::egress::Egress;
 use crate::images::Images;
 use crate::lifecycle::Moment;
 use crate::machine::Machine;
+use crate::secrets::Secrets;
 
 /// Shared by the supervisor and every actor.
 pub(crate) struct Shared {
@@ -25,6 +26,7 @@ pub(crate) struct Shared {
     pub(crate) images: Images,
     pub(crate) board: Board,
     pub(crate) egress: Egress,
+    pub(crate) secrets: Secrets,
     slots: Mutex<Slots>,
     /// Plans of instances that exist here, those being stopped included.
     live: Mutex<HashMap<Id<Instance>, Arc<InstancePlan>>>,
@@ -45,12 +47,14 @@ pub(crate) enum Want {
 
 impl Shared {
     pub(crate) fn new(config: Config, machine: Machine, images: Images, egress: Egress) -> Shared {
+        let secrets = Secrets::of(&config.data_dir);
         Shared {
             config,
             machine,
             images,
             board: Board::new(),
             egress,
+            secrets,
             slots: Mutex::default(),
             live: Mutex::default(),
             born: Instant::now(),

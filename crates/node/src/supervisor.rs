@@ -148,6 +148,7 @@ impl Supervisor {
     /// addresses, the others are ended.
     fn judge_leftovers(&mut self, plan: &NodePlan) {
         let planned: HashSet<_> = plan.instances.iter().map(|instance| instance.id).collect();
+        self.shared.secrets.keep_only(|id| planned.contains(&id));
         for found in gone::list(&self.shared.config.instances_dir()) {
             let slot = found.slot.as_ref();
             if slot.is_some_and(|slot| slot.gone_at_ms.is_some()) {

@@ -20,6 +20,8 @@ pub enum Reason {
     CgroupSetupFailed,
     /// The kernel refused the isolation level asked for.
     IsolationUnavailable,
+    /// The secrets could not be put where the workload reads them.
+    SecretsInjectionFailed,
     /// The command could not be executed.
     WorkloadStartFailed,
     /// The image needs its own root to run, which process isolation lacks.
@@ -40,6 +42,7 @@ impl Reason {
             Self::NetworkSetupFailed => "network_setup_failed",
             Self::CgroupSetupFailed => "cgroup_setup_failed",
             Self::IsolationUnavailable => "isolation_unavailable",
+            Self::SecretsInjectionFailed => "secrets_injection_failed",
             Self::WorkloadStartFailed => "workload_start_failed",
             Self::ImageNeedsNamespaces => "image_needs_namespaces",
             Self::NotRunning => "not_running",

@@ -23,6 +23,7 @@ mod probe;
 pub mod protocol;
 mod rootfs;
 mod seccomp;
+mod secrets;
 mod shim;
 mod spec;
 mod status;
@@ -36,6 +37,7 @@ pub use client::{Shim, ShimError, StartError};
 pub use exec::{ExecEvent, ExecInput, ExecOutput, ExecSession};
 pub use failure::{Failure, Reason};
 pub use probe::{Capabilities, Level, probe};
+pub use secrets::{SECRETS_FILE, SECRETS_PATH, SECRETS_VARIABLE, keep_secrets, memory_dir};
 pub use shim::shim_main;
 pub use spec::{
     ExecSpec, Forward, InstanceSpec, Isolation, LogLimits, NetworkSpec, Resources, SPEC_VERSION,

@@ -17,6 +17,7 @@ use oci_spec::runtime::{
 };
 
 use crate::rootfs::Layout;
+use crate::secrets;
 use crate::spec::{InstanceSpec, Isolation, NetworkSpec};
 use crate::user::User;
 
@@ -159,6 +160,15 @@ fn mounts(spec: &InstanceSpec, layout: &Layout) -> Result<Vec<Mount>, OciSpecErr
         mount("/run", "tmpfs", "tmpfs", &["nosuid", "nodev", "mode=755"])?,
         mount("/tmp", "tmpfs", "tmpfs", &["nosuid", "nodev", "mode=1777"])?,
     ];
+    if spec.secrets.is_some() {
+        let bind = MountBuilder::default()
+            .destination(secrets::DIRECTORY)
+            .typ("bind")
+            .source(&layout.secrets)
+            .options(["bind", "ro", "nosuid", "nodev", "noexec"].map(str::to_owned).to_vec())
+            .build()?;
+        mounts.push(bind);
+    }
     let mut generated = vec!["hosts", "hostname"];
     if matches!(&spec.network, NetworkSpec::Veth(veth) if !veth.dns.is_empty()) {
         generated.push("resolv.conf");

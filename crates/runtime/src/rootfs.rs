@@ -39,6 +39,8 @@ pub(crate) struct Layout {
     pub(crate) merged: PathBuf,
     /// Generated files mounted over the image's.
     pub(crate) etc: PathBuf,
+    /// Where secrets are placed, in memory.
+    pub(crate) secrets: PathBuf,
 }
 
 impl Layout {
@@ -48,6 +50,7 @@ impl Layout {
             work: dir.join("work"),
             merged: dir.join("merged"),
             etc: dir.join("etc"),
+            secrets: dir.join("secrets"),
         }
     }
 
@@ -55,11 +58,16 @@ impl Layout {
     /// it, see [`STAGE`].
     pub(crate) fn on_stage(self) -> Self {
         let stage = Path::new(STAGE);
-        Self { merged: stage.join("merged"), etc: stage.join("etc"), ..self }
+        Self {
+            merged: stage.join("merged"),
+            etc: stage.join("etc"),
+            secrets: stage.join("secrets"),
+            ..self
+        }
     }
 
-    fn all(&self) -> [&Path; 4] {
-        [&self.upper, &self.work, &self.merged, &self.etc]
+    fn all(&self) -> [&Path; 5] {
+        [&self.upper, &self.work, &self.merged, &self.etc, &self.secrets]
     }
 }
 

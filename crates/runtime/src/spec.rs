@@ -81,6 +81,11 @@ pub struct InstanceSpec {
     pub resources: Resources,
     /// Network of the instance.
     pub network: NetworkSpec,
+    /// File in this machine's memory with the secrets of the instance: copied to
+    /// [`crate::SECRETS_PATH`] for its user alone, or named by
+    /// [`crate::SECRETS_VARIABLE`] where it has no root of its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secrets: Option<PathBuf>,
     /// How much log to keep.
     #[serde(default)]
     pub logs: LogLimits,

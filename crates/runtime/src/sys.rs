@@ -153,6 +153,12 @@ pub(crate) fn limit_data_segment(bytes: u64) -> nix::Result<()> {
     setrlimit(Resource::RLIMIT_DATA, bytes, bytes)
 }
 
+/// Neither this process nor its children leave a core dump, whatever they do.
+pub(crate) fn forbid_core_dumps() -> nix::Result<()> {
+    use nix::sys::resource::{Resource, setrlimit};
+    setrlimit(Resource::RLIMIT_CORE, 0, 0)
+}
+
 /// Replaces this process by the file behind `file`. Returns only on failure.
 pub(crate) fn execute_descriptor(
     file: BorrowedFd<'_>,

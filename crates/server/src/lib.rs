@@ -21,6 +21,7 @@ mod observe;
 mod reconciler;
 mod replicas;
 mod retention;
+mod secrets;
 mod server;
 mod storage;
 mod token;

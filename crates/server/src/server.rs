@@ -7,6 +7,7 @@ use std::sync::{Arc, RwLock};
 use helix_image::pull::Transport;
 use helix_image::registry::Registry;
 use helix_image::{Puller, Store};
+use helix_model::bundle::VersionId;
 use helix_model::plan::EdgeReport;
 use helix_model::{
     Actor, Code, Command, Id, Instance, Name, Problem, Receipt, instance, node, org,
@@ -14,6 +15,7 @@ use helix_model::{
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
+use zeroize::Zeroizing;
 
 use crate::attach::{Attached, LinkedNode};
 use crate::audit::Audit;
@@ -22,6 +24,7 @@ use crate::elsewhere::OtherRegistries;
 use crate::engine::{Engine, EngineError, Origin, Writers};
 use crate::links::{EdgeLink, NodeLink};
 use crate::replicas::Replicas;
+use crate::secrets::{self, Vault};
 use crate::storage::Storage;
 use crate::token::TokenHash;
 use crate::{entropy, http, observe, reconciler, retention};
@@ -79,6 +82,7 @@ pub(crate) struct Shared {
     pub version: String,
     pub audit: Audit,
     pub accounts: Accounts,
+    pub vault: Arc<Vault>,
     pub devices: Devices,
     pub limits: Limits,
     pub uses: http::Uses,
@@ -146,6 +150,7 @@ impl Server {
             version: config.version,
             audit: Audit::start(storage.audit),
             accounts: Accounts::new(Arc::clone(&storage.sealed))?,
+            vault: Arc::new(Vault::new(Arc::clone(&storage.sealed), storage.rows)),
             devices: Devices::new(storage.sealed),
             limits: Limits::new(),
             uses: http::Uses::default(),
@@ -157,6 +162,8 @@ impl Server {
         let jobs = tokio::spawn(jobs(engine, shared.replicas.clone()));
         let server = Server { shared, address, closing, api, jobs };
         server.spawn(retention::run(server.shared.storage.clone()));
+        let vault = Arc::clone(&server.shared.vault);
+        server.spawn(secrets::tend(server.shared.engine.clone(), vault));
         Ok(server)
     }
 
@@ -188,6 +195,16 @@ impl Server {
         observed: instance::Observed,
     ) {
         self.shared.instance_reported(from, id, observed).await;
+    }
+
+    /// The secrets of an instance, for the node it is on.
+    pub async fn deliver_secrets(
+        &self,
+        to: &Attached,
+        id: Id<Instance>,
+        version: VersionId,
+    ) -> Result<Zeroizing<Vec<u8>>, Problem> {
+        self.shared.deliver_secrets(to, id, version).await
     }
 
     /// Connects the edge and feeds it plans from now on.

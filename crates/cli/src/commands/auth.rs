@@ -14,7 +14,7 @@ use crate::context::{self, Context};
 use crate::failure::{Failure, Result};
 use crate::output::{Style, pairs};
 use crate::render;
-use crate::secrets::Secrets;
+use crate::secrets::Input;
 use crate::session::Session;
 
 /// What a token is called on a machine that has no name.
@@ -226,7 +226,7 @@ async fn logout(session: &mut Session<'_>) -> Result<u8> {
 
 async fn password(session: &mut Session<'_>) -> Result<u8> {
     let client = session.client()?;
-    let mut secrets = Secrets::of(session);
+    let mut secrets = Input::of(session);
     let current = secrets.read(session, "present password")?;
     let new = secrets.read_new_password(session)?;
     let receipt = client.change_password(&PasswordRequest { current, new }).await?;
@@ -236,7 +236,7 @@ async fn password(session: &mut Session<'_>) -> Result<u8> {
 
 async fn setup(session: &mut Session<'_>, args: SetupArgs) -> Result<u8> {
     let client = Client::new(&session.settings.url, None)?;
-    let mut secrets = Secrets::of(session);
+    let mut secrets = Input::of(session);
     let setup_code = secrets.read(session, "setup code")?;
     let password = secrets.read_new_password(session)?;
     let request = SetupRequest { user: args.name, setup_code, password };

@@ -21,6 +21,7 @@ pub(crate) mod replicas;
 pub(crate) mod roles;
 pub(crate) mod rollback;
 pub(crate) mod scale;
+pub(crate) mod secrets;
 pub(crate) mod status;
 pub(crate) mod tokens;
 pub(crate) mod up;
@@ -62,12 +63,14 @@ pub(crate) async fn dispatch(
         Command::Deploys(args) => kinds::run(session, Kind::Deploy, args).await,
         Command::Instances(args) => kinds::run(session, Kind::Instance, args).await,
         Command::Endpoints(args) => kinds::run(session, Kind::Endpoint, args).await,
+        Command::Bundles(args) => kinds::run(session, Kind::Bundle, args).await,
         Command::Projects(args) => kinds::run_owned(session, Kind::Project, args).await,
         Command::Orgs(args) => kinds::run_owned(session, Kind::Org, args).await,
         Command::Nodes(args) => nodes::run(session, args).await,
         Command::Audit(args) => audit::run(session, args).await,
         Command::Admin(args) => admin::run(session, args, roles).await,
         Command::Quotas(args) => quotas::run(session, args).await,
+        Command::Secrets(args) => secrets::run(session, args).await,
         Command::Usage(args) => usage::run(session, args).await,
         Command::Auth(args) => auth::run(session, args).await,
         Command::Users(args) => users::run(session, args).await,

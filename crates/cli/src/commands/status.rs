@@ -7,7 +7,7 @@ use helix_model::{Code, Deploy, Env, Id, Instance, Kind, Release};
 use crate::duration::now;
 use crate::failure::Result;
 use crate::render::Names;
-use crate::render::status::{self, Releases, Status};
+use crate::render::status::{self, Releases, Secrets, Status};
 use crate::session::Session;
 use crate::settings::Target;
 
@@ -38,6 +38,7 @@ fn nothing(target: &Target) -> Status {
         target: target.to_string(),
         env: None,
         releases: Releases::default(),
+        secrets: None,
         processes: Vec::new(),
         instances: Vec::new(),
         endpoints: Vec::new(),
@@ -63,8 +64,17 @@ async fn collect(client: &Client, target: &Target, env: Seen<Env>) -> Result<Sta
         .map(|serving| status::processes(&env, serving, &instances))
         .unwrap_or_default();
     let name = |release: Option<Id<Release>>| release.map(|release| names.of(release.any()));
+    // Of an env that has none, and for who may not see them, there is no line.
+    let report = client.secrets(target.env.as_str(), &scope).await.ok();
+    let report = report.filter(|report| !report.versions.is_empty());
+    let secrets = report.map(|report| Secrets {
+        desired: report.desired,
+        applied: report.applied,
+        staged: report.staged,
+    });
     Ok(Status {
         target: target.to_string(),
+        secrets,
         releases: Releases {
             desired: name(env.desired.release),
             current: name(env.current.release),

@@ -9,7 +9,7 @@ use super::kinds;
 use crate::failure::Result;
 use crate::output::pairs;
 use crate::render;
-use crate::secrets::Secrets;
+use crate::secrets::Input;
 use crate::session::Session;
 
 /// Users: list, describe, events, create, setup, operator, remove
@@ -106,7 +106,7 @@ pub(crate) async fn run(session: &mut Session<'_>, args: UsersArgs) -> Result<u8
 async fn create(session: &mut Session<'_>, client: &Client, args: CreateArgs) -> Result<u8> {
     // Before anything is made: a password that cannot be read makes no user.
     let password = match args.password_stdin {
-        true => Some(Secrets::of(session).read_new_password(session)?),
+        true => Some(Input::of(session).read_new_password(session)?),
         false => None,
     };
     let CreateArgs { name, operator, email, .. } = args;

@@ -33,7 +33,7 @@ pub(crate) fn list(
         Kind::User => users(views, now),
         Kind::Member => members(views, now),
         Kind::Token => tokens(views, now),
-        Kind::Org | Kind::Project | Kind::App => plain(views, now),
+        Kind::Org | Kind::Project | Kind::App | Kind::Bundle => plain(views, now),
     };
     table.render(style)
 }

@@ -7,6 +7,7 @@ pub(crate) mod list;
 pub(crate) mod quotas;
 pub(crate) mod receipt;
 pub(crate) mod resource;
+pub(crate) mod secrets;
 pub(crate) mod status;
 pub(crate) mod usage;
 

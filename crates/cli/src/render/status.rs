@@ -16,6 +16,9 @@ pub(crate) struct Status {
     /// `None` when nothing has been deployed there.
     pub(crate) env: Option<ResourceView>,
     pub(crate) releases: Releases,
+    /// `None` when there were never any, or who asks may not see that.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) secrets: Option<Secrets>,
     pub(crate) processes: Vec<Process>,
     pub(crate) instances: Vec<ResourceView>,
     pub(crate) endpoints: Vec<ResourceView>,
@@ -30,6 +33,32 @@ pub(crate) struct Status {
 pub(crate) struct Releases {
     pub(crate) desired: Option<String>,
     pub(crate) current: Option<String>,
+}
+
+/// Which version of the secrets is desired, which one instances have, and which
+/// one waits.
+#[derive(Debug, PartialEq, Eq, Serialize)]
+pub(crate) struct Secrets {
+    pub(crate) desired: Option<u64>,
+    pub(crate) applied: Option<u64>,
+    pub(crate) staged: Option<u64>,
+}
+
+impl Secrets {
+    fn line(&self) -> String {
+        let version = |number: Option<u64>| {
+            number.map_or_else(|| "none".to_owned(), |number| format!("version {number}"))
+        };
+        let (applied, desired) = (version(self.applied), version(self.desired));
+        let mut line = match applied == desired {
+            true => applied,
+            false => format!("{applied} applied, {desired} desired"),
+        };
+        if let Some(staged) = self.staged {
+            line.push_str(&format!(", version {staged} staged"));
+        }
+        line
+    }
 }
 
 /// One process of the release that serves.
@@ -115,6 +144,7 @@ fn headline(status: &Status, env: &ResourceView, style: &Style) -> String {
         format!("{current} serves, {desired} is desired")
     };
     let mut rows = vec![("release", release)];
+    rows.extend(status.secrets.as_ref().map(|secrets| ("secrets", secrets.line())));
     if let Some(address) = env.desired.get("address").and_then(|address| address.as_str()) {
         rows.push(("address", address.to_owned()));
     }

@@ -164,6 +164,7 @@ fn deployed(number: u128, previous: Option<u128>) -> Event {
             release: id(number),
             intent: deploy::Intent::Deploy,
             previous: previous.map(id),
+            secrets: None,
         },
     })
 }
@@ -181,6 +182,7 @@ fn allocated(number: u128) -> Event {
             node: id(1),
             address: "fd12:0:0:1::1".parse().unwrap(),
             memory_bytes: 256 << 20,
+            secrets: None,
             desired: instance::Desired::Running,
         },
     })

@@ -37,7 +37,7 @@ fn the_grammar_holds_together() {
 async fn what_does_not_exist_yet_says_what_to_do_instead() {
     let world = World::empty();
     let lines: [&[&str]; 6] = [
-        &["secrets", "set", "KEY=value"],
+        &["snapshots", "create", "data"],
         &["http", "8080", "--name", "x"],
         &["nodes", "create", "rack-3"],
         &["endpoints", "expose", "web", "--port", "80"],
@@ -51,7 +51,7 @@ async fn what_does_not_exist_yet_says_what_to_do_instead() {
         assert!(outcome.stderr.contains("hint: "), "{line:?}: {}", outcome.stderr);
         assert_eq!(outcome.stdout, "", "{line:?}");
     }
-    let outcome = world.helix(&["secrets", "list", "--json"]).await;
+    let outcome = world.helix(&["snapshots", "list", "--json"]).await;
     assert_eq!(outcome.code, 2);
     assert_eq!(outcome.json()["error"]["code"], "not_supported_yet");
     assert_eq!(outcome.stderr, "");

@@ -8,7 +8,7 @@ use helix_model::{
 };
 
 use super::endpoint::{self, Extent};
-use super::{Draft, app as decide_app, destroy, env as decide_env};
+use super::{Draft, app as decide_app, bundle, destroy, env as decide_env};
 
 /// Releases an image and moves an env to it, making app and env when missing.
 pub(super) fn request(
@@ -75,6 +75,21 @@ pub(super) fn finish(
     Ok(Some(command.deploy.any()))
 }
 
+/// Has the instances of an env given the secrets that are desired, where there
+/// are any: with the release that is on its way, else with the one that serves.
+pub(super) fn rotate(draft: &mut Draft<'_, '_>, env: Id<Env>) -> Result<(), Problem> {
+    let Some(resource) = draft.state.envs.get(env) else {
+        return Err(Problem::not_found(Kind::Env, &env.to_string()));
+    };
+    let rolling = resource.spec.rolling.and_then(|id| draft.state.deploys.get(id));
+    let release = rolling.map(|deploy| deploy.spec.release).or(resource.status.release);
+    match release {
+        Some(release) => start(draft, env, release, Intent::Rotate).map(drop),
+        // The first deploy brings them.
+        None => Ok(()),
+    }
+}
+
 fn find_or_create_env(
     draft: &mut Draft<'_, '_>,
     command: &deploy::Request,
@@ -132,10 +147,11 @@ fn start(
     release: Id<Release>,
     intent: Intent,
 ) -> Result<Option<AnyId>, Problem> {
+    destroy::refuse_going(&draft.state, env.any())?;
+    let secrets = bundle::brought(draft, env, release, intent)?;
     let Some(resource) = draft.state.envs.get(env) else {
         return Err(Problem::not_found(Kind::Env, &env.to_string()));
     };
-    destroy::refuse_going(&draft.state, env.any())?;
     let number = resource.status.deploys + 1;
     let previous = resource.status.release;
     let org = resource.spec.org;
@@ -149,7 +165,7 @@ fn start(
     }
     let id: Id<Deploy> = draft.fresh_id();
     let name = numbered('d', number)?;
-    let spec = Deploy { org, env, release, intent, previous };
+    let spec = Deploy { org, env, release, intent, previous, secrets };
     draft.emit(Event::DeployCreated(deploy::Created { id, name, spec }));
     Ok(Some(id.any()))
 }

@@ -2,9 +2,12 @@
 //!
 //! What a shell reports late or twice is not an error; it is simply no news.
 
+use helix_model::bundle::Pin;
 use helix_model::instance::{self, Desired, Of};
 use helix_model::tally::Need;
-use helix_model::{AnyId, Code, Event, Id, Instance, Kind, Problem, network, quota};
+use helix_model::{
+    AnyId, Code, Deploy, Env, Event, Id, Instance, Kind, Problem, Resource, State, network, quota,
+};
 
 use super::{Draft, destroy};
 use crate::place;
@@ -67,11 +70,20 @@ pub(super) fn allocate(
             state.instances_allocated + 1,
         ),
         memory_bytes,
+        secrets: brought(state, env, command.deploy),
         desired: Desired::Running,
     };
     let id = draft.fresh_id();
     draft.emit(Event::InstanceAllocated(instance::Allocated { id, name, spec }));
     Ok(Some(id.any()))
+}
+
+/// The secrets of an instance: those that its deploy brings, else what serves.
+fn brought(state: &State, env: &Resource<Env>, deploy: Option<Id<Deploy>>) -> Option<Pin> {
+    match deploy.and_then(|deploy| state.deploys.get(deploy)) {
+        Some(deploy) => deploy.spec.secrets,
+        None => env.status.secrets,
+    }
 }
 
 /// Moves an instance along its life, never back.

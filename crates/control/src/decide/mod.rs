@@ -7,6 +7,7 @@
 use helix_model::{AnyId, Command, Event, Id, Noun, Problem, State, Timestamp};
 
 mod app;
+mod bundle;
 mod deploy;
 mod destroy;
 mod endpoint;
@@ -69,6 +70,10 @@ fn carry_out(draft: &mut Draft<'_, '_>, command: &Command) -> Result<Option<AnyI
         Command::Deploy(it) => deploy::request(draft, it)?,
         Command::Rollback(it) => deploy::rollback(draft, it)?,
         Command::Scale(it) => env::scale(draft, it)?,
+        Command::SetSecrets(it) => bundle::set(draft, it)?,
+        Command::ApplySecrets(env) => bundle::apply(draft, *env)?,
+        Command::DiscardSecrets(env) => bundle::discard(draft, *env)?,
+        Command::ConfirmNoSecrets(env) => bundle::confirm_none(draft, *env)?,
         Command::Reconcile(env) => steps::take(draft, *env),
         Command::FinishDeploy(it) => deploy::finish(draft, it)?,
         Command::AllocateInstance(it) => instance::allocate(draft, it)?,

@@ -49,6 +49,7 @@ fn instance_plan(state: &State, instance: &Resource<Instance>) -> Option<Instanc
         health: process.health.clone(),
         restart: process.restart.clone(),
         address: instance.spec.address,
+        secrets: instance.spec.secrets,
         stop_grace_ms: process.stop_grace_seconds.saturating_mul(1000),
     })
 }

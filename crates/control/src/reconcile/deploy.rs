@@ -64,7 +64,8 @@ fn failure(
 ) -> Option<(Reason, String)> {
     let of_release = || {
         state.instances.children(env.id.any()).filter(|instance| {
-            instance.spec.release == release.id && instance.spec.desired == Desired::Running
+            env::is_of(instance, release, deploy.spec.secrets.as_ref())
+                && instance.spec.desired == Desired::Running
         })
     };
     for instance in of_release() {

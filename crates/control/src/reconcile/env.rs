@@ -11,6 +11,7 @@ use std::cmp::Reverse;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use helix_model::bundle::{self, Pin};
 use helix_model::instance::{Allocate, Desired, Instance, Phase, SetDesired};
 use helix_model::quota;
 use helix_model::tally::Need;
@@ -71,6 +72,7 @@ pub(super) fn groups<'s>(
     release: &Resource<Release>,
     leaving: Leaving,
 ) -> Vec<Group<'s>> {
+    let secrets = secrets(state, env);
     let node_of = |instance: &Resource<Instance>| state.nodes.get(instance.spec.node);
     let running = || {
         let all = state.instances.children(env.id.any());
@@ -87,7 +89,7 @@ pub(super) fn groups<'s>(
         let (new, old): (Vec<_>, Vec<_>) =
             running().filter(|instance| instance.spec.process == *name).partition(|instance| {
                 let stays = !node_of(instance).is_some_and(|node| leaving.has(node));
-                stays && instance.spec.release == release.id
+                stays && is_of(instance, release, secrets.as_ref())
             });
         let is_lost =
             |it: &&&Resource<Instance>| node_of(it).is_some_and(|node| leaving.has_lost(node));
@@ -148,6 +150,24 @@ impl Group<'_> {
             }
         }
         going
+    }
+}
+
+/// Whether an instance runs a release, with these secrets.
+pub(super) fn is_of(
+    instance: &Resource<Instance>,
+    release: &Resource<Release>,
+    secrets: Option<&Pin>,
+) -> bool {
+    let spec = &instance.spec;
+    spec.release == release.id && bundle::is_same(spec.secrets.as_ref(), secrets)
+}
+
+/// The secrets that the env's instances should have.
+pub(super) fn secrets(state: &State, env: &Resource<Env>) -> Option<Pin> {
+    match env.spec.rolling.and_then(|deploy| state.deploys.get(deploy)) {
+        Some(deploy) => deploy.spec.secrets,
+        None => env.status.secrets,
     }
 }
 

@@ -11,6 +11,7 @@ mod endpoints;
 mod nodes;
 mod properties;
 mod quotas;
+mod secrets;
 mod world;
 
 use std::time::Duration;

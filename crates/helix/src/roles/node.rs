@@ -20,6 +20,7 @@ use super::answer::answer;
 use super::dialler::{Dialled, Dialler};
 use super::{ended_by_itself, unusable};
 use crate::platform::{make_private_dir, node_name};
+use crate::secret_source::LinkedSource;
 
 pub(super) struct NodeRole {
     agent: Arc<Agent>,
@@ -94,6 +95,7 @@ async fn keep_linked(agent: Arc<Agent>, name: Name, mut dialler: Dialler) {
         let hello = NodeHello { protocol, name, facts: agent.facts() };
         let dialled = dialler.dial(&Hello::Node(hello)).await;
         let why = serve(&agent, dialled, &mut dialler).await;
+        agent.secrets_from(None);
         dialler.lost(&why).await;
     }
 }
@@ -111,7 +113,10 @@ async fn serve(agent: &Arc<Agent>, dialled: Dialled, dialler: &mut Dialler) -> S
         () = &mut reporting => return link.ended().await.to_string(),
     };
     match welcome {
-        Some(ToNode::Welcome { .. }) => dialler.welcomed(),
+        Some(ToNode::Welcome { .. }) => {
+            agent.secrets_from(Some(Arc::new(LinkedSource(link.clone()))));
+            dialler.welcomed();
+        }
         Some(ToNode::Refused { problem }) => return problem.detail,
         Some(ToNode::Plan { .. }) => return "a plan before a welcome".to_owned(),
         None => return link.ended().await.to_string(),

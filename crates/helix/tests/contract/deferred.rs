@@ -5,9 +5,8 @@ use crate::world::{Setup, World};
 
 /// Typed as in the plan, with the arguments it would have.
 const LATER: &[&[&str]] = &[
-    &["secrets", "set", "KEY=value"],
-    &["secrets", "--help"],
     &["volumes", "list"],
+    &["volumes", "--help"],
     &["snapshots", "create"],
     &["backups", "create", "--all"],
     &["tunnel", "8080"],

@@ -16,3 +16,4 @@ mod hello;
 mod nginx;
 mod packs;
 pub mod registry;
+mod secrets;

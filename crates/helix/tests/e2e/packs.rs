@@ -35,7 +35,7 @@ fn a_folder_with_a_static_program() {
     }
     let world = World::start::<&str>([]);
     let folder = empty_folder(&world, "small-server");
-    compile(&folder, "server", &["-static"]);
+    compile(&folder, "server", SERVER, &["-static"]);
     let deployed = world.helix_in(&folder, ["deploy"]).ok();
     assert!(
         deployed.stdout.contains("default/default/small-server@production"),
@@ -49,7 +49,7 @@ fn a_folder_with_a_static_program() {
 
     // A program that needs libraries would not start in an empty image; that is
     // said before anything is sent.
-    compile(&folder, "server", &[]);
+    compile(&folder, "server", SERVER, &[]);
     let refused = world.helix_in(&folder, ["deploy", "--json"]);
     let error = refused.code_is(1).document()["error"].clone();
     assert_eq!(error["reason"], "binary_unusable");
@@ -68,7 +68,7 @@ fn a_folder_with_a_dockerfile() {
     }
     let world = World::start::<&str>([]);
     let folder = empty_folder(&world, "built");
-    compile(&folder, "server", &["-static"]);
+    compile(&folder, "server", SERVER, &["-static"]);
     let recipe = "FROM scratch\nCOPY server /bin/server\nENV PORT=8080\nEXPOSE 8080\nCMD [\"/bin/server\"]\n";
     std::fs::write(folder.join("Dockerfile"), recipe).unwrap();
     world.helix_in(&folder, ["deploy"]).ok();
@@ -125,9 +125,9 @@ fn empty_folder(world: &World, name: &str) -> PathBuf {
     folder
 }
 
-fn compile(folder: &Path, name: &str, flags: &[&str]) {
+pub(crate) fn compile(folder: &Path, name: &str, program: &str, flags: &[&str]) {
     let source = folder.with_extension("c");
-    std::fs::write(&source, SERVER).unwrap();
+    std::fs::write(&source, program).unwrap();
     let output = Command::new("cc")
         .args(["-O1", "-o"])
         .arg(folder.join(name))

@@ -6,7 +6,9 @@
 use std::collections::BTreeMap;
 
 use super::source::{self, Source};
-use super::{Build, Flaw, MANIFEST_BYTES_MAX, Manifest, ManifestError, Pack, Port, locate};
+use super::{
+    Build, Flaw, MANIFEST_BYTES_MAX, Manifest, ManifestError, Pack, Port, Secrets, locate,
+};
 use crate::Name;
 
 mod endpoint;
@@ -32,7 +34,14 @@ pub fn parse_with_defaults(port: u16) -> Manifest {
     let web = process::with_defaults(Port { name: literal("http"), internal: port });
     let processes = BTreeMap::from([(literal("web"), web)]);
     let endpoints = endpoint::defaults(&processes);
-    Manifest { name: None, image: None, build: Build::default(), processes, endpoints }
+    Manifest {
+        name: None,
+        image: None,
+        build: Build::default(),
+        processes,
+        endpoints,
+        secrets: Secrets::default(),
+    }
 }
 
 /// A name that is known to be valid.
@@ -86,8 +95,6 @@ impl Checker<'_> {
         }
         let instead = "keep data in a service outside for now";
         self.deferred("volumes", source.volumes.is_some(), instead);
-        let instead = "pass settings that are not secret in [env.vars]";
-        self.deferred("secrets", source.secrets.is_some(), instead);
         let instead = "run it at the start of `command`";
         self.deferred("env.prestart", source.env.prestart.is_some(), instead);
         self.deferred(
@@ -114,7 +121,8 @@ impl Checker<'_> {
             }
         }
         let endpoints = self.endpoints(source.endpoints, &processes);
-        Manifest { name, image: source.image.reference, build, processes, endpoints }
+        let secrets = Secrets { required: source.secrets.required };
+        Manifest { name, image: source.image.reference, build, processes, endpoints, secrets }
     }
 
     fn name(&mut self, field: &str, text: &str) -> Option<Name> {

@@ -32,6 +32,24 @@ pub struct Manifest {
     pub build: Build,
     pub processes: BTreeMap<Name, Process>,
     pub endpoints: Vec<Endpoint>,
+    /// `[secrets]`. Left out where it says nothing, so that the hashes of older
+    /// manifests stay what they are.
+    #[serde(default, skip_serializing_if = "Secrets::is_default")]
+    pub secrets: Secrets,
+}
+
+/// `[secrets]`: what the app expects of its env.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Secrets {
+    /// Nothing is released to an env that has no secrets, unless somebody said
+    /// that it needs none.
+    pub required: bool,
+}
+
+impl Secrets {
+    fn is_default(&self) -> bool {
+        *self == Secrets::default()
+    }
 }
 
 /// `[build]`: how a folder becomes an image.

@@ -24,7 +24,15 @@ pub(super) struct Source {
     #[serde(default)]
     pub endpoints: Vec<Endpoint>,
     pub volumes: Option<toml::Value>,
-    pub secrets: Option<toml::Value>,
+    #[serde(default)]
+    pub secrets: Secrets,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Secrets {
+    #[serde(default)]
+    pub required: bool,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -71,6 +71,7 @@ fn event(step: &Step) -> Event {
                 node: Id::new(Timestamp(1), 1),
                 address: std::net::Ipv6Addr::LOCALHOST,
                 memory_bytes: (64 + u64::try_from(number).unwrap()) << 20,
+                secrets: None,
                 desired: Desired::Running,
             },
         }),

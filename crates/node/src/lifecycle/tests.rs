@@ -32,6 +32,7 @@ fn plan(policy: RestartPolicy) -> InstancePlan {
         health: None,
         restart: Restart { policy, max_retries: 2, backoff_seconds: 2 },
         address: "fd00::5".parse().unwrap(),
+        secrets: None,
         stop_grace_ms: 10_000,
     }
 }

@@ -15,6 +15,7 @@
 mod downloads;
 mod egress;
 mod outside;
+mod secrets;
 mod tests;
 mod workload;
 mod world;

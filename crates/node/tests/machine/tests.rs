@@ -16,6 +16,11 @@ use crate::egress::{
     instances_reach_the_network_and_nothing_else, rules_come_and_go_with_the_agent,
     what_stays_on_the_machine_is_not_tracked,
 };
+use crate::secrets::{
+    a_plain_process_is_told_where_its_secrets_are,
+    an_instance_restarts_with_its_secrets_when_no_server_is_in_reach,
+    without_its_secrets_an_instance_waits_and_says_for_what,
+};
 use crate::world::{World, eventually, get, http};
 
 type Test = (&'static str, bool, fn());
@@ -46,6 +51,9 @@ tests! {
     output_of_several_is_merged_and_survives_them(root),
     leaving_with_the_instances_brings_them_back_later(root),
     a_download_nobody_wants_any_more_ends(root),
+    an_instance_restarts_with_its_secrets_when_no_server_is_in_reach(root),
+    without_its_secrets_an_instance_waits_and_says_for_what(root),
+    a_plain_process_is_told_where_its_secrets_are,
     instances_reach_the_network_and_nothing_else(root),
     beside_the_firewall_of_somebody_else_too(root),
     what_stays_on_the_machine_is_not_tracked(root),

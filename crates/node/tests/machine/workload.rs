@@ -112,6 +112,10 @@ fn serve() -> ExitCode {
                 SICK.store(true, Ordering::Relaxed);
                 (200, "as you wish".to_owned())
             }
+            "/secrets" => {
+                let path = std::env::var("HELIX_SECRETS_FILE").unwrap();
+                (200, std::fs::read_to_string(path).unwrap())
+            }
             "/eat" => return eat(),
             "/exit" => return ExitCode::from(3),
             "/health" if SICK.load(Ordering::Relaxed) => (500, String::new()),

@@ -186,6 +186,7 @@ impl World {
             health: None,
             restart: Restart { policy: RestartPolicy::Always, max_retries: 3, backoff_seconds: 0 },
             address: network::instance_address(self.network, 1, number),
+            secrets: None,
             stop_grace_ms: 500,
         }
     }

@@ -28,7 +28,7 @@ use crate::rootfs::{self, Layout};
 use crate::spec::{InstanceSpec, Isolation, NetworkSpec};
 use crate::user::{self, User};
 use crate::userns::{self, IdRange};
-use crate::{cleanup, network, oci, sys};
+use crate::{cleanup, network, oci, secrets, sys};
 
 /// Folder of the OCI bundle inside an instance directory.
 pub(super) const BUNDLE: &str = "bundle";
@@ -237,6 +237,9 @@ fn build_plain(plan: &Plan<'_>) -> Result<Option<String>, Failure> {
     jail::hide_cgroups(&spec.instance_id)?;
     let layout = Layout::of(plan.dir);
     let note = rootfs::mount(&layout, &spec.rootfs, rootless)?;
+    if let Some(source) = &spec.secrets {
+        secrets::place(source, &layout.secrets, plan.user.uid, plan.user.gid)?;
+    }
     write_config(plan, &layout, None)?;
     Ok(note)
 }
@@ -253,6 +256,9 @@ fn build_mapped(plan: &Plan<'_>, ids: IdRange) -> Result<(), Failure> {
     jail::enter_made_namespaces(&made)?;
     jail::hide_cgroups(&spec.instance_id)?;
     let layout = rootfs::mount_mapped(Layout::of(plan.dir), &spec.rootfs, ids, made.user.as_fd())?;
+    if let Some(source) = &spec.secrets {
+        secrets::place(source, &layout.secrets, uid, gid)?;
+    }
     // libcontainer opens it by its path, in a process forked from this one.
     let path = format!("/proc/self/fd/{}", made.user.into_raw_fd());
     write_config(plan, &layout, Some(Path::new(&path)))

@@ -77,6 +77,9 @@ fn start(dir: &Path) -> ExitCode {
 }
 
 fn run(dir: &Path, begun: Instant) -> i32 {
+    // A dump would be on a disk, with whatever the program held in memory. Refused
+    // by no kernel: it lowers a limit.
+    let _ = sys::forbid_core_dumps();
     let Some(lock) = claim(dir) else { return 1 };
     let outcome = prepare(dir).and_then(|mut shim| match shim.start_workload() {
         Ok(()) => Ok(shim),

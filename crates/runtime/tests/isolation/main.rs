@@ -13,6 +13,7 @@ mod container;
 mod exec;
 mod machine;
 mod rootless;
+mod secrets;
 mod userns;
 mod workload;
 mod world;
@@ -38,6 +39,7 @@ fn main() -> ExitCode {
         attacker::TESTS,
         exec::TESTS,
         userns::TESTS,
+        secrets::TESTS,
         machine::TESTS,
         rootless::TESTS,
     ]

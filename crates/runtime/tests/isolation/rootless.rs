@@ -11,11 +11,12 @@ use std::process::{Command, ExitCode};
 use std::time::Duration;
 
 use helix_runtime::{
-    Forward, InstanceSpec, Isolation, NetworkSpec, Reason, Shim, StartError, probe,
+    Forward, InstanceSpec, Isolation, NetworkSpec, Reason, SECRETS_PATH, Shim, StartError, probe,
 };
 
 use crate::container::ask;
 use crate::exec::{collect, command};
+use crate::secrets::Kept;
 use crate::world::{World, block_on, is_root, wait_for_end};
 
 pub(crate) const TESTS: &[(&str, fn())] = &[
@@ -91,6 +92,19 @@ fn container() {
         spec.user = "app".into();
         world.run(&spec).await;
         assert!(world.log().contains(&"uid=1234 gid=1234".to_owned()), "{:#?}", world.log());
+
+        // In memory, and read by the one user there is.
+        let kept = Kept::new(&world);
+        let mut spec = rootless_spec(&world, &["secrets", SECRETS_PATH], vec![]);
+        spec.secrets = Some(kept.0.clone());
+        spec.user = "app".into();
+        let status = world.run(&spec).await;
+        let log = world.log();
+        assert_eq!(status.exit.as_ref().unwrap().code, 0, "{log:?}");
+        for line in ["mode=400 owner=1234:1234 directory=555", "beside=Err(ReadOnlyFilesystem)"] {
+            assert!(log.iter().any(|got| got == line), "{line:?} missing in {log:#?}");
+        }
+        world.assert_no_traces().await;
 
         let host = free_port();
         let spec =

@@ -20,6 +20,7 @@ pub(crate) fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
         "daemon" => daemon(u16::try_from(number(1)).unwrap(), u32::try_from(number(2)).unwrap()),
         "change-files" => change_files(),
         "who" => who(),
+        "secrets" => secrets(&args[1]),
         "fill-memory" => fill_memory(),
         "until-term" => return until_term(),
         "ignore-term" => ignore_term(),
@@ -89,6 +90,25 @@ fn who() {
         let mut again = std::fs::File::options().write(true).open(name).unwrap();
         writeln!(again, "again to {name}").unwrap();
     }
+}
+
+/// What it finds in a file of secrets, and what it may do there.
+fn secrets(path: &str) {
+    use std::os::unix::fs::MetadataExt;
+    let path = std::path::Path::new(path);
+    let folder = path.parent().unwrap();
+    println!("contents={:?}", std::fs::read_to_string(path).unwrap());
+    let (file, around) = (std::fs::metadata(path).unwrap(), std::fs::metadata(folder).unwrap());
+    let (mode, directory) = (file.mode() & 0o777, around.mode() & 0o777);
+    println!("mode={mode:o} owner={}:{} directory={directory:o}", file.uid(), file.gid());
+    let write = std::fs::File::options().append(true).open(path);
+    println!("write={:?}", write.map(drop).map_err(|error| error.kind()));
+    let beside = std::fs::write(folder.join("more"), "x");
+    println!("beside={:?}", beside.map_err(|error| error.kind()));
+    println!("entries={}", std::fs::read_dir(folder).unwrap().count());
+    let core = nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_CORE);
+    let (soft, hard) = core.unwrap();
+    println!("core={soft}:{hard}");
 }
 
 /// Binds as whoever it is, then becomes somebody else and serves.

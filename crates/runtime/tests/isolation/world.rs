@@ -90,6 +90,7 @@ impl World {
             user: String::new(),
             resources: Resources { memory_bytes: Some(256 << 20), ..Resources::default() },
             network: NetworkSpec::Veth(self.veth()),
+            secrets: None,
             logs: helix_runtime::LogLimits::default(),
             stop_grace_ms: 5_000,
         }

@@ -44,6 +44,7 @@ mod replicas;
 mod resources;
 mod routes;
 mod scale;
+mod secrets;
 mod streams;
 mod tokens;
 mod usage;

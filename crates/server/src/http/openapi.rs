@@ -18,8 +18,9 @@ use helix_model::api::access::{
 };
 use helix_model::api::{
     AvailabilityRequest, CreateRequest, DeployRequest, EventLine, EventPage, LogLine, Page,
-    QuotaReport, QuotaRequest, RecordedChange, ReplicaList, RollbackRequest, ScaleRequest, Settled,
-    StreamEnd, StreamHeartbeat, UsageIntervals, UsageReport, Version, WaitResult,
+    QuotaReport, QuotaRequest, RecordedChange, ReplicaList, RollbackRequest, ScaleRequest,
+    SecretsReport, SecretsRequest, SecretsRollbackRequest, SecretsStepRequest, Settled, StreamEnd,
+    StreamHeartbeat, UsageIntervals, UsageReport, Version, WaitResult,
 };
 use helix_model::audit::{AuditLine, AuditPage};
 use helix_model::view::ResourceView;
@@ -189,6 +190,12 @@ docs! {
     list_deploys [SCOPE, PAGING] => Answer::Json(shape::<Page>);
     rollback [SCOPE] < RollbackRequest => Answer::Receipt;
     scale [SCOPE] < ScaleRequest => Answer::Receipt;
+    show_secrets [SCOPE] => Answer::Json(shape::<SecretsReport>);
+    set_secrets [SCOPE] < SecretsRequest => Answer::Receipt;
+    rollback_secrets [SCOPE] < SecretsRollbackRequest => Answer::Receipt;
+    apply_secrets [SCOPE] < SecretsStepRequest => Answer::Receipt;
+    discard_secrets [SCOPE] < SecretsStepRequest => Answer::Receipt;
+    confirm_no_secrets [SCOPE] < SecretsStepRequest => Answer::Receipt;
     exec [SCOPE, EXEC] => Answer::WebSocket;
     verify_log [] => Answer::Json(shape::<AuditVerdict>);
     verify_state [] => Answer::Json(shape::<StateVerdict>);

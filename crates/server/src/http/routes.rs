@@ -16,8 +16,8 @@ use http::Method;
 
 use super::{
     Api, admin, audit, create, deploys, destroy, events, exec, gate, images, link, login, logs,
-    members, nodes, openapi, pages, problem, quotas, receipts, replicas, resources, scale, tokens,
-    usage, users, verify, version, wait,
+    members, nodes, openapi, pages, problem, quotas, receipts, replicas, resources, scale, secrets,
+    tokens, usage, users, verify, version, wait,
 };
 
 /// Who may ask for something.
@@ -73,6 +73,12 @@ routes! {
     GET "/v1/deploys" list_deploys, Rule::Reads, deploys::list, "Deploys";
     POST "/v1/rollbacks" rollback, Rule::Org(Permission::RollbacksWrite), deploys::rollback, "Deploy an older release again";
     POST "/v1/envs/{env}/scale" scale, Rule::Org(Permission::EnvsWrite), scale::scale, "Set instance counts";
+    GET "/v1/envs/{env}/secrets" show_secrets, Rule::Org(Permission::SecretsReadMetadata), secrets::show, "Which secrets there are, without their values";
+    PATCH "/v1/envs/{env}/secrets" set_secrets, Rule::Org(Permission::SecretsWrite), secrets::change, "Set secrets and take them out";
+    POST "/v1/envs/{env}/secrets/rollback" rollback_secrets, Rule::Org(Permission::SecretsWrite), secrets::rollback, "Go back to the values of an older version";
+    POST "/v1/envs/{env}/secrets/apply" apply_secrets, Rule::Org(Permission::SecretsWrite), secrets::apply, "Let what is staged take effect";
+    POST "/v1/envs/{env}/secrets/discard" discard_secrets, Rule::Org(Permission::SecretsWrite), secrets::discard, "Give up what is staged";
+    POST "/v1/envs/{env}/secrets/confirm-none" confirm_no_secrets, Rule::Org(Permission::SecretsWrite), secrets::confirm_none, "Note that the env needs no secrets";
     GET "/v1/instances/{instance}/exec" exec, Rule::Org(Permission::ExecWrite), exec::exec, "Run a command in an instance (WebSocket)";
     POST "/v1/auth/device/start" begin_login, Rule::Open, login::device_start, "Begin the login of a program";
     POST "/v1/auth/device/token" poll_login, Rule::Open, login::device_token, "What has become of a login: a token once it was approved";

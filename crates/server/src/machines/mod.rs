@@ -38,7 +38,9 @@ pub(crate) async fn serve(
     let lost = link.clone();
     let serving = async {
         match hello {
-            Hello::Node(hello) => node::serve(&shared, link, opened.stream, hello).await,
+            Hello::Node(hello) => {
+                node::serve(&shared, link, (opened.stream, incoming), hello).await;
+            }
             Hello::Edge(hello) => edge::serve(&shared, link, opened.stream, hello).await,
         }
     };

@@ -8,8 +8,10 @@ use bytes::Bytes;
 use futures::StreamExt;
 use futures::future::join_all;
 use futures::stream::BoxStream;
-use helix_link::{Link, Receiver, Sender, Stream};
-use helix_model::link::{Ask, ExecBegun, FromNode, LinkLog, NodeHello, ToNode};
+use helix_link::{Incoming, Link, Opened, Receiver, Sender, Stream};
+use helix_model::link::{
+    Ask, AskServer, ExecBegun, FromNode, LinkLog, NodeHello, SecretsAnswer, ToNode,
+};
 use helix_model::plan::NodePlan;
 use helix_model::{Code, Id, Instance, Problem};
 use tokio::sync::{mpsc, watch};
@@ -29,6 +31,9 @@ const EXEC_WAIT: Duration = Duration::from_secs(30);
 /// of its own.
 const FRAMES_MAX: usize = 16;
 
+/// What a node asks for at a time; more waits. Each is a look into the database.
+const ANSWERS_MAX: usize = 16;
+
 /// The server's end of a node's link.
 struct RemoteNode {
     link: Link,
@@ -38,7 +43,12 @@ struct RemoteNode {
 
 /// Feeds the node and takes its reports until the link ends; then the node is no
 /// longer connected, unless it has linked anew meanwhile.
-pub(super) async fn serve(shared: &Arc<Shared>, link: Link, stream: Stream, hello: NodeHello) {
+pub(super) async fn serve(
+    shared: &Arc<Shared>,
+    link: Link,
+    (stream, incoming): (Stream, Incoming),
+    hello: NodeHello,
+) {
     let Stream { mut sender, receiver } = stream;
     let (plans, unsent) = watch::channel(None);
     let remote = Arc::new(RemoteNode { link: link.clone(), plans });
@@ -58,6 +68,7 @@ pub(super) async fn serve(shared: &Arc<Shared>, link: Link, stream: Stream, hell
         () = observe::feed_node(shared.engine.clone(), attached.clone(), remote) => None,
         () = send(sender, unsent, &attached) => Some(link.ended().await),
         () = take(shared, &attached, receiver) => Some(link.ended().await),
+        () = answer(shared, &attached, incoming) => Some(link.ended().await),
         why = link.ended() => Some(why),
         () = shared.closed() => None,
     };
@@ -123,6 +134,35 @@ async fn take(shared: &Shared, from: &Attached, mut receiver: Receiver) {
             Err(error) => tracing::warn!(%error, node = %from.name, "a report is not understood"),
         }
     }
+}
+
+/// Answers what the node asks for, many at a time.
+async fn answer(shared: &Shared, to: &Attached, incoming: Incoming) {
+    let opened = futures::stream::unfold(incoming, |mut incoming| async move {
+        Some((incoming.next().await?, incoming))
+    });
+    opened.for_each_concurrent(ANSWERS_MAX, |opened| answer_one(shared, to, opened)).await;
+}
+
+async fn answer_one(shared: &Shared, to: &Attached, opened: Opened) {
+    let Opened { header, stream } = opened;
+    let Stream { mut sender, .. } = stream;
+    let (instance, version) = match serde_json::from_slice(&header) {
+        Ok(AskServer::Secrets { instance, version }) => (instance, version),
+        Err(error) => return sender.reset(&format!("not understood: {error}")),
+    };
+    // A node that does not wait for its answer has the link's own end to tell.
+    let _ = match shared.deliver_secrets(to, instance, version).await {
+        Ok(file) => match sender.send(json(&SecretsAnswer::Sent)).await {
+            Ok(()) => sender.send(Bytes::copy_from_slice(&file)).await,
+            gone => gone,
+        },
+        Err(problem) => {
+            let refused = SecretsAnswer::Refused { message: problem.detail };
+            sender.send(json(&refused)).await
+        }
+    };
+    sender.close();
 }
 
 #[async_trait]

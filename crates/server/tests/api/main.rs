@@ -10,6 +10,7 @@ mod matrix;
 mod pages;
 mod people;
 mod refusals;
+mod secrets;
 mod storage;
 mod streams;
 mod tenancy;

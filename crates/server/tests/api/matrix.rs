@@ -40,6 +40,20 @@ fn request(route: &Route, receipt: &str) -> Option<(String, Value)> {
             "/v1/envs/default%2Fdefault%2Fshop@production/scale",
             json!({ "processes": { "none": 1 } }),
         ),
+        "show_secrets" => path("/v1/envs/default%2Fdefault%2Fshop@production/secrets"),
+        "set_secrets" => with(
+            "/v1/envs/default%2Fdefault%2Fshop@production/secrets",
+            json!({ "unset": ["NONE"] }),
+        ),
+        "rollback_secrets" => with(
+            "/v1/envs/default%2Fdefault%2Fshop@production/secrets/rollback",
+            json!({ "to": "no number" }),
+        ),
+        "apply_secrets" | "discard_secrets" | "confirm_no_secrets" => {
+            let step = route.path.rsplit('/').next()?;
+            let body = json!({ "expected_version": 1 });
+            with(&format!("/v1/envs/default%2Fdefault%2Fshop@production/secrets/{step}"), body)
+        }
         "exec" => path(&format!("/v1/instances/-/exec?{SCOPE}")),
         "list_resources" => path("/v1/releases?org=default"),
         "describe_resource" => path("/v1/releases/default%2Fdefault%2Fshop:v1"),

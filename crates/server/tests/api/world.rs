@@ -78,6 +78,16 @@ impl World {
         self.server.engine()
     }
 
+    pub(crate) fn server(&self) -> &Server {
+        &self.server
+    }
+
+    /// The node as it is attached, and as it was before.
+    pub(crate) fn attachments(&self) -> (Attached, Attached) {
+        let stale = Attached { link: self.node.link - 1, ..self.node.clone() };
+        (self.node.clone(), stale)
+    }
+
     pub(crate) fn dir(&self) -> &Path {
         self.dir.path()
     }

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 use helix_model::manifest::{
     Build, Endpoint, Exposure, Manifest, Port, Process, Resources, Restart, RestartPolicy, Scaling,
+    Secrets,
 };
 use helix_model::release::Image;
 use helix_model::{Command, Name, deploy};
@@ -72,7 +73,8 @@ fn manifest(random: &mut Random) -> Option<Manifest> {
         let listen_port = if moves { 170 - own_port } else { own_port };
         add(name, Exposure::Tcp { listen_port })?;
     }
-    Some(Manifest { name: None, image: None, build: Build::default(), processes, endpoints })
+    let (build, secrets) = (Build::default(), Secrets::default());
+    Some(Manifest { name: None, image: None, build, processes, endpoints, secrets })
 }
 
 fn process(random: &mut Random) -> Option<Process> {

@@ -1,0 +1,72 @@
+//! Where a node agent gets secrets from: the server of this process, or the one
+//! it is linked to.
+
+use std::sync::{Arc, Weak};
+
+use bytes::Bytes;
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use helix_link::{Link, Receiver, Stream};
+use helix_model::bundle::VersionId;
+use helix_model::link::{AskServer, SecretsAnswer};
+use helix_model::{Id, Instance};
+use helix_node::SecretSource;
+use helix_server::{Attached, Server};
+use zeroize::Zeroizing;
+
+type Answer = Result<Zeroizing<Vec<u8>>, String>;
+
+/// A server that is a function call away. It ends when the platform does, not when
+/// the last of its sources goes.
+pub(crate) struct LocalSource {
+    server: Weak<Server>,
+    node: Attached,
+}
+
+impl LocalSource {
+    pub(crate) fn new(server: &Arc<Server>, node: Attached) -> LocalSource {
+        LocalSource { server: Arc::downgrade(server), node }
+    }
+}
+
+impl SecretSource for LocalSource {
+    fn fetch(&self, instance: Id<Instance>, version: VersionId) -> BoxFuture<'static, Answer> {
+        let (server, node) = (self.server.clone(), self.node.clone());
+        async move {
+            let server = server.upgrade().ok_or("the server is shutting down")?;
+            let delivered = server.deliver_secrets(&node, instance, version).await;
+            delivered.map_err(|problem| problem.detail)
+        }
+        .boxed()
+    }
+}
+
+/// The server at the other end of a link.
+pub(crate) struct LinkedSource(pub Link);
+
+impl SecretSource for LinkedSource {
+    fn fetch(&self, instance: Id<Instance>, version: VersionId) -> BoxFuture<'static, Answer> {
+        let link = self.0.clone();
+        async move {
+            let ask = serde_json::to_vec(&AskServer::Secrets { instance, version });
+            let header = Bytes::from(ask.map_err(|error| error.to_string())?);
+            let stream = link.open(header).map_err(|error| error.to_string())?;
+            let Stream { sender, mut receiver } = stream;
+            sender.close();
+            let answer = next(&mut receiver).await?;
+            match serde_json::from_slice(&answer).map_err(|error| error.to_string())? {
+                SecretsAnswer::Sent => Ok(Zeroizing::new(next(&mut receiver).await?.to_vec())),
+                SecretsAnswer::Refused { message } => Err(message),
+            }
+        }
+        .boxed()
+    }
+}
+
+async fn next(receiver: &mut Receiver) -> Result<Bytes, String> {
+    match receiver.next().await {
+        Ok(Some(message)) => Ok(message),
+        Ok(None) => Err("the server said nothing".to_owned()),
+        Err(error) => Err(error.to_string()),
+    }
+}

@@ -109,6 +109,22 @@ impl Vault {
         }
     }
 
+    /// Removes all values of an env that is gone.
+    async fn clear(&self, env: Id<Env>) -> Result<(), helix_log::LogError> {
+        let records = format!("{RECORDS}{env}/");
+        loop {
+            let page = self.rows.page(&records, PAGE).await?;
+            let of_env = page.iter().filter(|row| row.key.id.starts_with(&records));
+            let ids: Vec<_> = of_env.map(|row| &row.key.id).collect();
+            if ids.is_empty() {
+                return Ok(());
+            }
+            for id in ids {
+                self.rows.delete(id).await?;
+            }
+        }
+    }
+
     /// Removes what no version leads to.
     async fn sweep(&self, state: &State) -> Result<(), helix_log::LogError> {
         let mut after = RECORDS.to_owned();
@@ -167,8 +183,9 @@ fn unusable(error: &SealedError) -> Problem {
         .hint("the operator finds the cause in the server's output")
 }
 
-/// Removes the values of versions that are dropped, for as long as it is not
-/// dropped itself; and once, at the start, those that never became a version.
+/// Removes the values of envs that are gone, for as long as it is not dropped
+/// itself; and once, at the start, those that never became a version. What
+/// makes room for another version is removed by whoever made that one.
 pub(crate) async fn tend(engine: Engine, vault: Arc<Vault>) {
     let mut before = engine.state();
     if let Err(error) = vault.sweep(&before).await {
@@ -179,14 +196,10 @@ pub(crate) async fn tend(engine: Engine, vault: Arc<Vault>) {
         tokio::time::sleep(TEND_EVERY).await;
         position.mark_unchanged();
         let now = engine.state();
-        let changed = now.bundles.changed_since(&before.bundles);
-        let places = changed.map(|it| Place { org: it.spec.org, env: it.spec.env });
-        for place in places {
-            let had = bundle::of(&before, place.env).map(|it| it.status.versions.as_slice());
-            for version in had.unwrap_or_default() {
-                if !is_in_use(&now, place.env, version.pin.id) {
-                    vault.forget(place, version.pin.id).await;
-                }
+        let changed = now.bundles.changed_since(&before.bundles).map(|it| it.spec.env);
+        for env in changed.filter(|env| now.envs.get(*env).is_none()) {
+            if let Err(error) = vault.clear(env).await {
+                tracing::warn!(%error, %env, "secrets that are not needed cannot be removed");
             }
         }
         before = now;

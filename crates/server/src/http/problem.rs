@@ -1,7 +1,7 @@
 //! Problems on the wire: `application/problem+json` (RFC 9457).
 
 use axum::Json;
-use axum::extract::rejection::{JsonRejection, PathRejection, QueryRejection};
+use axum::extract::rejection::{BytesRejection, JsonRejection, PathRejection, QueryRejection};
 use axum::extract::ws::rejection::WebSocketUpgradeRejection;
 use axum::extract::{FromRequest, Request};
 use axum::response::{IntoResponse, Response};
@@ -54,6 +54,17 @@ impl From<Problem> for ApiProblem {
 
 impl From<JsonRejection> for ApiProblem {
     fn from(rejection: JsonRejection) -> Self {
+        let code = if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE {
+            Code::PayloadTooLarge
+        } else {
+            Code::InvalidArgument
+        };
+        ApiProblem(Problem::new(code, rejection.body_text()))
+    }
+}
+
+impl From<BytesRejection> for ApiProblem {
+    fn from(rejection: BytesRejection) -> Self {
         let code = if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE {
             Code::PayloadTooLarge
         } else {

@@ -3,6 +3,7 @@
 
 use axum::body::Bytes;
 use axum::extract::State;
+use axum::extract::rejection::BytesRejection;
 use axum::{Extension, Json};
 use helix_model::api::{
     SecretsReport, SecretsRequest, SecretsRollbackRequest, SecretsStepRequest, SecretsVersion,
@@ -22,6 +23,10 @@ use super::access::Caller;
 use super::problem::{ApiProblem, Path, Query};
 use crate::engine::Origin;
 use crate::secrets::{self, Place};
+
+/// The body as it came. Read here and not by the framework, whose refusals repeat
+/// what was sent.
+type Sent = Result<Bytes, BytesRejection>;
 
 /// How often a change is made anew because another came between.
 const ATTEMPTS_MAX: usize = 8;
@@ -45,8 +50,9 @@ pub(super) async fn change(
     Path(reference): Path<String>,
     Query(scope): Query<Scope>,
     headers: HeaderMap,
-    body: Bytes,
+    body: Sent,
 ) -> Result<Json<Receipt>, ApiProblem> {
+    let body = body.map_err(ApiProblem::from)?;
     let asked = Asked::new(&api, &caller, &headers, (&reference, &scope), "set", &body).await?;
     let request: SecretsRequest = asked.body(&body)?;
     if let Some(receipt) = asked.remembered(&api).await? {
@@ -65,8 +71,9 @@ pub(super) async fn rollback(
     Path(reference): Path<String>,
     Query(scope): Query<Scope>,
     headers: HeaderMap,
-    body: Bytes,
+    body: Sent,
 ) -> Result<Json<Receipt>, ApiProblem> {
+    let body = body.map_err(ApiProblem::from)?;
     let asked =
         Asked::new(&api, &caller, &headers, (&reference, &scope), "rollback", &body).await?;
     let request: SecretsRollbackRequest = asked.body(&body)?;
@@ -97,8 +104,9 @@ pub(super) async fn apply(
     Path(reference): Path<String>,
     Query(scope): Query<Scope>,
     headers: HeaderMap,
-    body: Bytes,
+    body: Sent,
 ) -> Result<Json<Receipt>, ApiProblem> {
+    let body = body.map_err(ApiProblem::from)?;
     let asked = Asked::new(&api, &caller, &headers, (&reference, &scope), "apply", &body).await?;
     Ok(Json(asked.step(&api, &body, Command::ApplySecrets(asked.env.id)).await?))
 }
@@ -110,8 +118,9 @@ pub(super) async fn discard(
     Path(reference): Path<String>,
     Query(scope): Query<Scope>,
     headers: HeaderMap,
-    body: Bytes,
+    body: Sent,
 ) -> Result<Json<Receipt>, ApiProblem> {
+    let body = body.map_err(ApiProblem::from)?;
     let asked = Asked::new(&api, &caller, &headers, (&reference, &scope), "discard", &body).await?;
     let staged = bundle::of(&api.engine.state(), asked.env.id).and_then(Resource::staged).cloned();
     let receipt = asked.step(&api, &body, Command::DiscardSecrets(asked.env.id)).await?;
@@ -129,8 +138,9 @@ pub(super) async fn confirm_none(
     Path(reference): Path<String>,
     Query(scope): Query<Scope>,
     headers: HeaderMap,
-    body: Bytes,
+    body: Sent,
 ) -> Result<Json<Receipt>, ApiProblem> {
+    let body = body.map_err(ApiProblem::from)?;
     let asked = Asked::new(&api, &caller, &headers, (&reference, &scope), "confirm", &body).await?;
     Ok(Json(asked.step(&api, &body, Command::ConfirmNoSecrets(asked.env.id)).await?))
 }
@@ -228,6 +238,12 @@ impl Asked {
             // Whether a version came of it is not known while the log cannot be read.
             if !made.as_ref().is_err_and(|problem| problem.code == Code::Unavailable) {
                 self.remove_unused(api, id).await;
+            }
+            // What made room for it was among these: it was decided on this very list.
+            for version in known.map(|it| it.status.versions.as_slice()).unwrap_or_default() {
+                if made.is_ok() {
+                    self.remove_unused(api, version.pin.id).await;
+                }
             }
             match made {
                 Err(problem) if problem.code == Code::Conflict => last = problem,

@@ -110,6 +110,8 @@ async fn what_is_wrong_is_said_without_a_word_of_what_was_sent() {
     let big = "x".repeat(70_000);
     let (_, problem) = world.change(json!({ "values": { "BIG": big } })).await;
     assert!(problem["detail"].as_str().unwrap().starts_with("`BIG` has 70000 bytes"), "{problem}");
+    let (status, problem) = world.change(json!({ "values": { "A": "x".repeat(2 << 20) } })).await;
+    assert_eq!((status, problem["code"].as_str()), (413, Some("payload_too_large")), "{problem}");
     assert_eq!(world.records().await, Vec::<String>::new());
     assert_eq!(world.get(PATH).await["versions"], json!([]));
 }
@@ -199,6 +201,35 @@ async fn secrets_survive_a_restart_and_a_rotation_of_keys_and_stale_changes_are_
     assert_eq!(status, 200);
     let now = world.get(PATH).await;
     assert_eq!(now["versions"][0]["keys"], json!({ "A": VALUE.len() }));
+}
+
+#[tokio::test]
+async fn secrets_move_with_an_export_and_open_with_the_same_key_file() {
+    let world = World::new().await;
+    world.deploy("shop", "key-00000001").await;
+    world.change(json!({ "values": { "A": VALUE, "B": "b" } })).await;
+    let export = world.authorized(Method::GET, "/v1/admin/export").send().await.unwrap();
+    let file = world.dir().join("installation.helix");
+    std::fs::write(&file, export.bytes().await.unwrap()).unwrap();
+    let world = world
+        .restarted_after(|dir| async move {
+            let other = dir.join("other");
+            let file = dir.join("installation.helix");
+            helix_server::Storage::import_directory(&other, &file).await.unwrap();
+            for name in ["log", "audit"] {
+                std::fs::remove_dir_all(dir.join(name)).unwrap();
+                std::fs::rename(other.join(name), dir.join(name)).unwrap();
+            }
+        })
+        .await;
+    let hash = world.get(PATH).await["versions"][0]["hash"].clone();
+    let (status, answer) = world.change(json!({ "unset": ["B"] })).await;
+    assert_eq!(status, 200, "{answer}");
+    let (status, answer) = world.change(json!({ "values": { "B": "b" } })).await;
+    assert_eq!(status, 200, "{answer}");
+    let now = world.get(PATH).await;
+    assert_eq!(now["versions"][0]["keys"], json!({ "A": VALUE.len(), "B": 1 }));
+    assert_eq!(now["versions"][0]["hash"], hash, "hashes stay comparable");
 }
 
 #[tokio::test]

@@ -2,16 +2,19 @@
 //! used in every way there is and then looked for in everything that is written,
 //! said or shown.
 
-use std::collections::BTreeSet;
 use std::fs;
 use std::io::Write;
-use std::os::unix::fs::MetadataExt;
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::process::{Command, Stdio};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 
 use crate::packs::compile;
 use crate::world::http::{ask, get};
-use crate::world::{Output, Places, World, can_isolate, traces, until};
+use crate::world::platform::Platform;
+use crate::world::{Output, Places, Setup, World, can_isolate, traces, until};
 
 /// Answers every request with its secrets, as they are by then.
 const SERVER: &str = r#"
@@ -171,10 +174,87 @@ fn a_secret_reaches_its_program_and_nothing_else() {
     let export = fs::read(desk.folder.join("everything.helix")).unwrap();
     assert_eq!(found_in(&export), None, "in the export");
     // What is destroyed takes its secrets along.
-    let kept = memory_files();
-    assert!(!kept.is_empty(), "the node keeps nothing");
+    let instances = traces::instances(&desk.world.data());
+    assert!(!traces::kept_in_memory(&instances).is_empty(), "the node keeps nothing");
     desk.helix(&["envs", "destroy", "production", "--yes"]).ok();
-    until("the node to forget", || memory_files().is_disjoint(&kept));
+    until("the node to forget", || traces::kept_in_memory(&instances).is_empty());
+}
+
+/// A part of the platform in a process of its own, ended with the test.
+struct Part(Option<Platform>);
+
+impl Part {
+    /// Starts it and waits until it says this.
+    fn start(mut command: Command, args: &[&str], says: &str) -> Part {
+        command.args(args);
+        let part = Part(Some(Platform::spawn(command)));
+        until(says, || part.0.as_ref().is_some_and(|it| it.said().contains(says)));
+        part
+    }
+
+    fn kill(&mut self) {
+        if let Some(platform) = self.0.take() {
+            platform.signal(Signal::SIGKILL);
+            platform.wait();
+        }
+    }
+}
+
+impl Drop for Part {
+    fn drop(&mut self) {
+        if let Some(platform) = self.0.take() {
+            platform.end();
+        }
+    }
+}
+
+#[test]
+fn a_linked_node_fetches_secrets_and_restarts_programs_without_its_server() {
+    if !can_isolate("a_linked_node_fetches_secrets_and_restarts_programs_without_its_server") {
+        return;
+    }
+    let mut world = World::new(Setup::default());
+    let folder = world.work().join("vault");
+    fs::create_dir(&folder).unwrap();
+    compile(&folder, "server", SERVER, &["-static"]);
+    fs::write(folder.join("helix.toml"), MANIFEST).unwrap();
+    let free = TcpListener::bind("127.0.0.1:0").unwrap();
+    let listen = free.local_addr().unwrap().to_string();
+    drop(free);
+    let (url, data) = (format!("http://{listen}"), world.home().join("server"));
+    let data = data.to_str().unwrap();
+    let server = ["server", "--data-dir", data, "--listen", &listen];
+    let mut server = Part::start(world.command(world.work()), &server, "Ctrl-C stops it");
+    let token = fs::read_to_string(format!("{data}/token")).unwrap();
+    for (name, value) in
+        [("HELIX_URL", url.as_str()), ("HELIX_TOKEN", token.trim()), ("HELIX_ENV", "production")]
+    {
+        world.set_variable(name, value);
+    }
+    let at = world.data();
+    let node = ["node", "--server", &url, "--data-dir", at.to_str().unwrap()];
+    let node = Part::start(world.command(world.work()), &node, "linked to");
+    let argument = format!("PLAIN={PLAIN}");
+    world.helix_in(&folder, ["secrets", "set", "--from-arguments", &argument]).ok();
+    world.helix_in(&folder, ["deploy", "--no-wait"]).ok();
+    world.helix_in(&folder, ["wait", "deploy/d1", "--timeout", "60s"]).ok();
+    let listed = world.json(&folder, ["instances", "list"]);
+    let id = listed["items"][0]["id"].as_str().unwrap().to_owned();
+    let reads = |id: &str| {
+        let pid = traces::workload_pid(&world.data(), id)?;
+        let file = fs::read_to_string(format!("/proc/{pid}/root/run/secrets/platform.env")).ok()?;
+        file.contains(PLAIN).then_some(pid)
+    };
+    let before = reads(&id).expect("the program has its secrets");
+    server.kill();
+    kill(Pid::from_raw(before), Signal::SIGKILL).unwrap();
+    until("the program to be back with its secrets", || {
+        reads(&id).is_some_and(|pid| pid != before)
+    });
+    for_each_file(&world.data(), &mut |path, bytes| {
+        assert_eq!(found_in(bytes), None, "in {}", path.display());
+    });
+    drop(node);
 }
 
 /// By standard input, file, import and argument; and every wrong way, too.
@@ -268,8 +348,7 @@ fn kill_program(desk: &Desk) {
     let instances = desk.world.json(&desk.folder, ["instances", "list"]);
     let id = instances["items"][0]["id"].as_str().unwrap();
     let pid = traces::workload_pid(&desk.world.data(), id).unwrap();
-    nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL)
-        .unwrap();
+    kill(Pid::from_raw(pid), Signal::SIGKILL).unwrap();
     until("the program to die", || !traces::is_alive(pid));
 }
 
@@ -344,15 +423,4 @@ fn for_each_file(folder: &Path, look: &mut dyn FnMut(&Path, &[u8])) {
             look(&entry.path(), &fs::read(entry.path()).unwrap_or_default());
         }
     }
-}
-
-/// The files that nodes of this machine keep in memory, by inode.
-fn memory_files() -> BTreeSet<u64> {
-    let mut found = BTreeSet::new();
-    for folder in ["/run/helix/secrets", "/dev/shm/helix-0/secrets"] {
-        for_each_file(Path::new(folder), &mut |path, _| {
-            found.extend(fs::metadata(path).map(|meta| meta.ino()));
-        });
-    }
-    found
 }

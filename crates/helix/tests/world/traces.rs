@@ -14,7 +14,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
 
-/// Processes, mounts, cgroups, links and routes that are left.
+/// Processes, mounts, cgroups, links, routes and secrets that are left.
 pub fn find(folder: &Path, data: &Path, instances: &BTreeSet<String>) -> Vec<String> {
     let mut found = Vec::new();
     for (pid, words) in processes(folder) {
@@ -32,6 +32,8 @@ pub fn find(folder: &Path, data: &Path, instances: &BTreeSet<String>) -> Vec<Str
         }
     }
     found.extend(routes(data).into_iter().map(|route| format!("route {route}")));
+    let kept = kept_in_memory(instances);
+    found.extend(kept.iter().map(|path| format!("secrets {}", path.display())));
     found
 }
 
@@ -40,6 +42,9 @@ pub fn remove(folder: &Path, data: &Path) {
     for instance in instances(data) {
         // The product's own broom knows best; what it misses is swept below.
         let _ = helix_runtime::cleanup(&data.join("node/instances").join(instance));
+    }
+    for path in kept_in_memory(&instances(data)) {
+        let _ = fs::remove_dir_all(path);
     }
     for (pid, _) in processes(folder) {
         let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
@@ -61,6 +66,18 @@ pub fn remove(folder: &Path, data: &Path) {
 pub fn instances(data: &Path) -> Vec<String> {
     let entries = fs::read_dir(data.join("node/instances")).into_iter().flatten().flatten();
     entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
+}
+
+/// Where nodes of this machine keep secrets of these instances in memory:
+/// `…/secrets/AGENT/INSTANCE`.
+pub fn kept_in_memory<'i>(instances: impl IntoIterator<Item = &'i String>) -> Vec<PathBuf> {
+    let shared = fs::read_dir("/dev/shm").into_iter().flatten().flatten();
+    let places = shared.map(|entry| entry.path()).chain([PathBuf::from("/run/helix")]);
+    let agents = places.flat_map(|place| fs::read_dir(place.join("secrets")).into_iter().flatten());
+    let agents: Vec<PathBuf> = agents.flatten().map(|entry| entry.path()).collect();
+    let of = |instance: &'i String| agents.iter().map(move |agent| agent.join(instance));
+    let all: Vec<PathBuf> = instances.into_iter().flat_map(of).collect();
+    all.into_iter().filter(|path| path.exists()).collect()
 }
 
 /// The process id of an instance's program, as the machine counts.

@@ -28,6 +28,9 @@ pub struct ExecTarget {
     /// With no instance: of which process.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub process: Option<String>,
+    /// How long it may run, seconds; an hour when absent, a day at most.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_seconds: Option<u64>,
 }
 
 /// What came from the program.

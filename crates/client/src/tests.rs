@@ -337,7 +337,7 @@ async fn exec_carries_bytes_both_ways_and_the_exit_code_back() {
     input.close_stdin().await.unwrap();
     let Some(ExecReceived::End(end)) = output.next().await.unwrap() else { panic!("no end") };
     assert_eq!(end.exit_code, Some(3));
-    let gone = ExecTarget { instance: Some("gone".into()), process: None };
+    let gone = ExecTarget { instance: Some("gone".into()), process: None, max_seconds: None };
     let Err(refused) = client.exec(&gone, &request, &Scope::default()).await else {
         panic!("it ran")
     };

@@ -30,6 +30,9 @@ pub struct Attempt {
     /// What was asked for: a path, or what was sent instead of one.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub target: String,
+    /// What it was in particular, such as the command that was run.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub detail: String,
     pub decision: Decision,
     /// A stable code: of the problem it was refused with, or why it is here.
     pub reason: String,
@@ -77,6 +80,9 @@ pub struct AuditLine {
     pub operation: String,
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub target: String,
+    /// What it was in particular, such as the command that was run, as JSON words.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub detail: String,
     pub decision: Decision,
     pub reason: String,
     #[serde(default = "one", skip_serializing_if = "is_one")]

@@ -15,6 +15,7 @@ mod auth;
 mod clock;
 mod elsewhere;
 mod entropy;
+mod exec_sessions;
 mod http;
 mod machines;
 mod observe;

@@ -22,6 +22,7 @@ use crate::audit::Audit;
 use crate::auth::{Accounts, Devices, Limits};
 use crate::elsewhere::OtherRegistries;
 use crate::engine::{Engine, EngineError, Origin, Writers};
+use crate::exec_sessions::ExecSessions;
 use crate::links::{EdgeLink, NodeLink};
 use crate::replicas::Replicas;
 use crate::secrets::{self, Vault};
@@ -85,6 +86,7 @@ pub(crate) struct Shared {
     pub vault: Arc<Vault>,
     pub devices: Devices,
     pub limits: Limits,
+    pub exec_sessions: ExecSessions,
     pub uses: http::Uses,
     pub nodes: RwLock<Vec<LinkedNode>>,
     /// The other replicas, where there can be any.
@@ -153,6 +155,7 @@ impl Server {
             vault: Arc::new(Vault::new(Arc::clone(&storage.sealed), storage.rows)),
             devices: Devices::new(storage.sealed),
             limits: Limits::new(),
+            exec_sessions: ExecSessions::new(),
             uses: http::Uses::default(),
             nodes: RwLock::default(),
             replicas,

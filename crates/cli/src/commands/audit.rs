@@ -146,6 +146,11 @@ fn row(table: &mut Table, line: &AuditLine) {
     let times = if line.count > 1 { format!(", {} times", line.count) } else { String::new() };
     let decision =
         if denied { format!("deny ({}{times})", line.reason) } else { "allow".to_owned() };
+    // What was done in particular belongs to what it was done to.
+    let target = match line.detail.as_str() {
+        "" => line.target.clone(),
+        detail => format!("{} {detail}", line.target),
+    };
     let source = line.source.map_or_else(|| "-".to_owned(), |source| source.to_string());
     table.row(
         if denied { Emphasis::Bad } else { Emphasis::Normal },
@@ -154,7 +159,7 @@ fn row(table: &mut Table, line: &AuditLine) {
             line.actor.as_ref().map_or("-", |actor| actor.name()).to_owned(),
             source,
             line.operation.clone(),
-            plain(&line.target),
+            plain(&target),
             decision,
         ],
     );

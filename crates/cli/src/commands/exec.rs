@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::Read;
+use std::time::Duration;
 
 use clap::Args;
 use helix_client::{ExecInput, ExecOutput, ExecReceived, ExecTarget};
@@ -50,6 +51,9 @@ pub(crate) struct ExecArgs {
     /// Do not forward standard input
     #[arg(short = 'n', long)]
     no_stdin: bool,
+    /// End it after this long, such as 30s or 8h (at most 24h)
+    #[arg(long, value_name = "TIME", default_value = "1h", value_parser = crate::duration::parse)]
+    max_time: Duration,
     /// Command and its arguments
     #[arg(last = true, required = true, value_name = "CMD")]
     command: Vec<String>,
@@ -67,7 +71,9 @@ pub(crate) async fn run(session: &mut Session<'_>, args: ExecArgs) -> Result<u8>
         rows,
         env: terminal_variables(session, tty),
     };
-    let target = ExecTarget { instance: args.instance, process: args.process };
+    // A fraction of a second is not none at all.
+    let max_seconds = Some(args.max_time.as_secs().max(1));
+    let target = ExecTarget { instance: args.instance, process: args.process, max_seconds };
     let (input, output) = session.client()?.exec(&target, &request, &scope).await?;
     let stdin = session.stdin.take().filter(|_| !args.no_stdin);
     // Restored when it is dropped, whatever happens in between.
@@ -116,12 +122,7 @@ fn chunk(ui: &mut Ui, bytes: &[u8], stream: &str) -> Result<()> {
 
 fn exit_code(ui: &mut Ui, end: ExecEnd) -> Result<u8> {
     let Some(code) = end.exit_code else {
-        let detail = if end.message.is_empty() { end.reason.clone() } else { end.message };
-        let mut failure =
-            Failure::new(Code::WorkloadFailed, format!("the command did not run: {detail}"))
-                .hint("check that the program is in the image; `helix status` shows the instances");
-        failure.reason = Some(end.reason);
-        return Err(failure);
+        return Err(no_code(end));
     };
     if ui.json() {
         let line = json!({ "type": "exit", "ts": crate::duration::now(), "exit_code": code, "reason": end.reason });
@@ -129,6 +130,32 @@ fn exit_code(ui: &mut Ui, end: ExecEnd) -> Result<u8> {
     }
     // A process can return one byte only.
     Ok(u8::try_from(code & 0xff).unwrap_or(NEVER_STARTED))
+}
+
+/// Why a command has no exit code: it never began, or was cut off.
+fn no_code(end: ExecEnd) -> Failure {
+    let (detail, hint) = match end.reason.as_str() {
+        "timeout" => (
+            "the command was ended: its time was over".to_owned(),
+            "give it more with `--max-time`, a day at most; longer work belongs into a process",
+        ),
+        "instance_gone" => (
+            "the command ended with its instance".to_owned(),
+            "`helix status` shows what became of the instance",
+        ),
+        "session_closed" => (
+            "the command was ended: your access was revoked or the server is closing".to_owned(),
+            "`helix auth status` shows whether you may still",
+        ),
+        reason => {
+            let why = if end.message.is_empty() { reason } else { &end.message };
+            let hint = "check that the program is in the image; `helix status` shows the instances";
+            (format!("the command did not run: {why}"), hint)
+        }
+    };
+    let mut failure = Failure::new(Code::WorkloadFailed, detail).hint(hint);
+    failure.reason = Some(end.reason);
+    failure
 }
 
 /// Sends input, sizes and signals until the program is gone. Failures end it

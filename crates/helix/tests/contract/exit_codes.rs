@@ -106,6 +106,24 @@ fn exec_answers_as_the_program_does() {
     assert_eq!(output.stdout, "");
 }
 
+#[test]
+fn a_command_ends_when_its_time_is_over_and_the_trail_says_who_ran_what() {
+    let desk = Desk::with_app();
+    let words = ["exec", "--max-time", "1s", "--", PROGRAM, "wait"];
+    let output = desk.run(&words).code_is(255);
+    assert!(output.stderr.contains("its time was over"), "{}", output.stderr);
+    let trail = desk.run(&["audit", "list", "--json"]).ok();
+    let trail: serde_json::Value = serde_json::from_str(&trail.stdout).unwrap();
+    let said = |operation: &str, field: &str| {
+        let items = trail["items"].as_array().unwrap();
+        let found = items.iter().find(|line| line["operation"] == operation);
+        found.unwrap_or_else(|| panic!("no {operation} in {trail}"))[field].clone()
+    };
+    assert_eq!(said("exec", "detail"), format!(r#"["{PROGRAM}","wait"]"#));
+    assert_eq!(said("exec_ended", "reason"), "timeout");
+    desk.run(&["exec", "--max-time", "25h", "--", PROGRAM, "say"]).code_is(255);
+}
+
 /// Fails in both forms; the code scripts see.
 #[track_caller]
 fn fails(desk: &Desk, variables: &[(&str, &str)], code: i32, words: &[&str]) -> String {

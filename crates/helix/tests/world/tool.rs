@@ -24,6 +24,7 @@ static void answer(int visitor) {
 
 int main(int count, char **words) {
     if (count > 2 && strcmp(words[1], "exit") == 0) return atoi(words[2]);
+    if (count > 1 && strcmp(words[1], "wait") == 0) for (;;) pause();
     if (count > 1 && strcmp(words[1], "say") == 0) {
         puts("out");
         fputs("err\n", stderr);

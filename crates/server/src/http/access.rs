@@ -279,11 +279,22 @@ impl Caller {
         operation: &str,
         id: AnyId,
     ) -> Result<(), Problem> {
+        self.recorded_with(api, operation, id, ("allowed", String::new())).await
+    }
+
+    /// The same with a reason and what it was in particular.
+    pub(super) async fn recorded_with(
+        &self,
+        api: &Api,
+        operation: &str,
+        id: AnyId,
+        (reason, detail): (&str, String),
+    ) -> Result<(), Problem> {
         let state = api.engine.state();
         let (org, target) = (org_of(&state, id), reference::path(&state, id));
         drop(state);
-        let attempt = self.attempt(operation, Decision::Allow, "allowed");
-        api.audit.record(Attempt { org, target, ..attempt }).await
+        let attempt = self.attempt(operation, Decision::Allow, reason);
+        api.audit.record(Attempt { org, target, detail, ..attempt }).await
     }
 
     /// What the caller asked for, for the audit trail.

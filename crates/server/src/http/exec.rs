@@ -16,12 +16,14 @@ use helix_model::instance::{Desired, Phase};
 use helix_model::reference::{self, Scope};
 use helix_model::{Code, Id, Instance, Kind, Node, Problem, State as World};
 use serde::Deserialize;
+use tokio::time::Instant;
 
 use super::Api;
 use super::access::Caller;
 use super::forward;
 use super::identity;
 use super::problem::{ApiProblem, Path, Query};
+use crate::exec_sessions::{At, Running};
 use crate::links::{Exec, ExecInput, ExecOutput, ExecSession, frame};
 
 /// How long the client may take to say what to run.
@@ -29,9 +31,27 @@ const REQUEST_WAIT: Duration = Duration::from_secs(10);
 /// Largest message from a client.
 const MESSAGE_BYTES_MAX: usize = 1024 * 1024;
 
+/// How long a command may run when nobody says otherwise, and at most, seconds.
+const SECONDS_DEFAULT: u64 = 3600;
+const SECONDS_MAX: u64 = 24 * 3600;
+
+/// What is kept of a command line in the audit trail, bytes.
+const AUDITED_BYTES_MAX: usize = 1024;
+
 #[derive(Deserialize)]
 pub(super) struct Wanted {
     process: Option<String>,
+    max_seconds: Option<u64>,
+}
+
+/// A session that was let through.
+struct Granted {
+    at: At,
+    node: Id<Node>,
+    /// When it is ended.
+    deadline: Instant,
+    /// Counted while it lasts.
+    _running: Running,
 }
 
 /// Upgrades and runs. `-` as reference means any ready instance of the env.
@@ -50,17 +70,23 @@ pub(super) async fn exec(
         let found = caller.resolve(&state, Kind::Instance, &reference, &scope)?;
         found.typed().ok_or_else(|| Problem::not_found(Kind::Instance, &reference))?
     };
-    let node = running_on(&state, id)?;
+    let (node, at) = running_on(&state, id)?;
     drop(state);
+    let seconds = wanted.max_seconds.unwrap_or(SECONDS_DEFAULT);
+    if !(1..=SECONDS_MAX).contains(&seconds) {
+        let detail = format!("a command may run 1 to {SECONDS_MAX} seconds");
+        return Err(Problem::new(Code::InvalidArgument, detail).into());
+    }
     if let Some(url) = api.elsewhere(node).filter(|_| !forward::is_forwarded(request.headers())) {
         return Ok(forward::upgrade(&api, &url, request).await?);
     }
-    // Recorded once, by the replica that runs it.
-    caller.recorded(&api, "exec", id.any()).await?;
     let (mut parts, _) = request.into_parts();
     let upgrade = WebSocketUpgrade::from_request_parts(&mut parts, &()).await?;
+    let running = api.exec_sessions.begin(at, !caller.power.everywhere.is_empty())?;
+    let deadline = Instant::now() + Duration::from_secs(seconds);
+    let granted = Granted { at, node, deadline, _running: running };
     let upgrade = upgrade.max_message_size(MESSAGE_BYTES_MAX);
-    Ok(upgrade.on_upgrade(move |socket| run(api, caller, id, node, socket)))
+    Ok(upgrade.on_upgrade(move |socket| run(api, caller, granted, socket)))
 }
 
 fn any_ready(
@@ -86,13 +112,14 @@ fn any_ready(
     })
 }
 
-fn running_on(state: &World, id: Id<Instance>) -> Result<Id<Node>, Problem> {
+fn running_on(state: &World, id: Id<Instance>) -> Result<(Id<Node>, At), Problem> {
     let Some(instance) = state.instances.get(id) else {
         return Err(Problem::not_found(Kind::Instance, &id.to_string()));
     };
     let phase = instance.status.observed.phase;
     if matches!(phase, Phase::Starting | Phase::Ready | Phase::Unready) {
-        return Ok(instance.spec.node);
+        let spec = &instance.spec;
+        return Ok((spec.node, At { org: spec.org, env: spec.env, instance: id }));
     }
     let phase = serde_json::to_value(phase).unwrap_or_default();
     let phase = phase.as_str().unwrap_or("not running").to_owned();
@@ -101,9 +128,13 @@ fn running_on(state: &World, id: Id<Instance>) -> Result<Id<Node>, Problem> {
         .hint("`helix describe` of the instance says why"))
 }
 
-async fn run(api: Api, caller: Caller, id: Id<Instance>, node: Id<Node>, mut socket: WebSocket) {
-    let end = match begin(&api, id, node, &mut socket).await {
-        Ok(session) => pump(&api, &caller, session, &mut socket).await,
+async fn run(api: Api, caller: Caller, granted: Granted, mut socket: WebSocket) {
+    let end = match begin(&api, &caller, &granted, &mut socket).await {
+        Ok(session) => {
+            let end = pump(&api, &caller, session, granted.deadline, &mut socket).await;
+            record_end(&api, &caller, granted.at, end.as_ref()).await;
+            end
+        }
         Err(message) => {
             Some(ExecEnd { exit_code: None, reason: "not_started".to_owned(), message })
         }
@@ -115,10 +146,23 @@ async fn run(api: Api, caller: Caller, id: Id<Instance>, node: Id<Node>, mut soc
     }
 }
 
+/// What was begun is recorded already; that its end cannot be is for the log.
+async fn record_end(api: &Api, caller: &Caller, at: At, end: Option<&ExecEnd>) {
+    let (reason, detail) = match end {
+        None => ("client_disconnect", String::new()),
+        Some(ExecEnd { exit_code: Some(code), .. }) => ("exited", format!("code {code}")),
+        Some(end) => (end.reason.as_str(), String::new()),
+    };
+    let id = at.instance.any();
+    if let Err(problem) = caller.recorded_with(api, "exec_ended", id, (reason, detail)).await {
+        tracing::error!(problem = problem.detail, "the end of a command is not recorded");
+    }
+}
+
 async fn begin(
     api: &Api,
-    id: Id<Instance>,
-    node: Id<Node>,
+    caller: &Caller,
+    granted: &Granted,
     socket: &mut WebSocket,
 ) -> Result<ExecSession, String> {
     let first = tokio::time::timeout(REQUEST_WAIT, socket.recv()).await;
@@ -130,9 +174,14 @@ async fn begin(
     if request.command.is_empty() {
         return Err("there is no command to run".to_owned());
     }
-    let Some(link) = api.linked(node) else {
+    let Some(link) = api.linked(granted.node) else {
         return Err("its node is not connected".to_owned());
     };
+    // Once, by the replica that runs it, and before it does.
+    let id = granted.at.instance;
+    let detail = shown(&request.command, request.tty);
+    let recorded = caller.recorded_with(api, "exec", id.any(), ("allowed", detail)).await;
+    recorded.map_err(|problem| problem.detail)?;
     let exec = Exec {
         command: request.command,
         tty: request.tty,
@@ -143,16 +192,28 @@ async fn begin(
     link.exec(id, exec).await.map_err(|refused| refused.message)
 }
 
+/// A command line for the audit trail, as JSON words; cut when it is long.
+fn shown(command: &[String], tty: bool) -> String {
+    let mut text = serde_json::to_string(command).unwrap_or_default();
+    if text.len() > AUDITED_BYTES_MAX {
+        text.truncate(text.floor_char_boundary(AUDITED_BYTES_MAX));
+        text.push('…');
+    }
+    if tty { format!("{text} in a terminal") } else { text }
+}
+
 /// Passes frames both ways; the end of the command, or `None` when the client
 /// went first.
 async fn pump(
     api: &Api,
     caller: &Caller,
     mut session: ExecSession,
+    deadline: Instant,
     socket: &mut WebSocket,
 ) -> Option<ExecEnd> {
     let closed = identity::ended(api, caller);
-    tokio::pin!(closed);
+    let overdue = tokio::time::sleep_until(deadline);
+    tokio::pin!(closed, overdue);
     loop {
         tokio::select! {
             output = session.output.recv() => {
@@ -174,6 +235,7 @@ async fn pump(
                 Some(Ok(_)) => {}
             },
             _ = &mut closed => return Some(ended(None, "session_closed")),
+            () = &mut overdue => return Some(ended(None, "timeout")),
         }
     }
 }

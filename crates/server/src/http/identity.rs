@@ -56,6 +56,7 @@ impl Guest {
             operation: operation.to_owned(),
             org: None,
             target: target.to_owned(),
+            detail: String::new(),
             decision,
             reason: reason.to_owned(),
             count: 1,

@@ -164,7 +164,10 @@ const AUDIT: &[Param] = &[
 
 const CODE: &[Param] = &[text("code", "The code the program shows.")];
 
-const EXEC: &[Param] = &[text("process", "Any ready instance of this process.")];
+const EXEC: &[Param] = &[
+    text("process", "Any ready instance of this process."),
+    whole("max_seconds", 1, 86_400, "How long the command may run; an hour when absent."),
+];
 
 macro_rules! docs {
     ($($operation:ident [$($query:expr),*] $(< $body:ty)? => $answer:expr;)*) => {

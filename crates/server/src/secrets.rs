@@ -228,6 +228,7 @@ impl Shared {
             operation: "deliver_secrets".to_owned(),
             org: instance.map(|it| it.spec.org),
             target: reference::path(&state, id.any()),
+            detail: String::new(),
             decision: Decision::Allow,
             reason: "allowed".to_owned(),
             count: 1,

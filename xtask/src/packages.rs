@@ -58,6 +58,12 @@ pub const FOR_TESTS: &[Package] = &[
         reason: "the tests run the binary as a plain user and with namespaces denied",
     },
     Package {
+        name: "e2fsprogs",
+        program: "mkfs.ext4",
+        how: How::Install,
+        reason: "what the node makes the file systems of volumes with",
+    },
+    Package {
         name: "nftables",
         program: "nft",
         how: How::Install,

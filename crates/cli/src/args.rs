@@ -7,7 +7,7 @@ use clap::{Args, Parser, Subcommand};
 use crate::commands::{
     admin, audit, auth, completion, deploy, describe, doctor, events, exec, explain, kinds, logs,
     members, nodes, quotas, replicas, roles, rollback, scale, secrets, status, tokens, up, usage,
-    users, validate, version, wait,
+    users, validate, version, volumes, wait,
 };
 
 /// Run apps on your own machines.
@@ -95,6 +95,8 @@ pub(crate) enum Command {
     Orgs(kinds::OwnedArgs),
     /// Nodes: list, describe, events, cordon, uncordon, drain, destroy
     Nodes(nodes::NodesArgs),
+    /// Volumes: list, describe, events, create, resize, destroy
+    Volumes(volumes::VolumesArgs),
     /// The record of what happened: list, export, verify
     Audit(audit::AuditArgs),
     /// The installation as a whole: verify-state, export, import, keys, retention
@@ -130,6 +132,7 @@ impl Command {
             | Command::Endpoints(kind)
             | Command::Bundles(kind) => kind.streams(),
             Command::Nodes(nodes) => nodes.streams(),
+            Command::Volumes(volumes) => volumes.streams(),
             Command::Audit(audit) => audit.streams(),
             Command::Auth(auth) => auth.streams(),
             Command::Users(users) => users.streams(),

@@ -11,8 +11,12 @@ use crate::failure::Failure;
 /// Commands that will come, and the way that works today.
 const DEFERRED: &[(&[&str], &str)] = &[
     (
-        &["volumes"],
-        "keep data in a database outside, or in an image; the disk of an instance is scratch space",
+        &["volumes", "attach"],
+        "mount it in helix.toml (`[[processes.NAME.mounts]]`) and run `helix deploy`",
+    ),
+    (
+        &["volumes", "detach"],
+        "take its mount out of helix.toml and run `helix deploy`, or destroy the env",
     ),
     (&["snapshots"], "back data up with the tools of the program that owns it"),
     (

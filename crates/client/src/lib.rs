@@ -25,6 +25,7 @@ mod seen;
 mod tenancy;
 #[cfg(test)]
 mod tests;
+mod volumes;
 mod waits;
 
 pub use access::{AuditQuery, AuditStream};

@@ -15,6 +15,7 @@ fn facts() -> node::Facts {
         isolation: "container".to_owned(),
         isolation_reason: "root".to_owned(),
         isolation_advice: None,
+        volumes: None,
     }
 }
 

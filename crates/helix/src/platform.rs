@@ -7,6 +7,7 @@
 //! <data>/token        who may do everything (mode 0600)
 //! ```
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -16,7 +17,7 @@ use helix_edge::{AnyIp, Edge, EdgeError};
 use helix_image::{ImageError, Store};
 use helix_model::plan::EdgePlan;
 use helix_model::{Id, Name, Problem, instance};
-use helix_node::{Agent, Isolation, NodeError, OwnRegistry, Stop};
+use helix_node::{Agent, Isolation, NodeError, OwnRegistry, Stop, Volumes};
 use helix_server::links::EdgeLink;
 use helix_server::{Attached, Config, Keep, Server, ServerError, Storage, StorageError, Token};
 use tokio::sync::{broadcast, mpsc};
@@ -195,6 +196,8 @@ async fn attach_node(
     for (id, observed) in current {
         server.instance_reported(&node, id, observed).await;
     }
+    let forward = forward_volumes(Arc::clone(server), agent.volumes(), node.clone());
+    tasks.push(tokio::spawn(forward));
     let forward =
         forward_observations(Arc::clone(server), Arc::clone(agent), node.clone(), observations);
     tasks.push(tokio::spawn(forward));
@@ -217,6 +220,23 @@ async fn forward_observations(
                 }
             }
             Err(broadcast::error::RecvError::Closed) => return,
+        }
+    }
+}
+
+/// The same for volumes.
+async fn forward_volumes(server: Arc<Server>, mut volumes: Volumes, node: Attached) {
+    let mut told = BTreeMap::new();
+    loop {
+        let now = volumes.borrow_and_update().clone();
+        for (id, observed) in now {
+            if told.get(&id) != Some(&observed) {
+                server.volume_reported(&node, id, observed.clone()).await;
+                told.insert(id, observed);
+            }
+        }
+        if volumes.changed().await.is_err() {
+            return;
         }
     }
 }

@@ -6,6 +6,7 @@
 pub mod access;
 mod secrets;
 mod tenancy;
+mod volumes;
 
 use std::collections::BTreeMap;
 
@@ -23,8 +24,9 @@ pub use secrets::{
 };
 pub use tenancy::{
     CreateRequest, DestroyQuery, EnvUsage, QuotaReport, QuotaRequest, UsageInterval,
-    UsageIntervals, UsageReport, Used,
+    UsageIntervals, UsageReport, Used, VolumeUsage,
 };
+pub use volumes::{ResizeRequest, VolumeRequest};
 
 /// The repository host that stands for the platform's own registry. Images that
 /// were built from a folder live there; nodes and clients know which address it

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::{AnyId, Env, Id, Instance, Kind, Member, Token, User};
 use crate::{
     app, bundle, deploy, destroy, endpoint, env, instance, member, node, org, project, quota,
-    token, user,
+    token, user, volume,
 };
 
 /// A wish.
@@ -47,6 +47,9 @@ pub enum Command {
     ConnectNode(node::Connect),
     DisconnectNode(node::Disconnect),
     SetNodeAvailability(node::SetAvailability),
+    CreateVolume(volume::Create),
+    ResizeVolume(volume::Resize),
+    ObserveVolume(volume::Observe),
     CreateUser(user::Create),
     SetUserOperator(user::SetOperator),
     ChangeUserPassword(Id<User>),
@@ -74,6 +77,7 @@ impl Command {
                 Kind::App => "destroy_app",
                 Kind::Env => "destroy_env",
                 Kind::Node => "destroy_node",
+                Kind::Volume => "destroy_volume",
                 _ => "destroy",
             },
             Command::FinishDestroy(_) => "finish_destroy",
@@ -97,6 +101,9 @@ impl Command {
             Command::ConnectNode(_) => "connect_node",
             Command::DisconnectNode(_) => "disconnect_node",
             Command::SetNodeAvailability(_) => "set_node_availability",
+            Command::CreateVolume(_) => "create_volume",
+            Command::ResizeVolume(_) => "resize_volume",
+            Command::ObserveVolume(_) => "observe_volume",
             Command::CreateUser(_) => "create_user",
             Command::SetUserOperator(_) => "set_user_operator",
             Command::ChangeUserPassword(_) => "change_user_password",

@@ -50,6 +50,19 @@ pub struct Status {
     pub finished_at: Option<Timestamp>,
     /// Instances that failed and were replaced, per process.
     pub replacements: BTreeMap<Name, u32>,
+    /// Per process with a volume: since when nothing of it serves, because its old
+    /// instance had to go before the new one could have the volume.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub pauses: BTreeMap<Name, Pause>,
+}
+
+/// A time in which a process does not serve.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pause {
+    pub since: Timestamp,
+    /// When its successor was ready.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<Timestamp>,
 }
 
 /// How far a deploy has come.
@@ -141,13 +154,16 @@ pub struct Finished {
     pub name: Option<Name>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub env: Option<Id<Env>>,
+    /// Per process with a volume: when it did not serve meanwhile.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub pauses: BTreeMap<Name, Pause>,
 }
 
 impl Finished {
     /// The end of a deploy.
     pub fn new(deploy: &Resource<Deploy>, outcome: Outcome) -> Finished {
         let (name, env) = (Some(deploy.name.clone()), Some(deploy.spec.env));
-        Finished { id: deploy.id, outcome, name, env }
+        Finished { id: deploy.id, outcome, name, env, pauses: deploy.status.pauses.clone() }
     }
 
     pub(crate) fn subject(&self) -> Subject<'_> {

@@ -1,4 +1,5 @@
-//! Destruction: how an org, a project, an app, an env or a node goes away again.
+//! Destruction: how an org, a project, an app, an env, a volume or a node goes away
+//! again.
 //!
 //! ```text
 //! exists ──► destroying (nothing new in it, instances drain) ──► destroyed
@@ -16,10 +17,11 @@ use crate::condition::{Condition, ConditionKind};
 use crate::event::{Apply, Subject};
 use crate::instance::Desired;
 use crate::state::{Change, State};
-use crate::{AnyId, Env, Id, Instance, Kind, Name, Resource, Timestamp, reference, view};
+use crate::{AnyId, Env, Id, Instance, Kind, Name, Resource, Timestamp, Volume, reference, view};
 
 /// The kinds that can be destroyed by themselves, outermost first.
-pub const KINDS: [Kind; 5] = [Kind::Org, Kind::Project, Kind::App, Kind::Env, Kind::Node];
+pub const KINDS: [Kind; 6] =
+    [Kind::Org, Kind::Project, Kind::App, Kind::Env, Kind::Volume, Kind::Node];
 
 /// The reason of the conditions of what is being destroyed.
 pub const REASON: &str = "destroying";
@@ -100,6 +102,14 @@ impl Apply for Finished {
                 state.bundles.remove_children(id);
                 state.envs.remove_any(id);
             }
+            Kind::Volume => {
+                if let Some(volume) = id.typed::<Volume>()
+                    && let Some(node) = state.volumes.get(volume).and_then(|it| it.spec.node)
+                {
+                    state.index.without_volume(node, volume);
+                }
+                state.volumes.remove_any(id);
+            }
             Kind::Node => {
                 state.nodes.remove_any(id);
                 if let Some(node) = id.typed() {
@@ -124,7 +134,10 @@ impl State {
 /// What is directly in something and has to go before it.
 pub fn contents(state: &State, id: AnyId) -> Vec<AnyId> {
     match id.kind() {
-        Kind::Org => state.projects.children(id).map(|it| it.id.any()).collect(),
+        Kind::Org => {
+            let projects = state.projects.children(id).map(|it| it.id.any());
+            projects.chain(state.volumes.children(id).map(|it| it.id.any())).collect()
+        }
         Kind::Project => state.apps.children(id).map(|it| it.id.any()).collect(),
         Kind::App => state.envs.children(id).map(|it| it.id.any()).collect(),
         Kind::Env => {
@@ -153,6 +166,9 @@ fn remaining(state: &State, id: AnyId) -> String {
     if let Some(env) = id.typed::<Env>() {
         return remaining_instances(state, env);
     }
+    if let Some(volume) = id.typed().and_then(|id| state.volumes.get(id)) {
+        return remaining_data(state, volume);
+    }
     let contents = contents(state, id);
     let names = contents.iter().map(|id| reference::path(state, *id));
     match names_of(names, contents.len()) {
@@ -180,6 +196,20 @@ fn remaining_instances(state: &State, env: Id<Env>) -> String {
     match names_of(told, instances.len()) {
         Some(names) => format!("waiting for {names}"),
         None => "nothing runs in it any more".to_owned(),
+    }
+}
+
+fn remaining_data(state: &State, volume: &Resource<Volume>) -> String {
+    if let Some(user) = state.index.user(volume.id) {
+        return format!("waiting for {}, which has it", reference::path(state, user.any()));
+    }
+    match volume.spec.node.and_then(|node| state.nodes.get(node)) {
+        Some(node) if !node.status.connected => format!(
+            "node {} does not report: if it never will again, `helix nodes destroy {}`",
+            node.name, node.name
+        ),
+        Some(node) => format!("waiting for node {} to remove its data", node.name),
+        None => "nothing is left of it".to_owned(),
     }
 }
 

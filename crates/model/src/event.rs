@@ -12,7 +12,7 @@ use crate::state::{Change, State};
 use crate::{AnyId, Name, Timestamp};
 use crate::{
     app, bundle, deploy, destroy, endpoint, env, instance, member, network, node, org, project,
-    quota, release, token, user,
+    quota, release, token, user, volume,
 };
 use crate::{reference, view};
 
@@ -172,6 +172,14 @@ events! {
     "bundle.applied" => BundleApplied(bundle::Applied), |e| Some(Subject::of(e.of.id.any(), e.of.env.any(), &e.of.name));
     "bundle.discarded" => BundleDiscarded(bundle::Discarded), |e| Some(Subject::of(e.of.id.any(), e.of.env.any(), &e.of.name));
     "bundle.confirmed_none" => BundleConfirmedNone(bundle::ConfirmedNone), |e| Some(Subject::of(e.of.id.any(), e.of.env.any(), &e.of.name));
+    "volume.created" => VolumeCreated(volume::Created), |e| Some(Subject::of(e.id.any(), e.spec.org.any(), &e.name));
+    "volume.placed" => VolumePlaced(volume::Placed), |e| Some(Subject::of(e.of.id.any(), e.of.org.any(), &e.of.name));
+    "volume.resized" => VolumeResized(volume::Resized), |e| Some(Subject::of(e.of.id.any(), e.of.org.any(), &e.of.name));
+    "volume.attached" => VolumeAttached(volume::Attached), |e| Some(Subject::of(e.of.id.any(), e.of.org.any(), &e.of.name));
+    "volume.detached" => VolumeDetached(volume::Detached), |e| Some(Subject::of(e.of.id.any(), e.of.org.any(), &e.of.name));
+    "volume.status_changed" => VolumeStatusChanged(volume::StatusChanged), |e| Some(Subject::of(e.of.id.any(), e.of.org.any(), &e.of.name));
+    "volume.destroying" => VolumeDestroying(destroy::Begun), |e| Some(e.of.subject());
+    "volume.destroyed" => VolumeDestroyed(destroy::Finished), |e| Some(e.of.subject());
     "node.enrolled" => NodeEnrolled(node::Enrolled), |e| Some(Subject::lasting(e.id.any()));
     "node.availability_changed" => NodeAvailabilityChanged(node::AvailabilityChanged), |e| Some(Subject::lasting(e.id.any()));
     "node.destroyed" => NodeDestroyed(destroy::Finished), |e| Some(e.of.subject());

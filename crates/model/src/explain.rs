@@ -147,6 +147,14 @@ pub fn advice(reason: Reason) -> &'static str {
         Reason::NodeLost => "check the node; its instances are placed elsewhere when they can be",
         Reason::NoNodesActive => "start a node, for example with `helix up`",
         Reason::NoCapacityMemory => "lower resources.memory or the count, or add a node",
+        Reason::NoCapacityVolume => "free space on a node, make the volume smaller, or add a node",
+        Reason::VolumeHomeNodeOffline => "bring the node back; nothing else has its data",
+        Reason::VolumeLocalityNoNode => "use the node again: `helix nodes uncordon NAME`",
+        Reason::VolumeConstraintsInvalid => "put its volumes on one node: `helix volumes list`",
+        Reason::VolumeInUse => "wait for the other instance to stop, or scale it down",
+        Reason::VolumeCreateFailed => "check the free space of its node: `helix volumes describe`",
+        Reason::VolumeAttachFailed => "`helix describe` of the instance says what failed",
+        Reason::VolumeDamaged => "repair it on its node with `e2fsck`, or make a new volume",
         Reason::QuotaExceeded => {
             "`helix quotas` shows use and limits; scale something down, or have the limit raised"
         }

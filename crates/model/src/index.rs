@@ -12,7 +12,7 @@ use imbl::{OrdMap, OrdSet};
 
 use crate::endpoint::{Endpoint, Exposure};
 use crate::instance::{Desired, Instance, OVERHEAD_BYTES};
-use crate::{Id, Node, Resource};
+use crate::{Id, Node, Resource, Volume};
 
 /// Free memory of a node, and which node, the oldest last.
 type Seat = (u64, Reverse<Id<Node>>);
@@ -26,6 +26,10 @@ pub struct Index {
     room: OrdMap<usize, OrdSet<Seat>>,
     leaving: OrdMap<Id<Instance>, Desired>,
     ports: OrdMap<(Ipv6Addr, u16), Id<Endpoint>>,
+    /// Volumes by their home.
+    volumes: OrdMap<Id<Node>, OrdSet<Id<Volume>>>,
+    /// Which instance has a volume, until it is forgotten.
+    users: OrdMap<Id<Volume>, Id<Instance>>,
 }
 
 /// What one node carries. An instance that was told to stop counts until it is
@@ -75,6 +79,12 @@ impl Index {
         self.room.values().filter_map(best).find_map(fits)
     }
 
+    /// All of them, the best first.
+    pub fn roomy(&self, wanted_bytes: u64) -> impl Iterator<Item = Id<Node>> + '_ {
+        let seats = self.room.values().flat_map(|seats| seats.iter().rev().copied());
+        seats.filter_map(move |(free, Reverse(id))| (free >= wanted_bytes).then_some(id))
+    }
+
     /// Instances that are to go and are not forgotten yet.
     pub fn leaving(&self) -> &OrdMap<Id<Instance>, Desired> {
         &self.leaving
@@ -83,6 +93,31 @@ impl Index {
     /// Whose a port of an env's address is, now or once its deploy is through.
     pub fn port_owner(&self, address: Ipv6Addr, port: u16) -> Option<Id<Endpoint>> {
         self.ports.get(&(address, port)).copied()
+    }
+
+    /// The volumes whose home a node is.
+    pub fn volumes(&self, node: Id<Node>) -> impl Iterator<Item = Id<Volume>> + '_ {
+        self.volumes.get(&node).into_iter().flatten().copied()
+    }
+
+    /// The instance that has a volume; one that was told to stop has it until it is
+    /// forgotten.
+    pub fn user(&self, volume: Id<Volume>) -> Option<Id<Instance>> {
+        self.users.get(&volume).copied()
+    }
+
+    /// A volume has a home.
+    pub(crate) fn volume(&mut self, node: Id<Node>, volume: Id<Volume>) {
+        self.volumes.entry(node).or_default().insert(volume);
+    }
+
+    /// A volume is gone.
+    pub(crate) fn without_volume(&mut self, node: Id<Node>, volume: Id<Volume>) {
+        let left = self.volumes.entry(node).or_default();
+        left.remove(&volume);
+        if left.is_empty() {
+            self.volumes.remove(&node);
+        }
     }
 
     /// A node is new, or something about it changed.
@@ -129,6 +164,9 @@ impl Index {
         if desired != Desired::Running {
             self.leaving.insert(id, desired);
         }
+        for mount in &instance.spec.mounts {
+            self.users.insert(mount.volume, id);
+        }
         let Some(node) = node else { return };
         let load = self.loads.entry(node.id).or_default();
         if load.instances.insert(id, desired).is_none() {
@@ -141,6 +179,11 @@ impl Index {
     /// An instance was forgotten.
     pub(crate) fn forget(&mut self, instance: &Resource<Instance>, node: Option<&Resource<Node>>) {
         self.leaving.remove(&instance.id);
+        for mount in &instance.spec.mounts {
+            if self.users.get(&mount.volume) == Some(&instance.id) {
+                self.users.remove(&mount.volume);
+            }
+        }
         let Some(node) = node else { return };
         let load = self.loads.entry(node.id).or_default();
         if load.instances.remove(&instance.id).is_some() {

@@ -15,8 +15,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::bundle::Pin;
 use crate::condition::Facts;
+use crate::deploy::Pause;
 use crate::event::Apply;
 use crate::state::{Change, State};
+use crate::volume::Mount;
 use crate::{
     Deploy, Env, Id, Kind, Name, Node, Noun, Org, Reason, Release, Resource, Timestamp, env, node,
 };
@@ -41,6 +43,9 @@ pub struct Instance {
     /// The secrets it is given when it starts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secrets: Option<Pin>,
+    /// The volumes it has, which nobody else has meanwhile.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub mounts: Vec<Mount>,
     pub desired: Desired,
 }
 
@@ -290,6 +295,7 @@ impl Apply for Allocated {
 
 impl Apply for DesiredChanged {
     fn apply(&self, state: &mut State, change: Change) {
+        begin_pause(state, self.of.id, change);
         update(state, self.of.id, change, |instance| {
             instance.spec.desired = self.desired;
             if self.desired == Desired::Draining {
@@ -316,6 +322,9 @@ impl Apply for StatusChanged {
                 instance.status.ready_at = Some(change.at);
             }
         });
+        if self.observed.phase == Phase::Ready {
+            end_pause(state, self.of.id, change);
+        }
         if let Some(deploy) = deploy.filter(|_| replaced) {
             state.deploys.update(deploy, |deploy| {
                 if !deploy.status.phase.is_final() {
@@ -324,6 +333,37 @@ impl Apply for StatusChanged {
             });
         }
     }
+}
+
+/// An instance that has volumes and serves is about to go: its process pauses if
+/// that is for a deploy.
+fn begin_pause(state: &mut State, id: Id<Instance>, change: Change) {
+    let Some(instance) = state.instances.get(id) else { return };
+    if instance.spec.mounts.is_empty() || !instance.serves() {
+        return;
+    }
+    let process = instance.spec.process.clone();
+    let rolling = state.envs.get(instance.spec.env).and_then(|env| env.spec.rolling);
+    if let Some(rolling) = rolling {
+        let pause = Pause { since: change.at, until: None };
+        state.deploys.update(rolling, |deploy| {
+            deploy.status.pauses.entry(process).or_insert(pause);
+        });
+    }
+}
+
+/// One that has volumes is ready: if its process paused, that is over.
+fn end_pause(state: &mut State, id: Id<Instance>, change: Change) {
+    let Some(instance) = state.instances.get(id) else { return };
+    let Some(deploy) = instance.spec.deploy.filter(|_| !instance.spec.mounts.is_empty()) else {
+        return;
+    };
+    let process = instance.spec.process.clone();
+    state.deploys.update(deploy, |deploy| {
+        if let Some(pause) = deploy.status.pauses.get_mut(&process) {
+            pause.until.get_or_insert(change.at);
+        }
+    });
 }
 
 impl Apply for Drained {

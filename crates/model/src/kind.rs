@@ -30,11 +30,12 @@ pub enum Kind {
     Member,
     Token,
     Bundle,
+    Volume,
 }
 
 impl Kind {
     /// Every kind, parents before children.
-    pub const ALL: [Kind; 13] = [
+    pub const ALL: [Kind; 14] = [
         Kind::Org,
         Kind::Project,
         Kind::App,
@@ -48,6 +49,7 @@ impl Kind {
         Kind::Member,
         Kind::Token,
         Kind::Bundle,
+        Kind::Volume,
     ];
 
     /// The singular noun, as in `helix describe app/hello`.
@@ -80,6 +82,7 @@ impl Kind {
             Kind::Member => ("member", "members", "mem"),
             Kind::Token => ("token", "tokens", "tok"),
             Kind::Bundle => ("bundle", "bundles", "bun"),
+            Kind::Volume => ("volume", "volumes", "vol"),
         }
     }
 }
@@ -93,7 +96,7 @@ impl fmt::Display for Kind {
 /// The text names no kind.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "`{0}` is not a kind: use one of org, project, app, env, release, deploy, instance, endpoint, node, user, member, token, bundle"
+    "`{0}` is not a kind: use one of org, project, app, env, release, deploy, instance, endpoint, node, user, member, token, bundle, volume"
 )]
 pub struct KindError(pub String);
 

@@ -55,6 +55,7 @@ pub mod usage;
 pub mod user;
 pub mod version;
 pub mod view;
+pub mod volume;
 
 pub use app::App;
 pub use bundle::Bundle;
@@ -84,3 +85,4 @@ pub use state::State;
 pub use timestamp::Timestamp;
 pub use token::Token;
 pub use user::User;
+pub use volume::Volume;

@@ -14,7 +14,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::bundle::VersionId;
 use crate::plan::{EdgePlan, NodePlan};
-use crate::{Id, Instance, LogFilter, Name, Node, Problem, Timestamp, instance, node};
+use crate::{
+    Id, Instance, LogFilter, Name, Node, Problem, Timestamp, Volume, instance, node, volume,
+};
 
 /// The version of all of this. A server refuses a machine that speaks a later
 /// one: servers are updated first.
@@ -54,6 +56,14 @@ pub enum FromNode {
         observed: Vec<Seen>,
     },
     Observed(Seen),
+    Volume(VolumeSeen),
+}
+
+/// What a node sees of a volume.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct VolumeSeen {
+    pub volume: Id<Volume>,
+    pub observed: volume::Observed,
 }
 
 /// What a node sees of an instance.

@@ -86,6 +86,22 @@ pub struct Facts {
     /// What would make it stronger, if anything can.
     #[serde(default)]
     pub isolation_advice: Option<String>,
+    /// How it keeps volumes; `None` when it cannot.
+    #[serde(default)]
+    pub volumes: Option<VolumeFacts>,
+}
+
+/// How a node keeps volumes.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct VolumeFacts {
+    /// `loop` or `directory`.
+    pub driver: String,
+    /// Whether more than its size does not fit into a volume.
+    pub size_enforced: bool,
+    /// Why this way.
+    pub reason: String,
+    /// How much all volumes together may take, bytes.
+    pub capacity_bytes: u64,
 }
 
 impl Noun for Node {

@@ -12,7 +12,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::bundle::Pin;
 use crate::manifest::{Health, Resources, Restart};
-use crate::{Endpoint, Env, Id, Instance, Name, Node, Org, Release};
+use crate::volume::Mount;
+use crate::{Endpoint, Env, Id, Instance, Name, Node, Org, Release, Volume};
 
 /// What one node should be running.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -30,6 +31,23 @@ pub struct NodePlan {
     /// it has, their memory is not given to others.
     #[serde(default)]
     pub stopping: Vec<Id<Instance>>,
+    /// Every volume whose home the node is. One that is absent is left alone: data
+    /// goes only when it is named in `removing`.
+    #[serde(default)]
+    pub volumes: Vec<VolumePlan>,
+    /// Volumes whose data the node is to remove, and to say of that it has.
+    #[serde(default)]
+    pub removing: Vec<Id<Volume>>,
+}
+
+/// One volume on a node.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct VolumePlan {
+    pub id: Id<Volume>,
+    pub size_bytes: u64,
+    /// It was there before: should the node not find it, it must not make another.
+    #[serde(default)]
+    pub made: bool,
 }
 
 /// One instance on a node.
@@ -61,6 +79,9 @@ pub struct InstancePlan {
     /// Which secrets it is given; the values are asked for over the link.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secrets: Option<Pin>,
+    /// Volumes it has, wherever it is started.
+    #[serde(default)]
+    pub mounts: Vec<Mount>,
     /// How long after TERM the workload may take to end, milliseconds.
     pub stop_grace_ms: u64,
 }

@@ -90,6 +90,10 @@ codes! {
         "It was changed since you looked", "look at it again, and repeat the change with its new version if it still fits";
     NotEmpty = "not_empty", 409, 5, false,
         "There is still something in it", "destroy what is in it first, or destroy all of it with `--cascade`";
+    VolumeInUse = "volume_in_use", 409, 5, false,
+        "The volume is attached", "deploy a release that does not mount it, or destroy the env that has it";
+    VolumeReplicaLimit = "volume_replica_limit", 409, 5, false,
+        "A process with a volume has one instance", "scale it to 1, or take the volume out of the manifest";
     BeingDestroyed = "being_destroyed", 409, 5, true,
         "It is being destroyed", "wait until it is gone; the name can be used again then";
     QuotaExceeded = "quota_exceeded", 409, 5, false,

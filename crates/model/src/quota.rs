@@ -84,6 +84,8 @@ dimensions! {
     Instances = "instances", Count, 10_000, "instances of all envs";
     Memory = "memory", Bytes, 16 << 40, "memory of all instances, 16Mi of overhead each included";
     Cpu = "cpu", Millicpu, 10_000_000, "CPUs asked for by all instances";
+    Volumes = "volumes", Count, 10_000, "volumes";
+    VolumeBytes = "volume_bytes", Bytes, 64 << 40, "size of all volumes";
     InstanceMemory = "instance_memory", Bytes, 256 << 30, "memory of one instance";
 }
 

@@ -55,6 +55,14 @@ reasons! {
     NodeLost = "node_lost", "The node stopped reporting.";
     NoNodesActive = "no_nodes_active", "No node that takes instances is connected.";
     NoCapacityMemory = "no_capacity_memory", "No node that takes instances has enough free memory.";
+    NoCapacityVolume = "no_capacity_volume", "No node that takes instances has enough free space for the volume.";
+    VolumeHomeNodeOffline = "volume_home_node_offline", "The node that has the volume does not report; a volume is not moved by itself.";
+    VolumeLocalityNoNode = "volume_locality_no_node", "The node that has the volume takes no instances.";
+    VolumeConstraintsInvalid = "volume_constraints_invalid", "The volumes of one process are not on one node, or are not there.";
+    VolumeInUse = "volume_in_use", "Another instance has the volume, and only one can.";
+    VolumeCreateFailed = "volume_create_failed", "The volume could not be made or made larger on its node.";
+    VolumeAttachFailed = "volume_attach_failed", "The volume could not be mounted.";
+    VolumeDamaged = "volume_damaged", "The volume's file system is damaged beyond what can be repaired unasked.";
     QuotaExceeded = "quota_exceeded", "The org has used up what it may have of this.";
     DeployTimeout = "deploy_timeout", "The deploy did not finish in time.";
     DeploySuperseded = "deploy_superseded", "A newer deploy of the same env took over.";

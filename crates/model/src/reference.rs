@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     AnyId, App, Env, Id, Kind, Member, Name, Noun, Org, Problem, Project, Resource, State, Table,
-    Token,
+    Token, Volume,
 };
 
 /// Names to fill in what a reference leaves out.
@@ -37,6 +37,7 @@ pub fn resolve(state: &State, kind: Kind, text: &str, scope: &Scope) -> Result<A
         Kind::Node => named(&state.nodes, None, text).map(|node| node.id.any()),
         Kind::User => named(&state.users, None, text).map(|user| user.id.any()),
         Kind::Member => member(state, text, scope).map(|member| member.id.any()),
+        Kind::Volume => volume(state, text, scope).map(|volume| volume.id.any()),
         Kind::Token => token(state, text, scope).map(|token| token.id.any()),
         Kind::Project => project(state, text, scope).map(|project| project.id.any()),
         Kind::App => app(state, text, scope).map(|app| app.id.any()),
@@ -134,6 +135,14 @@ fn member<'s>(state: &'s State, text: &str, scope: &Scope) -> Option<&'s Resourc
         None => (scope.org.as_deref()?, text),
     };
     named(&state.members, Some(org(state, org_name)?.id.any()), name)
+}
+
+fn volume<'s>(state: &'s State, text: &str, scope: &Scope) -> Option<&'s Resource<Volume>> {
+    let (org_name, name) = match text.rsplit_once('/') {
+        Some((org_name, name)) => (org_name, name),
+        None => (scope.org.as_deref()?, text),
+    };
+    named(&state.volumes, Some(org(state, org_name)?.id.any()), name)
 }
 
 /// A token's owner is an org or a user; should both have one name and a token

@@ -18,14 +18,14 @@ use crate::tally::{self, Tally};
 use crate::usage::{Mark, Meter};
 use crate::{
     AnyId, App, Bundle, Deploy, Endpoint, Env, Id, Instance, Member, Name, Node, Noun, Org,
-    Project, Release, Resource, Role, Table, Timestamp, Token, User, token,
+    Project, Release, Resource, Role, Table, Timestamp, Token, User, Volume, token,
 };
 
 /// Version of the written form of [`State`], how it is packed, and of what events
 /// mean to it.
 /// Counts up when either changes: a snapshot of another version is not read, the
 /// log is replayed instead.
-pub const SNAPSHOT_FORMAT: u32 = 10;
+pub const SNAPSHOT_FORMAT: u32 = 12;
 
 /// Everything there is, as of one log position.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -48,6 +48,7 @@ pub struct State {
     pub members: Table<Member>,
     pub tokens: Table<Token>,
     pub bundles: Table<Bundle>,
+    pub volumes: Table<Volume>,
     /// What a user is in each org they are in.
     pub memberships: OrdMap<Id<User>, OrdMap<Id<Org>, Role>>,
     /// Tokens by the hash of their text, also those that were revoked.
@@ -110,6 +111,7 @@ impl Default for State {
             members: Table::default(),
             tokens: Table::default(),
             bundles: Table::default(),
+            volumes: Table::default(),
             memberships: OrdMap::new(),
             issued: OrdMap::new(),
             hosts: OrdMap::new(),
@@ -135,6 +137,11 @@ impl State {
         }
         for instance in self.instances.iter() {
             index.instance(instance, self.nodes.get(instance.spec.node));
+        }
+        for volume in self.volumes.iter() {
+            if let Some(node) = volume.spec.node {
+                index.volume(node, volume.id);
+            }
         }
         for endpoint in self.endpoints.iter() {
             for exposure in endpoint.spec.claims() {

@@ -11,7 +11,9 @@ use crate::endpoint::Exposure;
 use crate::instance::OVERHEAD_BYTES;
 use crate::quota::{Dimension, millicpu};
 use crate::state::State;
-use crate::{AnyId, Endpoint, Env, Event, Id, Instance, Kind, Manifest, Name, Org, manifest, view};
+use crate::{
+    AnyId, Endpoint, Env, Event, Id, Instance, Kind, Manifest, Name, Org, Volume, manifest, view,
+};
 
 /// What instances take.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -31,6 +33,8 @@ pub struct Tally {
     pub endpoints: u64,
     pub tcp_ports: u64,
     pub hostnames: u64,
+    pub volumes: u64,
+    pub volume_bytes: u64,
     /// What its envs ask for.
     pub asked: Need,
     /// What is there, whether it serves, is replaced or finishes its work.
@@ -101,6 +105,8 @@ impl Tally {
             Dimension::Endpoints => self.endpoints,
             Dimension::TcpPorts => self.tcp_ports,
             Dimension::Hostnames => self.hostnames,
+            Dimension::Volumes => self.volumes,
+            Dimension::VolumeBytes => self.volume_bytes,
             Dimension::Instances | Dimension::Memory | Dimension::Cpu => {
                 return self.asked.get(dimension);
             }
@@ -146,6 +152,22 @@ impl State {
                 tally.present = tally.present.plus(need);
             }
             Event::InstanceRemoved(it) => self.discount_instance(it.of.id),
+            Event::VolumeCreated(it) => {
+                let tally = self.tally_mut(it.spec.org);
+                tally.volumes += 1;
+                tally.volume_bytes = tally.volume_bytes.saturating_add(it.spec.size_bytes);
+            }
+            Event::VolumeResized(it) => {
+                self.discount_volume_bytes(it.of.id);
+                let tally = self.tally_mut(it.of.org);
+                tally.volume_bytes = tally.volume_bytes.saturating_add(it.size_bytes);
+            }
+            Event::VolumeDestroyed(it) => {
+                if let Some(id) = it.of.id.typed() {
+                    self.discount_volume_bytes(id);
+                }
+                self.discount(it.of.id);
+            }
             Event::ProjectDestroyed(it) => self.discount(it.of.id),
             Event::AppDestroyed(it) => self.discount(it.of.id),
             Event::EnvDestroyed(it) => self.discount(it.of.id),
@@ -167,6 +189,7 @@ impl State {
         let counter = match id.kind() {
             Kind::Project => &mut tally.projects,
             Kind::App => &mut tally.apps,
+            Kind::Volume => &mut tally.volumes,
             _ => &mut tally.envs,
         };
         *counter = counter.saturating_sub(1);
@@ -176,7 +199,16 @@ impl State {
         match id.kind() {
             Kind::Project => id.typed().is_some_and(|id| self.projects.get(id).is_some()),
             Kind::App => id.typed().is_some_and(|id| self.apps.get(id).is_some()),
+            Kind::Volume => id.typed().is_some_and(|id| self.volumes.get(id).is_some()),
             _ => id.typed().is_some_and(|id| self.envs.get(id).is_some()),
+        }
+    }
+
+    fn discount_volume_bytes(&mut self, id: Id<Volume>) {
+        if let Some((org, size)) = self.volumes.get(id).map(|it| (it.spec.org, it.spec.size_bytes))
+        {
+            let tally = self.tally_mut(org);
+            tally.volume_bytes = tally.volume_bytes.saturating_sub(size);
         }
     }
 

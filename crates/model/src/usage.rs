@@ -35,6 +35,7 @@ const MEBI: u64 = 1 << 20;
 pub struct Meter {
     pub running: Running,
     envs: OrdMap<Id<Env>, Buckets>,
+    pub volumes: VolumeMeter,
 }
 
 /// Which instances there are, and since when they run.
@@ -85,6 +86,9 @@ pub struct Amount {
     pub instance_ms: u64,
     /// Mebibytes, overhead included, times milliseconds.
     pub memory_mib_ms: u64,
+    /// Mebibytes of volumes times milliseconds.
+    #[serde(default)]
+    pub volume_mib_ms: u64,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -112,7 +116,12 @@ pub struct Window {
 
 impl Amount {
     fn of(duration_ms: u64, memory_mib: u64) -> Amount {
-        Amount { instance_ms: duration_ms, memory_mib_ms: duration_ms.saturating_mul(memory_mib) }
+        let memory_mib_ms = duration_ms.saturating_mul(memory_mib);
+        Amount { instance_ms: duration_ms, memory_mib_ms, volume_mib_ms: 0 }
+    }
+
+    fn of_volume(duration_ms: u64, size_mib: u64) -> Amount {
+        Amount { volume_mib_ms: duration_ms.saturating_mul(size_mib), ..Amount::default() }
     }
 
     /// Both together.
@@ -121,6 +130,7 @@ impl Amount {
         Amount {
             instance_ms: self.instance_ms.saturating_add(other.instance_ms),
             memory_mib_ms: self.memory_mib_ms.saturating_add(other.memory_mib_ms),
+            volume_mib_ms: self.volume_mib_ms.saturating_add(other.volume_mib_ms),
         }
     }
 
@@ -224,7 +234,14 @@ fn counts(observed: &Observed) -> Option<bool> {
         Phase::Starting | Phase::Ready | Phase::Unready => Some(true),
         Phase::Stopped => Some(false),
         // Nobody knows whether it runs, and its successor counts already.
-        Phase::Failed if observed.reason == Some(Reason::NodeLost) => Some(false),
+        Phase::Failed
+            if matches!(
+                observed.reason,
+                Some(Reason::NodeLost | Reason::VolumeHomeNodeOffline)
+            ) =>
+        {
+            Some(false)
+        }
         Phase::Pending | Phase::Pulling | Phase::Failed => None,
     }
 }
@@ -246,6 +263,7 @@ impl Slot {
 impl Meter {
     /// Folds in one entry of the log.
     pub(crate) fn apply(&mut self, mark: Mark, event: &Event) {
+        self.volumes.apply(mark, event);
         if let Some(interval) = self.running.apply(mark, event) {
             self.envs.entry(interval.env).or_default().add(&interval, mark.at);
         }
@@ -286,17 +304,31 @@ impl Buckets {
 
     /// Spreads an interval that ended at `now` over the buckets it touches.
     fn add(&mut self, interval: &Interval, now: Timestamp) {
-        let to = interval.to.map_or(now, |to| to.at).0;
+        let span = (interval.from.at, interval.to.map_or(now, |to| to.at));
+        let amount = |ms: u64| Amount::of(ms, interval.memory_mib);
+        self.spread(span, interval.allocated, now, amount);
+    }
+
+    /// Spreads what there was of something in a span of time; `position` is where
+    /// reading the log finds all of it.
+    fn spread(
+        &mut self,
+        (from, to): (Timestamp, Timestamp),
+        position: u64,
+        now: Timestamp,
+        amount: impl Fn(u64) -> Amount,
+    ) {
+        let to = to.0;
         let hourly = floor(now.0 - HOURS_KEPT_MS, DAY_MS);
         let oldest = floor(now.0 - DAYS_KEPT_MS, DAY_MS);
-        let mut from = interval.from.at.0.max(oldest);
+        let mut from = from.0.max(oldest);
         while from < to {
             let size = if from < hourly { DAY_MS } else { HOUR_MS };
             let bucket = from.div_euclid(size);
             let end = to.min((bucket + 1) * size);
-            let amount = Amount::of(u64::try_from(end - from).unwrap_or(0), interval.memory_mib);
+            let amount = amount(u64::try_from(end - from).unwrap_or(0));
             let buckets = if size == DAY_MS { &mut self.days } else { &mut self.hours };
-            merge(buckets, bucket, Bucket { amount, position: interval.allocated });
+            merge(buckets, bucket, Bucket { amount, position });
             from = end;
         }
         self.tidy(hourly, oldest);
@@ -335,3 +367,6 @@ fn floor(moment: i64, size: i64) -> i64 {
 
 #[cfg(test)]
 mod tests;
+mod volume;
+
+pub use volume::VolumeMeter;

@@ -13,12 +13,13 @@ use crate::reference::{self, Scope};
 use crate::tally::Need;
 use crate::{
     AnyId, App, Bundle, Deploy, Endpoint, Env, Instance, Kind, Member, Name, Node, Noun, Org,
-    Project, Reason, Release, Resource, State, Table, Timestamp, Token, User, deploy, destroy, env,
-    instance,
+    Project, Reason, Release, Resource, State, Table, Timestamp, Token, User, Volume, deploy,
+    destroy, env, instance,
 };
 
 mod bundle;
 mod node;
+mod volume;
 
 /// A resource as the API returns it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
@@ -79,6 +80,7 @@ macro_rules! for_kind {
             Kind::Member => $function::<Member $(, $more)?>($($argument),*),
             Kind::Token => $function::<Token $(, $more)?>($($argument),*),
             Kind::Bundle => $function::<Bundle $(, $more)?>($($argument),*),
+            Kind::Volume => $function::<Volume $(, $more)?>($($argument),*),
         }
     };
 }
@@ -366,7 +368,10 @@ impl Described for Env {
         let (reason, message) = match env.status.release {
             None => ("no_release", "No release has been deployed successfully.".to_owned()),
             Some(_) if facts.ready => ("all_ready", count.clone()),
-            Some(_) if counts.is_short => ("not_all_ready", count.clone()),
+            Some(_) if counts.is_short => match volume::without_home(env, state) {
+                Some(why) => (Reason::VolumeHomeNodeOffline.code(), sentence(why)),
+                None => ("not_all_ready", count.clone()),
+            },
             Some(_) => ("deploy_rolling", count.clone()),
         };
         let ready = env.standing.condition(ConditionKind::Ready, reason, message);
@@ -423,7 +428,7 @@ fn rolling_message(deploy: &Resource<Deploy>, state: &State) -> String {
             "The org's quota of {dimension} has no room for one instance more, so each old one \
              goes before its successor comes."
         ),
-        None => "Instances are being replaced.".to_owned(),
+        None => format!("Instances are being replaced.{}", volume::pauses(deploy)),
     }
 }
 
@@ -457,7 +462,9 @@ impl Described for Deploy {
 
     fn conditions(deploy: &Resource<Deploy>, state: &State) -> Vec<Condition> {
         let (reason, message) = match deploy.status.phase {
-            deploy::Phase::Succeeded => ("succeeded", "It serves.".to_owned()),
+            deploy::Phase::Succeeded => {
+                ("succeeded", format!("It serves.{}", volume::pauses(deploy)))
+            }
             deploy::Phase::Failed => (
                 deploy.status.reason.map_or("workload_failed", Reason::code),
                 deploy.status.message.clone().unwrap_or_default(),

@@ -221,6 +221,7 @@ impl Actor {
         self.targets = Arc::new(boot::targets(&self.plan, &spec));
         let (shared, dir, network) = (self.shared.clone(), self.dir.clone(), self.network);
         let plan = self.plan.clone();
+        let (id, mounts) = (self.id, self.plan.mounts.clone());
         self.tasks.spawn(async move {
             // Here already, unless somebody cleared this machine's memory.
             if let Err(refusal) = secrets(&shared, &plan).await {
@@ -229,6 +230,15 @@ impl Actor {
             }
             if shared.egress.ready(network).await {
                 boot::let_out(&mut spec);
+            }
+            for mount in mounts {
+                match shared.volumes.open(mount.volume, id).await {
+                    Ok(source) => boot::add_volume(&mut spec, source, mount),
+                    Err(failure) => {
+                        let failure = StartFailure::of_machine(failure.reason, failure.message);
+                        return Done::Started(boot, Err(failure));
+                    }
+                }
             }
             Done::Started(boot, shared.machine.start(&dir, &spec).await)
         });
@@ -306,10 +316,14 @@ impl Actor {
     }
 
     fn clear(&mut self) {
-        let (dir, id) = (self.dir.clone(), self.id);
+        let (dir, id, shared) = (self.dir.clone(), self.id, self.shared.clone());
+        let volumes: Vec<_> = self.plan.mounts.iter().map(|mount| mount.volume).collect();
         self.tasks.spawn(async move {
             if let Err(error) = machine::clear(&dir).await {
                 tracing::error!(instance = %id, %error, "cannot remove what it left");
+            }
+            for volume in volumes {
+                shared.volumes.close(volume, id).await;
             }
             Done::Event(Event::Cleared)
         });

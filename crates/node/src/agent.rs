@@ -1,13 +1,13 @@
 //! The agent as its callers see it. Start at [`Agent::start`].
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use helix_model::api::ExecRequest;
 use helix_model::node::Facts;
 use helix_model::plan::NodePlan;
-use helix_model::{Id, Instance};
+use helix_model::{Id, Instance, Volume, volume};
 use helix_runtime::{ExecSession, ExecSpec, Failure, Reason, ShimError};
 use tokio::sync::{Mutex, broadcast, watch};
 use tokio::task::JoinHandle;
@@ -22,6 +22,7 @@ use crate::machine::{self, Machine, chain};
 use crate::secrets::SecretSource;
 use crate::shared::{Shared, now};
 use crate::supervisor::{PlanSlot, Supervisor};
+use crate::volume::keep;
 use crate::{files, gone, retention};
 
 /// How long after the last change of plan unused images are removed: starting
@@ -37,6 +38,9 @@ pub enum Stop {
     /// They go on; the next agent adopts them.
     Detach,
 }
+
+/// What is seen of each volume; the latest counts.
+pub type Volumes = watch::Receiver<BTreeMap<Id<Volume>, volume::Observed>>;
 
 /// Makes this machine match its plan.
 pub struct Agent {
@@ -58,10 +62,12 @@ impl Agent {
         let (plans, plans_seen) = watch::channel(last.map(Arc::new));
         let (leave, leave_seen) = watch::channel(None);
         let egress = Egress::detect(machine.isolation()).await;
-        let shared = Arc::new(Shared::new(config, machine, images, egress));
+        let volumes = crate::volume::Volumes::detect(config.volumes_dir(), machine.isolation());
+        let shared = Arc::new(Shared::new(config, machine, images, egress, volumes));
         let supervisor = Supervisor::new(shared.clone(), plans_seen, leave_seen);
         tokio::spawn(egress::keep(shared.clone(), plans.subscribe()));
         tokio::spawn(retention::keep(shared.clone(), plans.subscribe()));
+        tokio::spawn(keep(Arc::clone(&shared.volumes), plans.subscribe()));
         if shared.config.image_collect {
             tokio::spawn(collect_images(shared.clone(), plans.subscribe()));
         }
@@ -75,6 +81,7 @@ impl Agent {
         if let Some(advice) = self.shared.egress.advice() {
             facts.isolation_advice = Some(advice.to_owned());
         }
+        facts.volumes = self.shared.volumes.facts();
         facts
     }
 
@@ -109,6 +116,11 @@ impl Agent {
     /// that is absent and not pending is gone.
     pub fn current(&self) -> Vec<Observation> {
         self.shared.board.current()
+    }
+
+    /// What is seen of every volume, and changes of it.
+    pub fn volumes(&self) -> Volumes {
+        self.shared.volumes.observations()
     }
 
     /// The instances whose programs live here now, whether the agent has taken
@@ -161,6 +173,9 @@ impl Agent {
             && let Err(error) = supervisor.await
         {
             tracing::error!(%error, "the supervisor failed");
+        }
+        if mode == Stop::StopInstances {
+            self.shared.volumes.close_all().await;
         }
         // After the last instance: until then it is shielded.
         self.shared.egress.leave(mode).await;

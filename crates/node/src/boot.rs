@@ -7,8 +7,9 @@ use std::path::PathBuf;
 
 use helix_image::ImageConfig;
 use helix_model::plan::InstancePlan;
+use helix_model::volume;
 use helix_runtime::{
-    Forward, InstanceSpec, Isolation, LogLimits, NetworkSpec, Resources, SECRETS_PATH,
+    Forward, InstanceSpec, Isolation, LogLimits, Mount, NetworkSpec, Resources, SECRETS_PATH,
     SECRETS_VARIABLE, SPEC_VERSION, VethSpec,
 };
 
@@ -61,6 +62,8 @@ pub(crate) fn instance_spec(
             pids: None,
             disk_bytes: Some(plan.resources.disk_bytes),
         },
+        // Where they are is known once they are mounted.
+        mounts: Vec::new(),
         network: network(plan, here),
         secrets: here.secrets.clone(),
         logs: LogLimits::default(),
@@ -180,6 +183,12 @@ pub(crate) fn let_out(spec: &mut InstanceSpec) {
     }
 }
 
+/// Gives the instance a volume that is at `source`.
+pub(crate) fn add_volume(spec: &mut InstanceSpec, source: PathBuf, mount: volume::Mount) {
+    let volume::Mount { path: target, read_only, .. } = mount;
+    spec.mounts.push(Mount { source, target, read_only });
+}
+
 /// The name servers of a `resolv.conf` that instances can reach: from another
 /// network namespace not those on loopback, and without a way out for IPv6 not
 /// those.
@@ -224,6 +233,7 @@ mod tests {
             restart: Restart { policy: RestartPolicy::Always, max_retries: 0, backoff_seconds: 1 },
             address: "fd00:0:0:1::5".parse().unwrap(),
             secrets: None,
+            mounts: Vec::new(),
             stop_grace_ms: 1_000,
         }
     }

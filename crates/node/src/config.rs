@@ -5,6 +5,7 @@
 //! <data>/images/             image store, unless told otherwise
 //! <data>/images-used.json    which images were last needed
 //! <data>/instances/<id>/     one instance: slot.json and the runtime's files
+//! <data>/volumes/<id>/       one volume
 //! ```
 
 use std::fmt;
@@ -86,6 +87,10 @@ impl Config {
 
     pub(crate) fn instances_dir(&self) -> PathBuf {
         self.data_dir.join("instances")
+    }
+
+    pub(crate) fn volumes_dir(&self) -> PathBuf {
+        self.data_dir.join("volumes")
     }
 
     pub(crate) fn instance_dir(&self, id: Id<Instance>) -> PathBuf {

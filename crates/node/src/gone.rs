@@ -89,6 +89,7 @@ fn size_bytes(dir: &Path) -> u64 {
 /// Stops and clears an instance that is on this machine but in no plan.
 pub(crate) async fn end_unknown(shared: Arc<Shared>, found: Found) -> Id<Instance> {
     let Found { id, dir, slot } = found;
+    let volumes = crate::volume::of_instance(&dir);
     tracing::info!(instance = %id, "ending an instance that is in no plan");
     if let Some(shim) = machine::adopt(&dir).await {
         let grace_ms = InstanceSpec::load(&dir).map_or(0, |spec| spec.stop_grace_ms);
@@ -101,6 +102,9 @@ pub(crate) async fn end_unknown(shared: Arc<Shared>, found: Found) -> Id<Instanc
     }
     if let Err(error) = machine::clear(&dir).await {
         tracing::error!(instance = %id, %error, "cannot remove what it left");
+    }
+    for volume in volumes {
+        shared.volumes.close(volume, id).await;
     }
     match slot {
         Some(slot) => {

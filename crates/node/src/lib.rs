@@ -32,8 +32,9 @@ mod secrets;
 mod shared;
 mod slot;
 mod supervisor;
+mod volume;
 
-pub use agent::{Agent, Stop};
+pub use agent::{Agent, Stop, Volumes};
 pub use board::Observation;
 pub use config::{Config, Entropy, OwnRegistry};
 pub use error::NodeError;

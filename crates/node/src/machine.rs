@@ -80,6 +80,7 @@ impl Machine {
             isolation: self.level.isolation.as_str().to_owned(),
             isolation_reason: self.reason(),
             isolation_advice: self.advice(),
+            volumes: None,
         }
     }
 
@@ -207,6 +208,7 @@ fn is_of_machine(reason: RuntimeReason) -> bool {
         | RuntimeReason::NetworkSetupFailed
         | RuntimeReason::CgroupSetupFailed
         | RuntimeReason::SecretsInjectionFailed
+        | RuntimeReason::VolumeAttachFailed
         | RuntimeReason::NotRunning
         | RuntimeReason::ShimLost => true,
         RuntimeReason::SpecInvalid
@@ -221,6 +223,7 @@ fn reason_of(failure: &Failure) -> Reason {
         RuntimeReason::RootfsBuildFailed => Reason::RootfsBuildFailed,
         RuntimeReason::NetworkSetupFailed => Reason::NetworkSetupFailed,
         RuntimeReason::SecretsInjectionFailed => Reason::SecretsInjectionFailed,
+        RuntimeReason::VolumeAttachFailed => Reason::VolumeAttachFailed,
         RuntimeReason::IsolationUnavailable | RuntimeReason::ImageNeedsNamespaces => {
             Reason::IsolationUnavailable
         }

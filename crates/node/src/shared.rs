@@ -18,6 +18,7 @@ use crate::images::Images;
 use crate::lifecycle::Moment;
 use crate::machine::Machine;
 use crate::secrets::Secrets;
+use crate::volume::Volumes;
 
 /// Shared by the supervisor and every actor.
 pub(crate) struct Shared {
@@ -27,6 +28,7 @@ pub(crate) struct Shared {
     pub(crate) board: Board,
     pub(crate) egress: Egress,
     pub(crate) secrets: Secrets,
+    pub(crate) volumes: Arc<Volumes>,
     slots: Mutex<Slots>,
     /// Plans of instances that exist here, those being stopped included.
     live: Mutex<HashMap<Id<Instance>, Arc<InstancePlan>>>,
@@ -46,7 +48,13 @@ pub(crate) enum Want {
 }
 
 impl Shared {
-    pub(crate) fn new(config: Config, machine: Machine, images: Images, egress: Egress) -> Shared {
+    pub(crate) fn new(
+        config: Config,
+        machine: Machine,
+        images: Images,
+        egress: Egress,
+        volumes: Volumes,
+    ) -> Shared {
         let secrets = Secrets::of(&config.data_dir);
         Shared {
             config,
@@ -55,6 +63,7 @@ impl Shared {
             board: Board::new(),
             egress,
             secrets,
+            volumes: Arc::new(volumes),
             slots: Mutex::default(),
             live: Mutex::default(),
             born: Instant::now(),

@@ -95,6 +95,7 @@ impl Supervisor {
             self.judged = true;
             self.judge_leftovers(&plan);
         }
+        self.shared.volumes.planned(&plan);
         let planned: HashSet<_> = plan.instances.iter().map(|instance| instance.id).collect();
         let has_strangers = self.has_strangers(&plan, &planned);
         for instance in &plan.instances {
@@ -158,6 +159,10 @@ impl Supervisor {
                 && !self.shared.slots().claim(number)
             {
                 tracing::warn!(instance = %found.id, number, "two instances share an address");
+            }
+            // Before anything is started: what runs has its volumes.
+            for volume in crate::volume::of_instance(&found.dir) {
+                self.shared.volumes.hold(volume, found.id);
             }
             if !planned.contains(&found.id) {
                 self.ending.insert(found.id);

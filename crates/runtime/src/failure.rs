@@ -26,6 +26,8 @@ pub enum Reason {
     WorkloadStartFailed,
     /// The image needs its own root to run, which process isolation lacks.
     ImageNeedsNamespaces,
+    /// A volume could not be made part of the instance.
+    VolumeAttachFailed,
     /// The instance is not running.
     NotRunning,
     /// The shim disappeared without reporting an exit.
@@ -45,6 +47,7 @@ impl Reason {
             Self::SecretsInjectionFailed => "secrets_injection_failed",
             Self::WorkloadStartFailed => "workload_start_failed",
             Self::ImageNeedsNamespaces => "image_needs_namespaces",
+            Self::VolumeAttachFailed => "volume_attach_failed",
             Self::NotRunning => "not_running",
             Self::ShimLost => "shim_lost",
         }

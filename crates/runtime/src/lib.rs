@@ -30,6 +30,7 @@ mod status;
 mod sys;
 mod user;
 mod userns;
+mod volumes;
 
 pub use cgroup::{Cgroup, CgroupVersion};
 pub use cleanup::cleanup;
@@ -40,7 +41,7 @@ pub use probe::{Capabilities, Level, probe};
 pub use secrets::{SECRETS_FILE, SECRETS_PATH, SECRETS_VARIABLE, keep_secrets, memory_dir};
 pub use shim::shim_main;
 pub use spec::{
-    ExecSpec, Forward, InstanceSpec, Isolation, LogLimits, NetworkSpec, Resources, SPEC_VERSION,
-    VethSpec,
+    ExecSpec, Forward, InstanceSpec, Isolation, LogLimits, Mount, NetworkSpec, Resources,
+    SPEC_VERSION, VethSpec,
 };
 pub use status::{Exit, Limits, ProcessRef, State, Status};

@@ -7,7 +7,7 @@
 //! not touch the system.
 
 use std::collections::HashSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use oci_spec::OciSpecError;
 use oci_spec::runtime::{
@@ -61,11 +61,12 @@ const READONLY_PATHS: [&str; 5] =
     ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
 
 /// The complete runtime configuration of an instance, inside `user_namespace` if
-/// one was made for it.
+/// one was made for it. `volumes` are the places its mounts are taken from.
 pub(crate) fn runtime_spec(
     spec: &InstanceSpec,
     user: &User,
     layout: &Layout,
+    volumes: &[PathBuf],
     user_namespace: Option<&Path>,
 ) -> Result<Spec, OciSpecError> {
     let new = [
@@ -107,7 +108,7 @@ pub(crate) fn runtime_spec(
         .version("1.0.2")
         .root(RootBuilder::default().path(&layout.merged).readonly(false).build()?)
         .hostname(&spec.hostname)
-        .mounts(mounts(spec, layout)?)
+        .mounts(mounts(spec, layout, volumes)?)
         .process(process)
         .linux(linux)
         .build()
@@ -149,7 +150,11 @@ pub(crate) fn capabilities(user: &User) -> Result<LinuxCapabilities, OciSpecErro
         .build()
 }
 
-fn mounts(spec: &InstanceSpec, layout: &Layout) -> Result<Vec<Mount>, OciSpecError> {
+fn mounts(
+    spec: &InstanceSpec,
+    layout: &Layout,
+    volumes: &[PathBuf],
+) -> Result<Vec<Mount>, OciSpecError> {
     let mut mounts = vec![
         mount("/proc", "proc", "proc", &["nosuid", "noexec", "nodev"])?,
         mount("/dev", "tmpfs", "tmpfs", &["nosuid", "strictatime", "mode=755", "size=65536k"])?,
@@ -169,6 +174,9 @@ fn mounts(spec: &InstanceSpec, layout: &Layout) -> Result<Vec<Mount>, OciSpecErr
             .build()?;
         mounts.push(bind);
     }
+    for (wanted, source) in spec.mounts.iter().zip(volumes) {
+        mounts.push(volume(spec, wanted, source)?);
+    }
     let mut generated = vec!["hosts", "hostname"];
     if matches!(&spec.network, NetworkSpec::Veth(veth) if !veth.dns.is_empty()) {
         generated.push("resolv.conf");
@@ -183,6 +191,27 @@ fn mounts(spec: &InstanceSpec, layout: &Layout) -> Result<Vec<Mount>, OciSpecErr
         mounts.push(bind);
     }
     Ok(mounts)
+}
+
+/// A volume. A plain user may not change how times of access are kept.
+fn volume(
+    spec: &InstanceSpec,
+    wanted: &crate::spec::Mount,
+    source: &Path,
+) -> Result<Mount, OciSpecError> {
+    let mut options = vec!["bind", "nosuid", "nodev"];
+    if spec.isolation == Isolation::Container {
+        options.push("noatime");
+    }
+    if wanted.read_only {
+        options.push("ro");
+    }
+    MountBuilder::default()
+        .destination(&wanted.target)
+        .typ("bind")
+        .source(source)
+        .options(options.into_iter().map(str::to_owned).collect::<Vec<_>>())
+        .build()
 }
 
 /// Group 5 owns terminals by custom, but exists only where all ids are mapped.

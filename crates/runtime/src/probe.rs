@@ -21,7 +21,7 @@ use crate::cgroup::{self, Cgroup, CgroupVersion};
 use crate::shim::{PROBE_ARGUMENT, jail};
 use crate::spec::{Isolation, Resources};
 use crate::status::Limits;
-use crate::sys;
+use crate::sys::{self, MappedMount};
 use crate::user::User;
 use crate::userns::{self, IdRange};
 
@@ -207,8 +207,13 @@ fn try_mapped_owners() -> Result<(), String> {
     let made = userns::create(IdRange::of_instance("probe"))?;
     jail::enter_made_namespaces(&made).map_err(|failure| failure.detail)?;
     mount_at("tmpfs", "/tmp", "mode=755")?;
-    sys::mount_with_mapped_owners(Path::new("/"), Path::new("/tmp"), made.user.as_fd())
-        .map_err(|errno| format!("map the owners of files on /: {errno}"))?;
+    sys::mount_with_mapped_owners(
+        Path::new("/"),
+        Path::new("/tmp"),
+        made.user.as_fd(),
+        MappedMount::IMAGE,
+    )
+    .map_err(|errno| format!("map the owners of files on /: {errno}"))?;
     setns(&made.user, CloneFlags::CLONE_NEWUSER)
         .map_err(|errno| format!("enter the user namespace: {errno}"))?;
     unshare(CloneFlags::CLONE_NEWPID | CloneFlags::CLONE_NEWNS)

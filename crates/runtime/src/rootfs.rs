@@ -20,14 +20,14 @@ use nix::mount::{MntFlags, MsFlags, umount2};
 
 use crate::failure::{Failure, Reason};
 use crate::spec::{InstanceSpec, NetworkSpec};
-use crate::sys;
+use crate::sys::{self, MappedMount};
 use crate::userns::IdRange;
 
 /// Where the root of an instance with a user namespace is assembled: its own root
 /// is a stranger outside and cannot enter the folders that lead to the instance
 /// directory. The cover over the cgroup tree is the one directory of the
 /// launcher's mount namespace that is ours and open to everybody.
-const STAGE: &str = "/sys/fs/cgroup/stage";
+pub(crate) const STAGE: &str = "/sys/fs/cgroup/stage";
 
 /// The directories of one instance's root.
 pub(crate) struct Layout {
@@ -169,7 +169,7 @@ pub(crate) fn mount_mapped(
     lchown(&staged.upper, owner, owner).map_err(|error| failed("chown", &staged.upper, &error))?;
     let lower = Path::new(STAGE).join("lower");
     fs::create_dir_all(&lower).map_err(|error| failed("create", &lower, &error))?;
-    sys::mount_with_mapped_owners(rootfs, &lower, user_namespace)
+    sys::mount_with_mapped_owners(rootfs, &lower, user_namespace, MappedMount::IMAGE)
         .map_err(|errno| failed("map the owners of", rootfs, &errno))?;
     mount_overlay(&staged, &lower, false)
         .map_err(|errno| failed("overlay with mapped owners", rootfs, &errno))?;

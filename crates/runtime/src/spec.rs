@@ -79,6 +79,9 @@ pub struct InstanceSpec {
     /// Resource limits.
     #[serde(default)]
     pub resources: Resources,
+    /// Directories of the host that appear inside.
+    #[serde(default)]
+    pub mounts: Vec<Mount>,
     /// Network of the instance.
     pub network: NetworkSpec,
     /// File in this machine's memory with the secrets of the instance: copied to
@@ -135,6 +138,9 @@ impl InstanceSpec {
         if strings.chain([&self.workdir, &self.hostname]).any(|s| s.contains('\0')) {
             return invalid("argv, env, workdir and hostname must not contain NUL".into());
         }
+        if self.mounts.iter().any(|mount| !mount.is_inside()) {
+            return invalid("a mount has no absolute path without `..` and NUL".into());
+        }
         if self.env.keys().any(|key| key.is_empty() || key.contains('=')) {
             return invalid("an environment name is empty or contains '='".into());
         }
@@ -145,6 +151,28 @@ impl InstanceSpec {
     #[must_use]
     pub fn workdir_or_root(&self) -> &str {
         if self.workdir.is_empty() { "/" } else { &self.workdir }
+    }
+}
+
+/// A directory of the host inside the instance.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mount {
+    /// Where it is on the host.
+    pub source: PathBuf,
+    /// Absolute path inside; made when missing.
+    pub target: String,
+    /// Whether nothing can be written to it.
+    #[serde(default)]
+    pub read_only: bool,
+}
+
+impl Mount {
+    fn is_inside(&self) -> bool {
+        self.source.is_absolute()
+            && self.target.len() > 1
+            && self.target.starts_with('/')
+            && !self.target.contains('\0')
+            && self.target.split('/').all(|part| part != "..")
     }
 }
 

@@ -75,13 +75,38 @@ pub(crate) fn enter_namespace(path: &Path, kind: CloneFlags) -> io::Result<()> {
     Ok(())
 }
 
-/// Attaches a read-only view of the tree at `from` to the directory `to`, in
-/// which every owner appears as what `user_namespace` makes of it. Does not
-/// include mounts below `from`.
+/// How a tree with mapped owners may be used.
+#[derive(Clone, Copy)]
+pub(crate) struct MappedMount {
+    pub(crate) read_only: bool,
+    /// No set-id programs, no devices and no times of access in it.
+    pub(crate) is_volume: bool,
+}
+
+impl MappedMount {
+    /// An image, which nobody writes to.
+    pub(crate) const IMAGE: MappedMount = MappedMount { read_only: true, is_volume: false };
+
+    fn attributes(self) -> u64 {
+        let read_only = if self.read_only { libc::MOUNT_ATTR_RDONLY } else { 0 };
+        let volume = libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV | libc::MOUNT_ATTR_NOATIME;
+        libc::MOUNT_ATTR_IDMAP | read_only | if self.is_volume { volume } else { 0 }
+    }
+
+    fn cleared(self) -> u64 {
+        // One of several, so the one there is goes first.
+        if self.is_volume { libc::MOUNT_ATTR__ATIME } else { 0 }
+    }
+}
+
+/// Attaches a view of the tree at `from` to the directory `to`, in which every
+/// owner appears as what `user_namespace` makes of it. Does not include mounts
+/// below `from`.
 pub(crate) fn mount_with_mapped_owners(
     from: &Path,
     to: &Path,
     user_namespace: BorrowedFd<'_>,
+    how: MappedMount,
 ) -> nix::Result<()> {
     let c_path = |path: &Path| CString::new(path.as_os_str().as_bytes());
     let (Ok(from), Ok(to)) = (c_path(from), c_path(to)) else {
@@ -93,8 +118,8 @@ pub(crate) fn mount_with_mapped_owners(
     let tree = unsafe { libc::syscall(libc::SYS_open_tree, libc::AT_FDCWD, from.as_ptr(), flags) };
     let tree = own_received_fd(i32::try_from(Errno::result(tree)?).map_err(|_| Errno::EBADF)?);
     let attributes = libc::mount_attr {
-        attr_set: libc::MOUNT_ATTR_IDMAP | libc::MOUNT_ATTR_RDONLY,
-        attr_clr: 0,
+        attr_set: how.attributes(),
+        attr_clr: how.cleared(),
         propagation: 0,
         userns_fd: u64::from(user_namespace.as_raw_fd().cast_unsigned()),
     };

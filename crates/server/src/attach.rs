@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use futures::future::join_all;
 use helix_model::plan::EdgeReport;
-use helix_model::{Actor, Code, Command, Id, Instance, Name, Node, Problem, instance, node};
+use helix_model::{
+    Actor, Code, Command, Id, Instance, Name, Node, Problem, Volume, instance, node, volume,
+};
 
 use crate::engine::Origin;
 use crate::links::NodeLink;
@@ -103,6 +105,17 @@ impl Shared {
         observed: instance::Observed,
     ) {
         let command = observe::instance_command(id, observed, from.link);
+        observe::report(&self.engine, from.name.as_str(), command).await;
+    }
+
+    /// Takes in what a node sees of a volume.
+    pub(crate) async fn volume_reported(
+        &self,
+        from: &Attached,
+        id: Id<Volume>,
+        observed: volume::Observed,
+    ) {
+        let command = observe::volume_command(id, observed, from.link);
         observe::report(&self.engine, from.name.as_str(), command).await;
     }
 

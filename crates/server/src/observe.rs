@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use helix_control::plan;
 use helix_model::plan::{EdgePlan, EdgeReport, NodePlan};
-use helix_model::{Actor, Code, Command, Id, Instance, Problem, Receipt, endpoint, instance};
+use helix_model::{
+    Actor, Code, Command, Id, Instance, Problem, Receipt, Volume, endpoint, instance, volume,
+};
 
 use crate::attach::Attached;
 use crate::engine::{Engine, Origin};
@@ -70,6 +72,11 @@ pub(crate) fn instance_command(
     Command::ObserveInstance(instance::Observe { instance: id, observed, link: Some(link) })
 }
 
+/// The command in a node's report on one volume.
+pub(crate) fn volume_command(id: Id<Volume>, observed: volume::Observed, link: u64) -> Command {
+    Command::ObserveVolume(volume::Observe { volume: id, observed, link })
+}
+
 /// Sends a node its plan now and whenever it changes; ends when the node has
 /// connected anew.
 pub(crate) async fn feed_node(engine: Engine, to: Attached, link: Arc<dyn NodeLink>) {
@@ -115,5 +122,8 @@ pub(crate) async fn feed_edge(engine: Engine, link: Arc<dyn EdgeLink>) {
 
 /// Whether two plans ask the same of a node.
 fn asks_the_same(one: &NodePlan, other: &NodePlan) -> bool {
-    one.instances == other.instances && one.stopping == other.stopping
+    one.instances == other.instances
+        && one.stopping == other.stopping
+        && one.volumes == other.volumes
+        && one.removing == other.removing
 }

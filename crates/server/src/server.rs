@@ -10,7 +10,7 @@ use helix_image::{Puller, Store};
 use helix_model::bundle::VersionId;
 use helix_model::plan::EdgeReport;
 use helix_model::{
-    Actor, Code, Command, Id, Instance, Name, Problem, Receipt, instance, node, org,
+    Actor, Code, Command, Id, Instance, Name, Problem, Receipt, Volume, instance, node, org, volume,
 };
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -208,6 +208,16 @@ impl Server {
         version: VersionId,
     ) -> Result<Zeroizing<Vec<u8>>, Problem> {
         self.shared.deliver_secrets(to, id, version).await
+    }
+
+    /// Takes in what a node sees of a volume.
+    pub async fn volume_reported(
+        &self,
+        from: &Attached,
+        id: Id<Volume>,
+        observed: volume::Observed,
+    ) {
+        self.shared.volume_reported(from, id, observed).await;
     }
 
     /// Connects the edge and feeds it plans from now on.

@@ -28,6 +28,7 @@ fn connect(cpus: u32) -> Command {
         isolation: "process".to_owned(),
         isolation_reason: "pretended".to_owned(),
         isolation_advice: None,
+        volumes: None,
     };
     Command::ConnectNode(node::Connect { name: "here".parse().unwrap(), facts, replica: None })
 }

@@ -185,6 +185,7 @@ impl Cluster {
                 isolation: "container".to_owned(),
                 isolation_reason: "pretended".to_owned(),
                 isolation_advice: None,
+                volumes: None,
             };
             let name: Name = format!("node-{number}").parse().ok()?;
             let connect = node::Connect { name, facts, replica: None };

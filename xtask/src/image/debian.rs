@@ -65,7 +65,31 @@ fn with_libraries(names: &[&str]) -> Result<Vec<String>> {
     Ok(wanted.into_iter().collect())
 }
 
+/// The package with a version in its name that one without stands for:
+/// `postgresql` for `postgresql-15`.
+///
+/// # Errors
+/// When apt does not know the package, or it stands for nothing.
+pub fn newest(name: &str) -> Result<String> {
+    if record(name).is_err() {
+        packages::refresh_index()?;
+    }
+    let versioned = |needed: &String| {
+        let version = needed.strip_prefix(name).and_then(|rest| rest.strip_prefix('-'));
+        version.is_some_and(|rest| rest.bytes().all(|byte| byte.is_ascii_digit()))
+    };
+    let found = dependencies(&record(name)?).into_iter().find(versioned);
+    found.with_context(|| format!("find out which version of {name} there is"))
+}
+
+/// What a program can do without, however it was linked: the compiler behind
+/// PostgreSQL's optional query compilation is larger than all the rest.
+const LEFT_OUT: &str = "libllvm";
+
 fn is_library(name: &str) -> bool {
+    if name.starts_with(LEFT_OUT) {
+        return false;
+    }
     // A name apt has no record of is a virtual package: nobody's library. A
     // module of nginx has the section of nginx, so this leaves it out.
     record(name).is_ok_and(|record| {

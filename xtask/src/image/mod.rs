@@ -16,6 +16,7 @@ use crate::workspace;
 
 pub mod debian;
 pub mod layout;
+mod postgres;
 
 use layout::{Image, Layer};
 
@@ -40,6 +41,8 @@ pub struct Options {
 enum Recipe {
     /// Debian's nginx on port 80, IPv4 and IPv6, with busybox for a shell.
     Nginx,
+    /// Debian's PostgreSQL on port 5432, data where `PGDATA` says.
+    Postgres,
 }
 
 /// In the name of the cached layer: raise it when what goes into it changes.
@@ -50,9 +53,11 @@ const BASE_REVISION: u32 = 1;
 /// # Errors
 /// When packages cannot be fetched or the registry refuses the image.
 pub fn run(options: &Options) -> Result<()> {
-    let Recipe::Nginx = options.recipe;
-    let digest = push_nginx(&options.registry, &options.tag, &options.message)?;
-    result(&format!("{}/nginx@{digest}", options.registry));
+    let (name, digest) = match options.recipe {
+        Recipe::Nginx => ("nginx", push_nginx(&options.registry, &options.tag, &options.message)?),
+        Recipe::Postgres => ("postgres", postgres::push(&options.registry, &options.tag)?),
+    };
+    result(&format!("{}/{name}@{digest}", options.registry));
     Ok(())
 }
 
@@ -75,13 +80,18 @@ pub fn push_nginx(registry: &str, tag: &str, message: &str) -> Result<String> {
 
 /// The packages' files, from the cache or made now.
 fn nginx_base() -> Result<Layer> {
+    base(&format!("nginx-base-{BASE_REVISION}"), unpack_nginx)
+}
+
+/// A layer that does not change, from the cache or made now.
+fn base(name: &str, unpack: impl FnOnce(&Path) -> Result<()>) -> Result<Layer> {
     let cache = workspace::cache_dir()?.join("images");
     fs::create_dir_all(&cache).with_context(|| format!("create {}", cache.display()))?;
-    let cached = cache.join(format!("nginx-base-{BASE_REVISION}.tar.gz"));
+    let cached = cache.join(format!("{name}.tar.gz"));
     if !cached.exists() {
-        say("building the nginx layer from Debian packages");
+        say(&format!("building the layer {name} from Debian packages"));
         let root = tempfile::tempdir_in(&cache).context("make a directory for the files")?;
-        unpack_nginx(root.path())?;
+        unpack(root.path())?;
         // Made aside and renamed, so that two callers at once do no harm.
         let made = Layer::of_directory(root.path())?;
         let mut fresh = tempfile::Builder::new();
@@ -101,6 +111,15 @@ fn nginx_base() -> Result<Layer> {
 /// When packages cannot be fetched or unpacked.
 pub fn unpack_nginx(root: &Path) -> Result<()> {
     debian::unpack_programs(&["nginx", "busybox-static"], root)?;
+    link_busybox(root)?;
+    for directory in ["tmp", "run", "proc", "sys", "dev", "var/log/nginx", "var/lib/nginx"] {
+        fs::create_dir_all(root.join(directory)).with_context(|| format!("create {directory}"))?;
+    }
+    Ok(())
+}
+
+/// Gives an image a shell and the usual small programs.
+fn link_busybox(root: &Path) -> Result<()> {
     let busybox: PathBuf = ["bin/busybox", "usr/bin/busybox"]
         .iter()
         .map(|path| root.join(path))
@@ -113,9 +132,6 @@ pub fn unpack_nginx(root: &Path) -> Result<()> {
             symlink(Path::new("/usr/bin").join(busybox.file_name().unwrap_or_default()), &link)
                 .with_context(|| format!("link {}", link.display()))?;
         }
-    }
-    for directory in ["tmp", "run", "proc", "sys", "dev", "var/log/nginx", "var/lib/nginx"] {
-        fs::create_dir_all(root.join(directory)).with_context(|| format!("create {directory}"))?;
     }
     Ok(())
 }

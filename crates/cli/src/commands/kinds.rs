@@ -153,7 +153,8 @@ async fn run_list(session: &mut Session<'_>, kind: Kind, args: ListArgs) -> Resu
         for id in mentioned(&page.items) {
             // A name is a courtesy; the id stands in where it cannot be had.
             if let Ok(view) = client.get(id.kind(), &id.to_string(), &scope).await {
-                names.learn(id, &view.name);
+                let is_env = id.kind() == Kind::Env;
+                names.learn(id, if is_env { view.path } else { view.name.to_string() });
             }
         }
     }
@@ -164,11 +165,12 @@ async fn run_list(session: &mut Session<'_>, kind: Kind, args: ListArgs) -> Resu
     Ok(0)
 }
 
-/// Releases and nodes that the columns of a list name.
+/// Releases, nodes and envs that the columns of a list name.
 fn mentioned(views: &[ResourceView]) -> Vec<AnyId> {
     let fields = views.iter().flat_map(|view| {
         let desired = ["release", "node"].map(|field| view.desired.get(field));
-        desired.into_iter().chain([view.current.get("release")])
+        let env = view.desired.get("attachment").and_then(|attachment| attachment.get("env"));
+        desired.into_iter().chain([view.current.get("release"), env])
     });
     let mut ids: Vec<AnyId> = fields.filter_map(|field| field?.as_str()?.parse().ok()).collect();
     ids.sort_unstable();

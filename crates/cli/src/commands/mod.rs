@@ -29,6 +29,7 @@ pub(crate) mod usage;
 pub(crate) mod users;
 pub(crate) mod validate;
 pub(crate) mod version;
+pub(crate) mod volumes;
 pub(crate) mod wait;
 
 use helix_model::Kind;
@@ -67,6 +68,7 @@ pub(crate) async fn dispatch(
         Command::Projects(args) => kinds::run_owned(session, Kind::Project, args).await,
         Command::Orgs(args) => kinds::run_owned(session, Kind::Org, args).await,
         Command::Nodes(args) => nodes::run(session, args).await,
+        Command::Volumes(args) => volumes::run(session, args).await,
         Command::Audit(args) => audit::run(session, args).await,
         Command::Admin(args) => admin::run(session, args, roles).await,
         Command::Quotas(args) => quotas::run(session, args).await,

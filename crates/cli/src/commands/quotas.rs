@@ -113,7 +113,7 @@ mod tests {
         assert_eq!(limit("instances=20"), Ok((Dimension::Instances, Some(20))));
         assert_eq!(limit("memory=64Gi"), Ok((Dimension::Memory, Some(64 << 30))));
         assert_eq!(limit("cpu=default"), Ok((Dimension::Cpu, None)));
-        for wrong in ["instances", "instances=", "volumes=3", "memory=64", "=3"] {
+        for wrong in ["instances", "instances=", "buckets=3", "memory=64", "=3"] {
             assert!(limit(wrong).is_err(), "{wrong}");
         }
     }

@@ -4,8 +4,8 @@ use helix_client::Seen;
 use helix_model::node::Availability;
 use helix_model::view::ResourceView;
 use helix_model::{
-    Deploy, Endpoint, Env, Instance, Kind, Member, Node, Release, Timestamp, Token, User, deploy,
-    endpoint, instance,
+    Deploy, Endpoint, Env, Instance, Kind, Member, Node, Release, Timestamp, Token, User, Volume,
+    deploy, endpoint, instance, volume,
 };
 
 use super::{Names, word};
@@ -30,6 +30,7 @@ pub(crate) fn list(
         Kind::Endpoint => endpoints(views, now),
         Kind::Env => envs(views, names, now),
         Kind::Node => nodes(views, now),
+        Kind::Volume => volumes(views, names, now),
         Kind::User => users(views, now),
         Kind::Member => members(views, now),
         Kind::Token => tokens(views, now),
@@ -205,6 +206,36 @@ fn nodes(views: &[ResourceView], now: Timestamp) -> Table {
                 fact(|facts| helix_model::manifest::format_bytes(facts.memory_bytes)),
                 fact(|facts| facts.version.clone()),
                 age(it.view.created_at, now),
+            ],
+        );
+    }
+    table
+}
+
+fn volumes(views: &[ResourceView], names: &Names, now: Timestamp) -> Table {
+    let titles = ["VOLUME", "SIZE", "STATE", "NODE", "ENV", "PROCESS", "AGE", "PROBLEM"];
+    let mut table = Table::new(titles);
+    for it in seen::<Volume>(views) {
+        let observed = &it.current.observed;
+        let emphasis = match observed.phase {
+            volume::Phase::Available => Emphasis::Normal,
+            volume::Phase::Failed => Emphasis::Bad,
+            _ => Emphasis::Notable,
+        };
+        let unenforced = observed.phase == volume::Phase::Available && !observed.size_enforced;
+        let size = helix_model::manifest::format_bytes(it.desired.size_bytes);
+        let attachment = it.desired.attachment.as_ref();
+        table.row(
+            emphasis,
+            [
+                it.view.name.to_string(),
+                if unenforced { format!("{size} (not enforced)") } else { size },
+                word(&observed.phase),
+                it.desired.node.map_or_else(|| "-".to_owned(), |node| names.of(node.any())),
+                attachment.map_or_else(|| "-".to_owned(), |it| names.of(it.env.any())),
+                attachment.map_or_else(|| "-".to_owned(), |it| it.process.to_string()),
+                age(it.view.created_at, now),
+                observed.message.clone().unwrap_or_default(),
             ],
         );
     }

@@ -18,7 +18,20 @@ pub(crate) fn report(report: &UsageReport, style: &Style) -> String {
     }
     let [seconds, memory] = amounts(&report.total);
     table.row(Emphasis::Normal, ["total".to_owned(), seconds, memory, String::new()]);
-    format!("{}{}", span(report.since, report.until, style), table.render(style))
+    let envs = format!("{}{}", span(report.since, report.until, style), table.render(style));
+    if report.volumes.is_empty() {
+        return envs;
+    }
+    let mut table = Table::new(["VOLUME", "GIB HOURS", ""]);
+    for volume in &report.volumes {
+        let (emphasis, note) = match volume.destroyed {
+            true => (Emphasis::Faint, "destroyed"),
+            false => (Emphasis::Normal, ""),
+        };
+        let hours = format!("{:.1}", volume.volume_gib_hours);
+        table.row(emphasis, [volume.path.clone(), hours, note.to_owned()]);
+    }
+    format!("{envs}\n{}", table.render(style))
 }
 
 /// The intervals and their sum.

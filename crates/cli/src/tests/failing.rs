@@ -21,6 +21,8 @@ fn each_code_has_its_exit_code_in_both_forms() {
         | Code::NotEmpty
         | Code::QuotaExceeded
         | Code::BeingDestroyed
+        | Code::VolumeInUse
+        | Code::VolumeReplicaLimit
         | Code::IdempotencyKeyReuse
         | Code::PreconditionFailed
         | Code::SecretsMissing => 5,

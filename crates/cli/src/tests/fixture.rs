@@ -100,6 +100,7 @@ fn history() -> Vec<Event> {
             outcome: deploy::Outcome::Succeeded,
             name: Some(name("d1")),
             env: Some(id(1)),
+            pauses: Default::default(),
         }),
         released(2),
         deployed(2, Some(1)),
@@ -113,6 +114,7 @@ fn history() -> Vec<Event> {
             },
             name: Some(name("d2")),
             env: Some(id(1)),
+            pauses: Default::default(),
         }),
     ]
 }
@@ -129,6 +131,7 @@ fn connected() -> node::Status {
             isolation: "container".into(),
             isolation_reason: "pid, mount and network of its own".into(),
             isolation_advice: Some("install a kernel with user namespaces".into()),
+            volumes: None,
         }),
     }
 }
@@ -183,6 +186,7 @@ fn allocated(number: u128) -> Event {
             address: "fd12:0:0:1::1".parse().unwrap(),
             memory_bytes: 256 << 20,
             secrets: None,
+            mounts: Vec::new(),
             desired: instance::Desired::Running,
         },
     })

@@ -42,7 +42,7 @@ async fn what_does_not_exist_yet_says_what_to_do_instead() {
         &["nodes", "create", "rack-3"],
         &["endpoints", "expose", "web", "--port", "80"],
         &["login"],
-        &["volumes", "--help"],
+        &["volumes", "attach", "data"],
     ];
     for line in lines {
         let outcome = world.helix(line).await;

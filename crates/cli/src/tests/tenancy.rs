@@ -60,7 +60,7 @@ async fn a_limit_that_cannot_be_read_is_a_usage_error() {
     let (world, wire) = World::with_api().await;
     let lines: [&[&str]; 3] = [
         &["quotas", "set", "instances=many"],
-        &["quotas", "set", "volumes=3"],
+        &["quotas", "set", "buckets=3"],
         &["quotas", "set", "acme", "--installation", "apps=1"],
     ];
     for line in lines {

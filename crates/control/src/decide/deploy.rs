@@ -8,7 +8,7 @@ use helix_model::{
 };
 
 use super::endpoint::{self, Extent};
-use super::{Draft, app as decide_app, bundle, destroy, env as decide_env};
+use super::{Draft, app as decide_app, bundle, destroy, env as decide_env, volume};
 
 /// Releases an image and moves an env to it, making app and env when missing.
 pub(super) fn request(
@@ -18,6 +18,7 @@ pub(super) fn request(
     let env = find_or_create_env(draft, command)?;
     let release = create_release(draft, env, command)?;
     endpoint::align(draft, env, &command.manifest, Extent::Add)?;
+    volume::attach(draft, env, &command.manifest)?;
     start(draft, env, release, Intent::Deploy)
 }
 
@@ -46,6 +47,7 @@ pub(super) fn rollback(
     let (env, release) = (env.id, target.id);
     let manifest = target.spec.manifest.clone();
     endpoint::align(draft, env, &manifest, Extent::Add)?;
+    volume::attach(draft, env, &manifest)?;
     start(draft, env, release, Intent::Rollback)
 }
 
@@ -68,6 +70,7 @@ pub(super) fn finish(
     let manifest = settled
         .and_then(|release| draft.state.releases.get(release))
         .map(|release| release.spec.manifest.clone());
+    volume::settle(draft, env, manifest.as_ref());
     match manifest {
         Some(manifest) => endpoint::align(draft, env, &manifest, Extent::Exact)?,
         None => endpoint::unreserve(draft, env),

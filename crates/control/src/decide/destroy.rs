@@ -9,10 +9,10 @@ use helix_model::destroy::{self, Begun, Destroy, Finished, Of};
 use helix_model::token::Owner;
 use helix_model::{
     AnyId, Code, Endpoint, Env, Event, Id, Kind, Node, Org, Problem, Project, Reason, Resource,
-    State, endpoint, org, reference,
+    State, Volume, endpoint, org, reference,
 };
 
-use super::{Draft, member, node, token};
+use super::{Draft, member, node, token, volume};
 
 /// Marks something and all that is in it.
 pub(super) fn destroy(
@@ -31,6 +31,9 @@ pub(super) fn destroy(
     if let Some(node) = target.typed::<Node>() {
         return node::destroy(draft, node);
     }
+    if let Some(volume) = target.typed::<Volume>() {
+        volume::refuse_attached(&draft.state, volume)?;
+    }
     refuse_protected(&draft.state, target)?;
     if !command.cascade {
         refuse_contents(&draft.state, target)?;
@@ -48,7 +51,15 @@ pub(super) fn finish(draft: &mut Draft<'_, '_>, target: AnyId) -> Result<Option<
     if !destroy::contents(state, target).is_empty() {
         return Ok(Some(target));
     }
+    if let Some(volume) = target.typed::<Volume>().and_then(|id| state.volumes.get(id))
+        && !helix_model::volume::is_removed(state, volume)
+    {
+        return Ok(Some(target));
+    }
     let of = Of::new(state, target);
+    if let Some(env) = target.typed::<Env>() {
+        volume::settle(draft, env, None);
+    }
     if let Some(org) = target.typed::<Org>() {
         close_doors(draft, org);
     }
@@ -167,6 +178,7 @@ fn destroying(of: Of) -> Result<Event, Problem> {
         Kind::Project => Ok(Event::ProjectDestroying(begun)),
         Kind::App => Ok(Event::AppDestroying(begun)),
         Kind::Env => Ok(Event::EnvDestroying(begun)),
+        Kind::Volume => Ok(Event::VolumeDestroying(begun)),
         other => Err(indestructible(other)),
     }
 }
@@ -179,6 +191,7 @@ fn destroyed(of: Of) -> Result<Event, Problem> {
         Kind::Project => Ok(Event::ProjectDestroyed(finished)),
         Kind::App => Ok(Event::AppDestroyed(finished)),
         Kind::Env => Ok(Event::EnvDestroyed(finished)),
+        Kind::Volume => Ok(Event::VolumeDestroyed(finished)),
         other => Err(indestructible(other)),
     }
 }

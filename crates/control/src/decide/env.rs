@@ -2,7 +2,7 @@
 
 use helix_model::{AnyId, Code, Env, Event, Id, Kind, Name, Problem, env, network};
 
-use super::{Draft, destroy};
+use super::{Draft, destroy, volume};
 
 /// As many as a manifest may ask for.
 const INSTANCES_MAX: u32 = 100;
@@ -61,6 +61,9 @@ pub(super) fn scale(
             return Err(Problem::new(Code::InvalidArgument, detail)
                 .hint(format!("ask for at most {INSTANCES_MAX} of a process")));
         }
+    }
+    for (process, count) in &command.processes {
+        volume::refuse_count(&release.spec.manifest, process, *count)?;
     }
     let changed = command.processes.iter().any(|(name, n)| env.spec.scale.get(name) != Some(n));
     if changed {

@@ -6,7 +6,8 @@ use helix_model::bundle::Pin;
 use helix_model::instance::{self, Desired, Of};
 use helix_model::tally::Need;
 use helix_model::{
-    AnyId, Code, Deploy, Env, Event, Id, Instance, Kind, Problem, Resource, State, network, quota,
+    AnyId, Code, Deploy, Env, Event, Id, Instance, Kind, Name, Problem, Reason, Resource, State,
+    network, quota, volume,
 };
 
 use super::{Draft, destroy};
@@ -36,12 +37,20 @@ pub(super) fn allocate(
         return Err(quota::exceeded(state, env.spec.org, dimension, used, more));
     }
     let memory_bytes = process.resources.memory_bytes;
-    let node = match command.node {
-        Some(node) => node,
-        None => place::place(state, memory_bytes).map_err(|reason| {
-            let detail = format!("`{}` cannot be placed: {}", command.process, reason.meaning());
-            Problem::new(Code::PreconditionFailed, detail)
-        })?,
+    let unplaceable = |reason: Reason| {
+        let detail = format!("`{}` cannot be placed: {}", command.process, reason.meaning());
+        Problem::new(Code::PreconditionFailed, detail)
+    };
+    let (node, mounts) = match command.node {
+        Some(node) if process.mounts.is_empty() => (node, Vec::new()),
+        wanted => {
+            let seat = place::seat(state, env.id, (&command.process, process), &[]);
+            let seat = seat.map_err(unplaceable)?;
+            if wanted.is_some_and(|wanted| wanted != seat.node) {
+                return Err(unplaceable(Reason::VolumeLocalityNoNode));
+            }
+            (seat.node, seat.mounts)
+        }
     };
     let Some(node) = state.nodes.get(node) else {
         return Err(Problem::not_found(Kind::Node, &node.to_string()));
@@ -50,13 +59,7 @@ pub(super) fn allocate(
         let detail = format!("node `{}` has no room for {memory_bytes} bytes", node.name);
         return Err(Problem::new(Code::PreconditionFailed, detail));
     }
-    let number = env.status.instances.get(&command.process).copied().unwrap_or(0) + 1;
-    // Process names may use all 32 characters; the number must still fit.
-    let stem: String = command.process.as_str().chars().take(20).collect();
-    let name =
-        format!("{stem}-{number}").parse().map_err(|error: helix_model::name::NameError| {
-            Problem::new(Code::Internal, error.to_string())
-        })?;
+    let name = next_name(env, &command.process)?;
     let spec = Instance {
         org: env.spec.org,
         env: command.env,
@@ -71,8 +74,10 @@ pub(super) fn allocate(
         ),
         memory_bytes,
         secrets: brought(state, env, command.deploy),
+        mounts,
         desired: Desired::Running,
     };
+    place_volumes(draft, &spec);
     let id = draft.fresh_id();
     draft.emit(Event::InstanceAllocated(instance::Allocated { id, name, spec }));
     Ok(Some(id.any()))
@@ -83,6 +88,28 @@ fn brought(state: &State, env: &Resource<Env>, deploy: Option<Id<Deploy>>) -> Op
     match deploy.and_then(|deploy| state.deploys.get(deploy)) {
         Some(deploy) => deploy.spec.secrets,
         None => env.status.secrets,
+    }
+}
+
+/// What the next instance of a process is called.
+fn next_name(env: &Resource<Env>, process: &Name) -> Result<Name, Problem> {
+    let number = env.status.instances.get(process).copied().unwrap_or(0) + 1;
+    // Process names may use all 32 characters; the number must still fit.
+    let stem: String = process.as_str().chars().take(20).collect();
+    format!("{stem}-{number}").parse().map_err(|error: helix_model::name::NameError| {
+        Problem::new(Code::Internal, error.to_string())
+    })
+}
+
+/// Volumes that have no home yet are where their first instance is.
+fn place_volumes(draft: &mut Draft<'_, '_>, spec: &Instance) {
+    for mount in &spec.mounts {
+        if let Some(known) = draft.state.volumes.get(mount.volume)
+            && known.spec.node.is_none()
+        {
+            let (of, node) = (volume::Of::new(known), spec.node);
+            draft.emit(Event::VolumePlaced(volume::Placed { of, node }));
+        }
     }
 }
 

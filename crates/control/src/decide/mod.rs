@@ -21,6 +21,7 @@ mod quota;
 mod steps;
 mod token;
 mod user;
+mod volume;
 
 /// What a decision may depend on besides the state.
 pub struct Context<'a> {
@@ -52,7 +53,8 @@ pub fn decide(
     let mut draft = Draft { state: state.clone(), events: Vec::new(), context, next: first };
     let subject = carry_out(&mut draft, command)?;
     quota::check(state, &draft.state, command, subject)?;
-    let warnings = quota::warnings(state, &draft.state, command, subject);
+    let mut warnings = quota::warnings(state, &draft.state, command, subject);
+    warnings.extend(volume::warnings(&draft.state, command, subject));
     Ok(Decision { events: draft.events, subject, state: draft.state, warnings })
 }
 
@@ -84,6 +86,9 @@ fn carry_out(draft: &mut Draft<'_, '_>, command: &Command) -> Result<Option<AnyI
         Command::ObserveEndpoint(it) => endpoint::observe(draft, it),
         Command::ConnectNode(it) => node::connect(draft, it)?,
         Command::DisconnectNode(it) => node::disconnect(draft, it),
+        Command::CreateVolume(it) => volume::create(draft, it)?,
+        Command::ResizeVolume(it) => volume::resize(draft, it)?,
+        Command::ObserveVolume(it) => volume::observe(draft, it),
         Command::CreateUser(it) => user::create(draft, it)?,
         Command::SetUserOperator(it) => user::set_operator(draft, it)?,
         Command::ChangeUserPassword(it) => user::change_password(draft, *it)?,

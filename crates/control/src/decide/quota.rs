@@ -96,6 +96,8 @@ fn measured(after: &State, command: &Command, subject: Option<AnyId>) -> Option<
         | Command::Deploy(_)
         | Command::Rollback(_)
         | Command::Scale(_)
+        | Command::CreateVolume(_)
+        | Command::ResizeVolume(_)
         | Command::AllocateInstance(_) => org_of(after, subject?),
         _ => None,
     }

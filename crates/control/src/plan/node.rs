@@ -1,7 +1,7 @@
 //! What one node should be running.
 
 use helix_model::instance::{Desired, Instance};
-use helix_model::plan::{InstancePlan, NodePlan, PortPlan, Running};
+use helix_model::plan::{InstancePlan, NodePlan, PortPlan, Running, VolumePlan};
 use helix_model::{Id, Node, Resource, State};
 
 /// The whole plan of a node; what is absent from it is to be stopped.
@@ -16,7 +16,27 @@ pub fn node_plan(state: &State, node: Id<Node>) -> NodePlan {
             instances.extend(instance_plan(state, instance));
         }
     }
-    NodePlan { version: state.position, node, network: state.network, instances, stopping }
+    let mut plan = NodePlan {
+        version: state.position,
+        node,
+        network: state.network,
+        instances,
+        stopping,
+        volumes: Vec::new(),
+        removing: Vec::new(),
+    };
+    for id in state.index.volumes(node) {
+        let Some(volume) = state.volumes.get(id) else { continue };
+        // While an instance has it, it stays whole.
+        let is_going = state.destroying_since(id.any()).is_some();
+        if is_going && state.index.user(id).is_none() {
+            plan.removing.push(id);
+        } else {
+            let (size_bytes, made) = (volume.spec.size_bytes, volume.status.made);
+            plan.volumes.push(VolumePlan { id, size_bytes, made });
+        }
+    }
+    plan
 }
 
 fn instance_plan(state: &State, instance: &Resource<Instance>) -> Option<InstancePlan> {
@@ -50,6 +70,7 @@ fn instance_plan(state: &State, instance: &Resource<Instance>) -> Option<Instanc
         restart: process.restart.clone(),
         address: instance.spec.address,
         secrets: instance.spec.secrets,
+        mounts: instance.spec.mounts.clone(),
         stop_grace_ms: process.stop_grace_seconds.saturating_mul(1000),
     })
 }

@@ -14,7 +14,6 @@ use helix_model::quota;
 use helix_model::{Command, Deploy, Env, Reason, Release, Resource, State, Timestamp, manifest};
 
 use super::env::{self, Group, Leaving};
-use crate::place;
 
 /// A deploy that neither succeeds nor fails for this long has failed. The clock
 /// stands while an image is being fetched.
@@ -114,7 +113,9 @@ fn hopeless(instance: &Resource<Instance>, process: &manifest::Process) -> Optio
 fn patience(state: &State, reason: Reason) -> Duration {
     let leaving = || !state.index.leaving().is_empty();
     match reason {
-        Reason::NoNodesActive => NODE_WAIT,
+        Reason::NoNodesActive | Reason::VolumeHomeNodeOffline => NODE_WAIT,
+        // Until the other instance has finished, which may take its grace.
+        Reason::VolumeInUse => TIMEOUT,
         Reason::NoCapacityMemory if leaving() => ROOM_WAIT,
         // Others replace instances, too, and give back what that takes.
         Reason::QuotaExceeded => ROOM_WAIT,
@@ -134,6 +135,10 @@ fn blocked(
     now: Timestamp,
 ) -> Option<(Reason, String)> {
     env::groups(state, env, release, Leaving::By(now)).iter().find_map(|group: &Group<'_>| {
+        if group.is_to_be_handed_over() {
+            let reason = group.seat(state, env.id, true).err()?;
+            return Some((reason, format!("{}: {}", group.process, reason.meaning())));
+        }
         if group.missing() == 0 {
             return None;
         }
@@ -146,7 +151,7 @@ fn blocked(
             return group.old.is_empty().then_some((Reason::QuotaExceeded, message));
         }
         let memory = group.memory_bytes;
-        let reason = place::place(state, memory).err()?;
+        let reason = group.seat(state, env.id, false).err()?;
         let size = manifest::format_bytes(memory);
         Some((reason, format!("{} needs {size}: {}", group.process, reason.meaning())))
     })

@@ -3,12 +3,17 @@
 
 use helix_model::destroy::contents;
 use helix_model::instance::Desired;
-use helix_model::{AnyId, Command, State};
+use helix_model::{AnyId, Command, State, Volume, volume};
 
 use super::env;
 
 /// The next steps of something that is being destroyed.
 pub(super) fn step(state: &State, id: AnyId) -> Vec<Command> {
+    if let Some(volume) = id.typed::<Volume>().and_then(|id| state.volumes.get(id)) {
+        // Its node removes what is in it, and says so.
+        let is_removed = volume::is_removed(state, volume);
+        return is_removed.then_some(Command::FinishDestroy(id)).into_iter().collect();
+    }
     if contents(state, id).is_empty() {
         return vec![Command::FinishDestroy(id)];
     }

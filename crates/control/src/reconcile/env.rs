@@ -6,6 +6,10 @@
 //! no room for the one more, an old one goes first. What is on a node that is
 //! drained is replaced like that, too; of what is on a node that is lost, all is
 //! replaced at once, for nobody knows whether it serves.
+//!
+//! A process with a volume is another matter: only one instance can have it, so the
+//! old one goes before its successor comes, but not before it is sure that there is
+//! a place for that; and it stays where the volume is.
 
 use std::cmp::Reverse;
 use std::collections::BTreeSet;
@@ -15,9 +19,12 @@ use helix_model::bundle::{self, Pin};
 use helix_model::instance::{Allocate, Desired, Instance, Phase, SetDesired};
 use helix_model::quota;
 use helix_model::tally::Need;
-use helix_model::{Command, Env, Name, Node, Release, Resource, State, Timestamp};
+use helix_model::{
+    Command, Env, Id, Name, Node, Reason, Release, Resource, State, Timestamp, manifest,
+};
 
-use crate::place;
+use super::instance;
+use crate::place::{self, Seat};
 
 /// How many instances may exist beyond what is wanted while rolling.
 const SURGE: usize = 1;
@@ -41,6 +48,10 @@ pub(super) struct Group<'s> {
     pub old: Vec<&'s Resource<Instance>>,
     /// How many of these are on nodes that are lost.
     pub lost: usize,
+    /// What the release says of it.
+    pub spec: Option<&'s manifest::Process>,
+    /// Those that were told to go and are still there.
+    leaving: usize,
 }
 
 /// Which nodes are taken for leaving.
@@ -69,7 +80,7 @@ impl Leaving {
 pub(super) fn groups<'s>(
     state: &'s State,
     env: &Resource<Env>,
-    release: &Resource<Release>,
+    release: &'s Resource<Release>,
     leaving: Leaving,
 ) -> Vec<Group<'s>> {
     let secrets = secrets(state, env);
@@ -84,11 +95,13 @@ pub(super) fn groups<'s>(
     let group = |name: &Name| {
         let process = processes.get(name);
         let wanted = process.map_or(0, |process| {
-            env.spec.scale.get(name).copied().unwrap_or(process.scaling.min) as usize
+            let wanted = env.spec.scale.get(name).copied().unwrap_or(process.scaling.min) as usize;
+            if process.mounts.is_empty() { wanted } else { wanted.min(1) }
         });
         let (new, old): (Vec<_>, Vec<_>) =
             running().filter(|instance| instance.spec.process == *name).partition(|instance| {
-                let stays = !node_of(instance).is_some_and(|node| leaving.has(node));
+                let stays = !instance.spec.mounts.is_empty()
+                    || !node_of(instance).is_some_and(|node| leaving.has(node));
                 stays && is_of(instance, release, secrets.as_ref())
             });
         let is_lost =
@@ -96,7 +109,12 @@ pub(super) fn groups<'s>(
         let lost = old.iter().filter(is_lost).count();
         let memory_bytes = process.map_or(0, |process| process.resources.memory_bytes);
         let one = process.map(Need::of_one).unwrap_or_default();
-        Group { process: name.clone(), wanted, memory_bytes, one, new, old, lost }
+        let present = state.instances.children(env.id.any());
+        let leaving =
+            present.filter(|it| it.spec.process == *name && it.spec.desired != Desired::Running);
+        let leaving = leaving.count();
+        let (process, spec) = (name.clone(), process);
+        Group { process, wanted, memory_bytes, one, new, old, lost, spec, leaving }
     };
     names.into_iter().map(group).collect()
 }
@@ -104,11 +122,34 @@ pub(super) fn groups<'s>(
 impl Group<'_> {
     /// How many of the release may be added now.
     pub(super) fn missing(&self) -> usize {
+        if self.is_exclusive() {
+            let is_alone = self.old.is_empty() && self.leaving == 0;
+            return if is_alone { self.wanted.saturating_sub(self.new.len()) } else { 0 };
+        }
         let room = match self.old.len() - self.lost {
             0 => self.wanted,
             standing => (self.wanted + SURGE).saturating_sub(standing),
         };
         room.min(self.wanted).saturating_sub(self.new.len())
+    }
+
+    /// Whether only one instance of it can be, because it has a volume.
+    pub(super) fn is_exclusive(&self) -> bool {
+        self.spec.is_some_and(|process| !process.mounts.is_empty())
+    }
+
+    /// Whether an old instance has to go before its successor can come.
+    pub(super) fn is_to_be_handed_over(&self) -> bool {
+        self.is_exclusive() && self.wanted > 0 && !self.old.is_empty()
+    }
+
+    /// Where one more goes, or why it cannot. With `instead` of the old ones.
+    pub(super) fn seat(&self, state: &State, env: Id<Env>, instead: bool) -> Result<Seat, Reason> {
+        let yielding = if instead { self.old.as_slice() } else { &[] };
+        match self.spec {
+            Some(process) => place::seat(state, env, (&self.process, process), yielding),
+            None => place::place(state, self.memory_bytes).map(Seat::on),
+        }
     }
 
     /// Whether the env has of it what it should have, and nothing else.
@@ -136,6 +177,15 @@ impl Group<'_> {
         candidates.sort_by_key(|instance| (is_ready(instance), !is_failed(instance), instance.id));
         let extra = self.new.len().saturating_sub(self.wanted);
         let mut going: Vec<_> = candidates.into_iter().take(extra).collect();
+        if self.is_to_be_handed_over() {
+            // One that serves goes only when it is sure where its successor will, and one
+            // whose node is away may serve.
+            let away = Some(Reason::VolumeHomeNodeOffline);
+            let is_down =
+                |it: &&Resource<Instance>| !is_ready(it) && it.status.observed.reason != away;
+            going.extend(self.old.iter().copied().filter(is_down));
+            return going;
+        }
         let mut ready =
             self.new.iter().chain(&self.old).filter(|instance| is_ready(instance)).count();
         ready -= going.iter().filter(|instance| is_ready(instance)).count();
@@ -182,7 +232,8 @@ fn target<'s>(state: &'s State, env: &Resource<Env>) -> Option<&'s Resource<Rele
 pub(super) fn is_settled(state: &State, env: &Resource<Env>) -> bool {
     let all_run = || {
         let mut instances = state.instances.children(env.id.any());
-        instances.all(|instance| instance.spec.desired == Desired::Running)
+        instances
+            .all(|it| it.spec.desired == Desired::Running && !instance::awaits_its_node(state, it))
     };
     let is_as_wanted = || match target(state, env) {
         Some(release) => groups(state, env, release, Leaving::InTime).iter().all(Group::is_settled),
@@ -207,13 +258,16 @@ pub(super) fn step(state: &State, env: &Resource<Env>, now: Timestamp) -> Vec<Co
     for group in groups(state, env, release, Leaving::By(now)) {
         commands.extend(group.surplus().into_iter().map(retire));
         commands.extend(group.ended(now).into_iter().map(retire));
+        if group.is_to_be_handed_over() && group.seat(state, env.id, true).is_ok() {
+            commands.extend(group.old.iter().copied().map(retire));
+        }
         let missing = group.missing();
         if missing == 0 {
             continue;
         }
         if quota::blocking(state, env.spec.org, group.one).is_some() {
             commands.extend(make_room(state, env, &group));
-        } else if place::place(state, group.memory_bytes).is_ok() {
+        } else if group.seat(state, env.id, false).is_ok() {
             let allocate = Command::AllocateInstance(Allocate {
                 env: env.id,
                 release: release.id,

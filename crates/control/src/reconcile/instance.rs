@@ -1,9 +1,10 @@
 //! An instance's own way out: from draining to stopped to forgotten.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-use helix_model::instance::{Desired, Instance, Phase, SetDesired};
-use helix_model::{Command, Resource, State, Timestamp};
+use helix_model::instance::{Desired, Instance, Observe, Observed, Phase, SetDesired};
+use helix_model::{Command, Reason, Resource, State, Timestamp};
 
 /// The next step of an instance that is on its way out.
 pub(super) fn step(
@@ -12,7 +13,7 @@ pub(super) fn step(
     now: Timestamp,
 ) -> Option<Command> {
     match instance.spec.desired {
-        Desired::Running => None,
+        Desired::Running => lost_with_its_volume(state, instance, now),
         Desired::Draining if is_empty(state, instance, now) => {
             let desired = Desired::Stopped;
             Some(Command::SetInstanceDesired(SetDesired { instance: instance.id, desired }))
@@ -23,6 +24,38 @@ pub(super) fn step(
         Desired::Stopped => (instance.status.observed.phase == Phase::Stopped)
             .then_some(Command::ForgetInstance(instance.id)),
     }
+}
+
+/// What has a volume is not replaced elsewhere when its node is lost; it only stops
+/// counting as one that serves.
+fn lost_with_its_volume(
+    state: &State,
+    instance: &Resource<Instance>,
+    now: Timestamp,
+) -> Option<Command> {
+    let node = state.nodes.get(instance.spec.node)?;
+    if !awaits_its_node(state, instance) || !node.is_lost(now) {
+        return None;
+    }
+    let reason = Reason::VolumeHomeNodeOffline;
+    let message = format!("its volume is on node {}, which does not report", node.name);
+    let observed = Observed {
+        phase: Phase::Failed,
+        reason: Some(reason),
+        message: Some(message),
+        ports: BTreeMap::new(),
+        ..instance.status.observed.clone()
+    };
+    let observe = Observe { instance: instance.id, observed, link: None };
+    Some(Command::ObserveInstance(observe))
+}
+
+/// Whether it has a volume, its node is away and nobody has said so of it yet.
+pub(super) fn awaits_its_node(state: &State, instance: &Resource<Instance>) -> bool {
+    let node = state.nodes.get(instance.spec.node);
+    !instance.spec.mounts.is_empty()
+        && node.is_some_and(|node| !node.status.connected)
+        && instance.status.observed.reason != Some(Reason::VolumeHomeNodeOffline)
 }
 
 /// Nothing is open to it (nothing ever was to one that never began), or its

@@ -12,6 +12,7 @@ mod nodes;
 mod properties;
 mod quotas;
 mod secrets;
+mod volumes;
 mod world;
 
 use std::time::Duration;

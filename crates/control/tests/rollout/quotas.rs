@@ -52,6 +52,8 @@ fn every_dimension_holds() {
         (Dimension::Instances, 1),
         (Dimension::Memory, 272 * mebi),
         (Dimension::Cpu, 1000),
+        (Dimension::Volumes, 0),
+        (Dimension::VolumeBytes, 1024 * mebi - 1),
         (Dimension::InstanceMemory, 255 * mebi),
     ];
     assert_eq!(cases.len(), Dimension::ALL.len(), "each dimension has a case");
@@ -68,6 +70,12 @@ fn every_dimension_holds() {
                 let project = world.id(Kind::Project, "acme/main").typed().unwrap();
                 let create = helix_model::app::Create { project, name: name("other") };
                 refused(world.command(Command::CreateApp(create)))
+            }
+            Dimension::Volumes | Dimension::VolumeBytes => {
+                let org = world.id(Kind::Org, "acme").typed().unwrap();
+                let (name, size_bytes) = (name("data"), 1 << 30);
+                let create = helix_model::volume::Create { org, name, size_bytes, node: None };
+                refused(world.command(Command::CreateVolume(create)))
             }
             Dimension::InstanceMemory => refused(world.try_deploy("main", "production", "v2")),
             _ => refused(world.try_deploy("main", "staging", "v2")),
@@ -185,6 +193,8 @@ fn recounted(state: &State) -> Tally {
         hostnames,
         asked: state.tally(org).asked,
         present,
+        volumes: 0,
+        volume_bytes: 0,
     }
 }
 

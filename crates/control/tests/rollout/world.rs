@@ -81,6 +81,12 @@ impl World {
             isolation: "container".to_owned(),
             isolation_reason: "root".to_owned(),
             isolation_advice: None,
+            volumes: Some(node::VolumeFacts {
+                driver: "loop".to_owned(),
+                size_enforced: true,
+                reason: "root".to_owned(),
+                capacity_bytes: 100 << 30,
+            }),
         };
         let connect = node::Connect { name: name(node), facts, replica: None };
         self.command(Command::ConnectNode(connect)).unwrap();

@@ -4,15 +4,16 @@
 //! <data>/node/     the agent's files: last plan, instances, images
 //! ```
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use helix_cli::{Happening, NodeOptions, Role};
 use helix_link::{LinkError, Receiver, Sender, Stream};
-use helix_model::link::{FromNode, Hello, LINK_PROTOCOL, NodeHello, Seen, ToNode};
-use helix_model::{Code, Name, Problem};
-use helix_node::{Agent, Observation, OwnRegistry, Stop};
+use helix_model::link::{FromNode, Hello, LINK_PROTOCOL, NodeHello, Seen, ToNode, VolumeSeen};
+use helix_model::{Code, Id, Name, Problem, Volume, volume};
+use helix_node::{Agent, Observation, OwnRegistry, Stop, Volumes};
 use tokio::sync::{broadcast, mpsc};
 use tokio::task::JoinHandle;
 
@@ -166,9 +167,18 @@ async fn report(
     if send(&mut sender, &FromNode::Present { present, observed }).await.is_none() {
         return;
     }
+    let mut volumes = agent.volumes();
+    volumes.mark_changed();
+    let mut told = BTreeMap::new();
     loop {
         let news = tokio::select! {
             news = observations.recv() => news,
+            Ok(()) = volumes.changed() => {
+                if tell_volumes(&mut sender, &mut volumes, &mut told).await.is_none() {
+                    return;
+                }
+                continue;
+            }
             () = sender.abandoned() => return,
         };
         let news = match news {
@@ -182,6 +192,22 @@ async fn report(
             }
         }
     }
+}
+
+/// Says what is news of the volumes.
+async fn tell_volumes(
+    sender: &mut Sender,
+    volumes: &mut Volumes,
+    told: &mut BTreeMap<Id<Volume>, volume::Observed>,
+) -> Option<()> {
+    let now = volumes.borrow_and_update().clone();
+    for (volume, observed) in now {
+        if told.get(&volume) != Some(&observed) {
+            told.insert(volume, observed.clone());
+            send(sender, &FromNode::Volume(VolumeSeen { volume, observed })).await?;
+        }
+    }
+    Some(())
 }
 
 fn seen((instance, observed): Observation) -> Seen {

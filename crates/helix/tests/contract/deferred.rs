@@ -5,8 +5,7 @@ use crate::world::{Setup, World};
 
 /// Typed as in the plan, with the arguments it would have.
 const LATER: &[&[&str]] = &[
-    &["volumes", "list"],
-    &["volumes", "--help"],
+    &["volumes", "attach", "data"],
     &["snapshots", "create"],
     &["backups", "create", "--all"],
     &["tunnel", "8080"],
@@ -49,7 +48,6 @@ fn parts_of_the_manifest_say_so_too() {
     let world = World::new(Setup::default());
     let process = "schema_version = \"v1\"\n[processes.web]\nports = [{ internal = 80 }]\n";
     let later = [
-        format!("{process}[[volumes]]\nname = \"data\"\nmount = \"/data\"\n"),
         format!("{process}[[endpoints]]\nprotocol = \"udp\"\nlisten_port = 53\n"),
         format!("{process}[[endpoints]]\nprotocol = \"tls\"\nhost = \"a.example\"\n"),
         format!("{process}prestart = [\"/migrate\"]\n"),

@@ -61,7 +61,22 @@ pub struct UsageReport {
     pub until: Timestamp,
     pub items: Vec<EnvUsage>,
     pub total: Used,
+    /// Volumes of the orgs in question; none where it is narrowed further.
+    #[serde(default)]
+    pub volumes: Vec<VolumeUsage>,
     pub position: u64,
+}
+
+/// What one volume took: its size, for as long as it was there.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct VolumeUsage {
+    pub volume: AnyId,
+    pub path: String,
+    /// It does not exist any more.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub destroyed: bool,
+    pub volume_mib_ms: u64,
+    pub volume_gib_hours: f64,
 }
 
 /// What one env used.
@@ -123,6 +138,14 @@ impl From<Amount> for Used {
             instance_seconds: thousandths(amount.instance_ms),
             memory_gib_seconds: thousandths(amount.memory_mib_ms) / 1024.0,
         }
+    }
+}
+
+impl VolumeUsage {
+    /// A volume's amount in both units.
+    pub fn new(volume: AnyId, path: String, destroyed: bool, volume_mib_ms: u64) -> VolumeUsage {
+        let volume_gib_hours = thousandths(volume_mib_ms) / 1024.0 / 3600.0;
+        VolumeUsage { volume, path, destroyed, volume_mib_ms, volume_gib_hours }
     }
 }
 

@@ -13,6 +13,7 @@ use crate::Name;
 
 mod endpoint;
 mod process;
+mod volume;
 
 /// Reads and validates a manifest.
 pub fn parse(text: &str) -> Result<Manifest, ManifestError> {
@@ -41,6 +42,7 @@ pub fn parse_with_defaults(port: u16) -> Manifest {
         processes,
         endpoints,
         secrets: Secrets::default(),
+        volumes: BTreeMap::new(),
     }
 }
 
@@ -93,8 +95,6 @@ impl Checker<'_> {
         if source.app.description.as_ref().is_some_and(|text| text.chars().count() > 256) {
             self.flaw("app.description", "longer than 256 characters");
         }
-        let instead = "keep data in a service outside for now";
-        self.deferred("volumes", source.volumes.is_some(), instead);
         let instead = "run it at the start of `command`";
         self.deferred("env.prestart", source.env.prestart.is_some(), instead);
         self.deferred(
@@ -122,7 +122,10 @@ impl Checker<'_> {
         }
         let endpoints = self.endpoints(source.endpoints, &processes);
         let secrets = Secrets { required: source.secrets.required };
-        Manifest { name, image: source.image.reference, build, processes, endpoints, secrets }
+        let volumes = self.volumes(source.volumes);
+        self.volume_owners(&volumes, &processes);
+        let image = source.image.reference;
+        Manifest { name, image, build, processes, endpoints, secrets, volumes }
     }
 
     fn name(&mut self, field: &str, text: &str) -> Option<Name> {

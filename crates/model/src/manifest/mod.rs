@@ -36,6 +36,9 @@ pub struct Manifest {
     /// manifests stay what they are.
     #[serde(default, skip_serializing_if = "Secrets::is_default")]
     pub secrets: Secrets,
+    /// Volumes that are made for each env which is deployed to.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub volumes: BTreeMap<Name, Volume>,
 }
 
 /// `[secrets]`: what the app expects of its env.
@@ -50,6 +53,23 @@ impl Secrets {
     fn is_default(&self) -> bool {
         *self == Secrets::default()
     }
+}
+
+/// `[[volumes]]`: a volume of each env, made with its first deploy.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Volume {
+    pub size_bytes: u64,
+}
+
+/// `[[processes.NAME.mounts]]`: a volume inside the instance of a process.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mount {
+    /// One of `[[volumes]]`, or a volume of the org.
+    pub volume: Name,
+    /// Absolute, without a slash at the end.
+    pub path: String,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub read_only: bool,
 }
 
 /// `[build]`: how a folder becomes an image.
@@ -93,6 +113,9 @@ pub struct Process {
     /// How long the program may take to end after TERM, and open work to end
     /// before it, seconds.
     pub stop_grace_seconds: u64,
+    /// With one, there is one instance at a time.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub mounts: Vec<Mount>,
 }
 
 /// What one instance may use.

@@ -23,7 +23,8 @@ pub(super) struct Source {
     pub processes: BTreeMap<String, Process>,
     #[serde(default)]
     pub endpoints: Vec<Endpoint>,
-    pub volumes: Option<toml::Value>,
+    #[serde(default)]
+    pub volumes: Vec<Volume>,
     #[serde(default)]
     pub secrets: Secrets,
 }
@@ -89,7 +90,8 @@ pub(super) struct Process {
     pub ports: Vec<Port>,
     pub health: Option<Health>,
     pub stop_grace_seconds: Option<u64>,
-    pub mounts: Option<toml::Value>,
+    #[serde(default)]
+    pub mounts: Vec<Mount>,
     pub prestart: Option<toml::Value>,
     pub prestart_timeout_seconds: Option<toml::Value>,
 }
@@ -149,4 +151,21 @@ pub(super) struct Endpoint {
     pub protocol: Option<String>,
     pub host: Option<String>,
     pub listen_port: Option<u16>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Volume {
+    pub name: String,
+    pub size: Option<String>,
+    pub filesystem: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Mount {
+    pub volume: String,
+    pub path: String,
+    #[serde(default)]
+    pub read_only: bool,
 }

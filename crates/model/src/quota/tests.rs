@@ -35,7 +35,7 @@ fn every_dimension_goes_by_its_code() {
         let json = serde_json::to_string(dimension).unwrap();
         assert_eq!(json, format!("\"{dimension}\""));
     }
-    let unknown = "volumes".parse::<Dimension>().unwrap_err();
+    let unknown = "buckets".parse::<Dimension>().unwrap_err();
     assert!(unknown.contains("instances"), "{unknown}");
 }
 

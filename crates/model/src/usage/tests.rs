@@ -72,6 +72,7 @@ fn event(step: &Step) -> Event {
                 address: std::net::Ipv6Addr::LOCALHOST,
                 memory_bytes: (64 + u64::try_from(number).unwrap()) << 20,
                 secrets: None,
+                mounts: Vec::new(),
                 desired: Desired::Running,
             },
         }),
@@ -110,7 +111,7 @@ fn naive(entries: &[(Mark, Event)], env: Id<Env>, window: &Window, now: Timestam
                 let from = mark.at.0.max(window.since.0);
                 let ms = u64::try_from(until.0.min(window.until.0) - from).unwrap_or(0);
                 let memory = 64 + u64::try_from(number).unwrap() + 16;
-                sum = sum.plus(Amount { instance_ms: ms, memory_mib_ms: ms * memory });
+                sum = sum.plus(Amount::of(ms, memory));
             }
         }
     }

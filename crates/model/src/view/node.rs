@@ -3,7 +3,7 @@
 use super::Described;
 use crate::condition::{Condition, ConditionKind};
 use crate::node::Availability;
-use crate::{Node, Resource, State, Table};
+use crate::{Node, Resource, State, Table, reference};
 
 impl Described for Node {
     fn table(state: &State) -> &Table<Self> {
@@ -26,7 +26,7 @@ impl Described for Node {
             }
             (Availability::Draining, 0) => ("drained", "Nothing is on it any more.".to_owned()),
             (Availability::Draining, count) => {
-                ("draining", format!("{} on it, to be replaced elsewhere.", instances(count)))
+                ("draining", format!("{} on it, {}.", instances(count), fate(node, state)))
             }
         };
         vec![
@@ -41,7 +41,7 @@ impl Described for Node {
         }
         let count = state.index.count(node.id);
         let leaves = node.is_draining() && count > 0;
-        leaves.then(|| format!("{} on it, to be replaced elsewhere", instances(count)))
+        leaves.then(|| format!("{} on it, {}", instances(count), fate(node, state)))
     }
 }
 
@@ -50,4 +50,26 @@ fn instances(count: usize) -> String {
         1 => "1 instance".to_owned(),
         count => format!("{count} instances"),
     }
+}
+
+/// How many of what stays a message names; the rest is counted.
+const NAMED_MAX: usize = 3;
+
+/// What becomes of the instances on a node that is drained.
+fn fate(node: &Resource<Node>, state: &State) -> String {
+    let load = state.index.load(node.id);
+    let carried = load.iter().flat_map(|load| load.instances.keys());
+    let stays = carried.filter(|id| {
+        state.instances.get(**id).is_some_and(|instance| !instance.spec.mounts.is_empty())
+    });
+    let stays: Vec<String> = stays.map(|id| reference::path(state, id.any())).collect();
+    if stays.is_empty() {
+        return "to be replaced elsewhere".to_owned();
+    }
+    let more = match stays.len().saturating_sub(NAMED_MAX) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    let named = stays.iter().take(NAMED_MAX).cloned().collect::<Vec<_>>().join(", ");
+    format!("of which stay, because their volumes are here: {named}{more}")
 }

@@ -33,6 +33,7 @@ fn plan(policy: RestartPolicy) -> InstancePlan {
         restart: Restart { policy, max_retries: 2, backoff_seconds: 2 },
         address: "fd00::5".parse().unwrap(),
         secrets: None,
+        mounts: Vec::new(),
         stop_grace_ms: 10_000,
     }
 }

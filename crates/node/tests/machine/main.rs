@@ -17,6 +17,7 @@ mod egress;
 mod outside;
 mod secrets;
 mod tests;
+mod volumes;
 mod workload;
 mod world;
 

@@ -21,6 +21,12 @@ use crate::secrets::{
     an_instance_restarts_with_its_secrets_when_no_server_is_in_reach,
     without_its_secrets_an_instance_waits_and_says_for_what,
 };
+use crate::volumes::{
+    a_volume_outlives_its_instances_and_goes_when_told,
+    a_volume_that_is_not_where_it_was_is_not_made_anew,
+    an_agent_killed_at_any_moment_loses_no_volume, two_instances_never_have_one_volume,
+    without_privileges_a_volume_is_a_directory,
+};
 use crate::world::{World, eventually, get, http};
 
 type Test = (&'static str, bool, fn());
@@ -59,6 +65,11 @@ tests! {
     what_stays_on_the_machine_is_not_tracked(root),
     a_filter_that_lets_nothing_pass_is_told(root),
     rules_come_and_go_with_the_agent(root),
+    a_volume_outlives_its_instances_and_goes_when_told(root),
+    an_agent_killed_at_any_moment_loses_no_volume(root),
+    a_volume_that_is_not_where_it_was_is_not_made_anew(root),
+    two_instances_never_have_one_volume(root),
+    without_privileges_a_volume_is_a_directory,
     without_privileges_ports_are_forwarded,
     a_plain_process_is_told_its_port,
 }

@@ -28,6 +28,11 @@ pub(crate) fn run(args: impl Iterator<Item = OsString>) -> ExitCode {
         ["idle"] => loop {
             std::thread::park();
         },
+        ["keep", path, text] => keep(path, text),
+        ["read", path] => {
+            say(std::fs::read_to_string(path).unwrap_or_default().trim());
+            ExitCode::SUCCESS
+        }
         ["eat"] => eat(),
         ["be-well"] => {
             std::fs::write(WELL, "").unwrap();
@@ -57,6 +62,16 @@ pub(crate) fn run(args: impl Iterator<Item = OsString>) -> ExitCode {
             ExitCode::SUCCESS
         }
         _ => ExitCode::from(2),
+    }
+}
+
+/// Adds to a file, makes sure that it is written, and stays.
+fn keep(path: &str, text: &str) -> ExitCode {
+    let mut file = std::fs::File::options().append(true).create(true).open(path).unwrap();
+    file.write_all(text.as_bytes()).unwrap();
+    file.sync_all().unwrap();
+    loop {
+        std::thread::park();
     }
 }
 

@@ -15,8 +15,8 @@ use helix_image::{ComposeFile, ComposeLayer, Digest, FileSource, ImageConfig, St
 use helix_model::api::ExecRequest;
 use helix_model::instance::{Observed, Phase};
 use helix_model::manifest::{Check, Health, Resources, Restart, RestartPolicy};
-use helix_model::plan::{InstancePlan, NodePlan, PortPlan, Running};
-use helix_model::{Id, Instance, Name, Timestamp, network};
+use helix_model::plan::{InstancePlan, NodePlan, PortPlan, Running, VolumePlan};
+use helix_model::{Id, Instance, Name, Timestamp, Volume, network};
 use helix_node::{Agent, Config, ExecEvent, Isolation, OwnRegistry};
 use helix_runtime::{InstanceSpec, NetworkSpec, Status};
 use tempfile::TempDir;
@@ -118,6 +118,9 @@ pub(crate) fn agent_process(args: impl Iterator<Item = OsString>) -> ExitCode {
 pub(crate) struct World {
     pub(crate) place: Place,
     pub(crate) agent: Agent,
+    /// What the next plan says of volumes.
+    pub(crate) volumes: Vec<VolumePlan>,
+    pub(crate) removing: Vec<Id<Volume>>,
     network: Ipv6Addr,
     version: u64,
     /// Removed last.
@@ -159,7 +162,7 @@ impl World {
         };
         let agent = Agent::start(place.config()).await.unwrap();
         let network = network::unique_local(entropy);
-        World { place, agent, network, version: 0, _dir: dir }
+        World { place, agent, volumes: vec![], removing: vec![], network, version: 0, _dir: dir }
     }
 
     /// A plan for the shared image, number `number` of this world.
@@ -187,6 +190,7 @@ impl World {
             restart: Restart { policy: RestartPolicy::Always, max_retries: 3, backoff_seconds: 0 },
             address: network::instance_address(self.network, 1, number),
             secrets: None,
+            mounts: Vec::new(),
             stop_grace_ms: 500,
         }
     }
@@ -214,6 +218,8 @@ impl World {
         self.version += 1;
         NodePlan {
             stopping: Vec::new(),
+            volumes: self.volumes.clone(),
+            removing: self.removing.clone(),
             version: self.version,
             node: Id::new(Timestamp(1), 9),
             network: self.network,
@@ -337,6 +343,12 @@ impl Drop for World {
         };
         for entry in entries.flatten() {
             let _ = helix_runtime::cleanup(&entry.path());
+        }
+        let table = std::fs::read_to_string("/proc/self/mounts").unwrap_or_default();
+        let place = self.place.data_dir.join("volumes");
+        let points = table.lines().filter_map(|line| line.split(' ').nth(1));
+        for point in points.filter(|point| Path::new(point).starts_with(&place)) {
+            let _ = Command::new("umount").arg(point).status();
         }
     }
 }

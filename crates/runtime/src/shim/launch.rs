@@ -9,7 +9,7 @@ use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::fd::{AsFd, IntoRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -28,7 +28,7 @@ use crate::rootfs::{self, Layout};
 use crate::spec::{InstanceSpec, Isolation, NetworkSpec};
 use crate::user::{self, User};
 use crate::userns::{self, IdRange};
-use crate::{cleanup, network, oci, secrets, sys};
+use crate::{cleanup, network, oci, secrets, sys, volumes};
 
 /// Folder of the OCI bundle inside an instance directory.
 pub(super) const BUNDLE: &str = "bundle";
@@ -233,6 +233,7 @@ fn build_plain(plan: &Plan<'_>) -> Result<Option<String>, Failure> {
     if !rootless {
         plan.stdio.give_output_to(plan.user.uid, plan.user.gid)?;
     }
+    volumes::give(spec, &plan.user)?;
     jail::enter_new_namespaces(rootless, &plan.user)?;
     jail::hide_cgroups(&spec.instance_id)?;
     let layout = Layout::of(plan.dir);
@@ -240,7 +241,7 @@ fn build_plain(plan: &Plan<'_>) -> Result<Option<String>, Failure> {
     if let Some(source) = &spec.secrets {
         secrets::place(source, &layout.secrets, plan.user.uid, plan.user.gid)?;
     }
-    write_config(plan, &layout, None)?;
+    write_config(plan, &layout, &volumes::plain(spec), None)?;
     Ok(note)
 }
 
@@ -252,6 +253,7 @@ fn build_mapped(plan: &Plan<'_>, ids: IdRange) -> Result<(), Failure> {
         return Err(refused("the user has ids above 65535".to_owned()));
     };
     plan.stdio.give_output_to(uid, gid)?;
+    volumes::give(spec, &plan.user)?;
     let made = userns::create(ids).map_err(refused)?;
     jail::enter_made_namespaces(&made)?;
     jail::hide_cgroups(&spec.instance_id)?;
@@ -259,9 +261,10 @@ fn build_mapped(plan: &Plan<'_>, ids: IdRange) -> Result<(), Failure> {
     if let Some(source) = &spec.secrets {
         secrets::place(source, &layout.secrets, uid, gid)?;
     }
+    let volumes = volumes::stage(spec, made.user.as_fd())?;
     // libcontainer opens it by its path, in a process forked from this one.
     let path = format!("/proc/self/fd/{}", made.user.into_raw_fd());
-    write_config(plan, &layout, Some(Path::new(&path)))
+    write_config(plan, &layout, &volumes, Some(Path::new(&path)))
 }
 
 fn run_container(plan: &Plan<'_>) -> Result<Pid, Refusal> {
@@ -330,9 +333,10 @@ fn prepare_bundle(dir: &Path) -> Result<(), Failure> {
 fn write_config(
     plan: &Plan<'_>,
     layout: &Layout,
+    volumes: &[PathBuf],
     user_namespace: Option<&Path>,
 ) -> Result<(), Failure> {
-    let config = oci::runtime_spec(plan.spec, &plan.user, layout, user_namespace)
+    let config = oci::runtime_spec(plan.spec, &plan.user, layout, volumes, user_namespace)
         .map_err(Failure::because(Reason::SpecInvalid, "translate the spec"))?;
     let json = serde_json::to_vec(&config)
         .map_err(Failure::because(Reason::SpecInvalid, "translate the spec"))?;

@@ -15,6 +15,7 @@ mod machine;
 mod rootless;
 mod secrets;
 mod userns;
+mod volumes;
 mod workload;
 mod world;
 
@@ -40,6 +41,7 @@ fn main() -> ExitCode {
         exec::TESTS,
         userns::TESTS,
         secrets::TESTS,
+        volumes::TESTS,
         machine::TESTS,
         rootless::TESTS,
     ]

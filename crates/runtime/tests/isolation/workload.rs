@@ -21,6 +21,7 @@ pub(crate) fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
         "change-files" => change_files(),
         "who" => who(),
         "secrets" => secrets(&args[1]),
+        "use-volume" => use_volume(&args[1]),
         "fill-memory" => fill_memory(),
         "until-term" => return until_term(),
         "ignore-term" => ignore_term(),
@@ -78,6 +79,20 @@ fn change_files() {
         println!("{path} {}:{}", meta.uid(), meta.gid());
     }
     println!("give away {:?}", chown("/made", Some(70_000.into()), None));
+}
+
+/// Says what is in a volume and whose it is, and adds to it.
+fn use_volume(path: &str) {
+    use std::os::unix::fs::MetadataExt;
+    let about = |path: &str| match std::fs::metadata(path) {
+        Ok(meta) => format!("{}:{} {:o}", meta.uid(), meta.gid(), meta.mode() & 0o777),
+        Err(error) => format!("{:?}", error.kind()),
+    };
+    let file = format!("{path}/file");
+    println!("volume {}", about(path));
+    println!("file {}", about(&file));
+    println!("read {:?}", std::fs::read_to_string(&file).ok());
+    println!("write {:?}", std::fs::write(&file, "kept").map_err(|error| error.kind()));
 }
 
 /// Says who it is, also by opening its outputs again.

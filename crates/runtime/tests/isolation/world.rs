@@ -56,6 +56,13 @@ impl World {
         self.folder.path().join("instance")
     }
 
+    /// A directory of the host to be mounted; made when it is not there.
+    pub(crate) fn volume(&self) -> PathBuf {
+        let path = self.folder.path().join("volume");
+        std::fs::create_dir_all(&path).unwrap();
+        path
+    }
+
     pub(crate) fn id(&self) -> String {
         format!("test-{}-{}", std::process::id(), self.number)
     }
@@ -89,6 +96,7 @@ impl World {
             workdir: String::new(),
             user: String::new(),
             resources: Resources { memory_bytes: Some(256 << 20), ..Resources::default() },
+            mounts: Vec::new(),
             network: NetworkSpec::Veth(self.veth()),
             secrets: None,
             logs: helix_runtime::LogLimits::default(),

@@ -51,6 +51,7 @@ mod usage;
 mod users;
 mod verify;
 mod version;
+mod volumes;
 mod wait;
 
 type Api = Arc<Shared>;

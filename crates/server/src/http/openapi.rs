@@ -18,9 +18,10 @@ use helix_model::api::access::{
 };
 use helix_model::api::{
     AvailabilityRequest, CreateRequest, DeployRequest, EventLine, EventPage, LogLine, Page,
-    QuotaReport, QuotaRequest, RecordedChange, ReplicaList, RollbackRequest, ScaleRequest,
-    SecretsReport, SecretsRequest, SecretsRollbackRequest, SecretsStepRequest, Settled, StreamEnd,
-    StreamHeartbeat, UsageIntervals, UsageReport, Version, WaitResult,
+    QuotaReport, QuotaRequest, RecordedChange, ReplicaList, ResizeRequest, RollbackRequest,
+    ScaleRequest, SecretsReport, SecretsRequest, SecretsRollbackRequest, SecretsStepRequest,
+    Settled, StreamEnd, StreamHeartbeat, UsageIntervals, UsageReport, Version, VolumeRequest,
+    WaitResult,
 };
 use helix_model::audit::{AuditLine, AuditPage};
 use helix_model::view::ResourceView;
@@ -230,6 +231,11 @@ docs! {
     set_node_availability [SCOPE] < AvailabilityRequest => Answer::Receipt;
     destroy_node [SCOPE, DESTROY] => Answer::Receipt;
     describe_node [SCOPE] => Answer::Json(shape::<ResourceView>);
+    create_volume [SCOPE] < VolumeRequest => Answer::Receipt;
+    list_volumes [SCOPE, PAGING] => Answer::Json(shape::<Page>);
+    resize_volume [SCOPE] < ResizeRequest => Answer::Receipt;
+    destroy_volume [SCOPE, DESTROY] => Answer::Receipt;
+    describe_volume [SCOPE] => Answer::Json(shape::<ResourceView>);
     show_quotas [SCOPE] => Answer::Json(shape::<QuotaReport>);
     set_quotas [] < QuotaRequest => Answer::Receipt;
     show_usage [SCOPE, PERIOD] => Answer::Json(shape::<UsageReport>);

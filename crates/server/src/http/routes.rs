@@ -11,13 +11,13 @@ use axum::Router;
 use axum::handler::Handler;
 use axum::middleware::from_fn_with_state;
 use axum::routing::{MethodFilter, MethodRouter, on};
-use helix_model::{App, Env, Member, Node, Org, Permission, Project, Token, User};
+use helix_model::{App, Env, Member, Node, Org, Permission, Project, Token, User, Volume};
 use http::Method;
 
 use super::{
     Api, admin, audit, create, deploys, destroy, events, exec, gate, images, link, login, logs,
     members, nodes, openapi, pages, problem, quotas, receipts, replicas, resources, scale, secrets,
-    tokens, usage, users, verify, version, wait,
+    tokens, usage, users, verify, version, volumes, wait,
 };
 
 /// Who may ask for something.
@@ -131,6 +131,11 @@ routes! {
     POST "/v1/nodes/{node}/availability" set_node_availability, Rule::Installation(Permission::NodesAdmin), nodes::availability, "Cordon or drain a node, or take it back into use";
     DELETE "/v1/nodes/{node}" destroy_node, Rule::Installation(Permission::NodesAdmin), destroy::destroy::<Node>, "Give up a machine that does not answer";
     GET "/v1/nodes/{node}" describe_node, Rule::Reads, resources::describe_of::<Node>, "One node, desired and current";
+    POST "/v1/volumes" create_volume, Rule::Org(Permission::VolumesWrite), volumes::create, "Make a volume";
+    GET "/v1/volumes" list_volumes, Rule::Reads, resources::list_of::<Volume>, "Volumes";
+    POST "/v1/volumes/{volume}/resize" resize_volume, Rule::Org(Permission::VolumesWrite), volumes::resize, "Let a volume hold more";
+    DELETE "/v1/volumes/{volume}" destroy_volume, Rule::Org(Permission::VolumesWrite), destroy::destroy::<Volume>, "Destroy a volume and what is in it";
+    GET "/v1/volumes/{volume}" describe_volume, Rule::Reads, resources::describe_of::<Volume>, "One volume, desired and current";
     GET "/v1/quotas" show_quotas, Rule::Org(Permission::BillingRead), quotas::show, "How much an org may have and has";
     POST "/v1/quotas" set_quotas, Rule::Installation(Permission::NodesAdmin), quotas::set, "Set how much an org may have";
     GET "/v1/usage" show_usage, Rule::Org(Permission::BillingRead), usage::report, "How long instances ran, per env";

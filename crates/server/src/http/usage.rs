@@ -3,7 +3,7 @@
 use axum::extract::State;
 use axum::{Extension, Json};
 use helix_log::Position;
-use helix_model::api::{EnvUsage, UsageInterval, UsageIntervals, UsageReport, Used};
+use helix_model::api::{EnvUsage, UsageInterval, UsageIntervals, UsageReport, Used, VolumeUsage};
 use helix_model::event::Recorded;
 use helix_model::reference::{self, Scope};
 use helix_model::usage::{Amount, Interval, Mark, Running, Window};
@@ -65,8 +65,9 @@ pub(super) async fn report(
         });
     }
     items.sort_by(|one, other| (&one.path, one.env).cmp(&(&other.path, other.env)));
+    let volumes = question.volumes();
     let (since, until, position) = (window.since, window.until, state.position);
-    Ok(Json(UsageReport { since, until, items, total: Used::from(total), position }))
+    Ok(Json(UsageReport { since, until, items, total: Used::from(total), volumes, position }))
 }
 
 /// The stretches of time that the same question's answer is the sum of.
@@ -120,6 +121,22 @@ impl<'q> Question<'q> {
         };
         let window = Window::new(since, until, now);
         Ok(Question { state, caller, within, window, now })
+    }
+
+    /// What volumes took. They belong to orgs: no project and no env has one.
+    fn volumes(&self) -> Vec<VolumeUsage> {
+        let state = self.state;
+        let is_asked = |id: AnyId| {
+            self.within.is_none_or(|within| view::is_within(state, id, within))
+                && self.caller.has(state, id, Permission::BillingRead)
+        };
+        let amounts = state.usage.volumes.amounts(&self.window, self.now);
+        let asked = amounts.into_iter().filter(|(id, _)| is_asked(id.any()));
+        let volumes = asked.map(|(id, amount)| {
+            let is_gone = state.volumes.get(id).is_none();
+            VolumeUsage::new(id.any(), reference::path(state, id.any()), is_gone, amount)
+        });
+        volumes.collect()
     }
 
     fn includes(&self, env: Id<Env>) -> bool {

@@ -130,6 +130,9 @@ async fn take(shared: &Shared, from: &Attached, mut receiver: Receiver) {
             Ok(FromNode::Observed(seen)) => {
                 shared.instance_reported(from, seen.instance, seen.observed).await;
             }
+            Ok(FromNode::Volume(seen)) => {
+                shared.volume_reported(from, seen.volume, seen.observed).await;
+            }
             Ok(FromNode::Present { .. }) => {}
             Err(error) => tracing::warn!(%error, node = %from.name, "a report is not understood"),
         }

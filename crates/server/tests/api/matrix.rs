@@ -9,7 +9,7 @@ use std::fmt::Write as _;
 
 use expect_test::expect_file;
 use helix_model::token::Owner;
-use helix_model::{Command, Permission, Permissions, Role, Timestamp, token};
+use helix_model::{Command, Permission, Permissions, Role, Timestamp, token, volume};
 use helix_server::{ROUTES, Route, Rule};
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -61,6 +61,7 @@ fn request(route: &Route, receipt: &str) -> Option<(String, Value)> {
         | "list_projects"
         | "list_apps"
         | "list_envs"
+        | "list_volumes"
         | "show_quotas"
         | "show_usage"
         | "list_usage_intervals" => path(&format!("{}?org=default", route.path)),
@@ -81,6 +82,13 @@ fn request(route: &Route, receipt: &str) -> Option<(String, Value)> {
         "create_env" => {
             with("/v1/envs?org=default&project=default&app=shop", json!({ "name": "production" }))
         }
+        "create_volume" => {
+            with("/v1/volumes?org=default", json!({ "name": "none", "size_bytes": 1 }))
+        }
+        // Smaller than it may be.
+        "resize_volume" => with("/v1/volumes/default%2Fdata/resize", json!({ "size_bytes": 1 })),
+        "describe_volume" => path("/v1/volumes/default%2Fdata"),
+        "destroy_volume" => path("/v1/volumes/default%2Fdata?expected_version=1"),
         "set_quotas" => with(route.path, json!({ "org": "default", "limits": {} })),
         "find_receipt" => path("/v1/receipts?key=key-00000001"),
         "read_receipt" => path(&format!("/v1/receipts/{receipt}")),
@@ -226,6 +234,9 @@ async fn each_route_lets_in_whom_it_should_and_shows_other_tenants_nothing() {
     let receipt = deployed["id"].as_str().unwrap();
     let callers = callers(&world).await;
     keep(&world).await;
+    let (org, name) = (world.org_id("default"), "data".parse().unwrap());
+    let create = volume::Create { org, name, size_bytes: 1 << 30, node: None };
+    world.command(Command::CreateVolume(create)).await;
     let mut table = String::from(
         "# + let in, F forbidden, - not found, U unauthorized (or made to wait for it)\n# one letter each for: ",
     );

@@ -109,6 +109,7 @@ fn connect(cpus: u32) -> (Command, Origin) {
         isolation: "process".to_owned(),
         isolation_reason: "pretended".to_owned(),
         isolation_advice: None,
+        volumes: None,
     };
     let origin = Origin {
         actor: Actor::System("test".to_owned()),

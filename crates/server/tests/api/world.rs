@@ -132,6 +132,7 @@ impl World {
             isolation: "process".to_owned(),
             isolation_reason: "pretended".to_owned(),
             isolation_advice: None,
+            volumes: None,
         };
         let link = Arc::new(IdleNode(sender));
         let node = server.attach_node(node_name(), facts, BTreeSet::new(), link).await.unwrap();

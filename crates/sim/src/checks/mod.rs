@@ -14,6 +14,7 @@ mod replay;
 mod rollback;
 mod rollout;
 mod routes;
+mod volumes;
 
 use helix_model::Command;
 
@@ -67,6 +68,7 @@ impl Checks {
             let event = &recorded.event;
             self.owners.happened(failed, after, event);
             memory::planned(failed, after, event);
+            volumes::planned(failed, &before, event);
             destroyed::happened(failed, &before, after, event);
             rollout::happened(failed, &before, after, event);
             self.rollback.happened(failed, &before, event, asked(&recorded.request_id));
@@ -78,6 +80,7 @@ impl Checks {
     /// Looks at all nodes, now and then.
     pub(crate) fn looked(&mut self, nodes: &[Node], now: Moment) {
         self.absence.looked(&mut self.failed, nodes, now);
+        volumes::looked(&mut self.failed, nodes);
     }
 
     pub(crate) fn at_end(&mut self, store: &Store) {

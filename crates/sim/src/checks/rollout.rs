@@ -46,5 +46,7 @@ fn wanted(state: &State, instance: &Resource<Instance>) -> usize {
         .and_then(|release| state.releases.get(release))
         .and_then(|release| release.spec.manifest.processes.get(&instance.spec.process));
     let scaled = env.spec.scale.get(&instance.spec.process).copied();
+    // One with a volume has to go before its successor can come.
+    let process = process.filter(|process| process.mounts.is_empty());
     process.map_or(0, |process| scaled.unwrap_or(process.scaling.min) as usize)
 }

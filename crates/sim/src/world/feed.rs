@@ -9,7 +9,7 @@ use helix_control::plan::{edge_plan, node_plan};
 use helix_control::reconcile::{reconcile, steps};
 use helix_model::instance::{Desired, Observe, Observed, Phase, SetDesired};
 use helix_model::plan::{EdgePlan, NodePlan};
-use helix_model::{Command, Id, Instance, instance, node};
+use helix_model::{Command, Id, Instance, instance, node, volume};
 
 use super::World;
 use super::happening::{Happening, Message, Place, Session};
@@ -85,13 +85,15 @@ impl World {
             (Place::Node(_), Some(node)) => {
                 let plan = node_plan(&replica.state, node);
                 let same = |sent: &NodePlan| {
-                    sent.instances == plan.instances && sent.stopping == plan.stopping
+                    sent.instances == plan.instances
+                        && sent.stopping == plan.stopping
+                        && sent.removing == plan.removing
                 };
                 if feed.node_sent.as_ref().is_some_and(same) {
                     return;
                 }
                 feed.node_sent = Some(plan.clone());
-                Message::NodePlan(plan)
+                Message::NodePlan(Box::new(plan))
             }
             (Place::Edge, _) => {
                 let mut plan = edge_plan(&replica.state);
@@ -177,6 +179,7 @@ impl World {
                     return;
                 };
                 let name = self.nodes[node].name.clone();
+                let facts = *facts;
                 let command = Command::ConnectNode(node::Connect { name, facts, replica: None });
                 let origin = Origin::Hello(session, current, present.into_iter().collect());
                 self.submit(index, command, origin);
@@ -185,6 +188,13 @@ impl World {
                 Some(feed) if feed.node.is_none() => feed.waiting.push((id, observed)),
                 _ => self.take_report(index, session, id, observed),
             },
+            Message::VolumeRemoved(volume) => {
+                let Some(feed) = self.replicas[index].links.get(&session) else { return };
+                let phase = volume::Phase::Removed;
+                let observed = volume::Observed { phase, ..Default::default() };
+                let observe = volume::Observe { volume, observed, link: feed.link };
+                self.submit(index, Command::ObserveVolume(observe), Origin::Machine);
+            }
             Message::EdgeHello => self.wake(index),
             Message::EdgeReport(report) => {
                 for instance in report.drained {

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use helix_model::instance::Observed;
 use helix_model::plan::{EdgePlan, EdgeReport, NodePlan};
-use helix_model::{Code, Id, Instance, Receipt, node};
+use helix_model::{Code, Id, Instance, Receipt, Volume, node};
 
 /// A machine or a person, as the network sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -130,12 +130,14 @@ pub(crate) enum Trouble {
 pub(crate) enum Message {
     /// A node's first words: what it is and what it has.
     Hello {
-        facts: node::Facts,
+        facts: Box<node::Facts>,
         present: BTreeSet<Id<Instance>>,
         current: Vec<(Id<Instance>, Observed)>,
     },
     Report(Id<Instance>, Observed),
-    NodePlan(NodePlan),
+    /// Nothing is left of a volume.
+    VolumeRemoved(Id<Volume>),
+    NodePlan(Box<NodePlan>),
     EdgeHello,
     EdgeReport(EdgeReport),
     EdgePlan(EdgePlan),

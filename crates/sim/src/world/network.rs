@@ -139,7 +139,7 @@ impl World {
             }
             Place::Node(node) => {
                 if let (Message::NodePlan(plan), true) = (message, self.is_current(session)) {
-                    self.node_takes_plan(node, plan);
+                    self.node_takes_plan(node, *plan);
                 }
             }
             Place::Edge => {
@@ -271,6 +271,7 @@ fn name(message: &Message) -> &'static str {
     match message {
         Message::Hello { .. } => "hello",
         Message::Report(..) => "report",
+        Message::VolumeRemoved(_) => "volume report",
         Message::NodePlan(_) => "node plan",
         Message::EdgeHello => "edge hello",
         Message::EdgeReport(_) => "edge report",

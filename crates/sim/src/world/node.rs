@@ -59,6 +59,12 @@ impl Node {
             isolation: "container".to_owned(),
             isolation_reason: "root".to_owned(),
             isolation_advice: None,
+            volumes: Some(node::VolumeFacts {
+                driver: "loop".to_owned(),
+                size_enforced: true,
+                reason: "root".to_owned(),
+                capacity_bytes: 64 << 30,
+            }),
         }
     }
 
@@ -139,6 +145,11 @@ impl World {
         if !node.up {
             return;
         }
+        // Said again whenever a plan asks, for what was said before may be lost.
+        for id in &plan.removing {
+            self.say(Place::Node(index), Message::VolumeRemoved(*id));
+        }
+        let node = &mut self.nodes[index];
         let stale = node.plan.as_ref().is_some_and(|known| {
             known.node == plan.node && (plan.version < known.version || *known == plan)
         });
@@ -193,7 +204,7 @@ impl World {
         let node = &self.nodes[index];
         let present = node.board.keys().chain(node.bodies.keys()).copied().collect();
         let hello = Message::Hello {
-            facts: node.facts(boasts),
+            facts: Box::new(node.facts(boasts)),
             present,
             current: node.board.iter().map(|(id, seen)| (*id, seen.clone())).collect(),
         };

@@ -6,8 +6,9 @@
 
 use std::collections::BTreeSet;
 
+use helix_control::place;
 use helix_model::instance::{Desired, Instance, Phase};
-use helix_model::{Env, Id, Name, Release, Resource, State};
+use helix_model::{Env, Id, Name, Node, Release, Resource, State};
 
 use super::World;
 use super::body::{Behaviour, Doing};
@@ -68,7 +69,7 @@ impl World {
             return settled(format!("{} is not known to be connected", node.name));
         }
         if let Some(node) =
-            state.nodes.iter().find(|it| it.is_draining() && state.index.count(it.id) > 0)
+            state.nodes.iter().find(|it| it.is_draining() && has_movable(state, it.id))
         {
             return settled(format!("{} is never empty", node.name));
         }
@@ -88,7 +89,12 @@ impl World {
         if env.status.release.is_some_and(|release| !is_good(state, release)) {
             return None;
         }
+        let stays = |instance: &Resource<Instance>| !instance.spec.mounts.is_empty();
         for instance in &running {
+            // What has a volume waits for its node to take instances again.
+            if stays(instance) && !takes_instances(state, instance) {
+                return None;
+            }
             if Some(instance.spec.release) != env.status.release {
                 return Some(format!("{} is of another release than serves", instance.id));
             }
@@ -98,7 +104,16 @@ impl World {
             }
         }
         let count = |name: &Name| running.iter().filter(|it| it.spec.process == *name).count();
-        let wrong = wanted.iter().find(|(name, count_wanted)| count(name) != *count_wanted);
+        let is_placeable = |name: &Name| {
+            let release = env.status.release.and_then(|id| state.releases.get(id));
+            let process = release.and_then(|it| it.spec.manifest.processes.get(name));
+            process.is_none_or(|it| {
+                it.mounts.is_empty() || place::seat(state, env.id, (name, it), &[]).is_ok()
+            })
+        };
+        let wrong = wanted
+            .iter()
+            .find(|(name, count_wanted)| count(name) != *count_wanted && is_placeable(name));
         wrong.map(|(name, count_wanted)| {
             format!("{} of {count_wanted} {name} run in {}", count(name), env.id)
         })
@@ -129,6 +144,16 @@ impl World {
     }
 }
 
+/// Whether anything on a node could go elsewhere.
+fn has_movable(state: &State, node: Id<Node>) -> bool {
+    let mut on_it = state.instances.iter().filter(|it| it.spec.node == node);
+    on_it.any(|it| it.spec.mounts.is_empty())
+}
+
+fn takes_instances(state: &State, instance: &Resource<Instance>) -> bool {
+    state.nodes.get(instance.spec.node).is_some_and(Resource::takes_instances)
+}
+
 fn is_good(state: &State, release: Id<Release>) -> bool {
     let image = state.releases.get(release).map(|it| it.spec.image.pinned());
     image.is_some_and(|image| Behaviour::of(&image) == Behaviour::Good)
@@ -138,7 +163,8 @@ fn wanted(state: &State, env: &Resource<Env>, release: Id<Release>) -> Vec<(Name
     let Some(release) = state.releases.get(release) else { return Vec::new() };
     let count = |(name, process): (&Name, &helix_model::manifest::Process)| {
         let scaled = env.spec.scale.get(name).copied();
-        (name.clone(), scaled.unwrap_or(process.scaling.min) as usize)
+        let count = scaled.unwrap_or(process.scaling.min) as usize;
+        (name.clone(), if process.mounts.is_empty() { count } else { count.min(1) })
     };
     release.spec.manifest.processes.iter().map(count).collect()
 }

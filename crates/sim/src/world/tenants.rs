@@ -41,7 +41,8 @@ pub(crate) fn wish(random: &mut Random, state: &State) -> Option<Command> {
         }
         _ => {
             let candidates: Vec<AnyId> = match drawn {
-                62..85 => state.envs.iter().map(|it| it.id.any()).collect(),
+                62..68 => state.volumes.iter().map(|it| it.id.any()).collect(),
+                68..85 => state.envs.iter().map(|it| it.id.any()).collect(),
                 85..94 => state.apps.iter().map(|it| it.id.any()).collect(),
                 94..98 => state.projects.iter().map(|it| it.id.any()).collect(),
                 _ => state.orgs.iter().map(|it| it.id.any()).collect(),

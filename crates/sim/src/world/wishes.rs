@@ -6,8 +6,8 @@
 use std::collections::BTreeMap;
 
 use helix_model::manifest::{
-    Build, Endpoint, Exposure, Manifest, Port, Process, Resources, Restart, RestartPolicy, Scaling,
-    Secrets,
+    Build, Endpoint, Exposure, Manifest, Mount, Port, Process, Resources, Restart, RestartPolicy,
+    Scaling, Secrets, Volume,
 };
 use helix_model::release::Image;
 use helix_model::{Command, Name, deploy};
@@ -54,6 +54,15 @@ pub(crate) fn deploy(random: &mut Random, org: Name, project: Name) -> Option<de
 fn manifest(random: &mut Random) -> Option<Manifest> {
     let web: Name = "web".parse().ok()?;
     let mut processes = BTreeMap::from([(web.clone(), process(random)?)]);
+    let mut volumes = BTreeMap::new();
+    if random.percent(20) {
+        let data: Name = "data".parse().ok()?;
+        let mount = Mount { volume: data.clone(), path: "/data".to_owned(), read_only: false };
+        volumes.insert(data, Volume { size_bytes: 1 << 30 });
+        let stateful = processes.get_mut(&web)?;
+        stateful.mounts.push(mount);
+        stateful.scaling = Scaling { min: 1, max: 1 };
+    }
     if random.percent(25) {
         processes.insert("worker".parse().ok()?, process(random)?);
     }
@@ -74,7 +83,7 @@ fn manifest(random: &mut Random) -> Option<Manifest> {
         add(name, Exposure::Tcp { listen_port })?;
     }
     let (build, secrets) = (Build::default(), Secrets::default());
-    Some(Manifest { name: None, image: None, build, processes, endpoints, secrets })
+    Some(Manifest { name: None, image: None, build, processes, endpoints, secrets, volumes })
 }
 
 fn process(random: &mut Random) -> Option<Process> {
@@ -98,6 +107,7 @@ fn process(random: &mut Random) -> Option<Process> {
         ports: vec![Port { name: "http".parse().ok()?, internal: 8080 }],
         health: None,
         stop_grace_seconds: random.between(1, 20),
+        mounts: Vec::new(),
     })
 }
 

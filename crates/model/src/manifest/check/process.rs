@@ -37,6 +37,7 @@ pub(super) fn with_defaults(port: Port) -> Process {
         health: Some(default_health(&port)),
         ports: vec![port],
         stop_grace_seconds: STOP_GRACE_DEFAULT_SECONDS,
+        mounts: Vec::new(),
     }
 }
 
@@ -60,8 +61,6 @@ impl Checker<'_> {
         env: &source::Env,
     ) -> Process {
         self.vars(&format!("{field}.vars"), &source.vars);
-        let instead = "keep data in a service outside for now";
-        self.deferred(&format!("{field}.mounts"), source.mounts.is_some(), instead);
         let instead = "run it at the start of `command`";
         self.deferred(&format!("{field}.prestart"), source.prestart.is_some(), instead);
         let timeout = source.prestart_timeout_seconds.is_some();
@@ -79,6 +78,8 @@ impl Checker<'_> {
             Some(health) => self.health(&format!("{field}.health"), &health, &ports),
             None => ports.first().map(default_health),
         };
+        let scaling = self.scaling(&format!("{field}.scaling"), &source.scaling);
+        let mounts = self.mounts(field, source.mounts, &scaling);
         let mut vars = env.vars.clone();
         vars.extend(source.vars);
         Process {
@@ -87,11 +88,12 @@ impl Checker<'_> {
             user: source.user.or_else(|| env.user.clone()),
             vars,
             resources: self.resources(&format!("{field}.resources"), &source.resources),
-            scaling: self.scaling(&format!("{field}.scaling"), &source.scaling),
+            scaling,
             restart: self.restart(&format!("{field}.restart"), &source.restart),
             ports,
             health,
             stop_grace_seconds,
+            mounts,
         }
     }
 

@@ -63,9 +63,9 @@ fn every_flaw_is_found_and_placed() {
         expect![[r#"
             4:27 processes.web.ports[0].protocol: only "tcp" so far
             5:1 processes.web.health: type = "http" needs a path that begins with /
+            6:22 processes.web.scaling.max: less than min
             3:31 processes.web.resources.cpu: more than 0 and at most 32
             3:15 processes.web.resources.memory: `1mb` is not a size; write it as 256Mi or 1Gi
-            6:22 processes.web.scaling.max: less than min
         "#]],
     );
 }
@@ -105,9 +105,75 @@ fn a_typo_is_an_error_with_its_place() {
 #[test]
 fn what_is_deferred_says_what_to_do_instead() {
     check(
-        "[processes.web]\n[[volumes]]\nname = \"data\"\n",
+        "[processes.web]\nprestart = [\"x\"]\n",
         expect![[r#"
-            3:3 volumes: not supported yet: keep data in a service outside for now
+            3:1 processes.web.prestart: not supported yet: run it at the start of `command`
+        "#]],
+    );
+}
+
+#[test]
+fn volumes_are_read_with_where_they_are_mounted() {
+    let text = "[processes.db]\nmounts = [{ volume = \"data\", path = \"/var/lib/db/\" }]\n\
+                [[volumes]]\nname = \"data\"\nsize = \"10Gi\"\n";
+    let manifest = parse(&format!("{HEAD}{text}")).unwrap();
+    assert_eq!(manifest.volumes[&literal("data")].size_bytes, 10 << 30);
+    let mount = &manifest.processes[&literal("db")].mounts[0];
+    assert_eq!((mount.path.as_str(), mount.read_only), ("/var/lib/db", false));
+    let without = parse(&format!("{HEAD}[processes.db]\n")).unwrap();
+    let json = serde_json::to_string(&without).unwrap();
+    assert!(!json.contains("volumes") && !json.contains("mounts"), "old hashes stay: {json}");
+}
+
+#[test]
+fn a_volume_belongs_to_one_process_with_one_instance() {
+    check(
+        "[processes.a]\nmounts = [{ volume = \"data\", path = \"/data\" }]\nscaling = { min = 2 }\n\
+         [processes.b]\nmounts = [{ volume = \"data\", path = \"/data\" }]\n\
+         [[volumes]]\nname = \"data\"\nsize = \"1Gi\"\n\
+         [[volumes]]\nname = \"data\"\nsize = \"10Mi\"\nfilesystem = \"zfs\"\n\
+         [[volumes]]\nname = \"spare\"\n",
+        expect![[r#"
+            4:1 processes.a.scaling: a process with a volume has one instance; set max = 1 (volume_replica_limit)
+            12:1 volumes[1].size: from 1Gi to 16384Gi
+            13:1 volumes[1].filesystem: only "ext4"
+            11:1 volumes[1].name: another volume has this name
+            14:1 volumes[2].size: missing; write it as 10Gi
+            6:13 processes.b.mounts[0].volume: another process mounts it, and only one can
+            7:3 volumes: no process mounts `spare`
+        "#]],
+    );
+}
+
+#[test]
+fn volumes_stay_out_of_what_is_the_platforms() {
+    for path in [
+        "data",
+        "/",
+        "//",
+        "/a/../b",
+        "/a/./b",
+        "/a//b",
+        "/proc",
+        "/sys/fs",
+        "/dev/shm",
+        "/run",
+        "/run/secrets",
+        "/run/secrets/x",
+        "/tmp",
+        "/tmp/x",
+    ] {
+        let text = format!("[processes.a]\nmounts = [{{ volume = \"v\", path = \"{path}\" }}]\n");
+        let flaws = parse(&format!("{HEAD}{text}")).unwrap_err().flaws;
+        assert_eq!(flaws[0].field, "processes.a.mounts[0].path", "{path}");
+    }
+    let text = "[processes.a]\nmounts = [{ volume = \"v\", path = \"/tmpfiles\" }, \
+                { volume = \"w\", path = \"/tmpfiles/w\" }, { volume = \"v\", path = \"/v\" }]\n";
+    check(
+        text,
+        expect![[r#"
+            3:65 processes.a.mounts[1].path: another mount is at, over or under it
+            3:91 processes.a.mounts[2].volume: this process mounts it already
         "#]],
     );
 }

@@ -1,0 +1,163 @@
+//! A volume that is an ext4 file system in a file, mounted by a loop device: no
+//! more fits in than its size, and what is full is the volume alone.
+//!
+//! Its space is set aside when it is made (`fallocate`), so that it cannot run out
+//! of it later because something else took it; a sparse file would turn a full disk
+//! of the machine into errors inside. Instances see a directory of the file system
+//! and not its root, so that a fresh volume is empty (no `lost+found`).
+//!
+//! Mounting sets the loop device up in the same breath and has the kernel take it
+//! down with the last user (`autoclear`): an agent that is killed in between leaves
+//! nothing that has to be found again.
+
+use std::ffi::OsStr;
+use std::fs::File;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use helix_model::Reason;
+use nix::errno::Errno;
+use nix::fcntl::{FallocateFlags, fallocate};
+use nix::mount::{MntFlags, umount2};
+
+use super::place::Place;
+use super::{VolumeFailure, mounts, tool};
+
+/// What has to be installed.
+const PROGRAMS: [&str; 5] = ["mkfs.ext4", "e2fsck", "resize2fs", "mount", "losetup"];
+
+/// `e2fsck -p` found nothing, or repaired what it found.
+const CHECKED: [i32; 2] = [0, 1];
+
+/// Why it cannot be done here; `None` when it can.
+pub(super) fn unavailable() -> Option<String> {
+    if !Path::new("/dev/loop-control").exists() {
+        return Some("this machine has no loop devices".to_owned());
+    }
+    let missing = PROGRAMS.iter().find(|program| !tool::is_there(program));
+    missing.map(|program| format!("`{program}` is not installed"))
+}
+
+fn disk(dir: &Path) -> PathBuf {
+    dir.join("disk.img")
+}
+
+fn mount_point(dir: &Path) -> PathBuf {
+    dir.join("mount")
+}
+
+pub(super) fn exists(dir: &Path) -> bool {
+    disk(dir).is_file()
+}
+
+/// What a volume takes of the machine's disk.
+pub(super) fn allocated_bytes(dir: &Path) -> u64 {
+    std::fs::metadata(disk(dir)).map_or(0, |meta| meta.blocks().saturating_mul(512))
+}
+
+/// Makes the file system under another name first: one that is there under its own
+/// is whole.
+pub(super) fn create(place: &Place, size_bytes: u64) -> Result<(), VolumeFailure> {
+    let dir = place.dir();
+    let next = dir.join("disk.img.next");
+    let failed = failed(Reason::VolumeCreateFailed, "make", &next);
+    let file = File::create(&next).map_err(|error| failed(&error))?;
+    set_aside(&file, size_bytes).map_err(|errno| failed(&errno))?;
+    let arguments = ["-q", "-F", "-m", "0", "-E", "nodiscard,lazy_itable_init=1"].map(OsStr::new);
+    let arguments = [&arguments[..], &[next.as_os_str()]].concat();
+    tool::must(place, "mkfs.ext4", &arguments, Reason::VolumeCreateFailed)?;
+    file.sync_all().map_err(|error| failed(&error))?;
+    std::fs::rename(&next, disk(dir)).map_err(|error| failed(&error))?;
+    let folder = File::open(dir).map_err(|error| failed(&error))?;
+    folder.sync_all().map_err(|error| failed(&error))
+}
+
+/// Sets the space of a file aside; where the file system below cannot, the file is
+/// only as long.
+fn set_aside(file: &File, size_bytes: u64) -> nix::Result<()> {
+    let length = i64::try_from(size_bytes).map_err(|_| Errno::EFBIG)?;
+    match fallocate(file, FallocateFlags::empty(), 0, length) {
+        Err(Errno::EOPNOTSUPP) => nix::unistd::ftruncate(file, length),
+        result => result,
+    }
+}
+
+/// Makes the file longer, then what is in it; while it is mounted, too.
+pub(super) fn grow(place: &Place, size_bytes: u64) -> Result<(), VolumeFailure> {
+    let disk = disk(place.dir());
+    let reason = Reason::VolumeCreateFailed;
+    let failed = failed(reason, "make longer", &disk);
+    let file = File::options().write(true).open(&disk).map_err(|error| failed(&error))?;
+    let has = file.metadata().map_err(|error| failed(&error))?.len();
+    if has < size_bytes {
+        set_aside(&file, size_bytes).map_err(|errno| failed(&errno))?;
+        file.sync_all().map_err(|error| failed(&error))?;
+    }
+    match mounts::loop_device_of(&disk) {
+        Some(device) => {
+            tool::must(place, "losetup", &[OsStr::new("-c"), device.as_os_str()], reason)?;
+            tool::must(place, "resize2fs", &[device], reason)
+        }
+        None => {
+            // It only resizes what was checked from end to end just before.
+            check(place, &disk, &["-f", "-p"])?;
+            tool::must(place, "resize2fs", &[&disk], reason)
+        }
+    }
+}
+
+/// Mounts a volume unless it is; where its data is.
+pub(super) fn mount(place: &Place) -> Result<PathBuf, VolumeFailure> {
+    let (disk, point) = (disk(place.dir()), mount_point(place.dir()));
+    let failed = failed(Reason::VolumeAttachFailed, "prepare", &point);
+    if mounts::device_at(&point).is_none() {
+        std::fs::create_dir_all(&point).map_err(|error| failed(&error))?;
+        // A program that has not ended may still have it: then it is the same device
+        // again, for two of one file would destroy what is in it.
+        let (options, source) = match mounts::loop_device_of(&disk) {
+            Some(device) => ("noatime,nosuid,nodev", device),
+            None => {
+                check(place, &disk, &["-p"])?;
+                ("loop,noatime,nosuid,nodev", disk)
+            }
+        };
+        let arguments = ["-t", "ext4", "-o", options, "--"].map(OsStr::new);
+        let arguments = [&arguments[..], &[source.as_os_str(), point.as_os_str()]].concat();
+        tool::must(place, "mount", &arguments, Reason::VolumeAttachFailed)?;
+    }
+    let data = point.join("data");
+    match std::fs::create_dir(&data) {
+        Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => Err(failed(&error)),
+        _ => Ok(data),
+    }
+}
+
+/// Repairs what a crash leaves; what is worse is left to a person.
+fn check(place: &Place, disk: &Path, options: &[&str]) -> Result<(), VolumeFailure> {
+    let options = options.iter().map(OsStr::new);
+    let arguments: Vec<&OsStr> = options.chain([disk.as_os_str()]).collect();
+    let outcome = tool::run(place, "e2fsck", &arguments, Reason::VolumeAttachFailed)?;
+    if outcome.code.is_some_and(|code| CHECKED.contains(&code)) {
+        return Ok(());
+    }
+    let message = format!("e2fsck does not repair it unasked: {}", outcome.said);
+    Err(VolumeFailure::new(Reason::VolumeDamaged, message))
+}
+
+/// Unmounts a volume if it is mounted.
+pub(super) fn unmount(dir: &Path) -> Result<(), VolumeFailure> {
+    let place = mount_point(dir);
+    while mounts::device_at(&place).is_some() {
+        umount2(&place, MntFlags::empty())
+            .map_err(|errno| failed(Reason::VolumeAttachFailed, "unmount", &place)(&errno))?;
+    }
+    Ok(())
+}
+
+fn failed<'p>(
+    reason: Reason,
+    verb: &'static str,
+    path: &'p Path,
+) -> impl Fn(&dyn std::fmt::Display) -> VolumeFailure + 'p {
+    move |error| VolumeFailure::new(reason, format!("{verb} {}: {error}", path.display()))
+}

@@ -1,0 +1,354 @@
+//! This machine's volumes: made, made larger, mounted, removed. Start at
+//! [`Volumes`]; [`keep`] follows the plan.
+//!
+//! ```text
+//! <data>/volumes/<id>/disk.img     the file system, with the loop driver
+//! <data>/volumes/<id>/mount/       where it is mounted while an instance has it
+//! <data>/volumes/<id>/data/        what is in it, with the directory driver
+//! <data>/volumes/<id>/volume.json  how large it was made
+//! ```
+//! Each step can be repeated, and is, after the agent was killed in the middle of
+//! it. Data goes only when a plan names the volume as one to remove. It must not
+//! know instances beyond who has a volume.
+
+mod directory;
+mod keep;
+mod loop_file;
+mod mounts;
+mod place;
+mod tool;
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use helix_model::node::VolumeFacts;
+use helix_model::plan::{NodePlan, VolumePlan};
+use helix_model::volume::{Observed, Phase};
+use helix_model::{Id, Instance, Reason, Volume};
+use helix_runtime::{InstanceSpec, Isolation};
+use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
+
+use crate::files;
+use crate::machine::chain;
+use place::Place;
+
+pub(crate) use keep::keep;
+
+/// Of the file system that volumes are on, this share stays free for images, logs
+/// and the scratch space of instances.
+const KEPT_FREE_PERCENT: u64 = 10;
+
+/// How volumes are kept here.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Driver {
+    /// An ext4 file system in a file each.
+    Loop,
+    /// A directory each, whose size nobody limits.
+    Directory,
+}
+
+impl Driver {
+    fn as_str(&self) -> &'static str {
+        match self {
+            Driver::Loop => "loop",
+            Driver::Directory => "directory",
+        }
+    }
+}
+
+/// Why something could not be done with a volume.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub(crate) struct VolumeFailure {
+    pub(crate) reason: Reason,
+    pub(crate) message: String,
+}
+
+impl VolumeFailure {
+    pub(crate) fn new(reason: Reason, message: impl Into<String>) -> VolumeFailure {
+        VolumeFailure { reason, message: message.into() }
+    }
+}
+
+/// What is remembered of a volume beside its data.
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct Made {
+    size_bytes: u64,
+}
+
+/// The volumes of this machine.
+pub(crate) struct Volumes {
+    dir: PathBuf,
+    /// `None` where no instance could see one.
+    driver: Option<Driver>,
+    /// Why this driver.
+    why: String,
+    plans: Mutex<HashMap<Id<Volume>, VolumePlan>>,
+    /// Who has which: one at a time.
+    users: Mutex<HashMap<Id<Volume>, Id<Instance>>>,
+    /// Held while something is done with a volume.
+    locks: Mutex<HashMap<Id<Volume>, Arc<tokio::sync::Mutex<()>>>>,
+    board: watch::Sender<BTreeMap<Id<Volume>, Observed>>,
+}
+
+impl Volumes {
+    /// Finds out how volumes can be kept here.
+    pub(crate) fn detect(dir: PathBuf, isolation: Isolation) -> Volumes {
+        let (driver, why) = match isolation {
+            Isolation::Process => (None, "a plain process sees no volume at a path".to_owned()),
+            Isolation::ContainerRootless => {
+                let why = "mounting a file system of its own needs root".to_owned();
+                (Some(Driver::Directory), why)
+            }
+            Isolation::Container => match loop_file::unavailable() {
+                None => (Some(Driver::Loop), "root, loop devices and e2fsprogs".to_owned()),
+                Some(why) => (Some(Driver::Directory), why),
+            },
+        };
+        Volumes {
+            dir: std::path::absolute(&dir).unwrap_or(dir),
+            driver,
+            why,
+            plans: Mutex::default(),
+            users: Mutex::default(),
+            locks: Mutex::default(),
+            board: watch::channel(BTreeMap::new()).0,
+        }
+    }
+
+    /// What this machine says of its volumes.
+    pub(crate) fn facts(&self) -> Option<VolumeFacts> {
+        let driver = self.driver.as_ref()?;
+        Some(VolumeFacts {
+            driver: driver.as_str().to_owned(),
+            size_enforced: *driver == Driver::Loop,
+            reason: self.why.clone(),
+            capacity_bytes: self.capacity_bytes(),
+        })
+    }
+
+    /// What volumes have here already, and what more they may take.
+    fn capacity_bytes(&self) -> u64 {
+        let place = self.dir.ancestors().find(|path| path.is_dir());
+        let Some(free) = place.and_then(|path| nix::sys::statvfs::statvfs(path).ok()) else {
+            return 0;
+        };
+        let block = free.fragment_size();
+        let kept = free.blocks() / 100 * KEPT_FREE_PERCENT;
+        let more = free.blocks_available().saturating_sub(kept).saturating_mul(block);
+        let entries = std::fs::read_dir(&self.dir).into_iter().flatten().flatten();
+        let taken: u64 = entries.map(|entry| loop_file::allocated_bytes(&entry.path())).sum();
+        more.saturating_add(taken)
+    }
+
+    /// What is seen of every volume, and changes of it.
+    pub(crate) fn observations(&self) -> watch::Receiver<BTreeMap<Id<Volume>, Observed>> {
+        self.board.subscribe()
+    }
+
+    /// Takes note of a plan, before anything is started for it.
+    pub(crate) fn planned(&self, plan: &NodePlan) {
+        let plans = plan.volumes.iter().map(|volume| (volume.id, volume.clone())).collect();
+        *lock(&self.plans) = plans;
+    }
+
+    /// Notes that an instance which is here already has a volume.
+    pub(crate) fn hold(&self, id: Id<Volume>, user: Id<Instance>) {
+        lock(&self.users).insert(id, user);
+    }
+
+    /// Makes a volume ready for an instance; where what is in it can be found.
+    pub(crate) async fn open(
+        self: &Arc<Self>,
+        id: Id<Volume>,
+        user: Id<Instance>,
+    ) -> Result<PathBuf, VolumeFailure> {
+        let failed = |message: String| VolumeFailure::new(Reason::VolumeAttachFailed, message);
+        let plan = lock(&self.plans).get(&id).cloned();
+        let plan = plan.ok_or_else(|| failed(format!("volume {id} is not on this node")))?;
+        if let Some(other) = lock(&self.users).get(&id).filter(|other| **other != user) {
+            let message = format!("instance {other} has volume {id}");
+            return Err(VolumeFailure::new(Reason::VolumeInUse, message));
+        }
+        self.hold(id, user);
+        self.with(id, move |driver, place| {
+            make(driver, place, &plan)?;
+            match driver {
+                Driver::Loop => loop_file::mount(place),
+                Driver::Directory => Ok(directory::data(place.dir())),
+            }
+        })
+        .await
+    }
+
+    /// Gives a volume back that an instance had.
+    pub(crate) async fn close(self: &Arc<Self>, id: Id<Volume>, user: Id<Instance>) {
+        if lock(&self.users).get(&id).is_some_and(|other| *other != user) {
+            return;
+        }
+        let closed = self
+            .with(id, |driver, place| match driver {
+                Driver::Loop => loop_file::unmount(place.dir()),
+                Driver::Directory => Ok(()),
+            })
+            .await;
+        if let Err(error) = closed {
+            tracing::error!(volume = %id, %error, "cannot unmount a volume");
+        }
+        lock(&self.users).remove(&id);
+    }
+
+    /// Gives all of them back; for when the instances are stopped with the agent.
+    pub(crate) async fn close_all(self: &Arc<Self>) {
+        let all: Vec<_> = lock(&self.users).iter().map(|(id, user)| (*id, *user)).collect();
+        for (id, user) in all {
+            self.close(id, user).await;
+        }
+    }
+
+    /// Makes a volume or makes it larger, and says how it is.
+    async fn settle(self: &Arc<Self>, plan: VolumePlan) -> bool {
+        let id = plan.id;
+        let size_bytes = plan.size_bytes;
+        if !plan.made && !self.board.borrow().contains_key(&id) {
+            self.report(id, self.observed(Phase::Creating, None, None));
+        }
+        let made = self.with(id, move |driver, place| make(driver, place, &plan)).await;
+        match made {
+            Ok(()) => self.report(id, self.observed(Phase::Available, Some(size_bytes), None)),
+            Err(failure) => {
+                tracing::warn!(volume = %id, error = %failure, "cannot make a volume");
+                let made = self.board.borrow().get(&id).and_then(|known| known.size_bytes);
+                self.report(id, self.observed(Phase::Failed, made, Some(failure)));
+                return false;
+            }
+        }
+        true
+    }
+
+    /// Removes a volume with what is in it.
+    async fn remove(self: &Arc<Self>, id: Id<Volume>) -> bool {
+        if lock(&self.users).contains_key(&id) {
+            return false;
+        }
+        let removed = self
+            .with(id, |driver, place| {
+                let dir = place.dir();
+                if *driver == Driver::Loop {
+                    loop_file::unmount(dir)?;
+                }
+                place.forget();
+                match std::fs::remove_dir_all(dir) {
+                    Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                        let message = format!("remove {}: {error}", dir.display());
+                        Err(VolumeFailure::new(Reason::VolumeAttachFailed, message))
+                    }
+                    _ => Ok(()),
+                }
+            })
+            .await;
+        match removed {
+            Ok(()) => {
+                self.report(id, Observed { phase: Phase::Removed, ..Observed::default() });
+                true
+            }
+            Err(failure) => {
+                tracing::error!(volume = %id, error = %failure, "cannot remove a volume");
+                let size = self.board.borrow().get(&id).and_then(|known| known.size_bytes);
+                self.report(id, self.observed(Phase::Failed, size, Some(failure)));
+                false
+            }
+        }
+    }
+
+    fn observed(
+        &self,
+        phase: Phase,
+        size_bytes: Option<u64>,
+        failure: Option<VolumeFailure>,
+    ) -> Observed {
+        Observed {
+            phase,
+            reason: failure.as_ref().map(|failure| failure.reason),
+            message: failure.map(|failure| failure.message),
+            driver: self.driver.as_ref().map(|driver| driver.as_str().to_owned()),
+            size_enforced: self.driver == Some(Driver::Loop),
+            size_bytes,
+        }
+    }
+
+    fn report(&self, id: Id<Volume>, observed: Observed) {
+        self.board.send_if_modified(|board| {
+            let is_news = board.get(&id) != Some(&observed);
+            board.insert(id, observed);
+            is_news
+        });
+    }
+
+    /// Does something slow with a volume, one thing at a time.
+    async fn with<T: Send + 'static>(
+        self: &Arc<Self>,
+        id: Id<Volume>,
+        work: impl FnOnce(&Driver, &Place) -> Result<T, VolumeFailure> + Send + 'static,
+    ) -> Result<T, VolumeFailure> {
+        let failed = |message: &str| VolumeFailure::new(Reason::VolumeAttachFailed, message);
+        let driver = self.driver.clone().ok_or_else(|| failed(&self.why))?;
+        let held = Arc::clone(lock(&self.locks).entry(id).or_default());
+        let _held = held.lock().await;
+        let dir = self.dir.join(id.to_string());
+        let working = tokio::task::spawn_blocking(move || {
+            let place = Place::hold(dir).map_err(|error| {
+                let message = format!("lock the place of the volume: {error}");
+                VolumeFailure::new(Reason::VolumeAttachFailed, message)
+            })?;
+            work(&driver, &place)
+        });
+        working.await.map_err(|error| failed(&error.to_string()))?
+    }
+}
+
+/// The volumes that the instance of a directory was started with.
+pub(crate) fn of_instance(dir: &Path) -> Vec<Id<Volume>> {
+    let mounts = InstanceSpec::load(dir).map(|spec| spec.mounts).unwrap_or_default();
+    // `<data>/volumes/<id>/…`: no other part of the path is an id.
+    let id = |mount: &helix_runtime::Mount| {
+        mount.source.components().rev().find_map(|part| part.as_os_str().to_str()?.parse().ok())
+    };
+    mounts.iter().filter_map(id).collect()
+}
+
+/// Makes a volume, or makes it as large as it should be.
+fn make(driver: &Driver, place: &Place, plan: &VolumePlan) -> Result<(), VolumeFailure> {
+    let dir = place.dir();
+    let failed = |error: &dyn std::fmt::Display| {
+        VolumeFailure::new(Reason::VolumeCreateFailed, error.to_string())
+    };
+    let exists = match driver {
+        Driver::Loop => loop_file::exists(dir),
+        Driver::Directory => directory::exists(dir),
+    };
+    if !exists && plan.made {
+        // A fresh one in its place would pass for the data that was there.
+        let message = format!("what was in it is not at {} any more", dir.display());
+        return Err(VolumeFailure::new(Reason::VolumeDamaged, message));
+    }
+    let path = dir.join("volume.json");
+    let made: Option<Made> = files::load(&path).map_err(|error| failed(&chain(&error)))?;
+    if exists && made.is_some_and(|made| made.size_bytes >= plan.size_bytes) {
+        return Ok(());
+    }
+    files::make_dir(dir).map_err(|error| failed(&chain(&error)))?;
+    match driver {
+        Driver::Loop if exists => loop_file::grow(place, plan.size_bytes)?,
+        Driver::Loop => loop_file::create(place, plan.size_bytes)?,
+        Driver::Directory => directory::create(dir)?,
+    }
+    files::store(&path, &Made { size_bytes: plan.size_bytes })
+        .map_err(|error| failed(&chain(&error)))
+}
+
+fn lock<T>(what: &Mutex<T>) -> MutexGuard<'_, T> {
+    what.lock().unwrap_or_else(PoisonError::into_inner)
+}

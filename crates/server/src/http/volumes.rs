@@ -1,0 +1,60 @@
+//! `/v1/volumes`: making volumes and letting them grow. Reading and destroying
+//! them is like any other kind; who has one is settled by deploys.
+
+use axum::extract::State;
+use axum::{Extension, Json};
+use helix_model::api::{ResizeRequest, VolumeRequest};
+use helix_model::reference::Scope;
+use helix_model::{Code, Command, Kind, Org, Problem, Receipt, Volume, volume};
+use http::HeaderMap;
+
+use super::access::Caller;
+use super::problem::{ApiProblem, Body, Path, Query};
+use super::scale::request_hash;
+use super::{Api, gate};
+
+/// Makes a volume in an org.
+pub(super) async fn create(
+    State(api): State<Api>,
+    Extension(caller): Extension<Caller>,
+    Query(scope): Query<Scope>,
+    headers: HeaderMap,
+    Body(request): Body<VolumeRequest>,
+) -> Result<Json<Receipt>, ApiProblem> {
+    let origin = caller.origin(&headers, || request_hash("volumes", &(&scope, &request)))?;
+    let state = api.engine.state();
+    let Some(org) = &scope.org else {
+        return Err(Problem::new(Code::InvalidArgument, "it is not said which org it is for")
+            .hint("set `org` in the query")
+            .field("org", "missing")
+            .into());
+    };
+    let org = caller.resolve(&state, Kind::Org, org, &scope)?;
+    let org = org.typed::<Org>().ok_or_else(|| Problem::not_found(Kind::Org, ""))?;
+    // Nodes are the operator's: nobody else can name one.
+    let node = match &request.node {
+        Some(node) => caller.resolve(&state, Kind::Node, node, &scope)?.typed(),
+        None => None,
+    };
+    drop(state);
+    let create = volume::Create { org, name: request.name, size_bytes: request.size_bytes, node };
+    Ok(Json(api.engine.submit(Command::CreateVolume(create), origin).await?))
+}
+
+/// Lets a volume hold more.
+pub(super) async fn resize(
+    State(api): State<Api>,
+    Extension(caller): Extension<Caller>,
+    Path(reference): Path<String>,
+    Query(scope): Query<Scope>,
+    headers: HeaderMap,
+    Body(request): Body<ResizeRequest>,
+) -> Result<Json<Receipt>, ApiProblem> {
+    let origin = caller.origin(&headers, || request_hash(&reference, &request))?;
+    let volume = caller.resolve(&api.engine.state(), Kind::Volume, &reference, &scope)?;
+    let origin = gate::expecting(origin, volume, request.expected_version);
+    let volume =
+        volume.typed::<Volume>().ok_or_else(|| Problem::not_found(Kind::Volume, &reference))?;
+    let command = Command::ResizeVolume(volume::Resize { volume, size_bytes: request.size_bytes });
+    Ok(Json(api.engine.submit(command, origin).await?))
+}

@@ -113,7 +113,6 @@ pub(crate) async fn an_agent_killed_at_any_moment_loses_no_volume() {
     for (life_ms, plan) in [20, 40, 60, 80, 100, 130, 160, 200, 300, 400].into_iter().zip(&plans) {
         // Between two lives it leaves and comes back, so that stops are cut short too.
         let some: &[&InstancePlan] = if life_ms % 40 == 0 { &[] } else { &[plan] };
-        world.volumes[0].size_bytes = GIBI + (life_ms << 20);
         let text = serde_json::to_vec(&world.plan(some)).unwrap();
         std::fs::write(world.place.data_dir.join("plan.json"), text).unwrap();
         let mut agent = Command::new(std::env::current_exe().unwrap())

@@ -95,6 +95,12 @@ pub(super) fn grow(place: &Place, size_bytes: u64) -> Result<(), VolumeFailure> 
     }
     match mounts::loop_device_of(&disk) {
         Some(device) => {
+            if !may_grow_mounted() {
+                let message = "it grows when its instance next starts, for example with `helix \
+                               deploy`: this machine does not let the agent grow what is mounted \
+                               (no CAP_SYS_RESOURCE)";
+                return Err(VolumeFailure::new(reason, message.to_owned()));
+            }
             tool::must(place, "losetup", &[OsStr::new("-c"), device.as_os_str()], reason)?;
             tool::must(place, "resize2fs", &[device], reason)
         }
@@ -104,6 +110,17 @@ pub(super) fn grow(place: &Place, size_bytes: u64) -> Result<(), VolumeFailure> 
             tool::must(place, "resize2fs", &[&disk], reason)
         }
     }
+}
+
+/// Whether the kernel lets us resize a mounted ext4: it asks for this capability
+/// and no other, and containers often do not have it. Without it the answer would be
+/// a bare "permission denied". Where it cannot be told, the kernel is asked.
+fn may_grow_mounted() -> bool {
+    const CAP_SYS_RESOURCE: u32 = 24;
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let held = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
+    let held = held.and_then(|text| u64::from_str_radix(text.trim(), 16).ok());
+    held.is_none_or(|held| held & (1 << CAP_SYS_RESOURCE) != 0)
 }
 
 /// Mounts a volume unless it is; where its data is.

@@ -221,7 +221,12 @@ impl Volumes {
             Err(failure) => {
                 tracing::warn!(volume = %id, error = %failure, "cannot make a volume");
                 let made = self.board.borrow().get(&id).and_then(|known| known.size_bytes);
-                self.report(id, self.observed(Phase::Failed, made, Some(failure)));
+                // One that could not be made larger is what it was.
+                let phase = match (failure.reason, made) {
+                    (Reason::VolumeCreateFailed, Some(_)) => Phase::Available,
+                    _ => Phase::Failed,
+                };
+                self.report(id, self.observed(phase, made, Some(failure)));
                 return false;
             }
         }

@@ -196,10 +196,14 @@ pub(crate) async fn tend(engine: Engine, vault: Arc<Vault>) {
         tokio::time::sleep(TEND_EVERY).await;
         position.mark_unchanged();
         let now = engine.state();
-        let changed = now.bundles.changed_since(&before.bundles).map(|it| it.spec.env);
-        for env in changed.filter(|env| now.envs.get(*env).is_none()) {
-            if let Err(error) = vault.clear(env).await {
-                tracing::warn!(%error, %env, "secrets that are not needed cannot be removed");
+        // What is gone is remembered. The tables of bundles would not do: one that was
+        // made and went between two looks is in neither.
+        if now.gone.len() != before.gone.len() {
+            let ended = now.gone.keys().filter(|id| !before.gone.contains_key(id));
+            for env in ended.filter_map(|id| id.typed::<Env>()) {
+                if let Err(error) = vault.clear(env).await {
+                    tracing::warn!(%error, %env, "secrets that are not needed cannot be removed");
+                }
             }
         }
         before = now;

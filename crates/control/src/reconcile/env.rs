@@ -138,9 +138,11 @@ impl Group<'_> {
         self.spec.is_some_and(|process| !process.mounts.is_empty())
     }
 
-    /// Whether an old instance has to go before its successor can come.
+    /// Whether an old instance has to go before its successor can come. Once that is
+    /// there, or still is because the release in between never had the volume, the old
+    /// ones are like any others.
     pub(super) fn is_to_be_handed_over(&self) -> bool {
-        self.is_exclusive() && self.wanted > 0 && !self.old.is_empty()
+        self.is_exclusive() && self.new.len() < self.wanted && !self.old.is_empty()
     }
 
     /// Where one more goes, or why it cannot. With `instead` of the old ones.

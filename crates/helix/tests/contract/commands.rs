@@ -68,6 +68,7 @@ const KINDS: &[(&str, &str)] = &[
     ("instances", ""),
     ("endpoints", "http"),
     ("bundles", "secrets"),
+    ("volumes", "data"),
     ("nodes", ""),
     ("users", "alice"),
     ("members", "alice"),
@@ -101,6 +102,9 @@ const ELSEWHERE: &[&str] = &[
     "users operator",
     "users remove",
     "members set",
+    "volumes create",
+    "volumes resize",
+    "volumes destroy",
     "secrets unset",
     "secrets import",
     "secrets rollback",
@@ -193,6 +197,7 @@ fn help_as_a_word_is_help() {
 fn every_command_keeps_its_word_in_both_forms() {
     let desk = Desk::with_app();
     desk.run(&["deploy"]).ok();
+    desk.run(&["volumes", "create", "data", "--size", "1Gi"]).ok();
     desk.run(&["users", "create", "alice"]).ok();
     desk.run(&["members", "set", "alice", "--role", "developer"]).ok();
     desk.run(&["tokens", "create", "ci", "--service", "--scope", "apps:read"]).ok();
@@ -252,6 +257,19 @@ fn check(desk: &Desk, path: &[&str], good: &[&str], bad: &[&str], code: i32) {
     is_told(&people, path);
     is_documented(&scripts.document(), code, path);
     assert_eq!(scripts.stdout.lines().count() == 1, streams, "{path:?}: {}", scripts.stdout);
+}
+
+#[test]
+fn a_volume_is_made_grown_and_destroyed() {
+    let desk = Desk::with_app();
+    let make = ["volumes", "create", "data", "--size", "1Gi"];
+    desk.run(&make).ok();
+    is_told(&desk.run(&make).code_is(5), &make);
+    desk.run(&["volumes", "resize", "data", "--size", "2Gi"]).ok();
+    let volume = desk.json(&["volumes", "describe", "data"]);
+    assert_eq!(volume["desired"]["size_bytes"], 2_u64 << 30, "{volume:#}");
+    desk.run(&["volumes", "destroy", "data", "--yes"]).ok();
+    desk.run(&["volumes", "describe", "data"]).code_is(4);
 }
 
 #[test]

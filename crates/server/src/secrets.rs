@@ -199,7 +199,7 @@ pub(crate) async fn tend(engine: Engine, vault: Arc<Vault>) {
         // What is gone is remembered. The tables of bundles would not do: one that was
         // made and went between two looks is in neither.
         if now.gone.len() != before.gone.len() {
-            let ended = now.gone.keys().filter(|id| !before.gone.contains_key(id));
+            let ended = now.gone.keys().filter(|id| !before.gone.contains_key(*id));
             for env in ended.filter_map(|id| id.typed::<Env>()) {
                 if let Err(error) = vault.clear(env).await {
                     tracing::warn!(%error, %env, "secrets that are not needed cannot be removed");

@@ -205,9 +205,10 @@ fn every_command_keeps_its_word_in_both_forms() {
         let path: Vec<&str> = case.path.split_whitespace().collect();
         check(&desk, &path, case.good, case.bad, case.code);
     }
-    // What was scaled and rolled back has settled, so that what is listed is still there
-    // when it is described.
-    desk.run(&["wait", "env/production"]).ok();
+    // What was scaled, rolled back and given new secrets has settled, so that what is
+    // listed is still there when it is described: ready is not enough, old instances may
+    // still be on their way out.
+    desk.run(&["wait", "env/production", "--for", "reconciling=false"]).ok();
     let first = |kind: &str| {
         let listed = desk.json(&[kind, "list"]);
         listed["items"][0]["name"].as_str().unwrap_or_default().to_owned()

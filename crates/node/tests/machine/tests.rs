@@ -1,8 +1,5 @@
 //! The tests. Each is a name, whether it needs root, and what to do.
 
-use std::process::{Command, Stdio};
-use std::time::Duration;
-
 use helix_model::Reason;
 use helix_model::api::ExecRequest;
 use helix_model::instance::Phase;
@@ -167,19 +164,7 @@ async fn an_agent_killed_at_any_moment_leaves_nothing() {
     for life_ms in [40, 70, 100, 130, 160, 200, 300] {
         // Half of them leave and come back, so that stops are cut short too.
         let some = if life_ms % 20 == 0 { &all[..] } else { &all[..1] };
-        let plan = serde_json::to_vec(&world.plan(some)).unwrap();
-        std::fs::write(world.place.data_dir.join("plan.json"), plan).unwrap();
-        let mut agent = Command::new(std::env::current_exe().unwrap())
-            .arg("agent")
-            .args([&world.place.data_dir, &world.place.image_dir])
-            .arg(&world.place.registry)
-            .stdin(Stdio::null())
-            .spawn()
-            .unwrap();
-        // The fault: a life of this length, wherever it has got to by then.
-        tokio::time::sleep(Duration::from_millis(life_ms)).await;
-        agent.kill().unwrap();
-        agent.wait().unwrap();
+        world.killed_after(some, life_ms).await;
     }
     world.restart_agent().await;
     world.apply(&all);

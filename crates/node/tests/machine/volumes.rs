@@ -1,8 +1,7 @@
 //! Volumes on a real machine: made once, kept whatever happens to agent and
 //! programs, gone only when told.
 
-use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::process::Command;
 
 use helix_model::instance::Phase;
 use helix_model::plan::{InstancePlan, VolumePlan};
@@ -113,18 +112,7 @@ pub(crate) async fn an_agent_killed_at_any_moment_loses_no_volume() {
     for (life_ms, plan) in [20, 40, 60, 80, 100, 130, 160, 200, 300, 400].into_iter().zip(&plans) {
         // Between two lives it leaves and comes back, so that stops are cut short too.
         let some: &[&InstancePlan] = if life_ms % 40 == 0 { &[] } else { &[plan] };
-        let text = serde_json::to_vec(&world.plan(some)).unwrap();
-        std::fs::write(world.place.data_dir.join("plan.json"), text).unwrap();
-        let mut agent = Command::new(std::env::current_exe().unwrap())
-            .arg("agent")
-            .args([&world.place.data_dir, &world.place.image_dir])
-            .arg(&world.place.registry)
-            .stdin(Stdio::null())
-            .spawn()
-            .unwrap();
-        tokio::time::sleep(Duration::from_millis(life_ms)).await;
-        agent.kill().unwrap();
-        agent.wait().unwrap();
+        world.killed_after(some, life_ms).await;
     }
     world.restart_agent().await;
     let plan = &plans[10];

@@ -6,7 +6,7 @@ use std::ffi::OsString;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode};
+use std::process::{Command, ExitCode, Stdio};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
@@ -304,6 +304,23 @@ impl World {
     pub(crate) async fn restart_agent(&mut self) {
         self.agent.shutdown(helix_node::Stop::Detach).await;
         self.agent = Agent::start(self.place.config()).await.unwrap();
+    }
+
+    /// One life of an agent in a process of its own, with a plan on its disk: killed
+    /// after so many milliseconds, wherever it has got to by then.
+    pub(crate) async fn killed_after(&mut self, instances: &[&InstancePlan], life_ms: u64) {
+        let plan = serde_json::to_vec(&self.plan(instances)).unwrap();
+        std::fs::write(self.place.data_dir.join("plan.json"), plan).unwrap();
+        let mut agent = Command::new(std::env::current_exe().unwrap())
+            .arg("agent")
+            .args([&self.place.data_dir, &self.place.image_dir])
+            .arg(&self.place.registry)
+            .stdin(Stdio::null())
+            .spawn()
+            .unwrap();
+        tokio::time::sleep(Duration::from_millis(life_ms)).await;
+        agent.kill().unwrap();
+        agent.wait().unwrap();
     }
 
     /// Kills a process outright.

@@ -15,13 +15,15 @@ use helix_model::audit::{Attempt, Decision};
 use helix_model::event::Subject;
 use helix_model::reference::{self, Scope};
 use helix_model::{
-    Actor, AnyId, Code, Id, Kind, Member, Name, Org, Permission, Permissions, Problem, State,
+    Actor, AnyId, Code, Id, Kind, Member, Name, Noun, Org, Permission, Permissions, Problem, State,
     Token, User, view,
 };
 use http::HeaderMap;
+use serde::Serialize;
 
-use super::Api;
 use super::identity::Guest;
+use super::scale::request_hash;
+use super::{Api, gate};
 use crate::engine::{Idempotency, Origin};
 
 /// What is kept of what a caller named and was refused.
@@ -360,6 +362,22 @@ impl Caller {
     /// A key as it is kept: nobody meets another's.
     pub(super) fn idempotency_key(&self, key: &str) -> String {
         format!("{}:{key}", self.principal)
+    }
+
+    /// A change of one resource: who asks for it, with what must not have changed
+    /// since, and which one it is.
+    pub(super) fn change_of<N: Noun>(
+        &self,
+        api: &Api,
+        headers: &HeaderMap,
+        (reference, scope): (&str, &Scope),
+        request: &impl Serialize,
+        expected_version: Option<u64>,
+    ) -> Result<(Origin, Id<N>), Problem> {
+        let origin = self.origin(headers, || request_hash(reference, request))?;
+        let found = self.resolve(&api.engine.state(), N::KIND, reference, scope)?;
+        let id = found.typed().ok_or_else(|| Problem::not_found(N::KIND, reference))?;
+        Ok((gate::expecting(origin, found, expected_version), id))
     }
 
     /// Who asks, for the engine. `request_hash` covers all that the request says,

@@ -4,13 +4,12 @@ use axum::extract::State;
 use axum::{Extension, Json};
 use helix_model::api::AvailabilityRequest;
 use helix_model::reference::Scope;
-use helix_model::{Command, Kind, Node, Problem, Receipt, node};
+use helix_model::{Command, Receipt, node};
 use http::HeaderMap;
 
+use super::Api;
 use super::access::Caller;
 use super::problem::{ApiProblem, Body, Path, Query};
-use super::scale::request_hash;
-use super::{Api, gate};
 
 /// Says what a node may be used for.
 pub(super) async fn availability(
@@ -21,10 +20,9 @@ pub(super) async fn availability(
     headers: HeaderMap,
     Body(request): Body<AvailabilityRequest>,
 ) -> Result<Json<Receipt>, ApiProblem> {
-    let origin = caller.origin(&headers, || request_hash(&reference, &request))?;
-    let node = caller.resolve(&api.engine.state(), Kind::Node, &reference, &scope)?;
-    let origin = gate::expecting(origin, node, request.expected_version);
-    let node = node.typed::<Node>().ok_or_else(|| Problem::not_found(Kind::Node, &reference))?;
+    let at = (reference.as_str(), &scope);
+    let (origin, node) =
+        caller.change_of(&api, &headers, at, &request, request.expected_version)?;
     let availability = request.availability;
     let command = Command::SetNodeAvailability(node::SetAvailability { node, availability });
     Ok(Json(api.engine.submit(command, origin).await?))

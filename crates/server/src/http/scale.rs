@@ -4,14 +4,14 @@ use axum::extract::State;
 use axum::{Extension, Json};
 use helix_model::api::ScaleRequest;
 use helix_model::reference::Scope;
-use helix_model::{Command, Env, Kind, Problem, Receipt, env};
+use helix_model::{Command, Receipt, env};
 use http::HeaderMap;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
+use super::Api;
 use super::access::Caller;
 use super::problem::{ApiProblem, Body, Path, Query};
-use super::{Api, gate};
 
 /// Sets how many instances processes should have.
 pub(super) async fn scale(
@@ -22,10 +22,8 @@ pub(super) async fn scale(
     headers: HeaderMap,
     Body(request): Body<ScaleRequest>,
 ) -> Result<Json<Receipt>, ApiProblem> {
-    let origin = caller.origin(&headers, || request_hash(&reference, &request))?;
-    let env = caller.resolve(&api.engine.state(), Kind::Env, &reference, &scope)?;
-    let origin = gate::expecting(origin, env, request.expected_version);
-    let env = env.typed::<Env>().ok_or_else(|| Problem::not_found(Kind::Env, &reference))?;
+    let at = (reference.as_str(), &scope);
+    let (origin, env) = caller.change_of(&api, &headers, at, &request, request.expected_version)?;
     let command = Command::Scale(env::Scale { env, processes: request.processes });
     Ok(Json(api.engine.submit(command, origin).await?))
 }

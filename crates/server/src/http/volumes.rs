@@ -5,13 +5,13 @@ use axum::extract::State;
 use axum::{Extension, Json};
 use helix_model::api::{ResizeRequest, VolumeRequest};
 use helix_model::reference::Scope;
-use helix_model::{Code, Command, Kind, Org, Problem, Receipt, Volume, volume};
+use helix_model::{Code, Command, Kind, Org, Problem, Receipt, volume};
 use http::HeaderMap;
 
+use super::Api;
 use super::access::Caller;
 use super::problem::{ApiProblem, Body, Path, Query};
 use super::scale::request_hash;
-use super::{Api, gate};
 
 /// Makes a volume in an org.
 pub(super) async fn create(
@@ -50,11 +50,9 @@ pub(super) async fn resize(
     headers: HeaderMap,
     Body(request): Body<ResizeRequest>,
 ) -> Result<Json<Receipt>, ApiProblem> {
-    let origin = caller.origin(&headers, || request_hash(&reference, &request))?;
-    let volume = caller.resolve(&api.engine.state(), Kind::Volume, &reference, &scope)?;
-    let origin = gate::expecting(origin, volume, request.expected_version);
-    let volume =
-        volume.typed::<Volume>().ok_or_else(|| Problem::not_found(Kind::Volume, &reference))?;
+    let at = (reference.as_str(), &scope);
+    let (origin, volume) =
+        caller.change_of(&api, &headers, at, &request, request.expected_version)?;
     let command = Command::ResizeVolume(volume::Resize { volume, size_bytes: request.size_bytes });
     Ok(Json(api.engine.submit(command, origin).await?))
 }

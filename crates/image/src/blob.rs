@@ -5,14 +5,9 @@ use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use bytes::Bytes;
-use futures::{Stream, StreamExt};
-use tokio::sync::mpsc;
-
 use crate::Result;
 use crate::digest::{Digest, Hasher};
 use crate::error::ImageError;
-use crate::limits::CHUNKS_IN_FLIGHT;
 use crate::store::{Store, mismatch};
 
 /// What was stored.
@@ -86,70 +81,6 @@ impl Write for BlobWriter {
 
     fn flush(&mut self) -> std::io::Result<()> {
         Ok(())
-    }
-}
-
-impl Store {
-    /// Stores a stream that must be exactly `size` bytes with this digest.
-    /// Hashing and writing happen on a blocking thread; a bounded queue makes a
-    /// slow disk slow the sender. `on_bytes` hears of each chunk.
-    pub(crate) async fn write_stream<E>(
-        &self,
-        expected: Digest,
-        size: u64,
-        mut stream: impl Stream<Item = Result<Bytes, E>> + Unpin,
-        mut on_bytes: impl FnMut(u64),
-    ) -> Result<Written, StreamError<E>> {
-        let (sender, mut chunks) = mpsc::channel::<Bytes>(CHUNKS_IN_FLIGHT);
-        let store = self.clone();
-        let writing = tokio::task::spawn_blocking(move || {
-            let mut writer = store.writer(size)?;
-            while let Some(chunk) = chunks.blocking_recv() {
-                writer.append(&chunk)?;
-            }
-            // A cancelled or failed download ends the queue early: too short.
-            if writer.size != size {
-                return Err(ImageError::DigestMismatch {
-                    what: format!("the size of {expected}"),
-                    expected: format!("{size} bytes"),
-                    actual: format!("{} bytes", writer.size),
-                });
-            }
-            writer.commit(Some(&expected))
-        });
-        let mut broken = None;
-        while let Some(chunk) = stream.next().await {
-            match chunk {
-                Ok(chunk) => {
-                    on_bytes(chunk.len() as u64);
-                    if sender.send(chunk).await.is_err() {
-                        break;
-                    }
-                }
-                Err(error) => {
-                    broken = Some(error);
-                    break;
-                }
-            }
-        }
-        drop(sender);
-        let written = writing.await.map_err(ImageError::from)?;
-        match broken {
-            Some(error) => Err(StreamError::Stream(error)),
-            None => Ok(written?),
-        }
-    }
-}
-
-/// Which side of a streamed write failed.
-pub(crate) enum StreamError<E> {
-    Stream(E),
-    Store(ImageError),
-}
-
-impl<E> From<ImageError> for StreamError<E> {
-    fn from(error: ImageError) -> Self {
-        Self::Store(error)
     }
 }
 

@@ -60,6 +60,7 @@ impl Store {
             remove_tree(&aside);
             collected.root_filesystems += 1;
         }
+        self.remove_partials(min_age)?;
         repository::forget_removed(self)?;
         Ok(collected)
     }

@@ -23,6 +23,7 @@ pub mod limits;
 mod locks;
 pub mod manifest;
 pub mod pack;
+mod partial;
 pub mod progress;
 pub mod pull;
 pub mod push;

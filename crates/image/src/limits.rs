@@ -61,6 +61,13 @@ pub const ATTEMPTS_MAX: u32 = 4;
 /// Wait before the second attempt; doubles from there.
 pub const BACKOFF_FIRST: Duration = Duration::from_millis(250);
 
+/// New bytes of a blob after which a broken transfer counts as a first attempt
+/// again: a bad line must not end a pull that gets on.
+pub const RESUME_PROGRESS_BYTES_MIN: u64 = MIB;
+
+/// Age after which the beginning of a blob is of no use any more.
+pub const PARTIAL_AGE_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+
 /// Chunks waiting between the network and the disk, so that a slow disk slows
 /// the sender instead of filling memory.
 pub const CHUNKS_IN_FLIGHT: usize = 8;

@@ -10,18 +10,17 @@ use futures::{StreamExt, TryStreamExt};
 
 use crate::Result;
 use crate::auth::Auth;
-use crate::blob::StreamError;
 use crate::config::ImageConfig;
 use crate::digest::Digest;
 use crate::error::ImageError;
 use crate::limits::{
-    ATTEMPTS_MAX, BACKOFF_FIRST, CONFIG_BYTES_MAX, LAYER_TIMEOUT, MANIFEST_BYTES_MAX,
-    PARALLEL_LAYERS, TRANSFER_TIMEOUT,
+    CONFIG_BYTES_MAX, LAYER_TIMEOUT, MANIFEST_BYTES_MAX, PARALLEL_LAYERS, TRANSFER_TIMEOUT,
 };
 use crate::manifest::{Descriptor, Document, Manifest, Platform};
+use crate::partial::{Added, Partial};
 use crate::progress::{Meter, Progress};
 use crate::reference::Reference;
-use crate::remote::{Clients, Direction, Remote, retried};
+use crate::remote::{Clients, Direction, Failure, Patience, Remote, retried};
 use crate::store::{Store, mismatch};
 
 pub use crate::remote::Transport;
@@ -71,7 +70,8 @@ impl Puller {
     }
 
     /// Brings the image for this machine into the store. Dropping the future
-    /// ends the transfer; layers that are complete by then stay.
+    /// ends the transfer; what is here by then stays, and the next pull goes on
+    /// behind it.
     pub async fn pull(
         &self,
         reference: &Reference,
@@ -191,32 +191,58 @@ impl Puller {
     }
 
     async fn download(&self, remote: &Remote, blob: &Descriptor, meter: &Meter<'_>) -> Result<()> {
-        let mut wait = BACKOFF_FIRST;
-        let mut attempts_left = ATTEMPTS_MAX;
+        let mut partial = Partial::open(&self.store, blob.digest, blob.size).await?;
+        meter.add(partial.size());
+        let mut patience = Patience::default();
+        let mut may_join = true;
         loop {
-            attempts_left -= 1;
-            let mut received = 0;
-            let outcome = match remote.blob(&blob.digest).await {
-                Err(failure) => Err(StreamError::Stream(failure)),
-                Ok(stream) => {
-                    let count = |bytes| {
-                        received += bytes;
-                        meter.add(bytes);
-                    };
-                    self.store.write_stream(blob.digest, blob.size, stream, count).await
+            let before = partial.size();
+            let failure = match self.attempt(remote, blob, partial, meter).await? {
+                Added::Whole => return Ok(()),
+                Added::Broken(rest, failure) => {
+                    partial = rest;
+                    failure.unwrap_or(Failure::Short)
+                }
+                Added::Wrong(error) => {
+                    tracing::debug!(%error, "fetching it again in one piece");
+                    meter.take_back(blob.size);
+                    may_join = false;
+                    partial = Partial::open(&self.store, blob.digest, blob.size).await?;
+                    continue;
                 }
             };
-            match outcome {
-                Ok(_) => return Ok(()),
-                Err(StreamError::Store(error)) => return Err(error),
-                Err(StreamError::Stream(failure)) => {
-                    if attempts_left == 0 || !failure.is_passing() {
-                        return Err(remote.explain(failure, format!("layer {}", blob.digest)));
-                    }
-                    meter.take_back(received);
-                    tokio::time::sleep(wait).await;
-                    wait *= 2;
+            let refuses_part = failure.refuses_part() && partial.size() > 0;
+            if refuses_part || !may_join {
+                meter.take_back(partial.size());
+                partial.restart()?;
+            }
+            if !refuses_part
+                && !patience.wait(&failure, partial.size().saturating_sub(before)).await
+            {
+                return Err(remote.explain(failure, format!("layer {}", blob.digest)));
+            }
+        }
+    }
+
+    /// Adds to a blob what one request brings.
+    async fn attempt(
+        &self,
+        remote: &Remote,
+        blob: &Descriptor,
+        mut partial: Partial,
+        meter: &Meter<'_>,
+    ) -> Result<Added<Failure>> {
+        if partial.size() == blob.size {
+            return partial.add(futures::stream::empty(), |_| {}).await;
+        }
+        match remote.blob(&blob.digest, partial.size()).await {
+            Err(failure) => Ok(Added::Broken(partial, Some(failure))),
+            Ok((start, stream)) => {
+                if start != partial.size() {
+                    meter.take_back(partial.size());
+                    partial.restart()?;
                 }
+                partial.add(stream, |bytes| meter.add(bytes)).await
             }
         }
     }

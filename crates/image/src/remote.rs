@@ -7,6 +7,7 @@
 //! answer here is read up to a limit.
 
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use futures::{Stream, StreamExt};
@@ -20,7 +21,7 @@ use crate::digest::Digest;
 use crate::error::{Cause, ImageError};
 use crate::limits::{
     ATTEMPTS_MAX, BACKOFF_FIRST, CONNECT_TIMEOUT, ERROR_BODY_BYTES_MAX, MANIFEST_BYTES_MAX,
-    READ_TIMEOUT, TOKEN_BYTES_MAX,
+    READ_TIMEOUT, RESUME_PROGRESS_BYTES_MIN, TOKEN_BYTES_MAX,
 };
 use crate::manifest::ACCEPTED;
 use crate::reference::Reference;
@@ -61,6 +62,8 @@ pub(crate) enum Failure {
     TooLarge(u64),
     #[error("the registry breaks the protocol: {0}")]
     Protocol(&'static str),
+    #[error("the content ended too early")]
+    Short,
 }
 
 /// Whether content travels here or away; decides the token's scope and how
@@ -176,14 +179,27 @@ impl Remote {
         read_up_to(response, MANIFEST_BYTES_MAX).await
     }
 
-    /// Starts fetching a blob.
+    /// Starts fetching a blob behind its first `from` bytes; from its beginning
+    /// where the registry does not do that. Says where it starts.
     pub(crate) async fn blob(
         &self,
         digest: &Digest,
-    ) -> Result<impl Stream<Item = Result<Bytes, Failure>> + Unpin + use<>, Failure> {
+        from: u64,
+    ) -> Result<(u64, impl Stream<Item = Result<Bytes, Failure>> + Unpin + use<>), Failure> {
         let url = self.url(&format!("blobs/{digest}"))?;
-        let response = self.send(|| self.client.get(url.clone())).await?;
-        Ok(response.bytes_stream().map(|chunk| chunk.map_err(Failure::Network)))
+        let request = || match from {
+            0 => self.client.get(url.clone()),
+            from => self.client.get(url.clone()).header(header::RANGE, format!("bytes={from}-")),
+        };
+        let response = self.send(request).await?;
+        let start = match response.status() {
+            StatusCode::PARTIAL_CONTENT if begins_at(response.headers(), from) => from,
+            StatusCode::PARTIAL_CONTENT => {
+                return Err(Failure::Protocol("another part of a blob than was asked for"));
+            }
+            _ => 0,
+        };
+        Ok((start, response.bytes_stream().map(|chunk| chunk.map_err(Failure::Network))))
     }
 
     /// Whether the repository has a blob or, with `manifests`, a manifest.
@@ -346,10 +362,19 @@ impl Remote {
 }
 
 impl Failure {
+    /// Whether the registry may well send the whole, but not a part.
+    pub(crate) fn refuses_part(&self) -> bool {
+        match self {
+            Self::Status { status, .. } => *status == StatusCode::RANGE_NOT_SATISFIABLE,
+            Self::Protocol(_) => true,
+            _ => false,
+        }
+    }
+
     /// Whether trying again soon may work.
     pub(crate) fn is_passing(&self) -> bool {
         match self {
-            Self::Network(_) => true,
+            Self::Network(_) | Self::Short => true,
             Self::Status { status, .. } => {
                 status.is_server_error()
                     || matches!(
@@ -359,6 +384,36 @@ impl Failure {
             }
             _ => false,
         }
+    }
+}
+
+/// How often, and after which pauses, a transfer that breaks is taken up again.
+pub(crate) struct Patience {
+    attempts_left: u32,
+    pause: Duration,
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        Self { attempts_left: ATTEMPTS_MAX, pause: BACKOFF_FIRST }
+    }
+}
+
+impl Patience {
+    /// Waits before the next attempt; false when there is to be none. `gained`
+    /// are the bytes that the last one brought.
+    pub(crate) async fn wait(&mut self, failure: &Failure, gained: u64) -> bool {
+        if gained >= RESUME_PROGRESS_BYTES_MIN {
+            *self = Self::default();
+        }
+        self.attempts_left = self.attempts_left.saturating_sub(1);
+        if self.attempts_left == 0 || !failure.is_passing() {
+            return false;
+        }
+        tracing::debug!(error = %failure, pause = ?self.pause, "a transfer broke, going on");
+        tokio::time::sleep(self.pause).await;
+        self.pause *= 2;
+        true
     }
 }
 
@@ -410,6 +465,15 @@ async fn read_up_to(response: Response, bytes_max: u64) -> Result<Bytes, Failure
     Ok(bytes.freeze())
 }
 
+/// Whether an answer with a part of something starts at this byte.
+fn begins_at(headers: &HeaderMap, from: u64) -> bool {
+    let range = headers.get(header::CONTENT_RANGE).and_then(|value| value.to_str().ok());
+    range
+        .and_then(|range| range.strip_prefix("bytes "))
+        .and_then(|range| range.trim_start().split_once('-'))
+        .is_some_and(|(start, _)| start.parse() == Ok(from))
+}
+
 fn basic(user: &str, password: &str) -> String {
     use base64::Engine;
     let text = format!("{user}:{password}");
@@ -436,6 +500,18 @@ fn parameter(parameters: &str, name: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_part_starts_where_its_header_says() {
+        let at = |text: &'static str| {
+            HeaderMap::from_iter([(header::CONTENT_RANGE, http::HeaderValue::from_static(text))])
+        };
+        assert!(begins_at(&at("bytes 5-9/10"), 5) && begins_at(&at("bytes 5-9/*"), 5));
+        for other in ["bytes 0-9/10", "bytes */10", "5-9/10", "bytes -5-9/10", ""] {
+            assert!(!begins_at(&at(other), 5), "{other}");
+        }
+        assert!(!begins_at(&HeaderMap::new(), 5));
+    }
 
     #[test]
     fn challenges_are_taken_apart() {

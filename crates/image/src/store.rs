@@ -5,6 +5,7 @@
 //! rootfs/<key>/root    unpacked images (see `rootfs`)
 //! repositories/…       what the embedded registry serves, and its tags
 //! uploads/…            unfinished uploads to it
+//! partial/<hex>        the beginning of a blob whose transfer broke (see `partial`)
 //! temporary/…          whatever is being written, locked by its writer
 //! ```
 //!
@@ -25,7 +26,7 @@ pub use crate::collect::Collected;
 use crate::config::ConfigDocument;
 use crate::digest::Digest;
 use crate::error::ImageError;
-use crate::limits::{CONFIG_BYTES_MAX, MANIFEST_BYTES_MAX};
+use crate::limits::{CONFIG_BYTES_MAX, MANIFEST_BYTES_MAX, PARTIAL_AGE_MAX};
 use crate::locks::{KeyGuard, KeyedLocks};
 use crate::manifest::{Document, Manifest};
 use crate::{Result, blob};
@@ -61,10 +62,12 @@ impl Store {
             (store.rootfs_directory(), 0o700),
             (store.uploads(), 0o700),
             (store.repositories(), 0o755),
+            (store.partials(), 0o700),
         ] {
             create_directory(&directory, mode)?;
         }
         store.remove_stale_temporaries()?;
+        store.remove_partials(PARTIAL_AGE_MAX)?;
         Ok(store)
     }
 
@@ -178,6 +181,10 @@ impl Store {
 
     pub(crate) fn temporary(&self) -> PathBuf {
         self.inner.root.join("temporary")
+    }
+
+    pub(crate) fn partials(&self) -> PathBuf {
+        self.inner.root.join("partial")
     }
 
     pub(crate) fn rootfs_directory(&self) -> PathBuf {

@@ -15,5 +15,6 @@ mod crash;
 mod hello;
 mod nginx;
 mod packs;
+mod postgres;
 pub mod registry;
 mod secrets;

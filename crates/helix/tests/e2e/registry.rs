@@ -1,10 +1,10 @@
-//! Debian's own registry on a free loopback port, with Debian's nginx in it:
-//! an image and a registry that nobody here wrote.
+//! Debian's own registry on a free loopback port, with Debian's nginx and, once
+//! asked for, PostgreSQL in it: images and a registry that nobody here wrote.
 
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
 use tempfile::TempDir;
 
@@ -15,6 +15,7 @@ pub struct Registry {
     /// The pinned references of the two pages.
     pub first: String,
     pub second: String,
+    postgres: OnceLock<String>,
     _storage: TempDir,
 }
 
@@ -60,11 +61,12 @@ impl Registry {
             process,
             first: String::new(),
             second: String::new(),
+            postgres: OnceLock::new(),
             _storage: storage,
         };
         registry.address = listening(log);
-        registry.first = registry.push("first", FIRST_PAGE);
-        registry.second = registry.push("second", SECOND_PAGE);
+        registry.first = registry.push("nginx", &["--tag", "first", "--message", FIRST_PAGE]);
+        registry.second = registry.push("nginx", &["--tag", "second", "--message", SECOND_PAGE]);
         registry
     }
 
@@ -73,8 +75,13 @@ impl Registry {
         format!("{}/{rest}", self.address)
     }
 
-    /// Makes nginx from Debian packages and pushes it; its pinned reference.
-    fn push(&self, tag: &str, message: &str) -> String {
+    /// The pinned reference of PostgreSQL, made when first asked for: few tests want it.
+    pub fn postgres(&self) -> String {
+        self.postgres.get_or_init(|| self.push("postgres", &[])).clone()
+    }
+
+    /// Makes an image from Debian packages and pushes it; its pinned reference.
+    fn push(&self, recipe: &str, arguments: &[&str]) -> String {
         let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
         let mut command = Command::new(cargo);
         for (name, _) in std::env::vars_os() {
@@ -85,8 +92,9 @@ impl Registry {
             }
         }
         let output = command
-            .args(["run", "--quiet", "--package", "xtask", "--", "image", "nginx"])
-            .args(["--registry", &self.address, "--tag", tag, "--message", message])
+            .args(["run", "--quiet", "--package", "xtask", "--", "image", recipe])
+            .args(["--registry", &self.address])
+            .args(arguments)
             .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("../.."))
             .output()
             .expect("run cargo xtask image");

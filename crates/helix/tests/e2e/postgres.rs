@@ -1,0 +1,198 @@
+//! A real PostgreSQL on a volume: what it has said is written stays written, however
+//! its instance ends.
+
+use std::process::{Child, Stdio};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::Value;
+
+use crate::registry::Registry;
+use crate::world::{World, can_isolate, traces, until};
+
+const VOLUME: &str = "db-production-data";
+
+fn write_manifest(world: &World, size: &str, setting: &str) {
+    let text = format!(
+        r#"schema_version = "v1"
+[app]
+name = "db"
+[processes.db]
+user = "postgres"
+vars = {{ PGDATA = "/var/lib/postgresql/data", SETTING = "{setting}" }}
+ports = [{{ name = "pg", internal = 5432 }}]
+health = {{ type = "exec", command = ["pg_isready", "-h", "/tmp"], interval_seconds = 1, grace_seconds = 60 }}
+mounts = [{{ volume = "data", path = "/var/lib/postgresql/data" }}]
+[[volumes]]
+name = "data"
+size = "{size}"
+[[endpoints]]
+process = "db"
+protocol = "tcp"
+listen_port = 5432
+"#
+    );
+    std::fs::write(world.work().join("helix.toml"), text).expect("write the manifest");
+}
+
+/// PostgreSQL with a table of a thousand rows.
+fn with_rows(registry: &Registry) -> (World, String) {
+    let world = World::start::<&str>([]);
+    let image = registry.postgres();
+    write_manifest(&world, "1Gi", "first");
+    world.helix(["deploy", "--image", &image]).ok();
+    query(&world, "create table kept (id bigint primary key, text text not null)");
+    query(&world, "insert into kept select n, md5(n::text) from generate_series(1, 1000) n");
+    (world, image)
+}
+
+fn query(world: &World, sql: &str) -> String {
+    let psql = ["exec", "--process", "db", "--", "psql", "-h", "/tmp", "-U", "postgres", "-At"];
+    world.helix(psql.iter().chain(&["-v", "ON_ERROR_STOP=1", "-c", sql])).ok().stdout
+}
+
+/// All that is in the table, in a few characters.
+fn digest(world: &World) -> String {
+    query(world, "select count(*), md5(string_agg(id || text, ',' order by id)) from kept")
+}
+
+fn sh(world: &World, script: &str) -> crate::world::Output {
+    world.helix(["exec", "--process", "db", "--", "sh", "-c", script])
+}
+
+fn instance(world: &World) -> Value {
+    let listed = world.json(&world.work(), ["instances", "list"]);
+    let running = |it: &&Value| it["desired"]["desired"] == "running";
+    let items = listed["items"].as_array().cloned().unwrap_or_default();
+    items.iter().find(running).cloned().unwrap_or_default()
+}
+
+fn until_ready(world: &World, why: &str) {
+    until(why, || instance(world)["current"]["phase"] == "ready");
+}
+
+fn volume(world: &World) -> Value {
+    world.json(&world.work(), ["volumes", "describe", VOLUME])
+}
+
+/// Whether `helix`, started from here, may grow a file system that is mounted.
+fn may_grow_mounted() -> bool {
+    const CAP_SYS_RESOURCE: u64 = 1 << 24;
+    let status = std::fs::read_to_string("/proc/self/status").expect("read who we are");
+    let held = status.lines().find_map(|line| line.strip_prefix("CapEff:")).expect("CapEff");
+    u64::from_str_radix(held.trim(), 16).expect("a mask") & CAP_SYS_RESOURCE != 0
+}
+
+/// Somebody who writes row after row and notes each that was acknowledged.
+struct Writer(Child);
+
+impl Writer {
+    fn start(world: &World) -> Writer {
+        let script = "n=100000; while true; do n=$((n+1)); \
+                      psql -h /tmp -U postgres -Atqc \
+                      \"insert into kept values ($n, 'late') returning id\" || exit 0; done";
+        let mut command = world.command(world.work());
+        command.args(["exec", "--process", "db", "--", "sh", "-c", script]);
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+        Writer(command.spawn().expect("start a writer"))
+    }
+
+    /// The last row of which it heard that it is there.
+    fn last(self) -> u64 {
+        let output = self.0.wait_with_output().expect("the writer's output");
+        let said = String::from_utf8_lossy(&output.stdout);
+        said.lines().filter_map(|line| line.trim().parse().ok()).max().expect("rows were written")
+    }
+}
+
+#[test]
+fn postgres_loses_nothing_it_acknowledged_however_it_ends() {
+    if !can_isolate("postgres_loses_nothing_it_acknowledged_however_it_ends") {
+        return;
+    }
+    let registry = Registry::shared();
+    let (mut world, image) = with_rows(&registry);
+    let before = digest(&world);
+
+    // Killed in the middle of writing.
+    let writer = Writer::start(&world);
+    until("rows to be written", || {
+        let late = query(&world, "select count(*) from kept where text = 'late'");
+        late.trim().parse::<u64>().expect("a number") > 5
+    });
+    let id = instance(&world)["id"].as_str().expect("an id").to_owned();
+    let program = traces::workload_pid(&world.data(), &id).expect("a running program");
+    kill(Pid::from_raw(program), Signal::SIGKILL).expect("kill it");
+    let acknowledged = writer.last();
+    until("another program", || {
+        traces::workload_pid(&world.data(), &id).is_some_and(|pid| pid != program)
+    });
+    until("it to be ready again", || {
+        let seen = instance(&world);
+        seen["current"]["phase"] == "ready" && seen["current"]["restarts"] == 1
+    });
+    let kept: u64 = query(&world, "select max(id) from kept").trim().parse().expect("a number");
+    assert!(kept >= acknowledged, "row {acknowledged} was acknowledged, {kept} is the last");
+    query(&world, "delete from kept where text = 'late'");
+    assert_eq!(digest(&world), before);
+
+    // Another release: the same data, and the pause is told.
+    write_manifest(&world, "1Gi", "second");
+    let deployed = world.helix(["deploy", "--image", &image]).ok();
+    assert!(deployed.stderr.contains("stops before its successor starts"), "{}", deployed.stderr);
+    assert_eq!(digest(&world), before);
+    let deploy = world.json(&world.work(), ["deploys", "describe", "d2"]);
+    let pause = &deploy["current"]["pauses"]["db"];
+    assert!(pause["since"].is_string() && pause["until"].is_string(), "{deploy:#}");
+
+    // The agent dies, the machine is switched off politely, all of it comes back.
+    world.kill();
+    world.up::<&str>([]);
+    assert_eq!(digest(&world), before, "adopted");
+    world.interrupt();
+    assert_eq!(world.traces(), Vec::<String>::new(), "nothing stays mounted");
+    world.up::<&str>([]);
+    until_ready(&world, "it to be started again");
+    assert_eq!(digest(&world), before);
+}
+
+#[test]
+fn a_full_volume_is_full_for_its_instance_alone_and_can_grow() {
+    if !can_isolate("a_full_volume_is_full_for_its_instance_alone_and_can_grow") {
+        return;
+    }
+    let registry = Registry::shared();
+    let (world, image) = with_rows(&registry);
+    let before = digest(&world);
+    let fill = "dd if=/dev/zero of=/var/lib/postgresql/data/fill bs=1M count=1500";
+    let full = sh(&world, fill);
+    assert!(full.code != 0 && full.stderr.contains("No space left"), "{full:?}");
+    assert_eq!(digest(&world), before, "reading goes on");
+    assert_eq!(volume(&world)["current"]["size_enforced"], true);
+    sh(&world, "rm /var/lib/postgresql/data/fill").ok();
+
+    world.helix(["volumes", "resize", VOLUME, "--size", "2Gi"]).ok();
+    if !may_grow_mounted() {
+        until("it to be said that it cannot grow now", || {
+            let told = volume(&world)["current"]["message"].to_string();
+            told.contains("it grows when its instance next starts")
+        });
+        assert_eq!(volume(&world)["current"]["size_bytes"], 1_u64 << 30);
+        write_manifest(&world, "1Gi", "second");
+        world.helix(["deploy", "--image", &image]).ok();
+    }
+    until("the volume to have grown", || volume(&world)["current"]["size_bytes"] == 2_u64 << 30);
+    sh(&world, fill).ok();
+    sh(&world, "rm /var/lib/postgresql/data/fill").ok();
+    assert_eq!(digest(&world), before);
+
+    let refused = world.helix(["volumes", "destroy", VOLUME, "--yes"]).code_is(5);
+    assert!(refused.stderr.contains("(volume_in_use)"), "{}", refused.stderr);
+    assert!(refused.stderr.contains("db@production"), "{}", refused.stderr);
+    world.helix(["envs", "destroy", "db@production", "--yes"]).ok();
+    let left = world.data().join("node/volumes");
+    let id = volume(&world)["id"].as_str().expect("an id").to_owned();
+    assert!(left.join(id).join("disk.img").is_file(), "its data stays");
+    world.helix(["volumes", "destroy", VOLUME, "--yes"]).ok();
+    assert_eq!(std::fs::read_dir(&left).expect("list").count(), 0, "until it goes itself");
+}

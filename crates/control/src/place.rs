@@ -30,7 +30,8 @@ impl Seat {
 /// The node for an instance of this size, or why there is none.
 pub fn place(state: &State, memory_bytes: u64) -> Result<Id<Node>, Reason> {
     if state.index.has_no_nodes() {
-        return Err(Reason::NoNodesActive);
+        let is_full = state.nodes.iter().any(Resource::<Node>::is_usable);
+        return Err(if is_full { Reason::DiskPressure } else { Reason::NoNodesActive });
     }
     state.index.roomiest(footprint_bytes(memory_bytes)).ok_or(Reason::NoCapacityMemory)
 }
@@ -109,6 +110,9 @@ fn at_home(
     if node.spec.availability != Availability::Active {
         return Err(Reason::VolumeLocalityNoNode);
     }
+    if !node.takes_instances() {
+        return Err(Reason::DiskPressure);
+    }
     let given_back = yielding.iter().filter(|instance| instance.spec.node == home);
     let given_back: u64 =
         given_back.map(|instance| footprint_bytes(instance.spec.memory_bytes)).sum();
@@ -152,8 +156,11 @@ pub fn refusal_of_volume(state: &State, node: &Resource<Node>, size_bytes: u64) 
     if !node.status.connected {
         return Some(Reason::VolumeHomeNodeOffline);
     }
-    if !node.takes_instances() {
+    if !node.is_usable() {
         return Some(Reason::VolumeLocalityNoNode);
+    }
+    if !node.takes_instances() {
+        return Some(Reason::DiskPressure);
     }
     (free_volume_bytes(state, node) < size_bytes).then_some(Reason::NoCapacityVolume)
 }

@@ -17,7 +17,7 @@ use helix_edge::{AnyIp, Edge, EdgeError};
 use helix_image::{ImageError, Store};
 use helix_model::plan::EdgePlan;
 use helix_model::{Id, Name, Problem, instance};
-use helix_node::{Agent, Isolation, NodeError, OwnRegistry, Stop, Volumes};
+use helix_node::{Agent, DiskLimits, DiskSeen, Isolation, NodeError, OwnRegistry, Stop, Volumes};
 use helix_server::links::EdgeLink;
 use helix_server::{Attached, Config, Keep, Server, ServerError, Storage, StorageError, Token};
 use tokio::sync::{broadcast, mpsc};
@@ -41,6 +41,7 @@ pub(crate) struct Options {
     pub http_listen: SocketAddr,
     pub helix_exe: PathBuf,
     pub isolation: Option<Isolation>,
+    pub disk: DiskLimits,
     pub any_ip: AnyIp,
     pub keep: Keep,
     /// Below the data directory when `None`.
@@ -174,10 +175,10 @@ async fn start_agent(
     let mut config = helix_node::Config::new(node_dir, options.helix_exe.clone(), vec![registry]);
     config.isolation = options.isolation;
     // One store for the registry and the node: an image that was pushed here is
-    // not copied to run here. The registry's contents are not the node's to
-    // collect.
+    // not copied to run here.
     config.image_dir = Some(options.data_dir.join("images"));
-    config.image_collect = false;
+    config.image_dir_is_registrys = true;
+    config.disk = options.disk;
     Ok(Agent::start(config).await?)
 }
 
@@ -197,6 +198,8 @@ async fn attach_node(
         server.instance_reported(&node, id, observed).await;
     }
     let forward = forward_volumes(Arc::clone(server), agent.volumes(), node.clone());
+    tasks.push(tokio::spawn(forward));
+    let forward = forward_disk(Arc::clone(server), agent.disk(), node.clone());
     tasks.push(tokio::spawn(forward));
     let forward =
         forward_observations(Arc::clone(server), Arc::clone(agent), node.clone(), observations);
@@ -236,6 +239,19 @@ async fn forward_volumes(server: Arc<Server>, mut volumes: Volumes, node: Attach
             }
         }
         if volumes.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+/// And for the disk.
+async fn forward_disk(server: Arc<Server>, mut disk: DiskSeen, node: Attached) {
+    loop {
+        let seen = disk.borrow_and_update().clone();
+        if let Some(seen) = seen {
+            server.disk_reported(&node, seen).await;
+        }
+        if disk.changed().await.is_err() {
             return;
         }
     }

@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use helix_cli::{Platform as CliPlatform, Up, UpOptions};
 use helix_edge::AnyIp;
 use helix_model::{Code, Problem};
-use helix_node::Isolation;
+use helix_node::{DiskLimits, Isolation};
 use helix_server::Keep;
 
 use crate::node_link::chain;
@@ -25,6 +25,7 @@ impl Up for LocalPlatform {
             http_listen: (std::net::Ipv6Addr::UNSPECIFIED, options.http_port).into(),
             helix_exe,
             isolation: options.isolation.map(level),
+            disk: disk_limits(options.disk),
             any_ip: AnyIp::Auto,
             keep: Keep { events: options.keep_events, audit: options.keep_audit },
             archive: options.archive.clone(),
@@ -40,6 +41,11 @@ pub(crate) fn level(demanded: helix_cli::Isolation) -> Isolation {
         helix_cli::Isolation::ContainerRootless => Isolation::ContainerRootless,
         helix_cli::Isolation::Process => Isolation::Process,
     }
+}
+
+pub(crate) fn disk_limits(demanded: helix_cli::DiskLimits) -> DiskLimits {
+    let helix_cli::DiskLimits { image_cache_bytes, reserve_bytes } = demanded;
+    DiskLimits { image_cache_bytes, reserve_bytes }
 }
 
 struct Running(Platform);

@@ -1,7 +1,7 @@
 //! Garbage collection: blobs and unpacked images no kept manifest leads to.
 
 use std::collections::HashSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use crate::blob::remove_tree;
@@ -22,6 +22,8 @@ pub struct Collected {
     pub blob_bytes: u64,
     /// Unpacked images removed.
     pub root_filesystems: usize,
+    /// What those took, about.
+    pub root_bytes: u64,
 }
 
 impl Store {
@@ -40,32 +42,49 @@ impl Store {
     fn remove_unused_blocking(&self, keep: Vec<Digest>, min_age: Duration) -> Result<Collected> {
         let mut roots = keep;
         roots.extend(repository::tagged(self)?);
-
         let reachable = self.reachable(roots)?;
-        let limit = SystemTime::now().checked_sub(min_age).unwrap_or(SystemTime::UNIX_EPOCH);
-        let mut collected = Collected::default();
+        self.remove_others(&names(&reachable), &HashSet::new(), min_age)
+    }
 
-        let names: HashSet<String> = reachable.iter().map(Digest::hex).collect();
-        for (path, size) in old_entries(&self.blobs(), &names, limit)? {
-            remove_tree(&path);
-            collected.blobs += 1;
-            collected.blob_bytes += size;
+    /// Removes what is neither among `keep` nor younger than `min_age`; what is
+    /// in `go` whatever its age.
+    pub(crate) fn remove_others(
+        &self,
+        keep: &HashSet<String>,
+        go: &HashSet<String>,
+        min_age: Duration,
+    ) -> Result<Collected> {
+        let limit = SystemTime::now().checked_sub(min_age).unwrap_or(SystemTime::UNIX_EPOCH);
+        let goes = |entry: &Entry| {
+            !keep.contains(&entry.name) && (go.contains(&entry.name) || entry.used_at <= limit)
+        };
+        let mut collected = Collected::default();
+        for entry in entries(&self.blobs())?.filter(goes) {
+            if self.unless_pinned(&entry.name, || remove_tree(&entry.path)) {
+                collected.blobs += 1;
+                collected.blob_bytes += entry.size_bytes;
+            }
         }
-        let keys: HashSet<String> = reachable.iter().map(rootfs::key).collect();
-        for (path, _) in old_entries(&self.rootfs_directory(), &keys, limit)? {
+        for entry in entries(&self.rootfs_directory())?.filter(goes) {
             // Out of the cache in one step: a removal cut short must not leave
             // half a tree where an image is looked for.
             let aside = self.temporary().join(ulid::Ulid::new().to_string());
-            std::fs::rename(&path, &aside).map_err(ImageError::storage("remove", &path))?;
-            remove_tree(&aside);
-            collected.root_filesystems += 1;
+            let size_bytes = rootfs::size_bytes(&entry.path);
+            let mut moved = Ok(());
+            self.unless_pinned(&entry.name, || moved = std::fs::rename(&entry.path, &aside));
+            moved.map_err(ImageError::storage("remove", &entry.path))?;
+            if aside.exists() {
+                remove_tree(&aside);
+                collected.root_filesystems += 1;
+                collected.root_bytes += size_bytes;
+            }
         }
         self.remove_partials(min_age)?;
         repository::forget_removed(self)?;
         Ok(collected)
     }
 
-    fn reachable(&self, mut pending: Vec<Digest>) -> Result<HashSet<Digest>> {
+    pub(crate) fn reachable(&self, mut pending: Vec<Digest>) -> Result<HashSet<Digest>> {
         let mut reachable = HashSet::new();
         while let Some(digest) = pending.pop() {
             if !reachable.insert(digest) || !self.has(&digest) {
@@ -85,21 +104,29 @@ impl Store {
     }
 }
 
-fn old_entries(
-    directory: &Path,
-    keep: &HashSet<String>,
-    limit: SystemTime,
-) -> Result<Vec<(std::path::PathBuf, u64)>> {
+/// Names of content and of what is unpacked from it.
+pub(crate) fn names(digests: &HashSet<Digest>) -> HashSet<String> {
+    digests.iter().flat_map(|digest| [digest.hex(), rootfs::key(digest)]).collect()
+}
+
+/// One blob or unpacked image.
+pub(crate) struct Entry {
+    pub(crate) name: String,
+    pub(crate) path: PathBuf,
+    /// Of a blob.
+    pub(crate) size_bytes: u64,
+    pub(crate) used_at: SystemTime,
+}
+
+pub(crate) fn entries(directory: &Path) -> Result<impl Iterator<Item = Entry> + use<>> {
     let entries = std::fs::read_dir(directory).map_err(ImageError::storage("list", directory))?;
-    let mut old = Vec::new();
-    for entry in entries.flatten() {
-        let Ok(metadata) = entry.metadata() else {
-            continue;
-        };
-        let kept = entry.file_name().to_str().is_none_or(|name| keep.contains(name));
-        if !kept && metadata.modified().is_ok_and(|modified| modified <= limit) {
-            old.push((entry.path(), metadata.len()));
-        }
-    }
-    Ok(old)
+    Ok(entries.flatten().filter_map(|entry| {
+        let metadata = entry.metadata().ok()?;
+        Some(Entry {
+            name: entry.file_name().into_string().ok()?,
+            path: entry.path(),
+            size_bytes: metadata.len(),
+            used_at: metadata.modified().ok()?,
+        })
+    }))
 }

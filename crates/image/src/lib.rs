@@ -24,6 +24,7 @@ mod locks;
 pub mod manifest;
 pub mod pack;
 mod partial;
+mod pins;
 pub mod progress;
 pub mod pull;
 pub mod push;
@@ -32,19 +33,23 @@ pub mod registry;
 mod remote;
 pub mod rootfs;
 pub mod store;
+mod trim;
 pub mod unpack;
 
 pub use auth::Auth;
+pub use collect::Collected;
 pub use compose::{ComposeFile, ComposeLayer, FileSource, compose};
 pub use config::ImageConfig;
 pub use digest::Digest;
 pub use error::ImageError;
+pub use pins::Pins;
 pub use progress::{NoProgress, Progress};
 pub use pull::{PulledImage, Puller, Resolved};
 pub use push::push;
 pub use reference::Reference;
 pub use rootfs::{RootFs, rootfs};
 pub use store::Store;
+pub use trim::{Trim, Trimmed};
 
 /// What every fallible call of this crate returns unless it says otherwise.
 pub type Result<T, E = ImageError> = std::result::Result<T, E>;

@@ -18,6 +18,7 @@ use crate::limits::{
 };
 use crate::manifest::{Descriptor, Document, Manifest, Platform};
 use crate::partial::{Added, Partial};
+use crate::pins::Pins;
 use crate::progress::{Meter, Progress};
 use crate::reference::Reference;
 use crate::remote::{Clients, Direction, Failure, Patience, Remote, retried};
@@ -41,6 +42,8 @@ pub struct PulledImage {
     pub index_digest: Option<Digest>,
     /// How the image wants to be run.
     pub config: ImageConfig,
+    /// Keeps it from being removed before it is used.
+    pub pins: Pins,
 }
 
 /// What a reference stands for now.
@@ -89,7 +92,12 @@ impl Puller {
         reference: &Reference,
         progress: &dyn Progress,
     ) -> Result<PulledImage> {
+        let pins = self.store.pins();
+        if let Some(digest) = reference.digest() {
+            pins.hold(digest.hex());
+        }
         let (resolved, known) = self.find(remote, reference).await?;
+        pins.hold(resolved.manifest_digest.hex());
         let (manifest, bytes) = match known {
             Some(found) => found,
             None => {
@@ -104,6 +112,9 @@ impl Puller {
                 what: format!("the config of {reference} is {} bytes", manifest.config.size),
                 limit: format!("{CONFIG_BYTES_MAX} bytes"),
             });
+        }
+        for blob in manifest.layers.iter().chain([&manifest.config]) {
+            pins.hold(blob.digest.hex());
         }
         let meter = Meter::new(progress, manifest.layer_bytes() + manifest.config.size);
         // The config first: a wrong platform is found before gigabytes are here.
@@ -122,6 +133,7 @@ impl Puller {
             manifest_digest: resolved.manifest_digest,
             index_digest: resolved.index_digest,
             config,
+            pins,
         })
     }
 

@@ -6,7 +6,7 @@
 //! mounts it read-only or puts a writable layer above; nothing here runs it.
 
 use std::fs::{File, FileTimes};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use crate::Result;
@@ -15,11 +15,19 @@ use crate::config::{ConfigDocument, ImageConfig};
 use crate::digest::Digest;
 use crate::error::ImageError;
 use crate::manifest::Manifest;
+use crate::pins::Pins;
 use crate::store::{Store, mismatch};
 use crate::unpack::{Budget, Unpacker, create_open_directory};
 
 /// Part of the cache key; raise it when unpacking gives different results.
-const FORMAT_VERSION: &str = "1";
+const FORMAT_VERSION: &str = "2";
+
+/// Beside the root directory: how many bytes it takes, in digits.
+const SIZE_FILE: &str = "size";
+
+/// What an entry takes besides its content: a directory's block, or what rounding
+/// up costs a file.
+const ENTRY_BYTES: u64 = 4096;
 
 /// An unpacked image.
 #[derive(Debug, Clone)]
@@ -28,12 +36,16 @@ pub struct RootFs {
     pub path: PathBuf,
     /// How the image wants to be run.
     pub config: ImageConfig,
+    /// Keeps it from being removed.
+    pub pins: Pins,
 }
 
 /// Unpacks the image, or finds it unpacked already.
 pub async fn rootfs(store: &Store, manifest_digest: &Digest) -> Result<RootFs> {
     let key = key(manifest_digest);
     let (store, digest) = (store.clone(), *manifest_digest);
+    let pins = store.pins();
+    pins.hold(key.clone());
     let guard = store.lock(format!("rootfs {key}")).await;
     tokio::task::spawn_blocking(move || {
         // Moved in: a caller who stops waiting must not let a second builder
@@ -45,14 +57,14 @@ pub async fn rootfs(store: &Store, manifest_digest: &Digest) -> Result<RootFs> {
         if !refresh(&directory) {
             build(&store, &manifest, &document, &directory)?;
         }
-        Ok(RootFs { path: directory.join("root"), config: document.config })
+        Ok(RootFs { path: directory.join("root"), config: document.config, pins })
     })
     .await?
 }
 
 /// Marks an unpacked image as just used, for garbage collection; false when it
 /// is not here.
-fn refresh(directory: &std::path::Path) -> bool {
+fn refresh(directory: &Path) -> bool {
     let times = FileTimes::new().set_modified(SystemTime::now());
     File::open(directory).is_ok_and(|directory| directory.set_times(times).is_ok())
 }
@@ -66,7 +78,7 @@ fn build(
     store: &Store,
     manifest: &Manifest,
     document: &ConfigDocument,
-    directory: &std::path::Path,
+    directory: &Path,
 ) -> Result<()> {
     manifest.check_limits()?;
     let diff_ids = &document.rootfs.diff_ids;
@@ -94,6 +106,9 @@ fn build(
             return Err(mismatch("an unpacked layer", diff_id, &actual));
         }
     }
+    let size = temporary.path.join(SIZE_FILE);
+    std::fs::write(&size, taken_bytes(&budget).to_string())
+        .map_err(ImageError::storage("write", &size))?;
     flush(&temporary.path)?;
     match temporary.rename(directory) {
         // Another process with the same store was first; its tree is as good.
@@ -103,9 +118,21 @@ fn build(
     sync_directory(&store.rootfs_directory())
 }
 
+fn taken_bytes(left: &Budget) -> u64 {
+    let all = Budget::default();
+    let entries = all.entries.saturating_sub(left.entries);
+    all.bytes.saturating_sub(left.bytes).saturating_add(entries.saturating_mul(ENTRY_BYTES))
+}
+
+/// How much an unpacked image takes, about.
+pub(crate) fn size_bytes(directory: &Path) -> u64 {
+    let text = std::fs::read_to_string(directory.join(SIZE_FILE));
+    text.ok().and_then(|digits| digits.parse().ok()).unwrap_or(0)
+}
+
 /// One flush of the file system instead of one per file: images have tens of
 /// thousands.
-fn flush(path: &std::path::Path) -> Result<()> {
+fn flush(path: &Path) -> Result<()> {
     let directory = File::open(path).map_err(ImageError::storage("open", path))?;
     nix::unistd::syncfs(&directory)
         .map_err(|errno| ImageError::storage("flush", path)(errno.into()))

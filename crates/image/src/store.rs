@@ -22,13 +22,13 @@ use std::time::SystemTime;
 use serde::de::DeserializeOwned;
 
 use crate::blob::{BlobWriter, Written};
-pub use crate::collect::Collected;
 use crate::config::ConfigDocument;
 use crate::digest::Digest;
 use crate::error::ImageError;
 use crate::limits::{CONFIG_BYTES_MAX, MANIFEST_BYTES_MAX, PARTIAL_AGE_MAX};
 use crate::locks::{KeyGuard, KeyedLocks};
 use crate::manifest::{Document, Manifest};
+use crate::pins::{PinTable, Pins};
 use crate::{Result, blob};
 
 /// A directory of blobs. Cloning gives another handle to the same one.
@@ -40,6 +40,7 @@ pub struct Store {
 struct Inner {
     root: PathBuf,
     locks: KeyedLocks,
+    pins: Arc<PinTable>,
 }
 
 impl std::fmt::Debug for Store {
@@ -52,7 +53,8 @@ impl Store {
     /// Opens the store at `root`, creating it when missing, and removes what
     /// killed writers left behind.
     pub fn open(root: &Path) -> Result<Self> {
-        let inner = Inner { root: root.to_owned(), locks: KeyedLocks::default() };
+        let (locks, pins) = (KeyedLocks::default(), Arc::default());
+        let inner = Inner { root: root.to_owned(), locks, pins };
         let store = Self { inner: Arc::new(inner) };
         for (directory, mode) in [
             (store.blobs(), 0o755),
@@ -173,6 +175,16 @@ impl Store {
     /// Waits until nobody else works on `key`, then holds it.
     pub(crate) async fn lock(&self, key: String) -> KeyGuard {
         self.inner.locks.lock(key).await
+    }
+
+    /// Nothing yet; what is added stays in the store while they live.
+    pub(crate) fn pins(&self) -> Pins {
+        Pins::new(&self.inner.pins)
+    }
+
+    /// Does something to what has this name, unless somebody needs it.
+    pub(crate) fn unless_pinned(&self, name: &str, work: impl FnOnce()) -> bool {
+        self.inner.pins.unless_pinned(name, work)
     }
 
     pub(crate) fn blobs(&self) -> PathBuf {

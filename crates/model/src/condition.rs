@@ -10,7 +10,7 @@ use crate::Timestamp;
 /// One fact about a resource, as shown by `describe`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Condition {
-    /// `Ready`, `Reconciling`, `Degraded` or `Destroying`.
+    /// `Ready`, `Reconciling`, `Degraded`, `DiskPressure` or `Destroying`.
     #[serde(rename = "type")]
     pub kind: ConditionKind,
     pub status: bool,
@@ -31,6 +31,8 @@ pub enum ConditionKind {
     Reconciling,
     /// It works, but worse than asked for.
     Degraded,
+    /// Its disk takes nothing new. Only of nodes.
+    DiskPressure,
     /// It is on its way out.
     Destroying,
 }
@@ -111,7 +113,10 @@ impl Standing {
         let (status, since) = match kind {
             ConditionKind::Ready => (self.facts.ready, self.ready_since),
             ConditionKind::Reconciling => (self.facts.reconciling, self.reconciling_since),
-            ConditionKind::Degraded => (self.facts.degraded, self.degraded_since),
+            // A node knows no other way to be degraded.
+            ConditionKind::Degraded | ConditionKind::DiskPressure => {
+                (self.facts.degraded, self.degraded_since)
+            }
             // Of what stands here this is never so; `destroy` tells when it is.
             ConditionKind::Destroying => (false, self.ready_since),
         };

@@ -123,6 +123,9 @@ pub fn advice(reason: Reason) -> &'static str {
         Reason::RootfsBuildFailed | Reason::NetworkSetupFailed => {
             "`helix describe` of the instance has the detail; `helix doctor` checks the machine"
         }
+        Reason::DiskFull | Reason::DiskPressure => {
+            "free space on the node, beginning with what is not HelixStack's; `helix nodes describe NAME` has the figures"
+        }
         Reason::IsolationUnavailable => {
             "run `helix up` as root or where user namespaces are allowed; `helix doctor` says more"
         }

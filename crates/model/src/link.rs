@@ -57,6 +57,8 @@ pub enum FromNode {
     },
     Observed(Seen),
     Volume(VolumeSeen),
+    /// How its disk is.
+    Disk(node::Disk),
 }
 
 /// What a node sees of a volume.

@@ -41,6 +41,11 @@ pub const LOST_AFTER: Duration = Duration::from_secs(60);
 impl Resource<Node> {
     /// Whether instances may be placed on it.
     pub fn takes_instances(&self) -> bool {
+        self.is_usable() && self.status.disk_pressure().is_none()
+    }
+
+    /// Whether it is there and is meant to have instances; its disk may be full.
+    pub fn is_usable(&self) -> bool {
         self.status.connected && self.spec.availability == Availability::Active
     }
 
@@ -69,6 +74,33 @@ pub struct Status {
     pub replica: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub facts: Option<Facts>,
+    /// How its disk is; `None` until it has said so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disk: Option<Disk>,
+}
+
+impl Status {
+    /// Why its disk takes nothing new, if so.
+    pub fn disk_pressure(&self) -> Option<&str> {
+        self.disk.as_ref()?.pressure.as_deref()
+    }
+}
+
+/// What a node says of the disk below its data directory. Told when the pressure
+/// changes, and now and then when the figures do.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Disk {
+    /// Why nothing new is started; `None` while there is room.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pressure: Option<String>,
+    pub total_bytes: u64,
+    pub free_bytes: u64,
+    /// With less than this free it is under pressure.
+    pub reserve_bytes: u64,
+    /// What images take that were pulled and unpacked here.
+    pub image_cache_bytes: u64,
+    /// Above this, images that nothing uses are removed.
+    pub image_cache_bytes_max: u64,
 }
 
 /// What a node says of itself when it connects.
@@ -129,6 +161,15 @@ pub struct Connect {
 pub struct Disconnect {
     pub node: Id<Node>,
     /// Which one; a node that has linked anew since is not gone.
+    pub link: u64,
+}
+
+/// Command: a node says how its disk is.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Observe {
+    pub node: Id<Node>,
+    pub disk: Disk,
+    /// The link it came over.
     pub link: u64,
 }
 
@@ -207,7 +248,7 @@ pub(crate) fn note(state: &mut State, id: Id<Node>, change: Change) {
     let facts = condition::Facts {
         ready: node.status.connected,
         reconciling: node.is_draining() && state.index.count(id) > 0,
-        degraded: false,
+        degraded: node.status.disk_pressure().is_some(),
     };
     if node.standing.facts() != facts {
         state.nodes.update(id, |node| node.standing.note(facts, change.at));

@@ -42,6 +42,8 @@ reasons! {
     ImagePlatformMissing = "image_platform_missing", "The image has no variant for this machine's platform.";
     RegistryUnauthorized = "registry_unauthorized", "The registry refused the credentials, or wants some.";
     RootfsBuildFailed = "rootfs_build_failed", "The instance's root filesystem could not be prepared.";
+    DiskFull = "disk_full", "The node could not write because its disk is full.";
+    DiskPressure = "disk_pressure", "The node has too little free disk space to start anything new.";
     NetworkSetupFailed = "network_setup_failed", "The instance's network could not be prepared.";
     IsolationUnavailable = "isolation_unavailable", "This machine cannot isolate this image with the privileges at hand.";
     SecretsMissing = "secrets_missing", "The node does not have the instance's secrets yet.";

@@ -20,6 +20,8 @@ use tokio::task::{AbortHandle, JoinSet};
 
 use crate::address::{free_loopback_port, routed_ipv4};
 use crate::boot::{self, Circumstances};
+use crate::disk::reason_of;
+use crate::error::NodeError;
 use crate::images::Image;
 use crate::lifecycle::{self, Action, Boot, Event, Lifecycle, Memory, Refusal, StartFailure};
 use crate::machine::{self, chain};
@@ -202,8 +204,12 @@ impl Actor {
         let (shared, plan) = (self.shared.clone(), self.plan.clone());
         let fetch = async move {
             let fetched = async {
-                let image = shared.images.fetch(&plan.image).await?;
-                Ok((image, secrets(&shared, &plan).await?))
+                if let Some(refusal) = shared.disk.refusal() {
+                    return Err(refusal);
+                }
+                let image = shared.images.fetch(&plan.image).await;
+                shared.disk.images_changed();
+                Ok((image?, secrets(&shared, &plan).await?))
             };
             Done::Fetched(fetched.await)
         };
@@ -248,7 +254,11 @@ impl Actor {
     fn spec(&mut self) -> Result<InstanceSpec, StartFailure> {
         let failed = |what: String| StartFailure::of_machine(Reason::WorkloadStartFailed, what);
         let image = self.image.clone().ok_or_else(|| failed("its image is not here".to_owned()))?;
-        files::make_dir(&self.dir).map_err(|error| failed(chain(&error)))?;
+        let unwritten = |error: NodeError| {
+            let reason = reason_of(&error, Reason::WorkloadStartFailed);
+            StartFailure::of_machine(reason, chain(&error))
+        };
+        files::make_dir(&self.dir).map_err(unwritten)?;
         let isolation = self.shared.machine.isolation();
         if isolation == Isolation::Container && self.slot.ipv4_slot.is_none() {
             let routes = std::fs::read_to_string("/proc/net/route").unwrap_or_default();
@@ -256,7 +266,7 @@ impl Actor {
             self.slot.ipv4_slot = self.shared.slots().take(self.network, &routed);
             // Before anything uses the address: after a crash of the agent it
             // must be known to be taken.
-            self.slot.store(&self.dir).map_err(|error| failed(chain(&error)))?;
+            self.slot.store(&self.dir).map_err(unwritten)?;
         }
         let loopback_ports = match isolation {
             Isolation::Container => Vec::new(),
@@ -354,9 +364,12 @@ impl Actor {
         if next == self.slot || !self.dir.is_dir() {
             return;
         }
-        self.slot = next;
-        if let Err(error) = self.slot.store(&self.dir) {
-            tracing::warn!(instance = %self.id, error = chain(&error), "cannot note its state");
+        match next.store(&self.dir) {
+            Ok(()) => self.slot = next,
+            // Still different, it is tried again with the next news.
+            Err(error) => {
+                tracing::warn!(instance = %self.id, error = chain(&error), "cannot note its state");
+            }
         }
     }
 

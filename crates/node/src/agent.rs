@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::Duration;
 
 use helix_model::api::ExecRequest;
 use helix_model::node::Facts;
@@ -14,6 +13,7 @@ use tokio::task::JoinHandle;
 
 use crate::board::Observation;
 use crate::config::Config;
+use crate::disk::{self, DiskSeen};
 use crate::egress::{self, Egress};
 use crate::error::NodeError;
 use crate::images::Images;
@@ -24,10 +24,6 @@ use crate::shared::{Shared, now};
 use crate::supervisor::{PlanSlot, Supervisor};
 use crate::volume::keep;
 use crate::{files, gone, retention};
-
-/// How long after the last change of plan unused images are removed: starting
-/// what the plan asks for comes first.
-const COLLECT_AFTER: Duration = Duration::from_secs(60);
 
 /// What becomes of the instances when the agent ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,9 +64,7 @@ impl Agent {
         tokio::spawn(egress::keep(shared.clone(), plans.subscribe()));
         tokio::spawn(retention::keep(shared.clone(), plans.subscribe()));
         tokio::spawn(keep(Arc::clone(&shared.volumes), plans.subscribe()));
-        if shared.config.image_collect {
-            tokio::spawn(collect_images(shared.clone(), plans.subscribe()));
-        }
+        tokio::spawn(disk::keep(shared.clone(), plans.subscribe()));
         let supervisor = Mutex::new(Some(tokio::spawn(supervisor.run())));
         Ok(Agent { shared, plans, leave, supervisor })
     }
@@ -121,6 +115,11 @@ impl Agent {
     /// What is seen of every volume, and changes of it.
     pub fn volumes(&self) -> Volumes {
         self.shared.volumes.observations()
+    }
+
+    /// How the disk is, and changes of it.
+    pub fn disk(&self) -> DiskSeen {
+        self.shared.disk.seen()
     }
 
     /// The instances whose programs live here now, whether the agent has taken
@@ -188,16 +187,4 @@ fn last_plan(config: &Config) -> Option<NodePlan> {
         tracing::warn!(error = chain(&error), "waiting for a new plan");
         None
     })
-}
-
-async fn collect_images(shared: Arc<Shared>, mut plans: watch::Receiver<PlanSlot>) {
-    while plans.changed().await.is_ok() {
-        while let Ok(changed) = tokio::time::timeout(COLLECT_AFTER, plans.changed()).await {
-            if changed.is_err() {
-                return;
-            }
-        }
-        let in_use: Vec<String> = shared.live().values().map(|plan| plan.image.clone()).collect();
-        shared.images.collect(&in_use).await;
-    }
 }

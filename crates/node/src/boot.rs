@@ -247,7 +247,7 @@ mod tests {
             working_dir: "/srv".to_owned(),
             ..ImageConfig::default()
         };
-        Image { root: "/images/x/root".into(), config }
+        Image { root: "/images/x/root".into(), config, _pins: None }
     }
 
     fn here(isolation: Isolation) -> Circumstances {

@@ -15,6 +15,8 @@ use std::sync::Arc;
 use helix_model::{Id, Instance};
 use helix_runtime::Isolation;
 
+use crate::disk::DiskLimits;
+
 /// A source of 128 random bits; injected so that tests can replay.
 pub type Entropy = Arc<dyn Fn() -> u128 + Send + Sync>;
 
@@ -34,9 +36,11 @@ pub struct Config {
     /// in the same process as the registry shares its store, and so pulls
     /// nothing twice.
     pub image_dir: Option<PathBuf>,
-    /// Whether the agent removes images it no longer needs. Off when it shares
-    /// the store with a registry whose contents are others' business.
-    pub image_collect: bool,
+    /// The store is also that of a registry, whose contents are others' business:
+    /// the agent removes only what the registry does not serve.
+    pub image_dir_is_registrys: bool,
+    /// How much of the disk may be used.
+    pub disk: DiskLimits,
     /// Source of boot ids.
     pub entropy: Entropy,
 }
@@ -68,7 +72,8 @@ impl Config {
             isolation: None,
             own_registries,
             image_dir: None,
-            image_collect: true,
+            image_dir_is_registrys: false,
+            disk: DiskLimits::default(),
             entropy: Arc::new(|| ulid::Ulid::new().random()),
         }
     }

@@ -10,27 +10,64 @@ use std::time::Duration;
 
 use helix_image::pull::Transport;
 use helix_image::{
-    Auth, Digest, ImageConfig, ImageError, NoProgress, Puller, Reference, RootFs, Store, rootfs,
+    Auth, Collected, Digest, ImageConfig, ImageError, NoProgress, Pins, Puller, Reference, RootFs,
+    Store, Trim, Trimmed, rootfs,
 };
 use helix_model::Reason;
 use helix_model::api::OWN_REGISTRY;
+use helix_model::plan::NodePlan;
+use helix_runtime::InstanceSpec;
 
 use crate::config::{Config, OwnRegistry};
 use crate::error::NodeError;
-use crate::files;
 use crate::lifecycle::Refusal;
 use crate::machine::chain;
-
-/// Images kept besides those in use, for rolling back without a pull.
-const KEPT_OTHERS: usize = 5;
+use crate::shared::Shared;
+use crate::{files, gone};
 
 /// Uses remembered: far more than one machine runs at a time, since images in
 /// use stand between the others in the list.
 const USED_MAX: usize = 1024;
 
-/// Younger content stays: a pull stores layers before the manifest that leads
-/// to them, and may take half an hour.
+/// Younger content that leads nowhere stays while there is room: of an image whose
+/// pull broke, the next attempt has use for the layers.
 const COLLECT_AGE_MIN: Duration = Duration::from_secs(60 * 60);
+
+/// The same where room is short but others push into the same store: what they
+/// have uploaded is nobody's until its manifest is there.
+const UPLOAD_AGE_MIN: Duration = Duration::from_secs(10 * 60);
+
+/// What must stay: images by name, unpacked ones by the name of their directory.
+#[derive(Default)]
+pub(crate) struct InUse {
+    images: Vec<String>,
+    roots: Vec<String>,
+}
+
+impl InUse {
+    /// What the plan wants, what is here of earlier ones, and what still runs
+    /// although no plan knows it.
+    pub(crate) fn of(shared: &Shared, plan: &NodePlan) -> InUse {
+        let planned = plan.instances.iter().map(|instance| instance.image.clone());
+        let live = shared.live();
+        let images = planned.chain(live.values().map(|plan| plan.image.clone())).collect();
+        drop(live);
+        let found = gone::list(&shared.config.instances_dir()).into_iter();
+        let root = |found: gone::Found| {
+            let spec = InstanceSpec::load(&found.dir).ok()?;
+            Some(spec.rootfs.parent()?.file_name()?.to_str()?.to_owned())
+        };
+        InUse { images, roots: found.filter_map(root).collect() }
+    }
+}
+
+/// How much images may take.
+#[derive(Clone, Copy)]
+pub(crate) struct Room {
+    pub(crate) bytes_max: u64,
+    /// The disk is full: what may be of use soon goes, too.
+    pub(crate) urgent: bool,
+}
 
 /// An image ready to run.
 #[derive(Clone, Debug)]
@@ -39,6 +76,8 @@ pub(crate) struct Image {
     pub(crate) root: PathBuf,
     /// How it wants to be run.
     pub(crate) config: ImageConfig,
+    /// Keep it here.
+    pub(crate) _pins: Option<Pins>,
 }
 
 /// This machine's images.
@@ -51,6 +90,8 @@ pub(crate) struct Images {
     /// Digests as plans name them, the latest needed last.
     used: Mutex<Vec<String>>,
     used_path: PathBuf,
+    /// The store is also that of a registry.
+    with_registry: bool,
 }
 
 impl Images {
@@ -64,7 +105,8 @@ impl Images {
         let used_path = config.images_used_path();
         let used = files::load(&used_path).ok().flatten().unwrap_or_default();
         let served = AtomicUsize::new(0);
-        Ok(Images { store, puller, own, served, used: Mutex::new(used), used_path })
+        let (used, with_registry) = (Mutex::new(used), config.image_dir_is_registrys);
+        Ok(Images { store, puller, own, served, used, used_path, with_registry })
     }
 
     /// Brings an image here and unpacks it. What is here already needs no
@@ -83,10 +125,11 @@ impl Images {
             self.unpacked(&reference, &Auth::Anonymous).await
         };
         let ready = unpacked.map_err(|error| refusal(&error))?;
-        Ok(Image { root: ready.path, config: ready.config })
+        Ok(Image { root: ready.path, config: ready.config, _pins: Some(ready.pins) })
     }
 
     async fn unpacked(&self, reference: &Reference, auth: &Auth) -> Result<RootFs, ImageError> {
+        // Pinned until it is unpacked.
         let pulled = self.puller.pull(reference, auth, &NoProgress).await?;
         rootfs(&self.store, &pulled.manifest_digest).await
     }
@@ -112,16 +155,39 @@ impl Images {
         Err(refused.unwrap_or_else(|| ImageError::NotFound { what: reference.to_string() }))
     }
 
-    /// Removes images that are neither named here nor among the last used.
-    pub(crate) async fn collect(&self, in_use: &[String]) {
-        let keep = kept(in_use, &self.last_used());
-        match self.store.remove_unused(&keep, COLLECT_AGE_MIN).await {
-            Ok(removed) if removed.blobs > 0 => {
-                tracing::info!(blobs = removed.blobs, bytes = removed.blob_bytes, "removed images");
+    /// Removes what there is no room for and nothing uses, the longest unused
+    /// first; says what images take then.
+    pub(crate) async fn trim(&self, in_use: InUse, room: Room) -> Option<u64> {
+        let trim = Trim {
+            in_use: in_use.images.iter().filter_map(|image| digest_of(image)).collect(),
+            roots_in_use: in_use.roots,
+            used: self.last_used(),
+            bytes_max: room.bytes_max,
+            age_min: match (room.urgent, self.with_registry) {
+                (false, _) => COLLECT_AGE_MIN,
+                (true, true) => UPLOAD_AGE_MIN,
+                (true, false) => Duration::ZERO,
+            },
+            with_registry: self.with_registry,
+        };
+        match self.store.trim(trim).await {
+            Ok(Trimmed { removed, bytes }) => {
+                if removed != Collected::default() {
+                    tracing::info!(?removed, bytes, "removed images");
+                }
+                Some(bytes)
             }
-            Ok(_) => {}
-            Err(error) => tracing::warn!(error = chain(&error), "cannot remove unused images"),
+            Err(error) => {
+                tracing::warn!(error = chain(&error), "cannot remove unused images");
+                None
+            }
         }
+    }
+
+    /// What images take on this machine.
+    pub(crate) async fn cache_bytes(&self) -> Option<u64> {
+        let (store, with_registry) = (self.store.clone(), self.with_registry);
+        tokio::task::spawn_blocking(move || store.cache_bytes(with_registry)).await.ok()?.ok()
     }
 
     fn note(&self, digest: &Digest) {
@@ -139,8 +205,9 @@ impl Images {
         }
     }
 
-    fn last_used(&self) -> Vec<String> {
-        self.used.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
+    fn last_used(&self) -> Vec<Digest> {
+        let used = self.used.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        used.iter().filter_map(|digest| digest.parse().ok()).collect()
     }
 }
 
@@ -150,21 +217,6 @@ fn located(own: &OwnRegistry, reference: &Reference) -> Result<(Reference, Auth)
     let here = Reference::new(&own.host, repository, tag, reference.digest())
         .map_err(|source| ImageError::ReferenceInvalid { text: reference.to_string(), source })?;
     Ok((here, Auth::Basic { user: "node".to_owned(), password: own.token.clone() }))
-}
-
-/// Images to keep: those in use and the last used of the others. `used` has the
-/// latest last.
-fn kept(in_use: &[String], used: &[String]) -> Vec<Digest> {
-    let mut keep: Vec<Digest> = in_use.iter().filter_map(|image| digest_of(image)).collect();
-    let others: Vec<Digest> = used
-        .iter()
-        .rev()
-        .filter_map(|digest| digest.parse().ok())
-        .filter(|digest| !keep.contains(digest))
-        .take(KEPT_OTHERS)
-        .collect();
-    keep.extend(others);
-    keep
 }
 
 fn digest_of(image: &str) -> Option<Digest> {
@@ -180,22 +232,9 @@ fn refusal(error: &ImageError) -> Refusal {
         "image_digest_mismatch" => Reason::ImageDigestMismatch,
         "image_platform_missing" => Reason::ImagePlatformMissing,
         "registry_unauthorized" => Reason::RegistryUnauthorized,
-        "disk_full" | "image_store_failed" => Reason::RootfsBuildFailed,
+        "disk_full" => Reason::DiskFull,
+        "image_store_failed" => Reason::RootfsBuildFailed,
         _ => Reason::ImagePullFailed,
     };
     Refusal { reason, message: chain(error), retryable: error.retryable() }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn images_in_use_and_the_last_few_others_are_kept() {
-        let digest = |number: u32| format!("sha256:{number:064x}");
-        let used: Vec<String> = (0..10).map(digest).collect();
-        let in_use = [format!("example.com/app@{}", digest(0)), "no image".to_owned()];
-        let keep: Vec<String> = kept(&in_use, &used).iter().map(Digest::to_string).collect();
-        assert_eq!(keep, [0, 9, 8, 7, 6, 5].map(digest));
-    }
 }

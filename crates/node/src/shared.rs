@@ -13,6 +13,7 @@ use tokio::time::Instant;
 use crate::address::Slots;
 use crate::board::Board;
 use crate::config::Config;
+use crate::disk::Disk;
 use crate::egress::Egress;
 use crate::images::Images;
 use crate::lifecycle::Moment;
@@ -25,6 +26,7 @@ pub(crate) struct Shared {
     pub(crate) config: Config,
     pub(crate) machine: Machine,
     pub(crate) images: Images,
+    pub(crate) disk: Disk,
     pub(crate) board: Board,
     pub(crate) egress: Egress,
     pub(crate) secrets: Secrets,
@@ -55,11 +57,12 @@ impl Shared {
         egress: Egress,
         volumes: Volumes,
     ) -> Shared {
-        let secrets = Secrets::of(&config.data_dir);
+        let (secrets, disk) = (Secrets::of(&config.data_dir), Disk::of(&config));
         Shared {
             config,
             machine,
             images,
+            disk,
             board: Board::new(),
             egress,
             secrets,

@@ -5,6 +5,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use helix_model::plan::NodePlan;
 use helix_model::{Id, Instance};
@@ -16,6 +17,9 @@ use crate::agent::Stop;
 use crate::machine::chain;
 use crate::shared::{Shared, Want, now};
 use crate::{files, gone};
+
+/// How long until a plan that could not be written is written again.
+const KEEP_AGAIN: Duration = Duration::from_secs(1);
 
 /// The latest plan, once there is one.
 pub(crate) type PlanSlot = Option<Arc<NodePlan>>;
@@ -29,6 +33,8 @@ pub(crate) struct Supervisor {
     ending: HashSet<Id<Instance>>,
     /// Whether the directories left by an earlier run have been judged.
     judged: bool,
+    /// The plan is not on disk: there was no room for it.
+    unkept: bool,
     tasks: JoinSet<Id<Instance>>,
 }
 
@@ -45,6 +51,7 @@ impl Supervisor {
             actors: HashMap::new(),
             ending: HashSet::new(),
             judged: false,
+            unkept: false,
             tasks: JoinSet::new(),
         }
     }
@@ -62,6 +69,7 @@ impl Supervisor {
                     self.ended(ended);
                     self.reconcile();
                 }
+                () = tokio::time::sleep(KEEP_AGAIN), if self.unkept => self.keep_plan(),
                 changed = self.leave.changed() => {
                     let mode = *self.leave.borrow_and_update();
                     match (changed, mode) {
@@ -77,14 +85,19 @@ impl Supervisor {
     /// On disk first: an agent that dies in between must not take what it has
     /// just started for something no plan knows.
     fn take_plan(&mut self) {
-        let plan = self.plans.borrow_and_update().clone();
-        if let Some(plan) = plan {
-            let path = self.shared.config.plan_path();
-            if let Err(error) = files::store(&path, &*plan) {
-                tracing::error!(error = chain(&error), "cannot keep the plan");
-            }
-        }
+        self.plans.mark_unchanged();
+        self.keep_plan();
         self.reconcile();
+    }
+
+    fn keep_plan(&mut self) {
+        let plan = self.plans.borrow().clone();
+        let Some(plan) = plan else { return };
+        let kept = files::store(&self.shared.config.plan_path(), &*plan);
+        self.unkept = kept.is_err();
+        if let Err(error) = kept {
+            tracing::error!(error = chain(&error), "cannot keep the plan, trying again");
+        }
     }
 
     fn reconcile(&mut self) {

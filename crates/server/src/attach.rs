@@ -119,6 +119,12 @@ impl Shared {
         observe::report(&self.engine, from.name.as_str(), command).await;
     }
 
+    /// Takes in how a node's disk is.
+    pub(crate) async fn disk_reported(&self, from: &Attached, disk: node::Disk) {
+        let command = observe::disk_command(from.node, disk, from.link);
+        observe::report(&self.engine, from.name.as_str(), command).await;
+    }
+
     /// Takes in what an edge reports.
     pub(crate) async fn edge_reported(&self, edge: &str, report: EdgeReport) {
         for command in observe::edge_commands(report) {

@@ -7,7 +7,8 @@ use std::time::Duration;
 use helix_control::plan;
 use helix_model::plan::{EdgePlan, EdgeReport, NodePlan};
 use helix_model::{
-    Actor, Code, Command, Id, Instance, Problem, Receipt, Volume, endpoint, instance, volume,
+    Actor, Code, Command, Id, Instance, Node, Problem, Receipt, Volume, endpoint, instance, node,
+    volume,
 };
 
 use crate::attach::Attached;
@@ -75,6 +76,11 @@ pub(crate) fn instance_command(
 /// The command in a node's report on one volume.
 pub(crate) fn volume_command(id: Id<Volume>, observed: volume::Observed, link: u64) -> Command {
     Command::ObserveVolume(volume::Observe { volume: id, observed, link })
+}
+
+/// The command in a node's report on its disk.
+pub(crate) fn disk_command(node: Id<Node>, disk: node::Disk, link: u64) -> Command {
+    Command::ObserveNode(node::Observe { node, disk, link })
 }
 
 /// Sends a node its plan now and whenever it changes; ends when the node has

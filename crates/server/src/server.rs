@@ -220,6 +220,11 @@ impl Server {
         self.shared.volume_reported(from, id, observed).await;
     }
 
+    /// Takes in how a node's disk is.
+    pub async fn disk_reported(&self, from: &Attached, disk: node::Disk) {
+        self.shared.disk_reported(from, disk).await;
+    }
+
     /// Connects the edge and feeds it plans from now on.
     pub fn attach_edge(&self, link: Arc<dyn EdgeLink>) {
         self.spawn(observe::feed_edge(self.shared.engine.clone(), link));

@@ -8,6 +8,7 @@ pub(crate) mod create;
 pub(crate) mod deploy;
 pub(crate) mod describe;
 pub(crate) mod destroy;
+pub(crate) mod disk;
 pub(crate) mod doctor;
 pub(crate) mod events;
 pub(crate) mod exec;

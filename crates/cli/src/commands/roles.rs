@@ -13,6 +13,7 @@ use clap::Args;
 use helix_model::{Code, Name, Problem};
 use serde_json::{Map, Value};
 
+use super::disk::{DiskArgs, DiskLimits};
 use super::up::{Isolation, StopSignals, Up};
 use crate::failure::{Failure, Result};
 use crate::output::pairs;
@@ -84,6 +85,7 @@ pub struct NodeOptions {
     pub name: Option<Name>,
     pub token: String,
     pub isolation: Option<Isolation>,
+    pub disk: DiskLimits,
 }
 
 /// How to start an edge.
@@ -151,6 +153,8 @@ pub(crate) struct NodeArgs {
     /// Isolation to demand; the strongest there is when absent
     #[arg(long, value_name = "LEVEL", value_enum)]
     isolation: Option<Isolation>,
+    #[command(flatten)]
+    disk: DiskArgs,
 }
 
 /// Run an edge: user traffic, as the control plane routes it
@@ -240,8 +244,8 @@ async fn start(session: &Session<'_>, args: RoleArgs, roles: &dyn Roles) -> Resu
             let (token, machine) = (required_token(session, &args.machine.token)?, args.machine);
             let data_dir = data_dir(session, machine.data_dir.as_deref())?;
             let (servers, name) = (machine.server, machine.name);
-            let isolation = args.isolation;
-            roles.node(NodeOptions { servers, data_dir, name, token, isolation }).await
+            let (isolation, disk) = (args.isolation, args.disk.limits(&session.environment)?);
+            roles.node(NodeOptions { servers, data_dir, name, token, isolation, disk }).await
         }
         RoleArgs::Edge(args) => {
             let (token, machine) = (required_token(session, &args.machine.token)?, args.machine);

@@ -18,6 +18,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::admin::Offline;
 use super::deploy::{self, Precondition};
+use super::disk::{DiskArgs, DiskLimits};
 use crate::context::{self, Context};
 use crate::failure::{Failure, Result};
 use crate::output::pairs;
@@ -69,6 +70,8 @@ pub struct UpOptions {
     pub http_port: u16,
     /// The isolation demanded; the strongest there is when `None`.
     pub isolation: Option<Isolation>,
+    /// How much of the disk may be used.
+    pub disk: DiskLimits,
     /// How long events stay in the database; for ever when `None`.
     pub keep_events: Option<Duration>,
     /// The same for the audit log.
@@ -115,6 +118,8 @@ pub(crate) struct UpArgs {
     /// Isolation to demand; the strongest there is when absent
     #[arg(long, value_name = "LEVEL", value_enum)]
     isolation: Option<Isolation>,
+    #[command(flatten)]
+    disk: DiskArgs,
     /// Archive events older than this, such as 90d (HELIX_KEEP_EVENTS)
     #[arg(long, value_name = "TIME", value_parser = crate::duration::parse)]
     keep_events: Option<Duration>,
@@ -139,6 +144,7 @@ pub(crate) async fn run(
         listen: args.listen,
         http_port: args.http_port,
         isolation: args.isolation,
+        disk: args.disk.limits(&session.environment)?,
         keep_events: settings::keep(args.keep_events, "HELIX_KEEP_EVENTS", &session.environment)?,
         keep_audit: settings::keep(args.keep_audit, "HELIX_KEEP_AUDIT", &session.environment)?,
         archive: session.archive(args.archive.as_deref()),

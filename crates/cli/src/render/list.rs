@@ -196,6 +196,7 @@ fn nodes(views: &[ResourceView], now: Timestamp) -> Table {
                 it.view.name.to_string(),
                 if it.current.connected { "yes" } else { "no" }.to_owned(),
                 match it.desired.availability {
+                    Availability::Active if it.current.disk_pressure().is_some() => "disk full",
                     Availability::Active => "active",
                     Availability::Cordoned => "cordoned",
                     Availability::Draining => "draining",

@@ -124,6 +124,7 @@ fn connected() -> node::Status {
         connected: true,
         link: 1,
         replica: None,
+        disk: None,
         facts: Some(node::Facts {
             version: "0.1.0".into(),
             cpus: 2,

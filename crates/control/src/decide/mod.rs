@@ -86,6 +86,7 @@ fn carry_out(draft: &mut Draft<'_, '_>, command: &Command) -> Result<Option<AnyI
         Command::ObserveEndpoint(it) => endpoint::observe(draft, it),
         Command::ConnectNode(it) => node::connect(draft, it)?,
         Command::DisconnectNode(it) => node::disconnect(draft, it),
+        Command::ObserveNode(it) => node::observe(draft, it),
         Command::CreateVolume(it) => volume::create(draft, it)?,
         Command::ResizeVolume(it) => volume::resize(draft, it)?,
         Command::ObserveVolume(it) => volume::observe(draft, it),

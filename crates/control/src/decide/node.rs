@@ -24,9 +24,11 @@ pub(super) fn connect(
             id
         }
     };
-    let link = draft.state.nodes.get(id).map_or(0, |node| node.status.link) + 1;
+    let known = draft.state.nodes.get(id).map(|node| node.status.clone()).unwrap_or_default();
     let (facts, replica) = (Some(command.facts.clone()), command.replica.clone());
-    let status = node::Status { connected: true, link, replica, facts };
+    // The disk as it was: to be full is not over because the link was.
+    let (link, disk) = (known.link + 1, known.disk);
+    let status = node::Status { connected: true, link, replica, facts, disk };
     draft.emit(Event::NodeStatusChanged(node::StatusChanged { id, status }));
     Ok(Some(id.any()))
 }
@@ -38,6 +40,17 @@ pub(super) fn disconnect(draft: &mut Draft<'_, '_>, command: &node::Disconnect) 
     if known.status.connected && known.status.link == command.link {
         let status = node::Status { connected: false, replica: None, ..known.status.clone() };
         let id = command.node;
+        draft.emit(Event::NodeStatusChanged(node::StatusChanged { id, status }));
+    }
+    Some(command.node.any())
+}
+
+/// Notes how a node's disk is, when it is news.
+pub(super) fn observe(draft: &mut Draft<'_, '_>, command: &node::Observe) -> Option<AnyId> {
+    let known = draft.state.nodes.get(command.node)?;
+    let disk = Some(command.disk.clone());
+    if known.status.connected && known.status.link == command.link && known.status.disk != disk {
+        let (id, status) = (command.node, node::Status { disk, ..known.status.clone() });
         draft.emit(Event::NodeStatusChanged(node::StatusChanged { id, status }));
     }
     Some(command.node.any())

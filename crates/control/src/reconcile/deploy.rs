@@ -117,8 +117,9 @@ fn patience(state: &State, reason: Reason) -> Duration {
         // Until the other instance has finished, which may take its grace.
         Reason::VolumeInUse => TIMEOUT,
         Reason::NoCapacityMemory if leaving() => ROOM_WAIT,
-        // Others replace instances, too, and give back what that takes.
-        Reason::QuotaExceeded => ROOM_WAIT,
+        // Others replace instances, too, and give back what that takes; a node that
+        // is full begins with removing what it can.
+        Reason::QuotaExceeded | Reason::DiskPressure => ROOM_WAIT,
         _ => Duration::ZERO,
     }
 }

@@ -42,6 +42,7 @@ pub(super) async fn start(options: NodeOptions) -> Result<NodeRole, Problem> {
         .map_err(|error| unusable(&error, "this program cannot find itself"))?;
     let mut config = helix_node::Config::new(data_dir.clone(), executable, registries);
     config.isolation = options.isolation.map(crate::up::level);
+    config.disk = crate::up::disk_limits(options.disk);
     let agent = Agent::start(config).await.map_err(|error| {
         let hint = error.hint().unwrap_or("`helix doctor` checks the machine");
         unusable(&error, hint)
@@ -169,12 +170,23 @@ async fn report(
     }
     let mut volumes = agent.volumes();
     volumes.mark_changed();
+    let mut disk = agent.disk();
+    disk.mark_changed();
     let mut told = BTreeMap::new();
     loop {
         let news = tokio::select! {
             news = observations.recv() => news,
             Ok(()) = volumes.changed() => {
                 if tell_volumes(&mut sender, &mut volumes, &mut told).await.is_none() {
+                    return;
+                }
+                continue;
+            }
+            Ok(()) = disk.changed() => {
+                let seen = disk.borrow_and_update().clone();
+                if let Some(seen) = seen
+                    && send(&mut sender, &FromNode::Disk(seen)).await.is_none()
+                {
                     return;
                 }
                 continue;

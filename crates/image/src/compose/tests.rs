@@ -166,7 +166,7 @@ async fn garbage_collection_keeps_what_is_kept_tagged_or_young() {
     crate::registry::repository::publish(&world.store, "team/app", "v1", &digests[1]).unwrap();
     let hour = Duration::from_secs(3600);
     let collected = world.store.remove_unused(&digests[..1], hour).await.unwrap();
-    assert_eq!(collected, crate::store::Collected::default());
+    assert_eq!(collected, crate::Collected::default());
     let collected = world.store.remove_unused(&digests[..1], Duration::ZERO).await.unwrap();
     assert_eq!((collected.blobs, collected.root_filesystems), (3, 1));
     for digest in &digests[..2] {

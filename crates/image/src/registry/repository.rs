@@ -8,6 +8,7 @@
 //! Small files, each written aside and renamed, so a reader or a killed writer
 //! never sees half a tag.
 
+use std::collections::HashSet;
 use std::fs;
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
@@ -118,6 +119,16 @@ pub fn remove_tag(store: &Store, name: &str, tag: &str) -> Result<()> {
         }
         _ => Ok(()),
     }
+}
+
+/// Names of all content that any repository may serve.
+pub(crate) fn held(store: &Store) -> Result<HashSet<String>> {
+    let root = store.repositories();
+    let mut held = HashSet::new();
+    for repository in names(&root)? {
+        held.extend(names(&root.join(repository).join("content"))?);
+    }
+    Ok(held)
 }
 
 /// Digests that any tag of any repository names.

@@ -2,8 +2,9 @@
 
 use super::Described;
 use crate::condition::{Condition, ConditionKind};
+use crate::manifest::format_bytes;
 use crate::node::Availability;
-use crate::{Node, Resource, State, Table, reference};
+use crate::{Node, Reason, Resource, State, Table, reference};
 
 impl Described for Node {
     fn table(state: &State) -> &Table<Self> {
@@ -32,6 +33,7 @@ impl Described for Node {
         vec![
             node.standing.condition(ConditionKind::Ready, reason, message),
             node.standing.condition(ConditionKind::Reconciling, left.0, left.1),
+            disk_pressure(node),
         ]
     }
 
@@ -39,10 +41,26 @@ impl Described for Node {
         if !node.status.connected {
             return Some("it is not connected".to_owned());
         }
+        if let Some(pressure) = node.status.disk_pressure() {
+            return Some(pressure.to_owned());
+        }
         let count = state.index.count(node.id);
         let leaves = node.is_draining() && count > 0;
         leaves.then(|| format!("{} on it, {}", instances(count), fate(node, state)))
     }
+}
+
+fn disk_pressure(node: &Resource<Node>) -> Condition {
+    let (reason, message) = match (&node.status.disk, node.status.disk_pressure()) {
+        (_, Some(pressure)) => {
+            (Reason::DiskPressure.code(), format!("It gets no more instances: {pressure}."))
+        }
+        (Some(disk), None) => {
+            ("disk_sufficient", format!("{} are free.", format_bytes(disk.free_bytes)))
+        }
+        (None, None) => ("disk_unknown", "It has not said how its disk is.".to_owned()),
+    };
+    node.standing.condition(ConditionKind::DiskPressure, reason, message)
 }
 
 fn instances(count: usize) -> String {

@@ -12,6 +12,7 @@
 // Not built as a unit test, so clippy does not see that this is one.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod disk;
 mod downloads;
 mod egress;
 mod outside;

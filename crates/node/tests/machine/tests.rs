@@ -7,6 +7,10 @@ use helix_model::manifest::{Check, Health};
 use helix_model::plan::InstancePlan;
 use helix_node::{Agent, Isolation, LogQuery, NodeError, Stop};
 
+use crate::disk::{
+    a_full_disk_costs_nothing_that_runs,
+    an_image_that_does_not_fit_is_told_and_fetched_when_it_does, unused_images_go_first,
+};
 use crate::downloads::a_download_nobody_wants_any_more_ends;
 use crate::egress::{
     a_filter_that_lets_nothing_pass_is_told, beside_the_firewall_of_somebody_else_too,
@@ -54,6 +58,9 @@ tests! {
     output_of_several_is_merged_and_survives_them(root),
     leaving_with_the_instances_brings_them_back_later(root),
     a_download_nobody_wants_any_more_ends(root),
+    a_full_disk_costs_nothing_that_runs(root),
+    an_image_that_does_not_fit_is_told_and_fetched_when_it_does(root),
+    unused_images_go_first(root),
     an_instance_restarts_with_its_secrets_when_no_server_is_in_reach(root),
     without_its_secrets_an_instance_waits_and_says_for_what(root),
     a_plain_process_is_told_where_its_secrets_are,

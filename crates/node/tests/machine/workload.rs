@@ -131,6 +131,10 @@ fn serve() -> ExitCode {
                 let path = std::env::var("HELIX_SECRETS_FILE").unwrap();
                 (200, std::fs::read_to_string(path).unwrap())
             }
+            "/talk" => {
+                (0..200).for_each(|line| say(&format!("{line} {}", "word ".repeat(1000))));
+                (200, "talked".to_owned())
+            }
             "/eat" => return eat(),
             "/exit" => return ExitCode::from(3),
             "/health" if SICK.load(Ordering::Relaxed) => (500, String::new()),

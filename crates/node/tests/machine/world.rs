@@ -17,7 +17,7 @@ use helix_model::instance::{Observed, Phase};
 use helix_model::manifest::{Check, Health, Resources, Restart, RestartPolicy};
 use helix_model::plan::{InstancePlan, NodePlan, PortPlan, Running, VolumePlan};
 use helix_model::{Id, Instance, Name, Timestamp, Volume, network};
-use helix_node::{Agent, Config, ExecEvent, Isolation, OwnRegistry};
+use helix_node::{Agent, Config, DiskLimits, ExecEvent, Isolation, OwnRegistry};
 use helix_runtime::{InstanceSpec, NetworkSpec, Status};
 use tempfile::TempDir;
 
@@ -69,6 +69,7 @@ pub(crate) struct Place {
     pub(crate) image_dir: PathBuf,
     pub(crate) registry: String,
     pub(crate) isolation: Option<Isolation>,
+    pub(crate) disk: DiskLimits,
 }
 
 impl Place {
@@ -79,6 +80,7 @@ impl Place {
             Config::new(self.data_dir.clone(), std::env::current_exe().unwrap(), vec![own]);
         config.image_dir = Some(self.image_dir.clone());
         config.isolation = self.isolation;
+        config.disk = self.disk;
         config
     }
 
@@ -107,6 +109,7 @@ pub(crate) fn agent_process(args: impl Iterator<Item = OsString>) -> ExitCode {
         image_dir: image_dir.into(),
         registry: registry.to_str().unwrap().to_owned(),
         isolation: None,
+        disk: DiskLimits::default(),
     };
     tokio::runtime::Runtime::new().unwrap().block_on(async {
         let _agent = Agent::start(place.config()).await.unwrap();
@@ -124,7 +127,7 @@ pub(crate) struct World {
     network: Ipv6Addr,
     version: u64,
     /// Removed last.
-    _dir: TempDir,
+    dir: TempDir,
 }
 
 impl World {
@@ -140,6 +143,7 @@ impl World {
             image_dir: dir.path().join("images"),
             registry: String::from("localhost"),
             isolation: Some(isolation),
+            disk: DiskLimits::default(),
         };
         if let Err(error) = Agent::start(place.config()).await {
             let _ = writeln!(std::io::stderr(), "skipped: {error}");
@@ -148,21 +152,41 @@ impl World {
         Some(World::under(Some(isolation)).await)
     }
 
-    async fn under(isolation: Option<Isolation>) -> World {
-        static COUNT: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
-        let count = COUNT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        let entropy = u128::from(std::process::id()) << 8 | u128::from(count);
+    /// A world on a small disk with nothing else on it, of which so much is to be
+    /// kept free.
+    pub(crate) async fn on_a_disk_of(size_mib: u64, reserve_mib: u64) -> World {
         let dir = TempDir::new().unwrap();
-        let registry = registry().await;
+        let disk = crate::disk::mount_disk(dir.path(), size_mib);
+        let limits = DiskLimits { image_cache_bytes: None, reserve_bytes: Some(reserve_mib << 20) };
+        let place = Place {
+            data_dir: disk.join("node"),
+            image_dir: disk.join("images"),
+            registry: registry().await,
+            isolation: None,
+            disk: limits,
+        };
+        World::at(place, dir).await
+    }
+
+    async fn under(isolation: Option<Isolation>) -> World {
+        let (dir, registry) = (TempDir::new().unwrap(), registry().await);
         let place = Place {
             data_dir: dir.path().join("node"),
             image_dir: image_dir(),
             registry,
             isolation,
+            disk: DiskLimits::default(),
         };
+        World::at(place, dir).await
+    }
+
+    async fn at(place: Place, dir: TempDir) -> World {
+        static COUNT: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
+        let count = COUNT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let entropy = u128::from(std::process::id()) << 8 | u128::from(count);
         let agent = Agent::start(place.config()).await.unwrap();
         let network = network::unique_local(entropy);
-        World { place, agent, volumes: vec![], removing: vec![], network, version: 0, _dir: dir }
+        World { place, agent, volumes: vec![], removing: vec![], network, version: 0, dir }
     }
 
     /// A plan for the shared image, number `number` of this world.
@@ -355,10 +379,8 @@ impl World {
 impl Drop for World {
     fn drop(&mut self) {
         // Whatever a failed test left behind.
-        let Ok(entries) = std::fs::read_dir(self.place.data_dir.join("instances")) else {
-            return;
-        };
-        for entry in entries.flatten() {
+        let entries = std::fs::read_dir(self.place.data_dir.join("instances"));
+        for entry in entries.into_iter().flatten().flatten() {
             let _ = helix_runtime::cleanup(&entry.path());
         }
         let table = std::fs::read_to_string("/proc/self/mounts").unwrap_or_default();
@@ -366,6 +388,11 @@ impl Drop for World {
         let points = table.lines().filter_map(|line| line.split(' ').nth(1));
         for point in points.filter(|point| Path::new(point).starts_with(&place)) {
             let _ = Command::new("umount").arg(point).status();
+        }
+        let disk = self.dir.path().join("disk");
+        if table.lines().any(|line| line.split(' ').nth(1).map(Path::new) == Some(&disk)) {
+            // The agent may still have a file open.
+            let _ = Command::new("umount").arg("--lazy").arg(disk).status();
         }
     }
 }

@@ -46,7 +46,7 @@ impl Until {
     fn parse(text: &str) -> Result<Until, Problem> {
         let unknown = || {
             Problem::new(Code::InvalidArgument, format!("`{text}` is nothing to wait for"))
-                .hint("wait for ready, gone, reconciling, degraded or destroying, or for `=false`")
+                .hint("wait for ready, gone, reconciling, degraded, destroying or disk_pressure, or for `=false`")
                 .field("until", "unknown")
         };
         let (name, holds) = match text.split_once('=') {
@@ -59,6 +59,7 @@ impl Until {
             ("gone", true) => Until::Gone,
             ("reconciling", holds) => Until::Condition(ConditionKind::Reconciling, holds),
             ("degraded", holds) => Until::Condition(ConditionKind::Degraded, holds),
+            ("disk_pressure", holds) => Until::Condition(ConditionKind::DiskPressure, holds),
             ("destroying", holds) => Until::Condition(ConditionKind::Destroying, holds),
             _ => return Err(unknown()),
         })

@@ -133,6 +133,7 @@ async fn take(shared: &Shared, from: &Attached, mut receiver: Receiver) {
             Ok(FromNode::Volume(seen)) => {
                 shared.volume_reported(from, seen.volume, seen.observed).await;
             }
+            Ok(FromNode::Disk(disk)) => shared.disk_reported(from, disk).await,
             Ok(FromNode::Present { .. }) => {}
             Err(error) => tracing::warn!(%error, node = %from.name, "a report is not understood"),
         }

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use helix_client::{Client, EventQuery, EventStream, LogQuery, Seen};
 use helix_model::api::{EventLine, LogLine, WaitOutcome};
+use helix_model::manifest::RELEASE_PROCESS;
 use helix_model::{AnyId, Code, Deploy, Instance, Kind, Receipt, Release, instance};
 use serde_json::Value;
 
@@ -190,13 +191,25 @@ impl Story {
         match event.kind.as_str() {
             "instance.allocated" if text(&event.data, "/spec/deploy") == Some(&self.deploy) => {
                 let name = text(&event.data, "/name")?.to_owned();
-                let line = format!("  {name}  placed");
+                let is_command = text(&event.data, "/spec/process") == Some(RELEASE_PROCESS);
+                let what = if is_command { "placed, runs the release command" } else { "placed" };
+                let line = format!("  {name}  {what}");
                 self.instances.insert(id.to_owned(), (name, String::new()));
                 Some(line)
             }
             "instance.status_changed" => {
                 let (name, told) = self.instances.get_mut(id)?;
                 let phase = text(&event.data, "/phase")?;
+                // A release command that has done its work; "failed" is said of programs
+                // that should go on.
+                let process = name.rsplit_once('-').map(|(process, _)| process);
+                if process == Some(RELEASE_PROCESS)
+                    && event.data.pointer("/exit/code") == Some(&Value::from(0))
+                {
+                    let is_news = told != "done";
+                    "done".clone_into(told);
+                    return is_news.then(|| format!("  {name}  done"));
+                }
                 let why = text(&event.data, "/message").or(text(&event.data, "/reason"));
                 let state = match why {
                     Some(why) => format!("{phase}: {}", crate::output::plain(why)),

@@ -27,6 +27,9 @@ pub struct LogQuery {
     /// Only instances of this release.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub release: Option<String>,
+    /// Only instances that this deploy called for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub deploy: Option<String>,
     /// The last so many lines; the server's default when absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tail_lines: Option<u32>,

@@ -13,6 +13,7 @@ use crate::bundle::Pin;
 use crate::condition::Facts;
 use crate::event::{Apply, Subject};
 use crate::release::Image;
+use crate::release_command::Ran;
 use crate::state::{Change, State};
 use crate::{Env, Id, Kind, Manifest, Name, Noun, Org, Reason, Release, Resource, Timestamp, env};
 
@@ -54,6 +55,9 @@ pub struct Status {
     /// instance had to go before the new one could have the volume.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub pauses: BTreeMap<Name, Pause>,
+    /// The command that ran, or runs, before anything was replaced.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub release_command: Option<Ran>,
 }
 
 /// A time in which a process does not serve.

@@ -100,6 +100,9 @@ impl Apply for Finished {
             Kind::Env => {
                 state.deploys.remove_children(id);
                 state.bundles.remove_children(id);
+                if let Some(env) = id.typed::<Env>() {
+                    state.past.remove(&env);
+                }
                 state.envs.remove_any(id);
             }
             Kind::Volume => {

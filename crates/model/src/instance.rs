@@ -21,6 +21,7 @@ use crate::state::{Change, State};
 use crate::volume::Mount;
 use crate::{
     Deploy, Env, Id, Kind, Name, Node, Noun, Org, Reason, Release, Resource, Timestamp, env, node,
+    release_command,
 };
 
 /// What the shim, the page tables and the kernel's own structures of one
@@ -289,6 +290,7 @@ impl Apply for Allocated {
         let instance = change.create(self.id, self.name.clone(), parent, self.spec.clone());
         state.index.instance(&instance, state.nodes.get(self.spec.node));
         state.instances.insert(instance);
+        release_command::begun(state, self.id);
         node::note(state, self.spec.node, change);
     }
 }
@@ -316,12 +318,14 @@ impl Apply for StatusChanged {
         let replaced =
             self.observed.phase == Phase::Failed && instance.status.observed.phase != Phase::Failed;
         let (deploy, process) = (instance.spec.deploy, instance.spec.process.clone());
+        let replaced = replaced && !instance.runs_release_command(state);
         update(state, self.of.id, change, |instance| {
             instance.status.observed = self.observed.clone();
             if self.observed.phase == Phase::Ready && instance.status.ready_at.is_none() {
                 instance.status.ready_at = Some(change.at);
             }
         });
+        release_command::seen(state, self.of.id, &self.observed, change);
         if self.observed.phase == Phase::Ready {
             end_pause(state, self.of.id, change);
         }
@@ -377,11 +381,14 @@ impl Apply for Drained {
 
 impl Apply for Removed {
     fn apply(&self, state: &mut State, change: Change) {
+        release_command::gone(state, self.of.id, change);
         let Some(instance) = state.instances.get(self.of.id) else {
             return;
         };
         let (serving, node) = (env::Serving::of(instance), instance.spec.node);
-        state.index.forget(instance, state.nodes.get(node));
+        let instance = instance.clone();
+        state.remember(&instance);
+        state.index.forget(&instance, state.nodes.get(node));
         state.instances.remove(self.of.id);
         node::note(state, node, change);
         if let Some(serving) = serving {

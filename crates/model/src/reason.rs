@@ -66,6 +66,7 @@ reasons! {
     VolumeAttachFailed = "volume_attach_failed", "The volume could not be mounted.";
     VolumeDamaged = "volume_damaged", "The volume's file system is damaged beyond what can be repaired unasked.";
     QuotaExceeded = "quota_exceeded", "The org has used up what it may have of this.";
+    ReleaseCommandFailed = "release_command_failed", "The release command did not end with code 0, so nothing was replaced.";
     DeployTimeout = "deploy_timeout", "The deploy did not finish in time.";
     DeploySuperseded = "deploy_superseded", "A newer deploy of the same env took over.";
     EnvDestroyed = "env_destroyed", "The env was destroyed.";

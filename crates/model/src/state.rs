@@ -5,7 +5,7 @@
 
 use std::net::Ipv6Addr;
 
-use imbl::OrdMap;
+use imbl::{OrdMap, Vector};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::condition::{Facts, Standing};
@@ -13,6 +13,7 @@ use crate::destroy::Gone;
 use crate::endpoint::Exposure;
 use crate::event::Event;
 use crate::index::Index;
+use crate::past::Past;
 use crate::quota::Limits;
 use crate::tally::{self, Tally};
 use crate::usage::{Mark, Meter};
@@ -60,6 +61,8 @@ pub struct State {
     /// Orgs, projects, apps, envs and nodes that are gone, so that events of them can
     /// still be read and told apart by tenant.
     pub gone: OrdMap<AnyId, Gone>,
+    /// The last instances of envs that are gone, so that their output can be found.
+    pub past: OrdMap<Id<Env>, Vector<Past>>,
     /// How much orgs may have, where somebody said so.
     pub limits: Limits,
     /// How much orgs have.
@@ -117,6 +120,7 @@ impl Default for State {
             hosts: OrdMap::new(),
             destroying: OrdMap::new(),
             gone: OrdMap::new(),
+            past: OrdMap::new(),
             limits: Limits::default(),
             tallies: OrdMap::new(),
             usage: Meter::default(),

@@ -244,7 +244,7 @@ impl State {
         let process = self
             .releases
             .get(instance.release)
-            .and_then(|release| release.spec.manifest.processes.get(&instance.process));
+            .and_then(|release| release.spec.manifest.process(&instance.process));
         process.map(Need::of_one).unwrap_or_default()
     }
 

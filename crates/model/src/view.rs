@@ -422,6 +422,14 @@ impl Described for Env {
 
 /// How a deploy replaces instances.
 fn rolling_message(deploy: &Resource<Deploy>, state: &State) -> String {
+    if deploy.awaits_release_command(state) {
+        return match &deploy.status.release_command {
+            Some(ran) => {
+                format!("Nothing is replaced before the release command ({}) is over.", ran.name)
+            }
+            None => "Nothing is replaced before the release command has run.".to_owned(),
+        };
+    }
     let env = state.envs.get(deploy.spec.env);
     match env.and_then(|env| short_of(env, state)) {
         Some(dimension) => format!(

@@ -28,6 +28,8 @@ pub enum Canary {
     NeverFinish,
     /// No instance is ever called for once all is well.
     NeverAllocate,
+    /// Instances of a release are called for while its command still runs.
+    CommandIgnored,
     /// A bare rollback goes to the release that is serving already.
     RollbackNowhere,
     /// The numbers of links are ignored: in reports, in news that one is gone,
@@ -37,7 +39,7 @@ pub enum Canary {
 
 impl Canary {
     /// All of them, with the name of the checker that must notice.
-    pub const ALL: [(Canary, &'static str); 13] = [
+    pub const ALL: [(Canary, &'static str); 14] = [
         (Canary::AnswerEarly, "acknowledged"),
         (Canary::ForgetReceipts, "acknowledged"),
         (Canary::OneAddress, "owners"),
@@ -49,6 +51,7 @@ impl Canary {
         (Canary::SkipEvent, "replay"),
         (Canary::NeverFinish, "ends"),
         (Canary::NeverAllocate, "settled"),
+        (Canary::CommandIgnored, "release_command"),
         (Canary::RollbackNowhere, "rollback"),
         (Canary::UnfencedLink, "settled"),
     ];

@@ -4,7 +4,7 @@
 use helix_sim::{Canary, Options, run};
 
 /// A broken rule need not show in every run.
-const SEEDS: u64 = 60;
+const SEEDS: u64 = 240;
 
 #[test]
 fn every_canary_is_caught_by_its_checker() {

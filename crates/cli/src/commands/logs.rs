@@ -15,7 +15,7 @@ use crate::session::Session;
 /// --json one line per log line.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  helix logs\n  helix logs -f --process web\n  helix logs --instance web-2 --tail 20\n  helix logs --since 1h --until 50m --grep 'status=5..' --stream stderr\n  helix logs --since 10m --json"
+    after_help = "Examples:\n  helix logs\n  helix logs -f --process web\n  helix logs --instance web-2 --tail 20\n  helix logs --since 1h --until 50m --grep 'status=5..' --stream stderr\n  helix logs --deploy d7\n  helix logs --since 10m --json"
 )]
 pub(crate) struct LogsArgs {
     /// Go on with what is written
@@ -45,6 +45,9 @@ pub(crate) struct LogsArgs {
     /// Only instances of this release
     #[arg(long, value_name = "NAME")]
     release: Option<String>,
+    /// Only instances that this deploy called for
+    #[arg(long, value_name = "NAME")]
+    deploy: Option<String>,
     /// Show when each line was written
     #[arg(short, long)]
     timestamps: bool,
@@ -72,6 +75,7 @@ pub(crate) async fn run(session: &mut Session<'_>, args: LogsArgs) -> Result<u8>
         process: args.process,
         instance: args.instance,
         release: args.release,
+        deploy: args.deploy,
         tail_lines: Some(args.tail),
         since_ms,
         until_ms,

@@ -26,7 +26,7 @@ pub(super) fn allocate(
     let process = state
         .releases
         .get(command.release)
-        .and_then(|release| release.spec.manifest.processes.get(&command.process));
+        .and_then(|release| release.spec.manifest.process(&command.process));
     let Some(process) = process else {
         return Err(Problem::not_found(Kind::Release, &command.release.to_string()));
     };

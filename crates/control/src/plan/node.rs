@@ -46,7 +46,7 @@ fn instance_plan(state: &State, instance: &Resource<Instance>) -> Option<Instanc
         Desired::Stopped => return None,
     };
     let release = state.releases.get(instance.spec.release)?;
-    let process = release.spec.manifest.processes.get(&instance.spec.process)?;
+    let process = release.spec.manifest.process(&instance.spec.process)?;
     let port = |port: &helix_model::manifest::Port| PortPlan {
         name: port.name.clone(),
         internal: port.internal,

@@ -14,6 +14,7 @@ use helix_model::quota;
 use helix_model::{Command, Deploy, Env, Reason, Release, Resource, State, Timestamp, manifest};
 
 use super::env::{self, Group, Leaving};
+use super::release_command::{self, Waiting};
 
 /// A deploy that neither succeeds nor fails for this long has failed. The clock
 /// stands while an image is being fetched.
@@ -31,6 +32,11 @@ const ROOM_WAIT: Duration = Duration::from_secs(60);
 pub(super) fn verdict(state: &State, env: &Resource<Env>, now: Timestamp) -> Option<Command> {
     let deploy = state.deploys.get(env.spec.rolling?)?;
     let release = state.releases.get(deploy.spec.release)?;
+    if let Some(waiting) = release_command::waiting(state, env) {
+        let (reason, message) = stopped(state, env, deploy, &waiting, now)?;
+        let outcome = Outcome::Failed { reason, message };
+        return Some(Command::FinishDeploy(Finish { deploy: deploy.id, outcome }));
+    }
     let outcome = if let Some((reason, message)) = failure(state, env, deploy, release, now) {
         Outcome::Failed { reason, message }
     } else if is_complete(state, env, release, now) {
@@ -39,6 +45,20 @@ pub(super) fn verdict(state: &State, env: &Resource<Env>, now: Timestamp) -> Opt
         return None;
     };
     Some(Command::FinishDeploy(Finish { deploy: deploy.id, outcome }))
+}
+
+/// Why the release command ends the deploy, or why it will not come to run.
+fn stopped(
+    state: &State,
+    env: &Resource<Env>,
+    deploy: &Resource<Deploy>,
+    waiting: &Waiting<'_>,
+    now: Timestamp,
+) -> Option<(Reason, String)> {
+    let waited = now.since(deploy.created_at);
+    let blocked = waiting.blocked(state, env);
+    let blocked = blocked.filter(|(reason, _)| waited >= patience(state, *reason));
+    waiting.failure(state, now).or(blocked)
 }
 
 fn is_complete(
@@ -75,7 +95,8 @@ fn failure(
             return Some((reason, format!("{}: {message}", instance.name)));
         }
     }
-    let waited = now.since(deploy.created_at);
+    let ran = deploy.status.release_command.as_ref().and_then(|ran| ran.until);
+    let waited = now.since(ran.unwrap_or(deploy.created_at));
     let blocked =
         blocked(state, env, release, now).filter(|(reason, _)| waited >= patience(state, *reason));
     if blocked.is_some() {

@@ -20,10 +20,10 @@ use helix_model::instance::{Allocate, Desired, Instance, Phase, SetDesired};
 use helix_model::quota;
 use helix_model::tally::Need;
 use helix_model::{
-    Command, Env, Id, Name, Node, Reason, Release, Resource, State, Timestamp, manifest,
+    Command, Deploy, Env, Id, Name, Node, Reason, Release, Resource, State, Timestamp, manifest,
 };
 
-use super::instance;
+use super::{instance, release_command};
 use crate::place::{self, Seat};
 
 /// How many instances may exist beyond what is wanted while rolling.
@@ -87,7 +87,9 @@ pub(super) fn groups<'s>(
     let node_of = |instance: &Resource<Instance>| state.nodes.get(instance.spec.node);
     let running = || {
         let all = state.instances.children(env.id.any());
-        all.filter(|instance| instance.spec.desired == Desired::Running)
+        all.filter(|instance| {
+            instance.spec.desired == Desired::Running && !instance.runs_release_command(state)
+        })
     };
     let processes = &release.spec.manifest.processes;
     let names: BTreeSet<&Name> =
@@ -215,9 +217,16 @@ pub(super) fn is_of(
     spec.release == release.id && bundle::is_same(spec.secrets.as_ref(), secrets)
 }
 
+/// The deploy that the env's instances are being brought to. One that waits for its
+/// release command has not begun with that.
+fn rolling<'s>(state: &'s State, env: &Resource<Env>) -> Option<&'s Resource<Deploy>> {
+    let deploy = state.deploys.get(env.spec.rolling?)?;
+    (!deploy.awaits_release_command(state)).then_some(deploy)
+}
+
 /// The secrets that the env's instances should have.
-pub(super) fn secrets(state: &State, env: &Resource<Env>) -> Option<Pin> {
-    match env.spec.rolling.and_then(|deploy| state.deploys.get(deploy)) {
+fn secrets(state: &State, env: &Resource<Env>) -> Option<Pin> {
+    match rolling(state, env) {
         Some(deploy) => deploy.spec.secrets,
         None => env.status.secrets,
     }
@@ -225,8 +234,7 @@ pub(super) fn secrets(state: &State, env: &Resource<Env>) -> Option<Pin> {
 
 /// The release that the env should be running.
 fn target<'s>(state: &'s State, env: &Resource<Env>) -> Option<&'s Resource<Release>> {
-    let rolling = env.spec.rolling.and_then(|deploy| state.deploys.get(deploy));
-    let target = rolling.map(|deploy| deploy.spec.release).or(env.status.release);
+    let target = rolling(state, env).map(|deploy| deploy.spec.release).or(env.status.release);
     state.releases.get(target?)
 }
 
@@ -246,17 +254,17 @@ pub(super) fn is_settled(state: &State, env: &Resource<Env>) -> bool {
 
 /// The next steps towards what the env should be running.
 pub(super) fn step(state: &State, env: &Resource<Env>, now: Timestamp) -> Vec<Command> {
-    let rolling = env.spec.rolling.and_then(|deploy| state.deploys.get(deploy));
+    let rolling = rolling(state, env);
+    let mut commands = release_command::spent(state, env);
+    commands.extend(release_command::waiting(state, env).and_then(|it| it.step(state, env)));
     let Some(release) = target(state, env) else {
-        // The first deploy failed: nothing is to be left of it.
-        return state
-            .instances
-            .children(env.id.any())
-            .filter(|instance| instance.spec.desired == Desired::Running)
-            .map(retire)
-            .collect();
+        // The first deploy failed, or waits for its command: nothing else is to be.
+        let left = state.instances.children(env.id.any()).filter(|instance| {
+            instance.spec.desired == Desired::Running && !instance.runs_release_command(state)
+        });
+        commands.extend(left.map(retire));
+        return commands;
     };
-    let mut commands = Vec::new();
     for group in groups(state, env, release, Leaving::By(now)) {
         commands.extend(group.surplus().into_iter().map(retire));
         commands.extend(group.ended(now).into_iter().map(retire));

@@ -64,7 +64,7 @@ fn is_empty(state: &State, instance: &Resource<Instance>, now: Timestamp) -> boo
     let grace = state
         .releases
         .get(instance.spec.release)
-        .and_then(|release| release.spec.manifest.processes.get(&instance.spec.process))
+        .and_then(|release| release.spec.manifest.process(&instance.spec.process))
         .map_or(Duration::ZERO, |process| Duration::from_secs(process.stop_grace_seconds));
     let since = instance.status.draining_since.unwrap_or(now);
     let never_began =

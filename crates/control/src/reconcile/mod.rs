@@ -12,6 +12,7 @@ mod deploy;
 mod destroy;
 mod env;
 mod instance;
+mod release_command;
 mod watch;
 
 pub use watch::Watch;

@@ -11,6 +11,7 @@ mod endpoints;
 mod nodes;
 mod properties;
 mod quotas;
+mod release_command;
 mod secrets;
 mod volumes;
 mod world;

@@ -333,7 +333,7 @@ impl World {
         self.state.instances.iter().filter(|it| it.spec.desired == Desired::Running)
     }
 
-    fn instance(&self, name: &str) -> Option<&Resource<Instance>> {
+    pub(crate) fn instance(&self, name: &str) -> Option<&Resource<Instance>> {
         self.state.instances.iter().find(|it| it.name.as_str() == name)
     }
 

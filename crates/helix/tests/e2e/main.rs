@@ -17,4 +17,5 @@ mod nginx;
 mod packs;
 mod postgres;
 pub mod registry;
+mod release_command;
 mod secrets;

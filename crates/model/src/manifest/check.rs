@@ -13,6 +13,7 @@ use crate::Name;
 
 mod endpoint;
 mod process;
+mod release_command;
 mod volume;
 
 /// Reads and validates a manifest.
@@ -42,6 +43,7 @@ pub fn parse_with_defaults(port: u16) -> Manifest {
         processes,
         endpoints,
         secrets: Secrets::default(),
+        release_command: None,
         volumes: BTreeMap::new(),
     }
 }
@@ -124,8 +126,9 @@ impl Checker<'_> {
         let secrets = Secrets { required: source.secrets.required };
         let volumes = self.volumes(source.volumes);
         self.volume_owners(&volumes, &processes);
+        let release_command = self.release_command(source.deploy, &processes);
         let image = source.image.reference;
-        Manifest { name, image, build, processes, endpoints, secrets, volumes }
+        Manifest { name, image, build, processes, endpoints, secrets, release_command, volumes }
     }
 
     fn name(&mut self, field: &str, text: &str) -> Option<Name> {

@@ -36,6 +36,9 @@ pub struct Manifest {
     /// manifests stay what they are.
     #[serde(default, skip_serializing_if = "Secrets::is_default")]
     pub secrets: Secrets,
+    /// `[deploy] release_command`: runs once before anything is replaced.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub release_command: Option<Box<ReleaseCommand>>,
     /// Volumes that are made for each env which is deployed to.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub volumes: BTreeMap<Name, Volume>,
@@ -53,6 +56,21 @@ impl Secrets {
     fn is_default(&self) -> bool {
         *self == Secrets::default()
     }
+}
+
+/// The process that stands for the release command where instances have one. Only a
+/// manifest without a release command can have a process of this name.
+pub const RELEASE_PROCESS: &str = "release";
+
+/// `[deploy]`: a command of the new release that a deploy depends on, such as the
+/// migration of a database.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ReleaseCommand {
+    /// How it runs: as the process it was taken from, without ports, volumes and health
+    /// check, and once.
+    pub process: Process,
+    /// How long it may run.
+    pub timeout_seconds: u64,
 }
 
 /// `[[volumes]]`: a volume of each env, made with its first deploy.
@@ -236,6 +254,14 @@ pub struct ManifestError {
 }
 
 impl Manifest {
+    /// What an instance of this name runs: a process, or the release command.
+    pub fn process(&self, name: &Name) -> Option<&Process> {
+        match &self.release_command {
+            Some(command) if name.as_str() == RELEASE_PROCESS => Some(&command.process),
+            _ => self.processes.get(name),
+        }
+    }
+
     /// Lower-case hex sha256 of the canonical JSON form.
     pub fn hash(&self) -> String {
         use sha2::{Digest, Sha256};

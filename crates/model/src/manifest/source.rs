@@ -27,6 +27,16 @@ pub(super) struct Source {
     pub volumes: Vec<Volume>,
     #[serde(default)]
     pub secrets: Secrets,
+    #[serde(default)]
+    pub deploy: Deploy,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Deploy {
+    pub release_command: Option<Vec<String>>,
+    pub release_process: Option<String>,
+    pub release_timeout_seconds: Option<u64>,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -10,6 +10,7 @@ use futures::future::join_all;
 use futures::stream::{BoxStream, SelectAll};
 use helix_model::api::{EndReason, LogLine};
 use helix_model::instance::Phase;
+use helix_model::past::Past;
 use helix_model::reference::{self, Scope};
 use helix_model::{
     AnyId, Code, Id, Instance, Kind, LogFilter, LogStream, Name, Problem, State as World, Timestamp,
@@ -31,6 +32,7 @@ pub(super) struct Wanted {
     process: Option<String>,
     instance: Option<String>,
     release: Option<String>,
+    deploy: Option<String>,
     tail_lines: Option<usize>,
     since_ms: Option<u64>,
     until_ms: Option<u64>,
@@ -119,7 +121,7 @@ async fn send(
         tokio::select! {
             record = records.next(), if !records.is_empty() => {
                 let Some(record) = record else { continue };
-                let line = render(&api.engine.state(), record);
+                let line = render(&api.engine.state(), &watch.scope, record);
                 if !stream.write(&line).await {
                     return stream.end(EndReason::ServerClosing, None);
                 }
@@ -203,13 +205,7 @@ fn chosen(
     wanted: &Wanted,
 ) -> Result<Vec<Id<Instance>>, Problem> {
     if let Some(text) = &wanted.instance {
-        // The output of an instance that is gone is kept for a while; whose it
-        // was is then no longer known.
-        let id = match text.parse::<AnyId>() {
-            Ok(id) if id.kind() == Kind::Instance && caller.runs_installation() => id,
-            _ => caller.resolve(state, Kind::Instance, text, scope)?,
-        };
-        return Ok(id.typed().into_iter().collect());
+        return one(state, caller, scope, text).map(|id| vec![id]);
     }
     let Some(env) = reference::scoped_env(state, scope) else {
         let given = scope.env.as_deref().unwrap_or_default();
@@ -220,18 +216,45 @@ fn chosen(
         Some(text) => Some(caller.resolve(state, Kind::Release, text, scope)?),
         None => None,
     };
+    let deploy = match &wanted.deploy {
+        Some(text) => Some(caller.resolve(state, Kind::Deploy, text, scope)?),
+        None => None,
+    };
     let process = match &wanted.process {
         Some(text) => Some(text.parse::<Name>().map_err(|error| {
             Problem::new(Code::InvalidArgument, error.to_string()).field("process", "not a name")
         })?),
         None => None,
     };
-    let all = state.instances.children(env.id.any());
+    let present = state.instances.children(env.id.any()).map(Past::of);
+    let all = state.past(env.id).cloned().chain(present);
     Ok(all
-        .filter(|it| process.as_ref().is_none_or(|process| it.spec.process == *process))
-        .filter(|it| release.is_none_or(|release| it.spec.release.any() == release))
+        .filter(|it| process.as_ref().is_none_or(|process| it.process == *process))
+        .filter(|it| release.is_none_or(|release| it.release.any() == release))
+        .filter(|it| deploy.is_none_or(|deploy| it.deploy.is_some_and(|it| it.any() == deploy)))
         .map(|it| it.id)
         .collect())
+}
+
+/// The instance of a name or id, also one that is gone.
+fn one(state: &World, caller: &Caller, scope: &Scope, text: &str) -> Result<Id<Instance>, Problem> {
+    let found = caller.resolve(state, Kind::Instance, text, scope);
+    let missing = match found.map(AnyId::typed) {
+        Ok(Some(id)) => return Ok(id),
+        Ok(None) => Problem::not_found(Kind::Instance, text),
+        Err(problem) => problem,
+    };
+    if let Some(env) = reference::scoped_env(state, scope) {
+        let named = |it: &&Past| it.name.as_str() == text || it.id.to_string() == text;
+        // The latest, should a name have come twice.
+        if let Some(past) = state.past(env.id).filter(named).last() {
+            caller.must_reach(state, env.id.any(), text)?;
+            return Ok(past.id);
+        }
+    }
+    // Older ones may still be on a node; whose they were is not known any more.
+    let id = text.parse::<AnyId>().ok().and_then(AnyId::typed);
+    id.filter(|_| caller.runs_installation()).ok_or(missing)
 }
 
 /// One stream for each node linked here; which has whose output only it knows.
@@ -249,14 +272,19 @@ fn has_started(state: &World, id: Id<Instance>) -> bool {
     !matches!(phase, Some(Phase::Pending | Phase::Pulling))
 }
 
-fn render(state: &World, record: LogRecord) -> LogLine {
-    let known = state.instances.get(record.instance);
+fn render(state: &World, scope: &Scope, record: LogRecord) -> LogLine {
+    let present = state.instances.get(record.instance).map(Past::of);
+    let known = present.or_else(|| {
+        let env = reference::scoped_env(state, scope)?;
+        state.past(env.id).find(|it| it.id == record.instance).cloned()
+    });
+    let known = known.as_ref();
     LogLine {
         kind: "log".to_owned(),
         ts: record.at,
         instance: known.map_or_else(|| record.instance.to_string(), |it| it.name.to_string()),
         instance_id: record.instance.to_string(),
-        process: known.map_or_else(String::new, |it| it.spec.process.to_string()),
+        process: known.map_or_else(String::new, |it| it.process.to_string()),
         stream: if record.stderr { "stderr" } else { "stdout" }.to_owned(),
         line: record.line,
         truncated: record.truncated,

@@ -119,6 +119,7 @@ const LOGS: &[Param] = &[
     text("process", "Only this process."),
     text("instance", "Only this instance."),
     text("release", "Only instances of this release."),
+    text("deploy", "Only instances that this deploy called for."),
     whole("tail_lines", 0, 10_000, "The last so many lines."),
     whole("since_ms", 0, u64::MAX, "Only lines from this moment on, ms since 1970."),
     whole(

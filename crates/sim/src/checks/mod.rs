@@ -10,6 +10,7 @@ mod destroyed;
 mod grace;
 mod memory;
 mod owners;
+mod release_command;
 mod replay;
 mod rollback;
 mod rollout;
@@ -70,6 +71,7 @@ impl Checks {
             memory::planned(failed, after, event);
             volumes::planned(failed, &before, event);
             destroyed::happened(failed, &before, after, event);
+            release_command::happened(failed, &before, event);
             rollout::happened(failed, &before, after, event);
             self.rollback.happened(failed, &before, event, asked(&recorded.request_id));
             self.routes.happened(event);

@@ -40,7 +40,9 @@ fn wanted(state: &State, instance: &Resource<Instance>) -> usize {
     if state.destroying_since(env.id.any()).is_some() {
         return 0;
     }
+    // One that waits for its release command has not begun to replace anything.
     let rolling = env.spec.rolling.and_then(|deploy| state.deploys.get(deploy));
+    let rolling = rolling.filter(|deploy| !deploy.awaits_release_command(state));
     let target = rolling.map(|deploy| deploy.spec.release).or(env.status.release);
     let process = target
         .and_then(|release| state.releases.get(release))

@@ -4,12 +4,13 @@
 //! same reports, the same restarts, with drawn durations. How the program
 //! behaves follows from its image's name, see [`Behaviour`].
 
-use helix_model::instance::{OVERHEAD_BYTES, Observed, Phase};
-use helix_model::manifest::RestartPolicy;
+use helix_model::instance::{Exit, OVERHEAD_BYTES, Observed, Phase};
+use helix_model::manifest::{RELEASE_PROCESS, RestartPolicy};
 use helix_model::plan::{InstancePlan, Running};
 use helix_model::{Id, Instance, Reason};
 
 use super::World;
+use super::wishes::FAILING_COMMAND;
 
 /// Crashes in a row that make a crash loop.
 const LOOP_AT: u32 = 3;
@@ -87,6 +88,7 @@ pub(crate) struct Body {
     boots: u32,
     restarts: u32,
     crashes: u32,
+    exit: Option<Exit>,
 }
 
 impl Body {
@@ -101,6 +103,7 @@ impl Body {
             boots: 0,
             restarts: 0,
             crashes: 0,
+            exit: None,
         }
     }
 
@@ -127,7 +130,8 @@ impl Body {
         };
         let message = reason.map(|reason| reason.meaning().to_owned());
         let (restarts, ended) = (self.restarts, matches!(self.doing, Doing::Ended { .. }));
-        Observed { phase, reason, message, ports, restarts, ended, ..Observed::default() }
+        let exit = self.exit.clone();
+        Observed { phase, reason, message, ports, restarts, ended, exit, ..Observed::default() }
     }
 }
 
@@ -295,6 +299,13 @@ impl World {
     /// A program shows what it is.
     fn shows(&mut self, node: usize, id: Id<Instance>) {
         let Some(body) = self.nodes[node].bodies.get_mut(&id) else { return };
+        if body.plan.process.as_str() == RELEASE_PROCESS {
+            let command = body.plan.command.iter().flatten().next();
+            let fails = command.is_some_and(|it| it == FAILING_COMMAND)
+                || body.behaviour() != Behaviour::Good;
+            body.exit = Some(Exit { code: Some(fails.into()), signal: None, oom_killed: false });
+            return self.fell(node, id, Reason::WorkloadExited);
+        }
         match body.behaviour() {
             Behaviour::Good | Behaviour::Missing => {
                 body.ready = true;

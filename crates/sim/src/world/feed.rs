@@ -7,9 +7,9 @@
 
 use helix_control::plan::{edge_plan, node_plan};
 use helix_control::reconcile::{reconcile, steps};
-use helix_model::instance::{Desired, Observe, Observed, Phase, SetDesired};
+use helix_model::instance::{Allocate, Desired, Observe, Observed, Phase, SetDesired};
 use helix_model::plan::{EdgePlan, NodePlan};
-use helix_model::{Command, Id, Instance, instance, node, volume};
+use helix_model::{Command, Deploy, Id, Instance, Resource, instance, node, volume};
 
 use super::World;
 use super::happening::{Happening, Message, Place, Session};
@@ -158,8 +158,22 @@ impl World {
                 let draining = instances.iter().filter(|it| it.spec.desired == Desired::Draining);
                 commands.extend(draining.map(|it| step(it.id, Desired::Stopped)));
             }
+            Canary::CommandIgnored => {
+                let waiting = |it: &&Resource<Deploy>| {
+                    !it.status.phase.is_final() && it.awaits_release_command(&state)
+                };
+                commands.extend(state.deploys.iter().filter(waiting).filter_map(|deploy| {
+                    Some(Command::AllocateInstance(Allocate {
+                        env: deploy.spec.env,
+                        release: deploy.spec.release,
+                        deploy: Some(deploy.id),
+                        process: "web".parse().ok()?,
+                        node: None,
+                    }))
+                }));
+            }
             Canary::RetireReady if self.random.percent(2) => {
-                let ready = |it: &&helix_model::Resource<Instance>| {
+                let ready = |it: &&Resource<Instance>| {
                     it.spec.desired == Desired::Running && it.status.observed.phase == Phase::Ready
                 };
                 let first = instances.iter().find(ready);

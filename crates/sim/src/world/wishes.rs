@@ -6,8 +6,8 @@
 use std::collections::BTreeMap;
 
 use helix_model::manifest::{
-    Build, Endpoint, Exposure, Manifest, Mount, Port, Process, Resources, Restart, RestartPolicy,
-    Scaling, Secrets, Volume,
+    Build, Endpoint, Exposure, Manifest, Mount, Port, Process, ReleaseCommand, Resources, Restart,
+    RestartPolicy, Scaling, Secrets, Volume,
 };
 use helix_model::release::Image;
 use helix_model::{Command, Name, deploy};
@@ -26,6 +26,9 @@ const HOSTS: [&str; 8] = [
     "g.example",
     "h.example",
 ];
+
+/// A release command that does not end well.
+pub(crate) const FAILING_COMMAND: &str = "fail";
 
 const MEBI: u64 = 1 << 20;
 
@@ -83,7 +86,18 @@ fn manifest(random: &mut Random) -> Option<Manifest> {
         add(name, Exposure::Tcp { listen_port })?;
     }
     let (build, secrets) = (Build::default(), Secrets::default());
-    Some(Manifest { name: None, image: None, build, processes, endpoints, secrets, volumes })
+    let release_command = if random.percent(15) { Some(release_command(random)?) } else { None };
+    let (name, image) = (None, None);
+    Some(Manifest { name, image, build, processes, endpoints, secrets, release_command, volumes })
+}
+
+fn release_command(random: &mut Random) -> Option<Box<ReleaseCommand>> {
+    let mut process = process(random)?;
+    process.restart.policy = RestartPolicy::Never;
+    process.ports.clear();
+    let command = if random.percent(25) { FAILING_COMMAND } else { "migrate" };
+    process.command = Some(vec![command.to_owned()]);
+    Some(Box::new(ReleaseCommand { process, timeout_seconds: random.between(1, 30) }))
 }
 
 fn process(random: &mut Random) -> Option<Process> {

@@ -4,7 +4,7 @@ use expect_test::{Expect, expect};
 use proptest::prelude::*;
 
 use super::*;
-use crate::manifest::Check;
+use crate::manifest::{Check, RestartPolicy};
 
 const HEAD: &str = "schema_version = \"v1\"\n";
 
@@ -195,4 +195,50 @@ proptest! {
     fn no_text_breaks_the_parser(text in ".{0,200}") {
         let _ = parse(&text);
     }
+}
+
+#[test]
+fn a_release_command_runs_as_one_of_the_processes_does() {
+    let text = "[processes.web]\nuser = \"www\"\nvars = { A = \"1\" }\nports = [{ internal = 80 }]\n\
+                scaling = { min = 3 }\n[processes.worker]\n\
+                [deploy]\nrelease_command = [\"/migrate\", \"--all\"]\n";
+    let manifest = parse(&format!("{HEAD}{text}")).unwrap();
+    let command = manifest.release_command.clone().unwrap();
+    let process = &command.process;
+    assert_eq!(command.timeout_seconds, 300);
+    assert_eq!(process.command.as_deref().unwrap(), ["/migrate", "--all"]);
+    assert_eq!((process.user.as_deref(), process.vars["A"].as_str()), (Some("www"), "1"));
+    assert!(process.ports.is_empty() && process.health.is_none(), "{process:?}");
+    assert_eq!((process.scaling.min, process.restart.policy), (1, RestartPolicy::Never));
+    assert_eq!(manifest.process(&literal("release")), Some(process));
+    let without = parse(&format!("{HEAD}[processes.release]\n")).unwrap();
+    let json = serde_json::to_string(&without).unwrap();
+    assert!(!json.contains("release_command"), "old hashes stay: {json}");
+    assert!(without.process(&literal("release")).is_some(), "and so do such processes");
+}
+
+#[test]
+fn a_release_command_that_cannot_be_run_is_refused() {
+    check(
+        "[processes.a]\n[processes.release]\n\
+         [deploy]\nrelease_command = []\nrelease_timeout_seconds = 0\n",
+        expect![[r#"
+            6:1 deploy.release_timeout_seconds: from 1 to 3600
+            5:1 deploy.release_command: empty; leave it out if there is nothing to run
+            3:12 processes.release: with a release command, no process can have this name
+            4:2 deploy.release_process: missing: whose user, variables and resources the command has
+        "#]],
+    );
+    check(
+        "[processes.a]\n[deploy]\nrelease_command = [\"x\"]\nrelease_process = \"b\"\n",
+        expect![[r#"
+            5:1 deploy.release_process: names no process
+        "#]],
+    );
+    check(
+        "[processes.a]\n[deploy]\nrelease_process = \"a\"\n",
+        expect![[r#"
+        3:2 deploy: needs release_command, such as ["/app/migrate"]
+    "#]],
+    );
 }

@@ -1,0 +1,100 @@
+//! A release command: the migration that a deploy depends on.
+
+use std::path::Path;
+
+use crate::packs::compile;
+use crate::world::http::get;
+use crate::world::{World, can_isolate};
+
+/// A server that answers with its version; as `server migrate` it says where it is, and
+/// ends with the code it is told.
+const SERVER: &str = r#"
+#include <netinet/in.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+int main(int argc, char **argv) {
+    if (argc > 1 && !strcmp(argv[1], "migrate")) {
+        printf("migrating to %s as %d\n", getenv("RELEASE"), getuid());
+        return atoi(getenv("CODE"));
+    }
+    struct sockaddr_in6 address = {.sin6_family = AF_INET6, .sin6_port = htons(atoi(getenv("PORT")))};
+    int listener = socket(AF_INET6, SOCK_STREAM, 0);
+    if (bind(listener, (struct sockaddr *)&address, sizeof address) || listen(listener, 64)) return 1;
+    for (;;) {
+        char request[4096], answer[256];
+        int visitor = accept(listener, 0, 0);
+        int size = snprintf(answer, sizeof answer, "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n%s", getenv("RELEASE"));
+        if (read(visitor, request, sizeof request) > 0) (void)!write(visitor, answer, size);
+        close(visitor);
+    }
+}
+"#;
+
+fn write_manifest(folder: &Path, release: &str, code: i32) {
+    let text = format!(
+        r#"schema_version = "v1"
+[app]
+name = "shop"
+[processes.web]
+user = "1234"
+vars = {{ RELEASE = "{release}", CODE = "{code}" }}
+ports = [{{ name = "http", internal = 8080 }}]
+resources = {{ memory = "64Mi" }}
+stop_grace_seconds = 1
+[deploy]
+release_command = ["/app/server", "migrate"]
+"#
+    );
+    std::fs::write(folder.join("helix.toml"), text).unwrap();
+}
+
+#[test]
+fn a_release_command_runs_once_before_anything_is_replaced_and_can_stop_the_deploy() {
+    if !can_isolate("a_release_command_runs_once_before_anything_is_replaced") {
+        return;
+    }
+    let world = World::start::<&str>([]);
+    let folder = world.work().join("shop");
+    std::fs::create_dir(&folder).unwrap();
+    compile(&folder, "server", SERVER, &["-static"]);
+    let served = || {
+        let places = world.places(&folder);
+        get(places.http, &places.host, "/").unwrap().body
+    };
+    let logs = || {
+        let args = ["logs", "--process", "release"];
+        world.helix_in(&folder, args).ok().stdout
+    };
+
+    write_manifest(&folder, "one", 0);
+    let deployed = world.helix_in(&folder, ["deploy"]).ok();
+    assert!(deployed.stderr.contains("release-1  done"), "{}", deployed.stderr);
+    assert_eq!(served(), "one");
+    assert_eq!(logs().matches("migrating to one as 1234").count(), 1, "{}", logs());
+
+    write_manifest(&folder, "two", 3);
+    let refused = world.helix_in(&folder, ["deploy", "--json"]);
+    assert_ne!(refused.code, 0);
+    let error = refused.document()["error"].clone();
+    assert_eq!(error["reason"], "release_command_failed", "{error:#}");
+    let said = error.to_string();
+    assert!(said.contains("exited with code 3") && said.contains("v1 keeps serving"), "{said}");
+    assert!(said.contains("migrating to two"), "what it said last is told: {said}");
+    assert_eq!(served(), "one");
+
+    write_manifest(&folder, "three", 0);
+    world.helix_in(&folder, ["deploy"]).ok();
+    assert_eq!(served(), "three");
+    let deploy = world.json(&folder, ["deploys", "describe", "d3"]);
+    assert_eq!(deploy["current"]["release_command"]["exit"]["code"], 0, "{deploy:#}");
+    world.helix_in(&folder, ["rollback"]).ok();
+    assert_eq!(served(), "one");
+    assert_eq!(logs().matches("migrating").count(), 3, "a rollback runs none: {}", logs());
+    let instances = world.json(&folder, ["instances", "list"]);
+    let left = instances["items"].as_array().unwrap();
+    assert!(left.iter().all(|it| it["desired"]["process"] != "release"), "{instances:#}");
+}

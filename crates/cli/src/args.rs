@@ -6,8 +6,8 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::commands::{
     admin, audit, auth, completion, deploy, describe, doctor, events, exec, explain, kinds, logs,
-    members, nodes, quotas, replicas, roles, rollback, scale, secrets, status, tokens, up, usage,
-    users, validate, version, volumes, wait,
+    members, nodes, quotas, replicas, roles, rollback, scale, secrets, snapshots, status, tokens,
+    up, usage, users, validate, version, volumes, wait,
 };
 
 /// Run apps on your own machines.
@@ -97,6 +97,8 @@ pub(crate) enum Command {
     Nodes(nodes::NodesArgs),
     /// Volumes: list, describe, events, create, resize, destroy
     Volumes(volumes::VolumesArgs),
+    /// Snapshots of volumes: list, describe, events, create, destroy
+    Snapshots(snapshots::SnapshotsArgs),
     /// The record of what happened: list, export, verify
     Audit(audit::AuditArgs),
     /// The installation as a whole: verify-state, export, import, keys, retention
@@ -132,6 +134,7 @@ impl Command {
             | Command::Endpoints(kind)
             | Command::Bundles(kind) => kind.streams(),
             Command::Nodes(nodes) => nodes.streams(),
+            Command::Snapshots(snapshots) => snapshots.streams(),
             Command::Volumes(volumes) => volumes.streams(),
             Command::Audit(audit) => audit.streams(),
             Command::Auth(auth) => auth.streams(),

@@ -18,7 +18,6 @@ const DEFERRED: &[(&[&str], &str)] = &[
         &["volumes", "detach"],
         "take its mount out of helix.toml and run `helix deploy`, or destroy the env",
     ),
-    (&["snapshots"], "back data up with the tools of the program that owns it"),
     (
         &["backups"],
         "`helix admin export > FILE` writes everything but images and keys; copy `keys` too",

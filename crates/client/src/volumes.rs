@@ -1,7 +1,7 @@
 //! Volumes: making them and letting them grow.
 
 use helix_model::Receipt;
-use helix_model::api::{ResizeRequest, VolumeRequest};
+use helix_model::api::{ResizeRequest, SnapshotRequest, VolumeRequest};
 use helix_model::reference::Scope;
 
 use crate::{Client, Result};
@@ -20,5 +20,14 @@ impl Client {
         scope: &Scope,
     ) -> Result<Receipt> {
         self.change(&["v1", "volumes", reference, "resize"], scope, request).await
+    }
+
+    /// Takes a snapshot of a volume.
+    pub async fn create_snapshot(
+        &self,
+        request: &SnapshotRequest,
+        scope: &Scope,
+    ) -> Result<Receipt> {
+        self.change(&["v1", "snapshots"], scope, request).await
     }
 }

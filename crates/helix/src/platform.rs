@@ -17,7 +17,9 @@ use helix_edge::{AnyIp, Edge, EdgeError};
 use helix_image::{ImageError, Store};
 use helix_model::plan::EdgePlan;
 use helix_model::{Id, Name, Problem, instance};
-use helix_node::{Agent, DiskLimits, DiskSeen, Isolation, NodeError, OwnRegistry, Stop, Volumes};
+use helix_node::{
+    Agent, DiskLimits, DiskSeen, Isolation, NodeError, OwnRegistry, Snapshots, Stop, Volumes,
+};
 use helix_server::links::EdgeLink;
 use helix_server::{Attached, Config, Keep, Server, ServerError, Storage, StorageError, Token};
 use tokio::sync::{broadcast, mpsc};
@@ -201,6 +203,8 @@ async fn attach_node(
     tasks.push(tokio::spawn(forward));
     let forward = forward_disk(Arc::clone(server), agent.disk(), node.clone());
     tasks.push(tokio::spawn(forward));
+    let forward = forward_snapshots(Arc::clone(server), agent.snapshots(), node.clone());
+    tasks.push(tokio::spawn(forward));
     let forward =
         forward_observations(Arc::clone(server), Arc::clone(agent), node.clone(), observations);
     tasks.push(tokio::spawn(forward));
@@ -252,6 +256,23 @@ async fn forward_disk(server: Arc<Server>, mut disk: DiskSeen, node: Attached) {
             server.disk_reported(&node, seen).await;
         }
         if disk.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+/// The same for snapshots.
+async fn forward_snapshots(server: Arc<Server>, mut snapshots: Snapshots, node: Attached) {
+    let mut told = BTreeMap::new();
+    loop {
+        let now = snapshots.borrow_and_update().clone();
+        for (id, observed) in now {
+            if told.get(&id) != Some(&observed) {
+                server.snapshot_reported(&node, id, observed.clone()).await;
+                told.insert(id, observed);
+            }
+        }
+        if snapshots.changed().await.is_err() {
             return;
         }
     }

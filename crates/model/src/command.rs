@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::{AnyId, Env, Id, Instance, Kind, Member, Token, User};
 use crate::{
     app, bundle, deploy, destroy, endpoint, env, instance, member, node, org, project, quota,
-    token, user, volume,
+    snapshot, token, user, volume,
 };
 
 /// A wish.
@@ -51,6 +51,8 @@ pub enum Command {
     CreateVolume(volume::Create),
     ResizeVolume(volume::Resize),
     ObserveVolume(volume::Observe),
+    CreateSnapshot(snapshot::Create),
+    ObserveSnapshot(snapshot::Observe),
     CreateUser(user::Create),
     SetUserOperator(user::SetOperator),
     ChangeUserPassword(Id<User>),
@@ -79,6 +81,7 @@ impl Command {
                 Kind::Env => "destroy_env",
                 Kind::Node => "destroy_node",
                 Kind::Volume => "destroy_volume",
+                Kind::Snapshot => "destroy_snapshot",
                 _ => "destroy",
             },
             Command::FinishDestroy(_) => "finish_destroy",
@@ -106,6 +109,8 @@ impl Command {
             Command::CreateVolume(_) => "create_volume",
             Command::ResizeVolume(_) => "resize_volume",
             Command::ObserveVolume(_) => "observe_volume",
+            Command::CreateSnapshot(_) => "create_snapshot",
+            Command::ObserveSnapshot(_) => "observe_snapshot",
             Command::CreateUser(_) => "create_user",
             Command::SetUserOperator(_) => "set_user_operator",
             Command::ChangeUserPassword(_) => "change_user_password",

@@ -17,11 +17,14 @@ use crate::condition::{Condition, ConditionKind};
 use crate::event::{Apply, Subject};
 use crate::instance::Desired;
 use crate::state::{Change, State};
-use crate::{AnyId, Env, Id, Instance, Kind, Name, Resource, Timestamp, Volume, reference, view};
+use crate::{
+    AnyId, Env, Id, Instance, Kind, Name, Node, Resource, Snapshot, Timestamp, Volume, reference,
+    view,
+};
 
 /// The kinds that can be destroyed by themselves, outermost first.
-pub const KINDS: [Kind; 6] =
-    [Kind::Org, Kind::Project, Kind::App, Kind::Env, Kind::Volume, Kind::Node];
+pub const KINDS: [Kind; 7] =
+    [Kind::Org, Kind::Project, Kind::App, Kind::Env, Kind::Volume, Kind::Node, Kind::Snapshot];
 
 /// The reason of the conditions of what is being destroyed.
 pub const REASON: &str = "destroying";
@@ -105,6 +108,14 @@ impl Apply for Finished {
                 }
                 state.envs.remove_any(id);
             }
+            Kind::Snapshot => {
+                if let Some(snapshot) = id.typed::<Snapshot>()
+                    && let Some(node) = state.snapshots.get(snapshot).map(|it| it.spec.node)
+                {
+                    state.index.without_snapshot(node, snapshot);
+                }
+                state.snapshots.remove_any(id);
+            }
             Kind::Volume => {
                 if let Some(volume) = id.typed::<Volume>()
                     && let Some(node) = state.volumes.get(volume).and_then(|it| it.spec.node)
@@ -139,7 +150,9 @@ pub fn contents(state: &State, id: AnyId) -> Vec<AnyId> {
     match id.kind() {
         Kind::Org => {
             let projects = state.projects.children(id).map(|it| it.id.any());
-            projects.chain(state.volumes.children(id).map(|it| it.id.any())).collect()
+            let volumes = state.volumes.children(id).map(|it| it.id.any());
+            let snapshots = state.snapshots.children(id).map(|it| it.id.any());
+            projects.chain(volumes).chain(snapshots).collect()
         }
         Kind::Project => state.apps.children(id).map(|it| it.id.any()).collect(),
         Kind::App => state.envs.children(id).map(|it| it.id.any()).collect(),
@@ -171,6 +184,9 @@ fn remaining(state: &State, id: AnyId) -> String {
     }
     if let Some(volume) = id.typed().and_then(|id| state.volumes.get(id)) {
         return remaining_data(state, volume);
+    }
+    if let Some(snapshot) = id.typed().and_then(|id| state.snapshots.get(id)) {
+        return remaining_on(state, Some(snapshot.spec.node));
     }
     let contents = contents(state, id);
     let names = contents.iter().map(|id| reference::path(state, *id));
@@ -206,7 +222,11 @@ fn remaining_data(state: &State, volume: &Resource<Volume>) -> String {
     if let Some(user) = state.index.user(volume.id) {
         return format!("waiting for {}, which has it", reference::path(state, user.any()));
     }
-    match volume.spec.node.and_then(|node| state.nodes.get(node)) {
+    remaining_on(state, volume.spec.node)
+}
+
+fn remaining_on(state: &State, node: Option<Id<Node>>) -> String {
+    match node.and_then(|node| state.nodes.get(node)) {
         Some(node) if !node.status.connected => format!(
             "node {} does not report: if it never will again, `helix nodes destroy {}`",
             node.name, node.name

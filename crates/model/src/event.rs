@@ -12,7 +12,7 @@ use crate::state::{Change, State};
 use crate::{AnyId, Name, Timestamp};
 use crate::{
     app, bundle, deploy, destroy, endpoint, env, instance, member, network, node, org, project,
-    quota, release, token, user, volume,
+    quota, release, snapshot, token, user, volume,
 };
 use crate::{reference, view};
 
@@ -180,6 +180,10 @@ events! {
     "volume.status_changed" => VolumeStatusChanged(volume::StatusChanged), |e| Some(Subject::of(e.of.id.any(), e.of.org.any(), &e.of.name));
     "volume.destroying" => VolumeDestroying(destroy::Begun), |e| Some(e.of.subject());
     "volume.destroyed" => VolumeDestroyed(destroy::Finished), |e| Some(e.of.subject());
+    "snapshot.created" => SnapshotCreated(snapshot::Created), |e| Some(Subject::of(e.id.any(), e.spec.org.any(), &e.name));
+    "snapshot.status_changed" => SnapshotStatusChanged(snapshot::StatusChanged), |e| Some(Subject::of(e.of.id.any(), e.of.org.any(), &e.of.name));
+    "snapshot.destroying" => SnapshotDestroying(destroy::Begun), |e| Some(e.of.subject());
+    "snapshot.destroyed" => SnapshotDestroyed(destroy::Finished), |e| Some(e.of.subject());
     "node.enrolled" => NodeEnrolled(node::Enrolled), |e| Some(Subject::lasting(e.id.any()));
     "node.availability_changed" => NodeAvailabilityChanged(node::AvailabilityChanged), |e| Some(Subject::lasting(e.id.any()));
     "node.destroyed" => NodeDestroyed(destroy::Finished), |e| Some(e.of.subject());

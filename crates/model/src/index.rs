@@ -12,7 +12,7 @@ use imbl::{OrdMap, OrdSet};
 
 use crate::endpoint::{Endpoint, Exposure};
 use crate::instance::{Desired, Instance, OVERHEAD_BYTES};
-use crate::{Id, Node, Resource, Volume};
+use crate::{Id, Node, Resource, Snapshot, Volume};
 
 /// Free memory of a node, and which node, the oldest last.
 type Seat = (u64, Reverse<Id<Node>>);
@@ -28,6 +28,8 @@ pub struct Index {
     ports: OrdMap<(Ipv6Addr, u16), Id<Endpoint>>,
     /// Volumes by their home.
     volumes: OrdMap<Id<Node>, OrdSet<Id<Volume>>>,
+    /// Snapshots by where they are.
+    snapshots: OrdMap<Id<Node>, OrdSet<Id<Snapshot>>>,
     /// Which instance has a volume, until it is forgotten.
     users: OrdMap<Id<Volume>, Id<Instance>>,
 }
@@ -100,6 +102,11 @@ impl Index {
         self.volumes.get(&node).into_iter().flatten().copied()
     }
 
+    /// The snapshots that are on a node.
+    pub fn snapshots(&self, node: Id<Node>) -> impl Iterator<Item = Id<Snapshot>> + '_ {
+        self.snapshots.get(&node).into_iter().flatten().copied()
+    }
+
     /// The instance that has a volume; one that was told to stop has it until it is
     /// forgotten.
     pub fn user(&self, volume: Id<Volume>) -> Option<Id<Instance>> {
@@ -117,6 +124,20 @@ impl Index {
         left.remove(&volume);
         if left.is_empty() {
             self.volumes.remove(&node);
+        }
+    }
+
+    /// A snapshot is on a node.
+    pub(crate) fn snapshot(&mut self, node: Id<Node>, snapshot: Id<Snapshot>) {
+        self.snapshots.entry(node).or_default().insert(snapshot);
+    }
+
+    /// A snapshot is gone.
+    pub(crate) fn without_snapshot(&mut self, node: Id<Node>, snapshot: Id<Snapshot>) {
+        let left = self.snapshots.entry(node).or_default();
+        left.remove(&snapshot);
+        if left.is_empty() {
+            self.snapshots.remove(&node);
         }
     }
 

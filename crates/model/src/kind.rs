@@ -31,11 +31,12 @@ pub enum Kind {
     Token,
     Bundle,
     Volume,
+    Snapshot,
 }
 
 impl Kind {
     /// Every kind, parents before children.
-    pub const ALL: [Kind; 14] = [
+    pub const ALL: [Kind; 15] = [
         Kind::Org,
         Kind::Project,
         Kind::App,
@@ -50,6 +51,7 @@ impl Kind {
         Kind::Token,
         Kind::Bundle,
         Kind::Volume,
+        Kind::Snapshot,
     ];
 
     /// The singular noun, as in `helix describe app/hello`.
@@ -83,6 +85,7 @@ impl Kind {
             Kind::Token => ("token", "tokens", "tok"),
             Kind::Bundle => ("bundle", "bundles", "bun"),
             Kind::Volume => ("volume", "volumes", "vol"),
+            Kind::Snapshot => ("snapshot", "snapshots", "snp"),
         }
     }
 }
@@ -96,7 +99,7 @@ impl fmt::Display for Kind {
 /// The text names no kind.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "`{0}` is not a kind: use one of org, project, app, env, release, deploy, instance, endpoint, node, user, member, token, bundle, volume"
+    "`{0}` is not a kind: use one of org, project, app, env, release, deploy, instance, endpoint, node, user, member, token, bundle, volume, snapshot"
 )]
 pub struct KindError(pub String);
 

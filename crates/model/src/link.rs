@@ -15,7 +15,8 @@ use serde::{Deserialize, Serialize};
 use crate::bundle::VersionId;
 use crate::plan::{EdgePlan, NodePlan};
 use crate::{
-    Id, Instance, LogFilter, Name, Node, Problem, Timestamp, Volume, instance, node, volume,
+    Id, Instance, LogFilter, Name, Node, Problem, Snapshot, Timestamp, Volume, instance, node,
+    snapshot, volume,
 };
 
 /// The version of all of this. A server refuses a machine that speaks a later
@@ -59,6 +60,14 @@ pub enum FromNode {
     Volume(VolumeSeen),
     /// How its disk is.
     Disk(node::Disk),
+    Snapshot(SnapshotSeen),
+}
+
+/// What a node sees of a snapshot.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SnapshotSeen {
+    pub snapshot: Id<Snapshot>,
+    pub observed: snapshot::Observed,
 }
 
 /// What a node sees of a volume.

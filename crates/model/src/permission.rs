@@ -77,7 +77,7 @@ impl Permission {
             Kind::Release => Permission::ReleasesRead,
             Kind::Endpoint => Permission::EndpointsRead,
             Kind::Bundle => Permission::SecretsReadMetadata,
-            Kind::Volume => Permission::VolumesRead,
+            Kind::Volume | Kind::Snapshot => Permission::VolumesRead,
             // Members and owners see their own in any case.
             Kind::Node | Kind::User => Permission::NodesAdmin,
         }

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::bundle::Pin;
 use crate::manifest::{Health, Resources, Restart};
 use crate::volume::Mount;
-use crate::{Endpoint, Env, Id, Instance, Name, Node, Org, Release, Volume};
+use crate::{Endpoint, Env, Id, Instance, Name, Node, Org, Release, Snapshot, Volume};
 
 /// What one node should be running.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -38,6 +38,13 @@ pub struct NodePlan {
     /// Volumes whose data the node is to remove, and to say of that it has.
     #[serde(default)]
     pub removing: Vec<Id<Volume>>,
+    /// Every snapshot that is on the node, or is to be taken there. One that is
+    /// absent is left alone.
+    #[serde(default)]
+    pub snapshots: Vec<SnapshotPlan>,
+    /// Snapshots the node is to remove, and to say of that it has.
+    #[serde(default)]
+    pub removing_snapshots: Vec<SnapshotPlan>,
 }
 
 /// One volume on a node.
@@ -48,6 +55,28 @@ pub struct VolumePlan {
     /// It was there before: should the node not find it, it must not make another.
     #[serde(default)]
     pub made: bool,
+    /// What it is made from; empty when absent.
+    #[serde(default)]
+    pub source: Option<SourcePlan>,
+}
+
+/// The snapshot that a volume is made from.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct SourcePlan {
+    pub snapshot: Id<Snapshot>,
+    /// What it must turn out to be.
+    pub sha256: String,
+}
+
+/// One snapshot on a node.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct SnapshotPlan {
+    pub id: Id<Snapshot>,
+    pub volume: Id<Volume>,
+    /// It has been taken, or has failed: nothing is to be done about it.
+    pub is_settled: bool,
+    /// For how long writers may be made to wait for it, milliseconds.
+    pub pause_max_ms: u64,
 }
 
 /// One instance on a node.

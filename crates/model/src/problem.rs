@@ -94,6 +94,8 @@ codes! {
         "The volume is attached", "deploy a release that does not mount it, or destroy the env that has it";
     VolumeReplicaLimit = "volume_replica_limit", 409, 5, false,
         "A process with a volume has one instance", "scale it to 1, or take the volume out of the manifest";
+    SnapshotInProgress = "snapshot_in_progress", 409, 5, true,
+        "A snapshot of the volume is being taken", "wait until it is there, and try again";
     BeingDestroyed = "being_destroyed", 409, 5, true,
         "It is being destroyed", "wait until it is gone; the name can be used again then";
     QuotaExceeded = "quota_exceeded", 409, 5, false,

@@ -86,6 +86,7 @@ dimensions! {
     Cpu = "cpu", Millicpu, 10_000_000, "CPUs asked for by all instances";
     Volumes = "volumes", Count, 10_000, "volumes";
     VolumeBytes = "volume_bytes", Bytes, 64 << 40, "size of all volumes";
+    Snapshots = "snapshots", Count, 10_000, "snapshots of all volumes";
     InstanceMemory = "instance_memory", Bytes, 256 << 30, "memory of one instance";
 }
 

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     AnyId, App, Env, Id, Kind, Member, Name, Noun, Org, Problem, Project, Resource, State, Table,
-    Token, Volume,
+    Token,
 };
 
 /// Names to fill in what a reference leaves out.
@@ -37,7 +37,8 @@ pub fn resolve(state: &State, kind: Kind, text: &str, scope: &Scope) -> Result<A
         Kind::Node => named(&state.nodes, None, text).map(|node| node.id.any()),
         Kind::User => named(&state.users, None, text).map(|user| user.id.any()),
         Kind::Member => member(state, text, scope).map(|member| member.id.any()),
-        Kind::Volume => volume(state, text, scope).map(|volume| volume.id.any()),
+        Kind::Snapshot => in_org(state, &state.snapshots, text, scope),
+        Kind::Volume => in_org(state, &state.volumes, text, scope),
         Kind::Token => token(state, text, scope).map(|token| token.id.any()),
         Kind::Project => project(state, text, scope).map(|project| project.id.any()),
         Kind::App => app(state, text, scope).map(|app| app.id.any()),
@@ -137,12 +138,13 @@ fn member<'s>(state: &'s State, text: &str, scope: &Scope) -> Option<&'s Resourc
     named(&state.members, Some(org(state, org_name)?.id.any()), name)
 }
 
-fn volume<'s>(state: &'s State, text: &str, scope: &Scope) -> Option<&'s Resource<Volume>> {
+fn in_org<N: Noun>(state: &State, table: &Table<N>, text: &str, scope: &Scope) -> Option<AnyId> {
     let (org_name, name) = match text.rsplit_once('/') {
         Some((org_name, name)) => (org_name, name),
         None => (scope.org.as_deref()?, text),
     };
-    named(&state.volumes, Some(org(state, org_name)?.id.any()), name)
+    let found = named(table, Some(org(state, org_name)?.id.any()), name);
+    found.map(|resource| resource.id.any())
 }
 
 /// A token's owner is an org or a user; should both have one name and a token

@@ -19,14 +19,14 @@ use crate::tally::{self, Tally};
 use crate::usage::{Mark, Meter};
 use crate::{
     AnyId, App, Bundle, Deploy, Endpoint, Env, Id, Instance, Member, Name, Node, Noun, Org,
-    Project, Release, Resource, Role, Table, Timestamp, Token, User, Volume, token,
+    Project, Release, Resource, Role, Snapshot, Table, Timestamp, Token, User, Volume, token,
 };
 
 /// Version of the written form of [`State`], how it is packed, and of what events
 /// mean to it.
 /// Counts up when either changes: a snapshot of another version is not read, the
 /// log is replayed instead.
-pub const SNAPSHOT_FORMAT: u32 = 13;
+pub const SNAPSHOT_FORMAT: u32 = 14;
 
 /// Everything there is, as of one log position.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -50,6 +50,7 @@ pub struct State {
     pub tokens: Table<Token>,
     pub bundles: Table<Bundle>,
     pub volumes: Table<Volume>,
+    pub snapshots: Table<Snapshot>,
     /// What a user is in each org they are in.
     pub memberships: OrdMap<Id<User>, OrdMap<Id<Org>, Role>>,
     /// Tokens by the hash of their text, also those that were revoked.
@@ -115,6 +116,7 @@ impl Default for State {
             tokens: Table::default(),
             bundles: Table::default(),
             volumes: Table::default(),
+            snapshots: Table::default(),
             memberships: OrdMap::new(),
             issued: OrdMap::new(),
             hosts: OrdMap::new(),
@@ -146,6 +148,9 @@ impl State {
             if let Some(node) = volume.spec.node {
                 index.volume(node, volume.id);
             }
+        }
+        for snapshot in self.snapshots.iter() {
+            index.snapshot(snapshot.spec.node, snapshot.id);
         }
         for endpoint in self.endpoints.iter() {
             for exposure in endpoint.spec.claims() {

@@ -35,6 +35,7 @@ pub struct Tally {
     pub hostnames: u64,
     pub volumes: u64,
     pub volume_bytes: u64,
+    pub snapshots: u64,
     /// What its envs ask for.
     pub asked: Need,
     /// What is there, whether it serves, is replaced or finishes its work.
@@ -107,6 +108,7 @@ impl Tally {
             Dimension::Hostnames => self.hostnames,
             Dimension::Volumes => self.volumes,
             Dimension::VolumeBytes => self.volume_bytes,
+            Dimension::Snapshots => self.snapshots,
             Dimension::Instances | Dimension::Memory | Dimension::Cpu => {
                 return self.asked.get(dimension);
             }
@@ -168,6 +170,8 @@ impl State {
                 }
                 self.discount(it.of.id);
             }
+            Event::SnapshotCreated(it) => self.tally_mut(it.spec.org).snapshots += 1,
+            Event::SnapshotDestroyed(it) => self.discount(it.of.id),
             Event::ProjectDestroyed(it) => self.discount(it.of.id),
             Event::AppDestroyed(it) => self.discount(it.of.id),
             Event::EnvDestroyed(it) => self.discount(it.of.id),
@@ -190,6 +194,7 @@ impl State {
             Kind::Project => &mut tally.projects,
             Kind::App => &mut tally.apps,
             Kind::Volume => &mut tally.volumes,
+            Kind::Snapshot => &mut tally.snapshots,
             _ => &mut tally.envs,
         };
         *counter = counter.saturating_sub(1);
@@ -200,6 +205,7 @@ impl State {
             Kind::Project => id.typed().is_some_and(|id| self.projects.get(id).is_some()),
             Kind::App => id.typed().is_some_and(|id| self.apps.get(id).is_some()),
             Kind::Volume => id.typed().is_some_and(|id| self.volumes.get(id).is_some()),
+            Kind::Snapshot => id.typed().is_some_and(|id| self.snapshots.get(id).is_some()),
             _ => id.typed().is_some_and(|id| self.envs.get(id).is_some()),
         }
     }

@@ -13,12 +13,13 @@ use crate::reference::{self, Scope};
 use crate::tally::Need;
 use crate::{
     AnyId, App, Bundle, Deploy, Endpoint, Env, Instance, Kind, Member, Name, Node, Noun, Org,
-    Project, Reason, Release, Resource, State, Table, Timestamp, Token, User, Volume, deploy,
-    destroy, env, instance,
+    Project, Reason, Release, Resource, Snapshot, State, Table, Timestamp, Token, User, Volume,
+    deploy, destroy, env, instance,
 };
 
 mod bundle;
 mod node;
+mod snapshot;
 mod volume;
 
 /// A resource as the API returns it.
@@ -81,6 +82,7 @@ macro_rules! for_kind {
             Kind::Token => $function::<Token $(, $more)?>($($argument),*),
             Kind::Bundle => $function::<Bundle $(, $more)?>($($argument),*),
             Kind::Volume => $function::<Volume $(, $more)?>($($argument),*),
+            Kind::Snapshot => $function::<Snapshot $(, $more)?>($($argument),*),
         }
     };
 }

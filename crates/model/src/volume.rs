@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use crate::condition::Facts;
 use crate::event::Apply;
 use crate::state::{Change, State};
-use crate::{App, Env, Id, Kind, Name, Node, Noun, Org, Reason, Resource};
+use crate::{App, Env, Id, Kind, Name, Node, Noun, Org, Reason, Resource, Snapshot};
 
 /// The smallest volume: below it a file system's own structures are much of it.
 pub const SIZE_MIN_BYTES: u64 = 1 << 30;
@@ -35,6 +35,9 @@ pub struct Volume {
     /// The app whose manifest it was made from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub app: Option<Id<App>>,
+    /// The snapshot it is made from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<Id<Snapshot>>,
     /// Who may mount it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub attachment: Option<Attachment>,
@@ -132,6 +135,9 @@ pub struct Create {
     pub size_bytes: u64,
     /// Its home; chosen with its first instance when absent.
     pub node: Option<Id<Node>>,
+    /// A snapshot to make it from, where that is; empty when absent.
+    #[serde(default)]
+    pub source: Option<Id<Snapshot>>,
 }
 
 /// Command: let a volume hold more.

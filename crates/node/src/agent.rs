@@ -6,7 +6,7 @@ use std::sync::Arc;
 use helix_model::api::ExecRequest;
 use helix_model::node::Facts;
 use helix_model::plan::NodePlan;
-use helix_model::{Id, Instance, Volume, volume};
+use helix_model::{Id, Instance, Snapshot, Volume, snapshot, volume};
 use helix_runtime::{ExecSession, ExecSpec, Failure, Reason, ShimError};
 use tokio::sync::{Mutex, broadcast, watch};
 use tokio::task::JoinHandle;
@@ -22,7 +22,7 @@ use crate::machine::{self, Machine, chain};
 use crate::secrets::SecretSource;
 use crate::shared::{Shared, now};
 use crate::supervisor::{PlanSlot, Supervisor};
-use crate::volume::keep;
+use crate::volume::{keep, keep_snapshots};
 use crate::{files, gone, retention};
 
 /// What becomes of the instances when the agent ends.
@@ -37,6 +37,9 @@ pub enum Stop {
 
 /// What is seen of each volume; the latest counts.
 pub type Volumes = watch::Receiver<BTreeMap<Id<Volume>, volume::Observed>>;
+
+/// What is seen of each snapshot; the latest counts.
+pub type Snapshots = watch::Receiver<BTreeMap<Id<Snapshot>, snapshot::Observed>>;
 
 /// Makes this machine match its plan.
 pub struct Agent {
@@ -58,13 +61,15 @@ impl Agent {
         let (plans, plans_seen) = watch::channel(last.map(Arc::new));
         let (leave, leave_seen) = watch::channel(None);
         let egress = Egress::detect(machine.isolation()).await;
-        let volumes = crate::volume::Volumes::detect(config.volumes_dir(), machine.isolation());
+        let volumes = crate::volume::Volumes::detect(&config.data_dir, machine.isolation());
         let shared = Arc::new(Shared::new(config, machine, images, egress, volumes));
+        shared.volumes.thaw().await;
         let supervisor = Supervisor::new(shared.clone(), plans_seen, leave_seen);
         tokio::spawn(egress::keep(shared.clone(), plans.subscribe()));
         tokio::spawn(retention::keep(shared.clone(), plans.subscribe()));
         tokio::spawn(keep(Arc::clone(&shared.volumes), plans.subscribe()));
         tokio::spawn(disk::keep(shared.clone(), plans.subscribe()));
+        tokio::spawn(keep_snapshots(Arc::clone(&shared.volumes), plans.subscribe()));
         let supervisor = Mutex::new(Some(tokio::spawn(supervisor.run())));
         Ok(Agent { shared, plans, leave, supervisor })
     }
@@ -120,6 +125,11 @@ impl Agent {
     /// How the disk is, and changes of it.
     pub fn disk(&self) -> DiskSeen {
         self.shared.disk.seen()
+    }
+
+    /// The same for snapshots.
+    pub fn snapshots(&self) -> Snapshots {
+        self.shared.volumes.snapshots()
     }
 
     /// The instances whose programs live here now, whether the agent has taken

@@ -6,6 +6,7 @@
 //! <data>/images-used.json    which images were last needed
 //! <data>/instances/<id>/     one instance: slot.json and the runtime's files
 //! <data>/volumes/<id>/       one volume
+//! <data>/snapshots/<id>/     one snapshot
 //! ```
 
 use std::fmt;
@@ -92,10 +93,6 @@ impl Config {
 
     pub(crate) fn instances_dir(&self) -> PathBuf {
         self.data_dir.join("instances")
-    }
-
-    pub(crate) fn volumes_dir(&self) -> PathBuf {
-        self.data_dir.join("volumes")
     }
 
     pub(crate) fn instance_dir(&self, id: Id<Instance>) -> PathBuf {

@@ -35,7 +35,7 @@ mod slot;
 mod supervisor;
 mod volume;
 
-pub use agent::{Agent, Stop, Volumes};
+pub use agent::{Agent, Snapshots, Stop, Volumes};
 pub use board::Observation;
 pub use config::{Config, Entropy, OwnRegistry};
 pub use disk::{DiskLimits, DiskSeen};

@@ -8,7 +8,8 @@ use std::time::Duration;
 use futures::future::join_all;
 use helix_model::plan::EdgeReport;
 use helix_model::{
-    Actor, Code, Command, Id, Instance, Name, Node, Problem, Volume, instance, node, volume,
+    Actor, Code, Command, Id, Instance, Name, Node, Problem, Snapshot, Volume, instance, node,
+    snapshot, volume,
 };
 
 use crate::engine::Origin;
@@ -122,6 +123,17 @@ impl Shared {
     /// Takes in how a node's disk is.
     pub(crate) async fn disk_reported(&self, from: &Attached, disk: node::Disk) {
         let command = observe::disk_command(from.node, disk, from.link);
+        observe::report(&self.engine, from.name.as_str(), command).await;
+    }
+
+    /// Takes in what a node sees of a snapshot.
+    pub(crate) async fn snapshot_reported(
+        &self,
+        from: &Attached,
+        id: Id<Snapshot>,
+        observed: snapshot::Observed,
+    ) {
+        let command = observe::snapshot_command(id, observed, from.link);
         observe::report(&self.engine, from.name.as_str(), command).await;
     }
 

@@ -7,8 +7,8 @@ use std::time::Duration;
 use helix_control::plan;
 use helix_model::plan::{EdgePlan, EdgeReport, NodePlan};
 use helix_model::{
-    Actor, Code, Command, Id, Instance, Node, Problem, Receipt, Volume, endpoint, instance, node,
-    volume,
+    Actor, Code, Command, Id, Instance, Node, Problem, Receipt, Snapshot, Volume, endpoint,
+    instance, node, snapshot, volume,
 };
 
 use crate::attach::Attached;
@@ -83,6 +83,15 @@ pub(crate) fn disk_command(node: Id<Node>, disk: node::Disk, link: u64) -> Comma
     Command::ObserveNode(node::Observe { node, disk, link })
 }
 
+/// The command in a node's report on one snapshot.
+pub(crate) fn snapshot_command(
+    id: Id<Snapshot>,
+    observed: snapshot::Observed,
+    link: u64,
+) -> Command {
+    Command::ObserveSnapshot(snapshot::Observe { snapshot: id, observed, link })
+}
+
 /// Sends a node its plan now and whenever it changes; ends when the node has
 /// connected anew.
 pub(crate) async fn feed_node(engine: Engine, to: Attached, link: Arc<dyn NodeLink>) {
@@ -132,4 +141,6 @@ fn asks_the_same(one: &NodePlan, other: &NodePlan) -> bool {
         && one.stopping == other.stopping
         && one.volumes == other.volumes
         && one.removing == other.removing
+        && one.snapshots == other.snapshots
+        && one.removing_snapshots == other.removing_snapshots
 }

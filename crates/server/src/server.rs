@@ -10,7 +10,8 @@ use helix_image::{Puller, Store};
 use helix_model::bundle::VersionId;
 use helix_model::plan::EdgeReport;
 use helix_model::{
-    Actor, Code, Command, Id, Instance, Name, Problem, Receipt, Volume, instance, node, org, volume,
+    Actor, Code, Command, Id, Instance, Name, Problem, Receipt, Snapshot, Volume, instance, node,
+    org, snapshot, volume,
 };
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -223,6 +224,16 @@ impl Server {
     /// Takes in how a node's disk is.
     pub async fn disk_reported(&self, from: &Attached, disk: node::Disk) {
         self.shared.disk_reported(from, disk).await;
+    }
+
+    /// Takes in what a node sees of a snapshot.
+    pub async fn snapshot_reported(
+        &self,
+        from: &Attached,
+        id: Id<Snapshot>,
+        observed: snapshot::Observed,
+    ) {
+        self.shared.snapshot_reported(from, id, observed).await;
     }
 
     /// Connects the edge and feeds it plans from now on.

@@ -19,10 +19,12 @@ pub(crate) mod members;
 pub(crate) mod nodes;
 pub(crate) mod quotas;
 pub(crate) mod replicas;
+pub(crate) mod restore;
 pub(crate) mod roles;
 pub(crate) mod rollback;
 pub(crate) mod scale;
 pub(crate) mod secrets;
+pub(crate) mod snapshots;
 pub(crate) mod status;
 pub(crate) mod tokens;
 pub(crate) mod up;
@@ -69,6 +71,7 @@ pub(crate) async fn dispatch(
         Command::Projects(args) => kinds::run_owned(session, Kind::Project, args).await,
         Command::Orgs(args) => kinds::run_owned(session, Kind::Org, args).await,
         Command::Nodes(args) => nodes::run(session, args).await,
+        Command::Snapshots(args) => snapshots::run(session, args).await,
         Command::Volumes(args) => volumes::run(session, args).await,
         Command::Audit(args) => audit::run(session, args).await,
         Command::Admin(args) => admin::run(session, args, roles).await,

@@ -9,6 +9,7 @@ use serde_json::json;
 use super::deploy::Precondition;
 use super::destroy;
 use super::kinds::{self, Verb};
+use super::restore;
 use crate::failure::{Failure, Result};
 use crate::render;
 use crate::session::Session;
@@ -17,7 +18,7 @@ use crate::session::Session;
 #[derive(Debug, Args)]
 #[command(
     arg_required_else_help = true,
-    after_help = "Examples:\n  helix volumes list\n  helix volumes create data --size 10Gi\n  helix volumes resize data --size 20Gi\n  helix volumes destroy data"
+    after_help = "Examples:\n  helix volumes list\n  helix volumes create data --size 10Gi\n  helix volumes resize data --size 20Gi\n  helix volumes restore data-1 --as restored\n  helix volumes clone data --as copy\n  helix volumes destroy data"
 )]
 pub(crate) struct VolumesArgs {
     #[command(subcommand)]
@@ -30,6 +31,8 @@ enum VolumesVerb {
     Any(Verb),
     Create(CreateVolumeArgs),
     Resize(ResizeArgs),
+    Restore(restore::RestoreArgs),
+    Clone(restore::CloneArgs),
     #[command(visible_alias = "rm")]
     Destroy(destroy::DestroyArgs),
 }
@@ -71,7 +74,7 @@ struct ResizeArgs {
     precondition: Precondition,
 }
 
-fn size(text: &str) -> std::result::Result<u64, String> {
+pub(super) fn size(text: &str) -> std::result::Result<u64, String> {
     parse_bytes(text).ok_or_else(|| format!("`{text}` is not a size such as 10Gi"))
 }
 
@@ -87,6 +90,8 @@ pub(crate) async fn run(session: &mut Session<'_>, args: VolumesArgs) -> Result<
         VolumesVerb::Any(verb) => kinds::run_verb(session, Kind::Volume, verb).await,
         VolumesVerb::Create(args) => create(session, args).await,
         VolumesVerb::Resize(args) => resize(session, args).await,
+        VolumesVerb::Restore(args) => restore::restore(session, args).await,
+        VolumesVerb::Clone(args) => restore::clone(session, args).await,
         VolumesVerb::Destroy(args) => destroy::run(session, Kind::Volume, args).await,
     }
 }
@@ -96,7 +101,7 @@ async fn create(session: &mut Session<'_>, args: CreateVolumeArgs) -> Result<u8>
         Failure::usage(error.to_string(), "for example `helix volumes create data --size 10Gi`")
     })?;
     let scope = session.settings.org_scope();
-    let request = VolumeRequest { name, size_bytes: args.size, node: args.node };
+    let request = VolumeRequest { name, size_bytes: Some(args.size), node: args.node, from: None };
     let receipt = session.client()?.create_volume(&request, &scope).await?;
     told(session, &receipt, "is there")
 }

@@ -4,8 +4,8 @@ use helix_client::Seen;
 use helix_model::node::Availability;
 use helix_model::view::ResourceView;
 use helix_model::{
-    Deploy, Endpoint, Env, Instance, Kind, Member, Node, Release, Timestamp, Token, User, Volume,
-    deploy, endpoint, instance, volume,
+    Deploy, Endpoint, Env, Instance, Kind, Member, Node, Release, Snapshot, Timestamp, Token, User,
+    Volume, deploy, endpoint, instance, snapshot, volume,
 };
 
 use super::{Names, word};
@@ -31,6 +31,7 @@ pub(crate) fn list(
         Kind::Env => envs(views, names, now),
         Kind::Node => nodes(views, now),
         Kind::Volume => volumes(views, names, now),
+        Kind::Snapshot => snapshots(views, names, now),
         Kind::User => users(views, now),
         Kind::Member => members(views, now),
         Kind::Token => tokens(views, now),
@@ -235,6 +236,34 @@ fn volumes(views: &[ResourceView], names: &Names, now: Timestamp) -> Table {
                 it.desired.node.map_or_else(|| "-".to_owned(), |node| names.of(node.any())),
                 attachment.map_or_else(|| "-".to_owned(), |it| names.of(it.env.any())),
                 attachment.map_or_else(|| "-".to_owned(), |it| it.process.to_string()),
+                age(it.view.created_at, now),
+                observed.message.clone().unwrap_or_default(),
+            ],
+        );
+    }
+    table
+}
+
+fn snapshots(views: &[ResourceView], names: &Names, now: Timestamp) -> Table {
+    let mut table =
+        Table::new(["SNAPSHOT", "VOLUME", "SIZE", "STORED", "STATE", "NODE", "AGE", "PROBLEM"]);
+    for it in seen::<Snapshot>(views) {
+        let observed = &it.current.observed;
+        let emphasis = match observed.phase {
+            snapshot::Phase::Available => Emphasis::Normal,
+            snapshot::Phase::Failed => Emphasis::Bad,
+            _ => Emphasis::Notable,
+        };
+        let size = helix_model::manifest::format_bytes;
+        table.row(
+            emphasis,
+            [
+                it.view.name.to_string(),
+                it.desired.volume_name.to_string(),
+                size(it.desired.size_bytes),
+                observed.stored_bytes.map_or_else(|| "-".to_owned(), size),
+                word(&observed.phase),
+                names.of(it.desired.node.any()),
                 age(it.view.created_at, now),
                 observed.message.clone().unwrap_or_default(),
             ],

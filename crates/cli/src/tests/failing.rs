@@ -23,6 +23,7 @@ fn each_code_has_its_exit_code_in_both_forms() {
         | Code::BeingDestroyed
         | Code::VolumeInUse
         | Code::VolumeReplicaLimit
+        | Code::SnapshotInProgress
         | Code::IdempotencyKeyReuse
         | Code::PreconditionFailed
         | Code::SecretsMissing => 5,

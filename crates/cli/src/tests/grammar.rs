@@ -37,7 +37,7 @@ fn the_grammar_holds_together() {
 async fn what_does_not_exist_yet_says_what_to_do_instead() {
     let world = World::empty();
     let lines: [&[&str]; 6] = [
-        &["snapshots", "create", "data"],
+        &["backups", "create", "data"],
         &["http", "8080", "--name", "x"],
         &["nodes", "create", "rack-3"],
         &["endpoints", "expose", "web", "--port", "80"],

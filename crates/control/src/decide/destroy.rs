@@ -9,10 +9,10 @@ use helix_model::destroy::{self, Begun, Destroy, Finished, Of};
 use helix_model::token::Owner;
 use helix_model::{
     AnyId, Code, Endpoint, Env, Event, Id, Kind, Node, Org, Problem, Project, Reason, Resource,
-    State, Volume, endpoint, org, reference,
+    Snapshot, State, Volume, endpoint, org, reference,
 };
 
-use super::{Draft, member, node, token, volume};
+use super::{Draft, member, node, snapshot, token, volume};
 
 /// Marks something and all that is in it.
 pub(super) fn destroy(
@@ -34,6 +34,9 @@ pub(super) fn destroy(
     if let Some(volume) = target.typed::<Volume>() {
         volume::refuse_attached(&draft.state, volume)?;
     }
+    if let Some(snapshot) = target.typed::<Snapshot>() {
+        snapshot::refuse_in_use(&draft.state, snapshot)?;
+    }
     refuse_protected(&draft.state, target)?;
     if !command.cascade {
         refuse_contents(&draft.state, target)?;
@@ -53,6 +56,11 @@ pub(super) fn finish(draft: &mut Draft<'_, '_>, target: AnyId) -> Result<Option<
     }
     if let Some(volume) = target.typed::<Volume>().and_then(|id| state.volumes.get(id))
         && !helix_model::volume::is_removed(state, volume)
+    {
+        return Ok(Some(target));
+    }
+    if let Some(snapshot) = target.typed::<Snapshot>().and_then(|id| state.snapshots.get(id))
+        && !helix_model::snapshot::is_removed(state, snapshot)
     {
         return Ok(Some(target));
     }
@@ -179,6 +187,7 @@ fn destroying(of: Of) -> Result<Event, Problem> {
         Kind::App => Ok(Event::AppDestroying(begun)),
         Kind::Env => Ok(Event::EnvDestroying(begun)),
         Kind::Volume => Ok(Event::VolumeDestroying(begun)),
+        Kind::Snapshot => Ok(Event::SnapshotDestroying(begun)),
         other => Err(indestructible(other)),
     }
 }
@@ -192,6 +201,7 @@ fn destroyed(of: Of) -> Result<Event, Problem> {
         Kind::App => Ok(Event::AppDestroyed(finished)),
         Kind::Env => Ok(Event::EnvDestroyed(finished)),
         Kind::Volume => Ok(Event::VolumeDestroyed(finished)),
+        Kind::Snapshot => Ok(Event::SnapshotDestroyed(finished)),
         other => Err(indestructible(other)),
     }
 }

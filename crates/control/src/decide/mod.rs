@@ -18,6 +18,7 @@ mod node;
 mod org;
 mod project;
 mod quota;
+mod snapshot;
 mod steps;
 mod token;
 mod user;
@@ -90,6 +91,8 @@ fn carry_out(draft: &mut Draft<'_, '_>, command: &Command) -> Result<Option<AnyI
         Command::CreateVolume(it) => volume::create(draft, it)?,
         Command::ResizeVolume(it) => volume::resize(draft, it)?,
         Command::ObserveVolume(it) => volume::observe(draft, it),
+        Command::CreateSnapshot(it) => snapshot::create(draft, it)?,
+        Command::ObserveSnapshot(it) => snapshot::observe(draft, it),
         Command::CreateUser(it) => user::create(draft, it)?,
         Command::SetUserOperator(it) => user::set_operator(draft, it)?,
         Command::ChangeUserPassword(it) => user::change_password(draft, *it)?,

@@ -98,6 +98,7 @@ fn measured(after: &State, command: &Command, subject: Option<AnyId>) -> Option<
         | Command::Scale(_)
         | Command::CreateVolume(_)
         | Command::ResizeVolume(_)
+        | Command::CreateSnapshot(_)
         | Command::AllocateInstance(_) => org_of(after, subject?),
         _ => None,
     }

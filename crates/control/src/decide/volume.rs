@@ -10,8 +10,8 @@ use std::collections::BTreeSet;
 use helix_model::manifest::format_bytes;
 use helix_model::volume::{self, Attachment, Of, SIZE_MAX_BYTES, SIZE_MIN_BYTES};
 use helix_model::{
-    AnyId, Code, Command, Deploy, Env, Event, Id, Kind, Manifest, Name, Org, Problem, Resource,
-    State, Volume, manifest, reference,
+    AnyId, Code, Command, Deploy, Env, Event, Id, Kind, Manifest, Name, Node, Org, Problem,
+    Resource, Snapshot, State, Volume, manifest, reference, snapshot,
 };
 
 use super::{Draft, destroy};
@@ -26,7 +26,7 @@ pub(super) fn create(
     draft: &mut Draft<'_, '_>,
     command: &volume::Create,
 ) -> Result<Option<AnyId>, Problem> {
-    let volume::Create { org, name, size_bytes, node } = command.clone();
+    let volume::Create { org, name, size_bytes, node, source } = command.clone();
     if draft.state.orgs.get(org).is_none() {
         return Err(Problem::not_found(Kind::Org, &org.to_string()));
     }
@@ -37,6 +37,10 @@ pub(super) fn create(
         let detail = format!("there is already a volume `{name}`");
         return Err(Problem::new(Code::NameTaken, detail));
     }
+    let node = match source {
+        Some(source) => Some(home_of(&draft.state, source, org, size_bytes, node)?),
+        None => node,
+    };
     if let Some(node) = node {
         let Some(node) = draft.state.nodes.get(node) else {
             return Err(Problem::not_found(Kind::Node, &node.to_string()));
@@ -46,8 +50,39 @@ pub(super) fn create(
             return Err(Problem::new(Code::PreconditionFailed, detail));
         }
     }
-    let spec = Volume { org, size_bytes, node, app: None, attachment: None };
+    let spec = Volume { org, size_bytes, node, app: None, source, attachment: None };
     Ok(Some(emit_created(draft, name, spec).any()))
+}
+
+/// Where a volume that is made from a snapshot will be: beside it.
+fn home_of(
+    state: &State,
+    source: Id<Snapshot>,
+    org: Id<Org>,
+    size_bytes: u64,
+    wanted: Option<Id<Node>>,
+) -> Result<Id<Node>, Problem> {
+    let snapshot = state.snapshots.get(source).filter(|it| it.spec.org == org);
+    let Some(snapshot) = snapshot else {
+        return Err(Problem::not_found(Kind::Snapshot, &source.to_string()));
+    };
+    destroy::refuse_going(state, source.any())?;
+    if snapshot.status.observed.phase != snapshot::Phase::Available {
+        let detail = format!("snapshot `{}` is not there", snapshot.name);
+        return Err(Problem::new(Code::PreconditionFailed, detail)
+            .hint(format!("`helix wait snapshot/{}`", reference::path(state, source.any()))));
+    }
+    if size_bytes < snapshot.spec.size_bytes {
+        let least = format_bytes(snapshot.spec.size_bytes);
+        let detail = format!("what is in snapshot `{}` needs {least}", snapshot.name);
+        return Err(Problem::new(Code::InvalidArgument, detail).field("size_bytes", "too small"));
+    }
+    let home = snapshot.spec.node;
+    if wanted.is_some_and(|wanted| wanted != home) {
+        let detail = format!("snapshot `{}` is on another node", snapshot.name);
+        return Err(Problem::new(Code::InvalidArgument, detail).field("node", "not where it is"));
+    }
+    Ok(home)
 }
 
 fn emit_created(draft: &mut Draft<'_, '_>, name: Name, spec: Volume) -> Id<Volume> {
@@ -276,7 +311,8 @@ fn declare(
     name: Name,
     size_bytes: u64,
 ) -> Id<Volume> {
-    let spec = Volume { org, size_bytes, node: None, app: Some(app), attachment: None };
+    let spec =
+        Volume { org, size_bytes, node: None, app: Some(app), source: None, attachment: None };
     emit_created(draft, name, spec)
 }
 

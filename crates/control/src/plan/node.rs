@@ -1,8 +1,10 @@
 //! What one node should be running.
 
 use helix_model::instance::{Desired, Instance};
-use helix_model::plan::{InstancePlan, NodePlan, PortPlan, Running, VolumePlan};
-use helix_model::{Id, Node, Resource, State};
+use helix_model::plan::{
+    InstancePlan, NodePlan, PortPlan, Running, SnapshotPlan, SourcePlan, VolumePlan,
+};
+use helix_model::{Id, Node, Resource, State, Volume};
 
 /// The whole plan of a node; what is absent from it is to be stopped.
 pub fn node_plan(state: &State, node: Id<Node>) -> NodePlan {
@@ -24,6 +26,8 @@ pub fn node_plan(state: &State, node: Id<Node>) -> NodePlan {
         stopping,
         volumes: Vec::new(),
         removing: Vec::new(),
+        snapshots: Vec::new(),
+        removing_snapshots: Vec::new(),
     };
     for id in state.index.volumes(node) {
         let Some(volume) = state.volumes.get(id) else { continue };
@@ -33,10 +37,30 @@ pub fn node_plan(state: &State, node: Id<Node>) -> NodePlan {
             plan.removing.push(id);
         } else {
             let (size_bytes, made) = (volume.spec.size_bytes, volume.status.made);
-            plan.volumes.push(VolumePlan { id, size_bytes, made });
+            plan.volumes.push(VolumePlan { id, size_bytes, made, source: source(state, volume) });
+        }
+    }
+    for id in state.index.snapshots(node) {
+        let Some(snapshot) = state.snapshots.get(id) else { continue };
+        let one = SnapshotPlan {
+            id,
+            volume: snapshot.spec.volume,
+            is_settled: !snapshot.status.observed.phase.is_under_way(),
+            pause_max_ms: snapshot.spec.pause_max_ms,
+        };
+        match state.destroying_since(id.any()) {
+            Some(_) => plan.removing_snapshots.push(one),
+            None => plan.snapshots.push(one),
         }
     }
     plan
+}
+
+/// What a volume that is not there yet is made from.
+fn source(state: &State, volume: &Resource<Volume>) -> Option<SourcePlan> {
+    let snapshot = volume.spec.source.filter(|_| !volume.status.made)?;
+    let sha256 = state.snapshots.get(snapshot)?.status.observed.sha256.clone()?;
+    Some(SourcePlan { snapshot, sha256 })
 }
 
 fn instance_plan(state: &State, instance: &Resource<Instance>) -> Option<InstancePlan> {

@@ -13,6 +13,7 @@ mod properties;
 mod quotas;
 mod release_command;
 mod secrets;
+mod snapshots;
 mod volumes;
 mod world;
 

@@ -54,11 +54,15 @@ fn every_dimension_holds() {
         (Dimension::Cpu, 1000),
         (Dimension::Volumes, 0),
         (Dimension::VolumeBytes, 1024 * mebi - 1),
+        (Dimension::Snapshots, 0),
         (Dimension::InstanceMemory, 255 * mebi),
     ];
     assert_eq!(cases.len(), Dimension::ALL.len(), "each dimension has a case");
     for (dimension, limit) in cases {
-        let mut world = World::serving("v1");
+        let mut world = match dimension {
+            Dimension::Snapshots => World::with_data(),
+            _ => World::serving("v1"),
+        };
         world.limit(dimension, limit);
         let refusal = match dimension {
             Dimension::Projects => {
@@ -74,9 +78,11 @@ fn every_dimension_holds() {
             Dimension::Volumes | Dimension::VolumeBytes => {
                 let org = world.id(Kind::Org, "acme").typed().unwrap();
                 let (name, size_bytes) = (name("data"), 1 << 30);
-                let create = helix_model::volume::Create { org, name, size_bytes, node: None };
+                let create =
+                    helix_model::volume::Create { org, name, size_bytes, node: None, source: None };
                 refused(world.command(Command::CreateVolume(create)))
             }
+            Dimension::Snapshots => refused(world.take(None)),
             Dimension::InstanceMemory => refused(world.try_deploy("main", "production", "v2")),
             _ => refused(world.try_deploy("main", "staging", "v2")),
         };
@@ -195,6 +201,7 @@ fn recounted(state: &State) -> Tally {
         present,
         volumes: 0,
         volume_bytes: 0,
+        snapshots: 0,
     }
 }
 

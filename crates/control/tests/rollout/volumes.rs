@@ -37,7 +37,7 @@ impl World {
     }
 
     /// `v1` with a volume of 10 GiB, ready on node `one`.
-    fn with_data() -> World {
+    pub(crate) fn with_data() -> World {
         let mut world = World::with_node();
         world.deploy_with("v1", with_volume("10Gi")).unwrap();
         world.report_all(Phase::Ready);
@@ -45,7 +45,7 @@ impl World {
         world
     }
 
-    fn volume(&self, path: &str) -> &Resource<Volume> {
+    pub(crate) fn volume(&self, path: &str) -> &Resource<Volume> {
         let org = self.id(Kind::Org, "acme");
         self.state.volumes.named(Some(org), &name(path)).unwrap()
     }
@@ -56,7 +56,7 @@ impl World {
 
     fn create(&mut self, text: &str, size_bytes: u64) -> Result<(), Problem> {
         let org = self.id(Kind::Org, "acme").typed().unwrap();
-        let create = volume::Create { org, name: name(text), size_bytes, node: None };
+        let create = volume::Create { org, name: name(text), size_bytes, node: None, source: None };
         self.command(Command::CreateVolume(create)).map(drop)
     }
 
@@ -67,7 +67,7 @@ impl World {
     }
 
     /// What the home of a volume says of it.
-    fn volume_is(&mut self, text: &str, phase: volume::Phase) {
+    pub(crate) fn volume_is(&mut self, text: &str, phase: volume::Phase) {
         let known = self.volume(text);
         let (volume, size) = (known.id, known.spec.size_bytes);
         let link = self.state.nodes.get(known.spec.node.unwrap()).unwrap().status.link;
@@ -325,8 +325,13 @@ fn an_operator_says_where_a_volume_is_to_be() {
     let mut world = World::with_node();
     world.connect_as("two", 16 * GIBI);
     let (org, node) = (world.id(Kind::Org, "acme").typed().unwrap(), world.node("two").id);
-    let create =
-        |size_bytes| volume::Create { org, name: name("store"), size_bytes, node: Some(node) };
+    let create = |size_bytes| volume::Create {
+        org,
+        name: name("store"),
+        size_bytes,
+        node: Some(node),
+        source: None,
+    };
     let too_large = world.command(Command::CreateVolume(create(200 * GIBI))).unwrap_err();
     assert_eq!(too_large.code, Code::PreconditionFailed);
     world.command(Command::CreateVolume(create(GIBI))).unwrap();

@@ -11,9 +11,11 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use helix_cli::{Happening, NodeOptions, Role};
 use helix_link::{LinkError, Receiver, Sender, Stream};
-use helix_model::link::{FromNode, Hello, LINK_PROTOCOL, NodeHello, Seen, ToNode, VolumeSeen};
-use helix_model::{Code, Id, Name, Problem, Volume, volume};
-use helix_node::{Agent, Observation, OwnRegistry, Stop, Volumes};
+use helix_model::link::{
+    FromNode, Hello, LINK_PROTOCOL, NodeHello, Seen, SnapshotSeen, ToNode, VolumeSeen,
+};
+use helix_model::{Code, Id, Name, Problem, Snapshot, Volume, snapshot, volume};
+use helix_node::{Agent, Observation, OwnRegistry, Snapshots, Stop, Volumes};
 use tokio::sync::{broadcast, mpsc};
 use tokio::task::JoinHandle;
 
@@ -173,6 +175,9 @@ async fn report(
     let mut disk = agent.disk();
     disk.mark_changed();
     let mut told = BTreeMap::new();
+    let mut snapshots = agent.snapshots();
+    snapshots.mark_changed();
+    let mut told_snapshots = BTreeMap::new();
     loop {
         let news = tokio::select! {
             news = observations.recv() => news,
@@ -187,6 +192,13 @@ async fn report(
                 if let Some(seen) = seen
                     && send(&mut sender, &FromNode::Disk(seen)).await.is_none()
                 {
+                    return;
+                }
+                continue;
+            }
+            Ok(()) = snapshots.changed() => {
+                let told = &mut told_snapshots;
+                if tell_snapshots(&mut sender, &mut snapshots, told).await.is_none() {
                     return;
                 }
                 continue;
@@ -217,6 +229,22 @@ async fn tell_volumes(
         if told.get(&volume) != Some(&observed) {
             told.insert(volume, observed.clone());
             send(sender, &FromNode::Volume(VolumeSeen { volume, observed })).await?;
+        }
+    }
+    Some(())
+}
+
+/// The same of the snapshots.
+async fn tell_snapshots(
+    sender: &mut Sender,
+    snapshots: &mut Snapshots,
+    told: &mut BTreeMap<Id<Snapshot>, snapshot::Observed>,
+) -> Option<()> {
+    let now = snapshots.borrow_and_update().clone();
+    for (snapshot, observed) in now {
+        if told.get(&snapshot) != Some(&observed) {
+            told.insert(snapshot, observed.clone());
+            send(sender, &FromNode::Snapshot(SnapshotSeen { snapshot, observed })).await?;
         }
     }
     Some(())

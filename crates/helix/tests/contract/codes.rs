@@ -106,7 +106,7 @@ fn completion_scripts_are_scripts_of_their_shells() {
             assert!(script.contains(word) || shell == "fish", "{shell} does not know {word}");
         }
         assert!(script.contains("rollback"), "{shell}");
-        assert!(!script.contains("snapshots"), "{shell} leads to what does not exist yet");
+        assert!(!script.contains("gateways"), "{shell} leads to what does not exist yet");
         let path = world.work().join(shell);
         std::fs::write(&path, script).unwrap();
         let Ok(output) = Command::new(shell).arg("-n").arg(&path).output() else {

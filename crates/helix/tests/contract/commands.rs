@@ -105,6 +105,13 @@ const ELSEWHERE: &[&str] = &[
     "volumes create",
     "volumes resize",
     "volumes destroy",
+    "volumes restore",
+    "volumes clone",
+    "snapshots create",
+    "snapshots list",
+    "snapshots describe",
+    "snapshots events",
+    "snapshots destroy",
     "secrets unset",
     "secrets import",
     "secrets rollback",
@@ -271,6 +278,26 @@ fn a_volume_is_made_grown_and_destroyed() {
     assert_eq!(volume["desired"]["size_bytes"], 2_u64 << 30, "{volume:#}");
     desk.run(&["volumes", "destroy", "data", "--yes"]).ok();
     desk.run(&["volumes", "describe", "data"]).code_is(4);
+}
+
+#[test]
+fn snapshots_are_refused_where_there_is_nothing_to_take() {
+    let desk = Desk::with_app();
+    desk.run(&["volumes", "create", "data", "--size", "1Gi"]).ok();
+    let take = ["snapshots", "create", "data"];
+    let refused = desk.run(&take).code_is(5);
+    is_told(&refused, &take);
+    assert!(refused.stderr.contains("has no data yet"), "{}", refused.stderr);
+    let take = ["volumes", "clone", "data", "--as", "copy"];
+    is_told(&desk.run(&take).code_is(5), &take);
+    let restore = ["volumes", "restore", "none", "--as", "copy"];
+    is_told(&desk.run(&restore).code_is(4), &restore);
+    assert_eq!(desk.json(&["snapshots", "list"])["items"].as_array().map(Vec::len), Some(0));
+    for verb in ["describe", "events"] {
+        is_told(&desk.run(&["snapshots", verb, "none"]).code_is(4), &["snapshots", verb]);
+    }
+    let destroy = ["snapshots", "destroy", "none", "--yes"];
+    is_told(&desk.run(&destroy).code_is(4), &destroy);
 }
 
 #[test]

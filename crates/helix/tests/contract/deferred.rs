@@ -6,7 +6,6 @@ use crate::world::{Setup, World};
 /// Typed as in the plan, with the arguments it would have.
 const LATER: &[&[&str]] = &[
     &["volumes", "attach", "data"],
-    &["snapshots", "create"],
     &["backups", "create", "--all"],
     &["tunnel", "8080"],
     &["tunnels", "list"],

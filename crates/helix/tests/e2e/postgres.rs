@@ -13,6 +13,11 @@ use crate::world::{World, can_isolate, traces, until};
 const VOLUME: &str = "db-production-data";
 
 fn write_manifest(world: &World, size: &str, setting: &str) {
+    let declared = format!("[[volumes]]\nname = \"data\"\nsize = \"{size}\"");
+    write_manifest_with(world, "data", &declared, setting);
+}
+
+fn write_manifest_with(world: &World, volume: &str, declared: &str, setting: &str) {
     let text = format!(
         r#"schema_version = "v1"
 [app]
@@ -22,10 +27,8 @@ user = "postgres"
 vars = {{ PGDATA = "/var/lib/postgresql/data", SETTING = "{setting}" }}
 ports = [{{ name = "pg", internal = 5432 }}]
 health = {{ type = "exec", command = ["pg_isready", "-h", "/tmp"], interval_seconds = 1, grace_seconds = 60 }}
-mounts = [{{ volume = "data", path = "/var/lib/postgresql/data" }}]
-[[volumes]]
-name = "data"
-size = "{size}"
+mounts = [{{ volume = "{volume}", path = "/var/lib/postgresql/data" }}]
+{declared}
 [[endpoints]]
 process = "db"
 protocol = "tcp"
@@ -47,8 +50,13 @@ fn with_rows(registry: &Registry) -> (World, String) {
 }
 
 fn query(world: &World, sql: &str) -> String {
-    let psql = ["exec", "--process", "db", "--", "psql", "-h", "/tmp", "-U", "postgres", "-At"];
-    world.helix(psql.iter().chain(&["-v", "ON_ERROR_STOP=1", "-c", sql])).ok().stdout
+    query_in(world, "production", sql)
+}
+
+fn query_in(world: &World, env: &str, sql: &str) -> String {
+    let exec = ["exec", "--env", env, "--process", "db", "--"];
+    let psql = ["psql", "-h", "/tmp", "-U", "postgres", "-At", "-v", "ON_ERROR_STOP=1", "-c", sql];
+    world.helix(exec.iter().chain(&psql)).ok().stdout
 }
 
 /// All that is in the table, in a few characters.
@@ -195,4 +203,58 @@ fn a_full_volume_is_full_for_its_instance_alone_and_can_grow() {
     assert!(left.join(id).join("disk.img").is_file(), "its data stays");
     world.helix(["volumes", "destroy", VOLUME, "--yes"]).ok();
     assert_eq!(std::fs::read_dir(&left).expect("list").count(), 0, "until it goes itself");
+}
+
+#[test]
+fn a_snapshot_of_a_postgresql_that_writes_becomes_another_one_with_the_same_rows() {
+    if !can_isolate("a_snapshot_of_a_postgresql_that_writes_becomes_another_one") {
+        return;
+    }
+    let registry = Registry::shared();
+    let (world, image) = with_rows(&registry);
+    let early = "select count(*), md5(string_agg(id || text, ',' order by id)) from kept \
+                 where text <> 'late'";
+    let before = query(&world, early);
+    let late = "select count(*), coalesce(max(id), 100000) from kept where text = 'late'";
+    let late = |env: &str| {
+        let said = query_in(&world, env, late);
+        let (count, last) = said.trim().split_once('|').expect("two numbers");
+        (count.parse::<u64>().expect("a number"), last.parse::<u64>().expect("a number"))
+    };
+
+    let writer = Writer::start(&world);
+    until("rows to be written", || late("production").0 > 5);
+    let (written, _) = late("production");
+    let taken = world.json(&world.work(), ["snapshots", "create", VOLUME, "--name", "before"]);
+    let seen = &taken["snapshot"]["current"];
+    assert!(seen["paused_ms"].as_u64().is_some_and(|it| it <= 2_500), "{taken:#}");
+    assert!(seen["stored_bytes"].as_u64().is_some_and(|it| it < 1 << 29), "{taken:#}");
+    let again = late("production").0;
+    until("writing to go on", || late("production").0 > again);
+    let id = instance(&world)["id"].as_str().expect("an id").to_owned();
+    let program = traces::workload_pid(&world.data(), &id).expect("a running program");
+    kill(Pid::from_raw(program), Signal::SIGKILL).expect("kill it");
+    let acknowledged = writer.last();
+
+    // Beside the other one, in an env of its own.
+    world.helix(["volumes", "restore", "before", "--as", "restored"]).ok();
+    write_manifest_with(&world, "restored", "", "restored");
+    world.helix(["deploy", "--env", "staging", "--image", &image]).ok();
+    assert_eq!(query_in(&world, "staging", early), before);
+    let (count, last) = late("staging");
+    assert_eq!(count, last - 100_000, "no row is missing among those that are there");
+    assert!(count >= written, "{written} were there before it was taken, {count} are in it");
+    assert!(last < acknowledged, "what came after it is not in it");
+
+    world.helix(["volumes", "clone", "restored", "--as", "cloned"]).ok();
+    let listed = world.json(&world.work(), ["snapshots", "list"]);
+    assert_eq!(listed["items"].as_array().map(Vec::len), Some(1), "{listed:#}");
+
+    // The snapshot outlives what it is of.
+    world.helix(["envs", "destroy", "db@production", "--yes"]).ok();
+    world.helix(["volumes", "destroy", VOLUME, "--yes"]).ok();
+    world.helix(["volumes", "restore", "before"]).ok();
+    world.helix(["snapshots", "destroy", "before", "--yes"]).ok();
+    let left = std::fs::read_dir(world.data().join("node/snapshots")).expect("list");
+    assert_eq!(left.count(), 0);
 }

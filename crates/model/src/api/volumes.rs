@@ -9,8 +9,12 @@ use crate::Name;
 #[serde(deny_unknown_fields)]
 pub struct VolumeRequest {
     pub name: Name,
-    /// From 1 GiB to 16 TiB.
-    pub size_bytes: u64,
+    /// From 1 GiB to 16 TiB; with `from` that of the snapshot when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub size_bytes: Option<u64>,
+    /// A snapshot it is made from; empty when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<String>,
     /// The node that is to have it; only operators name one. Chosen with its first
     /// instance when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -26,4 +30,18 @@ pub struct ResizeRequest {
     /// Refuse unless the volume is still this version.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expected_version: Option<u64>,
+}
+
+/// `POST /v1/snapshots`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SnapshotRequest {
+    /// Of which volume.
+    pub volume: String,
+    /// Unique in the org; `VOLUME-NUMBER` when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<Name>,
+    /// For how long writers may be made to wait, at most 10 minutes; 2000 when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pause_max_ms: Option<u64>,
 }

@@ -93,7 +93,14 @@ mod tests {
                 Window::new(Timestamp(0), Timestamp(1000 * HOUR_MS), Timestamp(20 * HOUR_MS));
             meter.amounts(&window, Timestamp(20 * HOUR_MS)).get(&id).copied()
         };
-        let spec = Volume { org, size_bytes: 1 << 30, node: None, app: None, attachment: None };
+        let spec = Volume {
+            org,
+            size_bytes: 1 << 30,
+            node: None,
+            app: None,
+            source: None,
+            attachment: None,
+        };
         let created = volume::Created { id, name: name.clone(), spec };
         assert_eq!(at(1, Event::VolumeCreated(created)), Some(19 * HOUR * 1024));
         let of = volume::Of { id, name: name.clone(), org };

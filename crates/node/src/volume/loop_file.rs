@@ -24,7 +24,7 @@ use super::place::Place;
 use super::{VolumeFailure, mounts, tool};
 
 /// What has to be installed.
-const PROGRAMS: [&str; 5] = ["mkfs.ext4", "e2fsck", "resize2fs", "mount", "losetup"];
+const PROGRAMS: [&str; 6] = ["mkfs.ext4", "e2fsck", "resize2fs", "mount", "losetup", "fsfreeze"];
 
 /// `e2fsck -p` found nothing, or repaired what it found.
 const CHECKED: [i32; 2] = [0, 1];
@@ -38,12 +38,16 @@ pub(super) fn unavailable() -> Option<String> {
     missing.map(|program| format!("`{program}` is not installed"))
 }
 
-fn disk(dir: &Path) -> PathBuf {
+pub(super) fn disk(dir: &Path) -> PathBuf {
     dir.join("disk.img")
 }
 
-fn mount_point(dir: &Path) -> PathBuf {
+pub(super) fn mount_point(dir: &Path) -> PathBuf {
     dir.join("mount")
+}
+
+pub(super) fn is_mounted(dir: &Path) -> bool {
+    mounts::device_at(&mount_point(dir)).is_some()
 }
 
 pub(super) fn exists(dir: &Path) -> bool {
@@ -66,8 +70,50 @@ pub(super) fn create(place: &Place, size_bytes: u64) -> Result<(), VolumeFailure
     let arguments = ["-q", "-F", "-m", "0", "-E", "nodiscard,lazy_itable_init=1"].map(OsStr::new);
     let arguments = [&arguments[..], &[next.as_os_str()]].concat();
     tool::must(place, "mkfs.ext4", &arguments, Reason::VolumeCreateFailed)?;
+    put_in_place(&file, &next, dir)
+}
+
+/// Makes the file system from what is written into the file: repaired as after the
+/// power cut that it shows, made as large as it is to be, and checked from end to end.
+pub(super) fn create_from(
+    place: &Place,
+    size_bytes: u64,
+    write: impl FnOnce(&File) -> Result<(), VolumeFailure>,
+) -> Result<(), VolumeFailure> {
+    let next = place.dir().join("disk.img.next");
+    let made = write_next(place, &next, size_bytes, write);
+    if made.is_err() {
+        // Half of it is of no use to anybody, and takes the space of the whole.
+        let _ = std::fs::remove_file(&next);
+    }
+    made
+}
+
+fn write_next(
+    place: &Place,
+    next: &Path,
+    size_bytes: u64,
+    write: impl FnOnce(&File) -> Result<(), VolumeFailure>,
+) -> Result<(), VolumeFailure> {
+    let reason = Reason::VolumeCreateFailed;
+    let failed = failed(reason, "make", next);
+    let file = File::create(next).map_err(|error| failed(&error))?;
+    set_aside(&file, size_bytes).map_err(|errno| failed(&errno))?;
+    write(&file)?;
+    let not_whole = |failure: VolumeFailure| VolumeFailure {
+        reason: Reason::IntegrityCheckFailed,
+        message: format!("fsck_failed: {}", failure.message),
+    };
+    check(place, next, &["-f", "-p"]).map_err(not_whole)?;
+    tool::must(place, "resize2fs", &[next], reason)?;
+    check(place, next, &["-f", "-n"]).map_err(not_whole)?;
+    put_in_place(&file, next, place.dir())
+}
+
+fn put_in_place(file: &File, next: &Path, dir: &Path) -> Result<(), VolumeFailure> {
+    let failed = failed(Reason::VolumeCreateFailed, "keep", next);
     file.sync_all().map_err(|error| failed(&error))?;
-    std::fs::rename(&next, disk(dir)).map_err(|error| failed(&error))?;
+    std::fs::rename(next, disk(dir)).map_err(|error| failed(&error))?;
     let folder = File::open(dir).map_err(|error| failed(&error))?;
     folder.sync_all().map_err(|error| failed(&error))
 }

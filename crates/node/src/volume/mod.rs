@@ -7,15 +7,19 @@
 //! <data>/volumes/<id>/data/        what is in it, with the directory driver
 //! <data>/volumes/<id>/volume.json  how large it was made
 //! ```
+//! Snapshots of them are taken by [`snapshots`].
 //! Each step can be repeated, and is, after the agent was killed in the middle of
 //! it. Data goes only when a plan names the volume as one to remove. It must not
 //! know instances beyond who has a volume.
 
+mod copy;
 mod directory;
 mod keep;
 mod loop_file;
 mod mounts;
 mod place;
+mod snapshot;
+mod snapshots;
 mod tool;
 
 use std::collections::{BTreeMap, HashMap};
@@ -33,8 +37,10 @@ use tokio::sync::watch;
 use crate::files;
 use crate::machine::chain;
 use place::Place;
+use snapshots::Snapshots;
 
 pub(crate) use keep::keep;
+pub(crate) use snapshots::keep_snapshots;
 
 /// Of the file system that volumes are on, this share stays free for images, logs
 /// and the scratch space of instances.
@@ -78,6 +84,12 @@ struct Made {
     size_bytes: u64,
 }
 
+/// A snapshot that a volume is made from.
+struct Source {
+    dir: PathBuf,
+    sha256: String,
+}
+
 /// The volumes of this machine.
 pub(crate) struct Volumes {
     dir: PathBuf,
@@ -91,11 +103,12 @@ pub(crate) struct Volumes {
     /// Held while something is done with a volume.
     locks: Mutex<HashMap<Id<Volume>, Arc<tokio::sync::Mutex<()>>>>,
     board: watch::Sender<BTreeMap<Id<Volume>, Observed>>,
+    snapshots: Snapshots,
 }
 
 impl Volumes {
     /// Finds out how volumes can be kept here.
-    pub(crate) fn detect(dir: PathBuf, isolation: Isolation) -> Volumes {
+    pub(crate) fn detect(data_dir: &Path, isolation: Isolation) -> Volumes {
         let (driver, why) = match isolation {
             Isolation::Process => (None, "a plain process sees no volume at a path".to_owned()),
             Isolation::ContainerRootless => {
@@ -107,8 +120,10 @@ impl Volumes {
                 Some(why) => (Some(Driver::Directory), why),
             },
         };
+        let data_dir = std::path::absolute(data_dir).unwrap_or_else(|_| data_dir.to_owned());
         Volumes {
-            dir: std::path::absolute(&dir).unwrap_or(dir),
+            dir: data_dir.join("volumes"),
+            snapshots: Snapshots::new(data_dir.join("snapshots")),
             driver,
             why,
             plans: Mutex::default(),
@@ -173,8 +188,9 @@ impl Volumes {
             return Err(VolumeFailure::new(Reason::VolumeInUse, message));
         }
         self.hold(id, user);
+        let from = self.source(&plan);
         self.with(id, move |driver, place| {
-            make(driver, place, &plan)?;
+            make(driver, place, &plan, from.as_ref())?;
             match driver {
                 Driver::Loop => loop_file::mount(place),
                 Driver::Directory => Ok(directory::data(place.dir())),
@@ -215,7 +231,9 @@ impl Volumes {
         if !plan.made && !self.board.borrow().contains_key(&id) {
             self.report(id, self.observed(Phase::Creating, None, None));
         }
-        let made = self.with(id, move |driver, place| make(driver, place, &plan)).await;
+        let from = self.source(&plan);
+        let make = move |driver: &Driver, place: &Place| make(driver, place, &plan, from.as_ref());
+        let made = self.with(id, make).await;
         match made {
             Ok(()) => self.report(id, self.observed(Phase::Available, Some(size_bytes), None)),
             Err(failure) => {
@@ -226,11 +244,20 @@ impl Volumes {
                     (Reason::VolumeCreateFailed, Some(_)) => Phase::Available,
                     _ => Phase::Failed,
                 };
+                // The snapshot will be no better the next time.
+                let is_final = failure.reason == Reason::IntegrityCheckFailed;
                 self.report(id, self.observed(phase, made, Some(failure)));
-                return false;
+                return is_final;
             }
         }
         true
+    }
+
+    /// Where the snapshot is that a volume is made from.
+    fn source(&self, plan: &VolumePlan) -> Option<Source> {
+        let source = plan.source.as_ref()?;
+        let dir = self.snapshots.place(source.snapshot);
+        Some(Source { dir, sha256: source.sha256.clone() })
     }
 
     /// Removes a volume with what is in it.
@@ -325,7 +352,12 @@ pub(crate) fn of_instance(dir: &Path) -> Vec<Id<Volume>> {
 }
 
 /// Makes a volume, or makes it as large as it should be.
-fn make(driver: &Driver, place: &Place, plan: &VolumePlan) -> Result<(), VolumeFailure> {
+fn make(
+    driver: &Driver,
+    place: &Place,
+    plan: &VolumePlan,
+    from: Option<&Source>,
+) -> Result<(), VolumeFailure> {
     let dir = place.dir();
     let failed = |error: &dyn std::fmt::Display| {
         VolumeFailure::new(Reason::VolumeCreateFailed, error.to_string())
@@ -345,10 +377,18 @@ fn make(driver: &Driver, place: &Place, plan: &VolumePlan) -> Result<(), VolumeF
         return Ok(());
     }
     files::make_dir(dir).map_err(|error| failed(&chain(&error)))?;
-    match driver {
-        Driver::Loop if exists => loop_file::grow(place, plan.size_bytes)?,
-        Driver::Loop => loop_file::create(place, plan.size_bytes)?,
-        Driver::Directory => directory::create(dir)?,
+    match (driver, from) {
+        (Driver::Loop, _) if exists => loop_file::grow(place, plan.size_bytes)?,
+        (Driver::Loop, None) => loop_file::create(place, plan.size_bytes)?,
+        (Driver::Loop, Some(from)) => {
+            loop_file::create_from(place, plan.size_bytes, |file| {
+                snapshot::restore(&from.dir, &from.sha256, file)
+            })?;
+        }
+        (Driver::Directory, Some(_)) if !exists => {
+            return Err(failed(&"a volume that is a plain directory is not made from a snapshot"));
+        }
+        (Driver::Directory, _) => directory::create(dir)?,
     }
     files::store(&path, &Made { size_bytes: plan.size_bytes })
         .map_err(|error| failed(&chain(&error)))

@@ -17,6 +17,7 @@ mod downloads;
 mod egress;
 mod outside;
 mod secrets;
+mod snapshots;
 mod tests;
 mod volumes;
 mod workload;

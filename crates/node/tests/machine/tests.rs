@@ -22,6 +22,10 @@ use crate::secrets::{
     an_instance_restarts_with_its_secrets_when_no_server_is_in_reach,
     without_its_secrets_an_instance_waits_and_says_for_what,
 };
+use crate::snapshots::{
+    a_damaged_snapshot_becomes_no_volume, a_snapshot_shows_one_moment_and_becomes_another_volume,
+    what_an_agent_left_frozen_is_let_go, writers_do_not_wait_longer_than_allowed,
+};
 use crate::volumes::{
     a_volume_outlives_its_instances_and_goes_when_told,
     a_volume_that_is_not_where_it_was_is_not_made_anew,
@@ -72,6 +76,10 @@ tests! {
     a_volume_outlives_its_instances_and_goes_when_told(root),
     an_agent_killed_at_any_moment_loses_no_volume(root),
     a_volume_that_is_not_where_it_was_is_not_made_anew(root),
+    a_snapshot_shows_one_moment_and_becomes_another_volume(root),
+    writers_do_not_wait_longer_than_allowed(root),
+    a_damaged_snapshot_becomes_no_volume(root),
+    what_an_agent_left_frozen_is_let_go(root),
     two_instances_never_have_one_volume(root),
     without_privileges_a_volume_is_a_directory,
     without_privileges_ports_are_forwarded,

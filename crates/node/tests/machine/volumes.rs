@@ -14,13 +14,18 @@ use crate::world::{DEADLINE, World, eventually};
 
 const GIBI: u64 = 1 << 30;
 
-fn volume() -> VolumePlan {
-    VolumePlan { id: Id::new(Timestamp(1_790_000_000_000), 7), size_bytes: GIBI, made: false }
+pub(crate) fn volume() -> VolumePlan {
+    VolumePlan {
+        id: Id::new(Timestamp(1_790_000_000_000), 7),
+        size_bytes: GIBI,
+        made: false,
+        source: None,
+    }
 }
 
 impl World {
     /// An instance that adds its number to a file on the volume.
-    fn keeper(&self, number: u64) -> InstancePlan {
+    pub(crate) fn keeper(&self, number: u64) -> InstancePlan {
         let mount = Mount { volume: volume().id, path: "/data".to_owned(), read_only: false };
         let word = format!("{number}\n");
         InstancePlan {
@@ -30,7 +35,7 @@ impl World {
     }
 
     /// Waits until the instance sees this in the file.
-    async fn keeps(&self, plan: &InstancePlan, wanted: &str) {
+    pub(crate) async fn keeps(&self, plan: &InstancePlan, wanted: &str) {
         self.ready(plan).await;
         let begun = std::time::Instant::now();
         loop {

@@ -15,7 +15,7 @@ use helix_image::{ComposeFile, ComposeLayer, Digest, FileSource, ImageConfig, St
 use helix_model::api::ExecRequest;
 use helix_model::instance::{Observed, Phase};
 use helix_model::manifest::{Check, Health, Resources, Restart, RestartPolicy};
-use helix_model::plan::{InstancePlan, NodePlan, PortPlan, Running, VolumePlan};
+use helix_model::plan::{InstancePlan, NodePlan, PortPlan, Running, SnapshotPlan, VolumePlan};
 use helix_model::{Id, Instance, Name, Timestamp, Volume, network};
 use helix_node::{Agent, Config, DiskLimits, ExecEvent, Isolation, OwnRegistry};
 use helix_runtime::{InstanceSpec, NetworkSpec, Status};
@@ -124,6 +124,8 @@ pub(crate) struct World {
     /// What the next plan says of volumes.
     pub(crate) volumes: Vec<VolumePlan>,
     pub(crate) removing: Vec<Id<Volume>>,
+    pub(crate) snapshots: Vec<SnapshotPlan>,
+    pub(crate) removing_snapshots: Vec<SnapshotPlan>,
     network: Ipv6Addr,
     version: u64,
     /// Removed last.
@@ -186,7 +188,17 @@ impl World {
         let entropy = u128::from(std::process::id()) << 8 | u128::from(count);
         let agent = Agent::start(place.config()).await.unwrap();
         let network = network::unique_local(entropy);
-        World { place, agent, volumes: vec![], removing: vec![], network, version: 0, dir }
+        World {
+            place,
+            agent,
+            volumes: vec![],
+            removing: vec![],
+            snapshots: vec![],
+            removing_snapshots: vec![],
+            network,
+            version: 0,
+            dir,
+        }
     }
 
     /// A plan for the shared image, number `number` of this world.
@@ -244,6 +256,8 @@ impl World {
             stopping: Vec::new(),
             volumes: self.volumes.clone(),
             removing: self.removing.clone(),
+            snapshots: self.snapshots.clone(),
+            removing_snapshots: self.removing_snapshots.clone(),
             version: self.version,
             node: Id::new(Timestamp(1), 9),
             network: self.network,

@@ -45,6 +45,7 @@ mod resources;
 mod routes;
 mod scale;
 mod secrets;
+mod snapshots;
 mod streams;
 mod tokens;
 mod usage;

@@ -20,8 +20,8 @@ use helix_model::api::{
     AvailabilityRequest, CreateRequest, DeployRequest, EventLine, EventPage, LogLine, Page,
     QuotaReport, QuotaRequest, RecordedChange, ReplicaList, ResizeRequest, RollbackRequest,
     ScaleRequest, SecretsReport, SecretsRequest, SecretsRollbackRequest, SecretsStepRequest,
-    Settled, StreamEnd, StreamHeartbeat, UsageIntervals, UsageReport, Version, VolumeRequest,
-    WaitResult,
+    Settled, SnapshotRequest, StreamEnd, StreamHeartbeat, UsageIntervals, UsageReport, Version,
+    VolumeRequest, WaitResult,
 };
 use helix_model::audit::{AuditLine, AuditPage};
 use helix_model::view::ResourceView;
@@ -237,6 +237,10 @@ docs! {
     resize_volume [SCOPE] < ResizeRequest => Answer::Receipt;
     destroy_volume [SCOPE, DESTROY] => Answer::Receipt;
     describe_volume [SCOPE] => Answer::Json(shape::<ResourceView>);
+    create_snapshot [SCOPE] < SnapshotRequest => Answer::Receipt;
+    list_snapshots [SCOPE, PAGING] => Answer::Json(shape::<Page>);
+    destroy_snapshot [SCOPE, DESTROY] => Answer::Receipt;
+    describe_snapshot [SCOPE] => Answer::Json(shape::<ResourceView>);
     show_quotas [SCOPE] => Answer::Json(shape::<QuotaReport>);
     set_quotas [] < QuotaRequest => Answer::Receipt;
     show_usage [SCOPE, PERIOD] => Answer::Json(shape::<UsageReport>);

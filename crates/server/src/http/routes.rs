@@ -11,13 +11,15 @@ use axum::Router;
 use axum::handler::Handler;
 use axum::middleware::from_fn_with_state;
 use axum::routing::{MethodFilter, MethodRouter, on};
-use helix_model::{App, Env, Member, Node, Org, Permission, Project, Token, User, Volume};
+use helix_model::{
+    App, Env, Member, Node, Org, Permission, Project, Snapshot, Token, User, Volume,
+};
 use http::Method;
 
 use super::{
     Api, admin, audit, create, deploys, destroy, events, exec, gate, images, link, login, logs,
     members, nodes, openapi, pages, problem, quotas, receipts, replicas, resources, scale, secrets,
-    tokens, usage, users, verify, version, volumes, wait,
+    snapshots, tokens, usage, users, verify, version, volumes, wait,
 };
 
 /// Who may ask for something.
@@ -136,6 +138,10 @@ routes! {
     POST "/v1/volumes/{volume}/resize" resize_volume, Rule::Org(Permission::VolumesWrite), volumes::resize, "Let a volume hold more";
     DELETE "/v1/volumes/{volume}" destroy_volume, Rule::Org(Permission::VolumesWrite), destroy::destroy::<Volume>, "Destroy a volume and what is in it";
     GET "/v1/volumes/{volume}" describe_volume, Rule::Reads, resources::describe_of::<Volume>, "One volume, desired and current";
+    POST "/v1/snapshots" create_snapshot, Rule::Org(Permission::VolumesWrite), snapshots::create, "Take a snapshot of a volume";
+    GET "/v1/snapshots" list_snapshots, Rule::Reads, resources::list_of::<Snapshot>, "Snapshots";
+    DELETE "/v1/snapshots/{snapshot}" destroy_snapshot, Rule::Org(Permission::VolumesWrite), destroy::destroy::<Snapshot>, "Destroy a snapshot";
+    GET "/v1/snapshots/{snapshot}" describe_snapshot, Rule::Reads, resources::describe_of::<Snapshot>, "One snapshot, desired and current";
     GET "/v1/quotas" show_quotas, Rule::Org(Permission::BillingRead), quotas::show, "How much an org may have and has";
     POST "/v1/quotas" set_quotas, Rule::Installation(Permission::NodesAdmin), quotas::set, "Set how much an org may have";
     GET "/v1/usage" show_usage, Rule::Org(Permission::BillingRead), usage::report, "How long instances ran, per env";

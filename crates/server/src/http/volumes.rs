@@ -5,7 +5,7 @@ use axum::extract::State;
 use axum::{Extension, Json};
 use helix_model::api::{ResizeRequest, VolumeRequest};
 use helix_model::reference::Scope;
-use helix_model::{Code, Command, Kind, Org, Problem, Receipt, volume};
+use helix_model::{Code, Command, Kind, Org, Problem, Receipt, Snapshot, volume};
 use http::HeaderMap;
 
 use super::Api;
@@ -36,8 +36,17 @@ pub(super) async fn create(
         Some(node) => caller.resolve(&state, Kind::Node, node, &scope)?.typed(),
         None => None,
     };
+    let source = match &request.from {
+        Some(from) => caller.resolve(&state, Kind::Snapshot, from, &scope)?.typed::<Snapshot>(),
+        None => None,
+    };
+    let its_size = source.and_then(|id| state.snapshots.get(id)).map(|it| it.spec.size_bytes);
+    let size_bytes = request.size_bytes.or(its_size).ok_or_else(|| {
+        Problem::new(Code::InvalidArgument, "it is not said how large the volume is to be")
+            .field("size_bytes", "missing")
+    })?;
     drop(state);
-    let create = volume::Create { org, name: request.name, size_bytes: request.size_bytes, node };
+    let create = volume::Create { org, name: request.name, size_bytes, node, source };
     Ok(Json(api.engine.submit(Command::CreateVolume(create), origin).await?))
 }
 

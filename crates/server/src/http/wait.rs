@@ -8,7 +8,7 @@ use helix_model::api::{WaitOutcome, WaitResult};
 use helix_model::condition::ConditionKind;
 use helix_model::reference::Scope;
 use helix_model::view::{self, ResourceView};
-use helix_model::{AnyId, Code, Kind, Problem};
+use helix_model::{AnyId, Code, Kind, Problem, Reason};
 use serde::Deserialize;
 use tokio::time::{Instant, sleep_until};
 
@@ -154,7 +154,12 @@ pub(super) fn outcome(resource: &ResourceView) -> WaitOutcome {
     let failed = match resource.kind {
         // It has been ready for the last time.
         _ if holds(ConditionKind::Destroying) => true,
-        Kind::Deploy | Kind::Instance => phase == Some("failed"),
+        Kind::Deploy | Kind::Instance | Kind::Snapshot => phase == Some("failed"),
+        // What it was to be made from is damaged, and stays so.
+        Kind::Volume => {
+            let reason = resource.current.get("reason").and_then(serde_json::Value::as_str);
+            reason == Some(Reason::IntegrityCheckFailed.code())
+        }
         // An env whose last deploy failed still serves what it served before,
         // and may become ready as that. Without such, nothing will come.
         Kind::Env | Kind::App => {

@@ -134,6 +134,9 @@ async fn take(shared: &Shared, from: &Attached, mut receiver: Receiver) {
                 shared.volume_reported(from, seen.volume, seen.observed).await;
             }
             Ok(FromNode::Disk(disk)) => shared.disk_reported(from, disk).await,
+            Ok(FromNode::Snapshot(seen)) => {
+                shared.snapshot_reported(from, seen.snapshot, seen.observed).await;
+            }
             Ok(FromNode::Present { .. }) => {}
             Err(error) => tracing::warn!(%error, node = %from.name, "a report is not understood"),
         }

@@ -62,6 +62,7 @@ fn request(route: &Route, receipt: &str) -> Option<(String, Value)> {
         | "list_apps"
         | "list_envs"
         | "list_volumes"
+        | "list_snapshots"
         | "show_quotas"
         | "show_usage"
         | "list_usage_intervals" => path(&format!("{}?org=default", route.path)),
@@ -82,6 +83,9 @@ fn request(route: &Route, receipt: &str) -> Option<(String, Value)> {
         "create_env" => {
             with("/v1/envs?org=default&project=default&app=shop", json!({ "name": "production" }))
         }
+        // It has no data yet.
+        "create_snapshot" => with("/v1/snapshots?org=default", json!({ "volume": "default/data" })),
+        "describe_snapshot" | "destroy_snapshot" => path("/v1/snapshots/default%2Fnone"),
         "create_volume" => {
             with("/v1/volumes?org=default", json!({ "name": "none", "size_bytes": 1 }))
         }
@@ -235,7 +239,7 @@ async fn each_route_lets_in_whom_it_should_and_shows_other_tenants_nothing() {
     let callers = callers(&world).await;
     keep(&world).await;
     let (org, name) = (world.org_id("default"), "data".parse().unwrap());
-    let create = volume::Create { org, name, size_bytes: 1 << 30, node: None };
+    let create = volume::Create { org, name, size_bytes: 1 << 30, node: None, source: None };
     world.command(Command::CreateVolume(create)).await;
     let mut table = String::from(
         "# + let in, F forbidden, - not found, U unauthorized (or made to wait for it)\n# one letter each for: ",

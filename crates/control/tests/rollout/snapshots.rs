@@ -1,0 +1,158 @@
+//! Snapshots: when one is taken, what is made from it, and when it may go.
+
+use helix_control::plan::node_plan;
+use helix_model::condition::ConditionKind;
+use helix_model::snapshot::{self, Observed, PAUSE_DEFAULT_MS, PAUSE_MAX_MS, PER_VOLUME_MAX};
+use helix_model::view::view;
+use helix_model::{Code, Command, Id, Kind, Problem, Reason, Resource, Snapshot, Volume, volume};
+
+use crate::world::{World, name};
+
+const GIBI: u64 = 1 << 30;
+const DATA: &str = "shop-production-data";
+
+impl World {
+    fn take_for(&mut self, label: Option<&str>, pause_max_ms: u64) -> Result<(), Problem> {
+        let volume = self.volume(DATA).id;
+        let create = snapshot::Create { volume, name: label.map(name), pause_max_ms };
+        self.command(Command::CreateSnapshot(create)).map(drop)
+    }
+
+    pub(crate) fn take(&mut self, label: Option<&str>) -> Result<(), Problem> {
+        self.take_for(label, PAUSE_DEFAULT_MS)
+    }
+
+    fn snapshot(&self, label: &str) -> &Resource<Snapshot> {
+        let org = self.id(Kind::Org, "acme");
+        self.state.snapshots.named(Some(org), &name(label)).unwrap()
+    }
+
+    /// What the node says of a snapshot.
+    fn snapshot_is(&mut self, label: &str, observed: Observed) {
+        let known = self.snapshot(label);
+        let link = self.state.nodes.get(known.spec.node).unwrap().status.link;
+        let observe = snapshot::Observe { snapshot: known.id, observed, link };
+        self.command(Command::ObserveSnapshot(observe)).unwrap();
+        self.settle();
+    }
+
+    /// One that is there.
+    fn taken(&mut self, label: &str) -> Id<Snapshot> {
+        self.take(Some(label)).unwrap();
+        let sha256 = Some("ab".repeat(32));
+        let phase = snapshot::Phase::Available;
+        self.snapshot_is(label, Observed { phase, sha256, ..Observed::default() });
+        self.snapshot(label).id
+    }
+
+    fn restore(&mut self, label: &str, from: Id<Snapshot>, size_bytes: u64) -> Result<(), Problem> {
+        let org = self.id(Kind::Org, "acme").typed().unwrap();
+        let (name, source) = (name(label), Some(from));
+        let create = volume::Create { org, name, size_bytes, node: None, source };
+        self.command(Command::CreateVolume(create)).map(drop)
+    }
+}
+
+#[test]
+fn a_snapshot_is_taken_where_the_volume_is_and_one_at_a_time() {
+    let mut world = World::with_data();
+    world.take(None).unwrap();
+    let taken = world.snapshot("shop-production-data-1");
+    let (id, node) = (taken.id, taken.spec.node);
+    assert_eq!(Some(node), world.volume(DATA).spec.node);
+    let plan = node_plan(&world.state, node);
+    assert_eq!((plan.snapshots[0].id, plan.snapshots[0].is_settled), (id, false));
+    let problem = world.take(None).unwrap_err();
+    assert_eq!(problem.code, Code::SnapshotInProgress);
+    assert!(problem.hint.contains("acme/shop-production-data-1"), "{}", problem.hint);
+
+    let phase = snapshot::Phase::Available;
+    world.snapshot_is("shop-production-data-1", Observed { phase, ..Observed::default() });
+    assert!(node_plan(&world.state, node).snapshots[0].is_settled);
+    world.take(None).unwrap();
+    assert_eq!(world.snapshot("shop-production-data-2").spec.volume_name, name(DATA));
+}
+
+#[test]
+fn a_snapshot_that_fails_says_why_and_is_over() {
+    let mut world = World::with_data();
+    world.take(Some("first")).unwrap();
+    let message = "quiesce_failed: it took too long".to_owned();
+    let failed = Observed {
+        phase: snapshot::Phase::Failed,
+        reason: Some(Reason::SnapshotFailed),
+        message: Some(message.clone()),
+        ..Observed::default()
+    };
+    world.snapshot_is("first", failed);
+    let shown = view(&world.state, world.snapshot("first").id.any()).unwrap();
+    assert_eq!(shown.difference, Some(message));
+    assert!(shown.condition(ConditionKind::Degraded).unwrap().status);
+    let id = world.snapshot("first").id;
+    assert_eq!(world.restore("copy", id, 10 * GIBI).unwrap_err().code, Code::PreconditionFailed);
+    world.take(Some("second")).unwrap();
+}
+
+#[test]
+fn what_has_no_data_has_no_snapshots_and_nobody_waits_for_ever() {
+    let mut world = World::with_node();
+    let org = world.id(Kind::Org, "acme").typed().unwrap();
+    let create =
+        volume::Create { org, name: name(DATA), size_bytes: GIBI, node: None, source: None };
+    world.command(Command::CreateVolume(create)).unwrap();
+    assert_eq!(world.take(None).unwrap_err().code, Code::PreconditionFailed);
+    let mut world = World::with_data();
+    let problem = world.take_for(None, PAUSE_MAX_MS + 1).unwrap_err();
+    assert_eq!(problem.code, Code::InvalidArgument);
+}
+
+#[test]
+fn a_volume_keeps_a_limited_number_of_snapshots() {
+    let mut world = World::with_data();
+    for number in 0..PER_VOLUME_MAX {
+        world.taken(&format!("s{number}"));
+    }
+    let problem = world.take(None).unwrap_err();
+    assert_eq!(problem.code, Code::PreconditionFailed);
+    assert!(problem.hint.contains("helix snapshots destroy"), "{}", problem.hint);
+}
+
+#[test]
+fn what_is_made_from_a_snapshot_is_beside_it_and_keeps_it_until_it_is_there() {
+    let mut world = World::with_data();
+    let from = world.taken("first");
+    assert_eq!(world.restore("copy", from, GIBI).unwrap_err().code, Code::InvalidArgument);
+    world.restore("copy", from, 20 * GIBI).unwrap();
+    let home = world.snapshot("first").spec.node;
+    let copy: Id<Volume> = world.volume("copy").id;
+    assert_eq!(world.volume("copy").spec.node, Some(home));
+    let plan = node_plan(&world.state, home);
+    let planned = plan.volumes.iter().find(|it| it.id == copy).unwrap();
+    assert_eq!(planned.source.as_ref().unwrap().snapshot, from);
+    assert_eq!(planned.source.as_ref().unwrap().sha256, "ab".repeat(32));
+
+    assert_eq!(world.destroy(Kind::Snapshot, "acme/first").unwrap_err().code, Code::Conflict);
+    world.volume_is("copy", volume::Phase::Available);
+    let plan = node_plan(&world.state, home);
+    assert_eq!(plan.volumes.iter().find(|it| it.id == copy).unwrap().source, None);
+    world.destroy(Kind::Snapshot, "acme/first").unwrap();
+    let plan = node_plan(&world.state, home);
+    assert_eq!((plan.snapshots.len(), plan.removing_snapshots[0].id), (0, from));
+    let phase = snapshot::Phase::Removed;
+    world.snapshot_is("first", Observed { phase, ..Observed::default() });
+    assert!(world.state.snapshots.get(from).is_none());
+    assert!(node_plan(&world.state, home).removing_snapshots.is_empty());
+}
+
+#[test]
+fn a_snapshot_outlives_its_volume_and_goes_with_its_node() {
+    let mut world = World::with_data();
+    let from = world.taken("first");
+    world.destroy(Kind::Env, "acme/main/shop@production").unwrap();
+    world.let_go();
+    world.destroy(Kind::Volume, "acme/shop-production-data").unwrap();
+    world.volume_is(DATA, volume::Phase::Removed);
+    assert!(world.state.volumes.iter().next().is_none());
+    world.restore("copy", from, 10 * GIBI).unwrap();
+    assert_eq!(world.state.tally(world.id(Kind::Org, "acme").typed().unwrap()).snapshots, 1);
+}

@@ -1,0 +1,167 @@
+//! The task that takes the snapshots of the plan and removes those that it says are to
+//! go. One at a time: copying is for the disk to do, and it has one.
+//!
+//! A snapshot that was not taken is not tried again: it is of a moment, and that has
+//! passed. Must not know how one is copied.
+
+use std::collections::{BTreeMap, HashSet};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use helix_model::plan::SnapshotPlan;
+use helix_model::snapshot::{Observed, Phase};
+use helix_model::{Id, Reason, Snapshot};
+use tokio::sync::watch;
+
+use super::snapshot::{self, Taken};
+use super::{Driver, VolumeFailure, Volumes, loop_file};
+use crate::supervisor::PlanSlot;
+
+/// A full disk may take a while to pass.
+const AGAIN: Duration = Duration::from_secs(10);
+
+/// The snapshots of this machine.
+pub(super) struct Snapshots {
+    dir: PathBuf,
+    board: watch::Sender<BTreeMap<Id<Snapshot>, Observed>>,
+}
+
+impl Snapshots {
+    pub(super) fn new(dir: PathBuf) -> Snapshots {
+        Snapshots { dir, board: watch::channel(BTreeMap::new()).0 }
+    }
+
+    /// Where one is.
+    pub(super) fn place(&self, id: Id<Snapshot>) -> PathBuf {
+        self.dir.join(id.to_string())
+    }
+
+    fn report(&self, id: Id<Snapshot>, observed: Observed) {
+        self.board.send_if_modified(|board| {
+            let is_news = board.get(&id) != Some(&observed);
+            board.insert(id, observed);
+            is_news
+        });
+    }
+
+    fn remove(&self, id: Id<Snapshot>) -> bool {
+        match remove(&self.place(id)) {
+            Ok(()) => {
+                self.report(id, Observed { phase: Phase::Removed, ..Observed::default() });
+                true
+            }
+            Err(error) => {
+                tracing::error!(snapshot = %id, %error, "cannot remove a snapshot");
+                false
+            }
+        }
+    }
+}
+
+fn remove(dir: &Path) -> std::io::Result<()> {
+    match std::fs::remove_dir_all(dir) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        result => result,
+    }
+}
+
+impl Volumes {
+    /// What is seen of every snapshot, and changes of it.
+    pub(crate) fn snapshots(&self) -> watch::Receiver<BTreeMap<Id<Snapshot>, Observed>> {
+        self.snapshots.board.subscribe()
+    }
+
+    /// Takes a snapshot, unless it is there, and says how it is.
+    async fn take(self: &Arc<Self>, plan: &SnapshotPlan) {
+        let id = plan.id;
+        let taking = Observed { phase: Phase::Taking, ..Observed::default() };
+        self.snapshots.report(id, taking);
+        let observed = match self.taken(plan).await {
+            Ok(taken) => Observed {
+                phase: Phase::Available,
+                taken_at: Some(taken.taken_at),
+                paused_ms: Some(taken.paused_ms),
+                stored_bytes: Some(loop_file::allocated_bytes(&self.snapshots.place(id))),
+                sha256: Some(taken.sha256()),
+                ..Observed::default()
+            },
+            Err(failure) => {
+                tracing::warn!(snapshot = %id, error = %failure, "cannot take a snapshot");
+                // What there is of it is of no use to anybody.
+                if let Err(error) = remove(&self.snapshots.place(id)) {
+                    tracing::error!(snapshot = %id, %error, "cannot remove a part of a snapshot");
+                }
+                Observed {
+                    phase: Phase::Failed,
+                    reason: Some(failure.reason),
+                    message: Some(failure.message),
+                    ..Observed::default()
+                }
+            }
+        };
+        self.snapshots.report(id, observed);
+    }
+
+    async fn taken(self: &Arc<Self>, plan: &SnapshotPlan) -> Result<Taken, VolumeFailure> {
+        let failed = |message: &str| VolumeFailure::new(Reason::SnapshotFailed, message);
+        if self.driver != Some(Driver::Loop) {
+            return Err(failed("a volume that is a plain directory has no snapshots"));
+        }
+        let dir = self.snapshots.place(plan.id);
+        if let Some(taken) = snapshot::load(&dir) {
+            return Ok(taken);
+        }
+        let volume = self.dir.join(plan.volume.to_string());
+        // Without the lock of the volume: it may be opened and closed meanwhile.
+        let begun = tokio::task::spawn_blocking(move || snapshot::begin(&volume, dir)).await;
+        let begun = begun.map_err(|error| failed(&error.to_string()))??;
+        let pause_max = Duration::from_millis(plan.pause_max_ms);
+        self.with(plan.volume, move |_, place| begun.finish(place, pause_max)).await
+    }
+
+    /// Lets go of what an agent that was killed had frozen. Before anything else is done:
+    /// whoever writes there would wait, and hold the volume meanwhile.
+    pub(crate) async fn thaw(self: &Arc<Self>) {
+        let entries = std::fs::read_dir(&self.dir).into_iter().flatten().flatten();
+        let mounted = entries.filter(|entry| loop_file::is_mounted(&entry.path()));
+        let ids: Vec<_> =
+            mounted.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
+        for id in ids {
+            let thawed = self.with(id, |driver, place| {
+                if *driver == Driver::Loop {
+                    snapshot::thaw(place);
+                }
+                Ok(())
+            });
+            if let Err(error) = thawed.await {
+                tracing::error!(volume = %id, %error, "cannot look whether a volume is frozen");
+            }
+        }
+    }
+}
+
+/// Follows the plan for as long as there is one to follow.
+pub(crate) async fn keep_snapshots(volumes: Arc<Volumes>, mut plans: watch::Receiver<PlanSlot>) {
+    let mut settled: HashSet<Id<Snapshot>> = HashSet::new();
+    loop {
+        let plan = plans.borrow_and_update().clone();
+        let mut all = true;
+        for snapshot in plan.iter().flat_map(|plan| &plan.snapshots) {
+            if !snapshot.is_settled && settled.insert(snapshot.id) {
+                volumes.take(snapshot).await;
+            }
+        }
+        for snapshot in plan.iter().flat_map(|plan| &plan.removing_snapshots) {
+            all &= volumes.snapshots.remove(snapshot.id);
+        }
+        let changed = plans.changed();
+        let changed = match all {
+            true => changed.await,
+            false => tokio::time::timeout(AGAIN, changed).await.unwrap_or(Ok(())),
+        };
+        if changed.is_err() {
+            return;
+        }
+    }
+}

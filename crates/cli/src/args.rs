@@ -6,8 +6,8 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::commands::{
     admin, audit, auth, completion, deploy, describe, doctor, events, exec, explain, kinds, logs,
-    members, nodes, quotas, replicas, roles, rollback, scale, secrets, snapshots, status, tokens,
-    up, usage, users, validate, version, volumes, wait,
+    members, nodes, plan, quotas, releases, replicas, roles, rollback, scale, secrets, snapshots,
+    status, tokens, up, usage, users, validate, version, volumes, wait,
 };
 
 /// Run apps on your own machines.
@@ -67,6 +67,8 @@ pub(crate) enum Command {
     Node(roles::NodeArgs),
     Edge(roles::EdgeArgs),
     Deploy(deploy::DeployArgs),
+    Diff(plan::DiffArgs),
+    Apply(plan::ApplyArgs),
     Rollback(rollback::RollbackArgs),
     Scale(scale::ScaleArgs),
     Status(status::StatusArgs),
@@ -79,8 +81,8 @@ pub(crate) enum Command {
     Apps(kinds::OwnedArgs),
     /// Envs: list, describe, events, create, destroy
     Envs(kinds::OwnedArgs),
-    /// Releases: list, describe, events
-    Releases(kinds::KindArgs),
+    /// Releases: list, describe, events, diff, promote
+    Releases(releases::ReleasesArgs),
     /// Deploys: list, describe, events
     Deploys(kinds::KindArgs),
     /// Instances: list, describe, events
@@ -128,8 +130,8 @@ impl Command {
             | Command::Envs(kind)
             | Command::Projects(kind)
             | Command::Orgs(kind) => kind.streams(),
-            Command::Releases(kind)
-            | Command::Deploys(kind)
+            Command::Releases(releases) => releases.streams(),
+            Command::Deploys(kind)
             | Command::Instances(kind)
             | Command::Endpoints(kind)
             | Command::Bundles(kind) => kind.streams(),

@@ -45,13 +45,8 @@ const DEFERRED: &[(&[&str], &str)] = &[
     (&["dev"], "run `helix deploy` after a change; only changed layers are sent"),
     (&["ssh"], "use `helix exec -- sh`"),
     (&["top"], "`helix status` shows the instances; their limits are in helix.toml"),
-    (&["diff"], "compare the output of `helix releases describe` for both"),
-    (&["apply"], "`helix deploy` releases and deploys in one step"),
     (&["join"], "start `helix up` there as an installation of its own"),
-    (
-        &["plan"],
-        "`helix validate` checks the manifest; a deploy that fails leaves the old release serving",
-    ),
+    (&["plan"], "`helix deploy --plan` shows what a deploy would change, `helix apply` does it"),
     (&["use"], "set HELIX_APP and HELIX_ENV, or add `--app` and `--env`"),
     (&["fmt"], "`helix validate` checks the file; its layout is up to you"),
     (&["destroy"], "`helix apps destroy NAME` destroys an app, `helix envs destroy NAME` an env"),
@@ -75,11 +70,6 @@ const DEFERRED: &[(&[&str], &str)] = &[
     (&["instances", "restart"], "`helix deploy` again replaces every instance, one after another"),
     (&["instances", "destroy"], "`helix scale` to fewer instances"),
     (&["releases", "create"], "`helix deploy` makes the release and deploys it"),
-    (
-        &["releases", "promote"],
-        "`helix deploy --image REF --env OTHER` with the image of the release",
-    ),
-    (&["releases", "diff"], "compare the output of `helix releases describe` for both"),
     (&["releases", "rollback"], "use `helix rollback --to RELEASE`"),
 ];
 

@@ -1,7 +1,10 @@
 //! Changes: each is sent under a fresh idempotency key and answers a receipt.
 
 use helix_model::Receipt;
-use helix_model::api::{AvailabilityRequest, DeployRequest, RollbackRequest, ScaleRequest};
+use helix_model::api::{
+    AvailabilityRequest, DeployRequest, PromoteRequest, ReleaseRequest, RollbackRequest,
+    ScaleRequest,
+};
 use helix_model::reference::Scope;
 
 use crate::{Client, Result};
@@ -11,6 +14,16 @@ impl Client {
     /// made. The receipt's subject is the deploy.
     pub async fn deploy(&self, request: &DeployRequest) -> Result<Receipt> {
         self.change(&["v1", "deploys"], &Scope::default(), request).await
+    }
+
+    /// Releases an image without deploying it. The receipt's subject is the release.
+    pub async fn release(&self, request: &ReleaseRequest) -> Result<Receipt> {
+        self.change(&["v1", "releases"], &Scope::default(), request).await
+    }
+
+    /// Moves an env to a release that is there. The receipt's subject is the deploy.
+    pub async fn promote(&self, request: &PromoteRequest, scope: &Scope) -> Result<Receipt> {
+        self.change(&["v1", "promotions"], scope, request).await
     }
 
     /// Moves an env back to a release it has had.

@@ -64,6 +64,41 @@ pub struct DeployRequest {
     pub expected_version: Option<u64>,
 }
 
+/// `POST /v1/releases`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ReleaseRequest {
+    pub org: Name,
+    pub project: Name,
+    pub app: Name,
+    /// The manifest as TOML; defaults (one `web` process) when absent.
+    #[serde(default)]
+    pub manifest: Option<String>,
+    /// With no manifest: the port the app listens on.
+    #[serde(default)]
+    pub port: Option<u16>,
+    /// An image reference; the manifest's `image.ref` when absent.
+    #[serde(default)]
+    pub image: Option<String>,
+    /// Where the image came from, for people.
+    #[serde(default)]
+    pub source: Option<String>,
+}
+
+/// `POST /v1/promotions`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PromoteRequest {
+    /// The app that both are of.
+    pub app: String,
+    /// The env; made when there is none of this name.
+    pub env: Name,
+    pub release: String,
+    /// Refuse unless the env is still this version; 0: unless there is none yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expected_version: Option<u64>,
+}
+
 /// `POST /v1/rollbacks`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::{AnyId, Env, Id, Instance, Kind, Member, Token, User};
 use crate::{
     app, bundle, deploy, destroy, endpoint, env, instance, member, node, org, project, quota,
-    snapshot, token, user, volume,
+    release, snapshot, token, user, volume,
 };
 
 /// A wish.
@@ -25,6 +25,8 @@ pub enum Command {
     FinishDestroy(AnyId),
     SetQuota(quota::Set),
     Deploy(Box<deploy::Request>),
+    CreateRelease(Box<release::Create>),
+    Promote(deploy::Promote),
     Rollback(deploy::Rollback),
     Scale(env::Scale),
     SetSecrets(Box<bundle::Set>),
@@ -87,6 +89,8 @@ impl Command {
             Command::FinishDestroy(_) => "finish_destroy",
             Command::SetQuota(_) => "set_quota",
             Command::Deploy(_) => "deploy",
+            Command::CreateRelease(_) => "create_release",
+            Command::Promote(_) => "promote",
             Command::Rollback(_) => "rollback",
             Command::Scale(_) => "scale",
             Command::SetSecrets(it) if it.restored_from.is_some() => "rollback_secrets",

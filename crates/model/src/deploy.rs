@@ -15,7 +15,9 @@ use crate::event::{Apply, Subject};
 use crate::release::Image;
 use crate::release_command::Ran;
 use crate::state::{Change, State};
-use crate::{Env, Id, Kind, Manifest, Name, Noun, Org, Reason, Release, Resource, Timestamp, env};
+use crate::{
+    App, Env, Id, Kind, Manifest, Name, Noun, Org, Reason, Release, Resource, Timestamp, env,
+};
 
 /// What a deploy asks for.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -114,6 +116,16 @@ pub struct Request {
     pub manifest: Manifest,
     /// Where the image came from, for people.
     pub source: String,
+}
+
+/// Command: move an env of an app to a release that is there. The env is made when missing.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Promote {
+    pub app: Id<App>,
+    pub env: Name,
+    pub release: Id<Release>,
+    /// Refuse if there is such an env already.
+    pub first: bool,
 }
 
 /// Command: move an env back to a release it has had.

@@ -18,6 +18,7 @@ pub mod command;
 pub mod condition;
 pub mod deploy;
 pub mod destroy;
+pub mod diff;
 pub mod endpoint;
 pub mod env;
 pub mod event;

@@ -44,6 +44,18 @@ impl Noun for Release {
     type Status = ();
 }
 
+/// Command: make a release without deploying it. The app is made when missing.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Create {
+    pub org: Name,
+    pub project: Name,
+    pub app: Name,
+    pub image: Image,
+    pub manifest: Manifest,
+    /// Where the image came from, for people.
+    pub source: String,
+}
+
 /// Event: a release was made.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Created {

@@ -7,6 +7,7 @@ use helix_client::{Client, Seen};
 use helix_model::api::DeployRequest;
 use helix_model::{Deploy, Endpoint, Instance, Kind, Node, Receipt, Release};
 
+use super::plan;
 use crate::failure::{Failure, Result};
 use crate::package::{self, Source, SourceArgs};
 use crate::render::landed::{self, Isolation, Landed};
@@ -27,11 +28,14 @@ const ENDPOINT_TIMEOUT: Duration = Duration::from_secs(5);
 /// `--image`, a helix.toml in the current folder is used too.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  helix deploy\n  helix deploy examples/hello --env staging\n  helix deploy --image nginx:1.27 --app web --port 80\n  helix deploy --no-wait --json"
+    after_help = "Examples:\n  helix deploy\n  helix deploy examples/hello --env staging\n  helix deploy --image nginx:1.27 --app web --port 80\n  helix deploy --plan\n  helix deploy --no-wait --json"
 )]
 pub(crate) struct DeployArgs {
     #[command(flatten)]
     source: SourceArgs,
+    /// Build, and show what would change; `helix apply` then does it
+    #[arg(long, conflicts_with_all = ["wait", "no_wait", "expected_version"])]
+    plan: bool,
     #[command(flatten)]
     wait: WaitFlags,
     #[command(flatten)]
@@ -72,6 +76,9 @@ pub(crate) async fn run(session: &mut Session<'_>, args: DeployArgs) -> Result<u
     let target = target(session, &source)?;
     let client = session.client()?;
     let image = package::publish(session, &client, &source, &target).await?;
+    if args.plan {
+        return plan::make(session, &client, &source, target, image).await;
+    }
     let receipt = send(session, &client, &source, &target, image, args.precondition).await?;
     finish(session, &client, &target, receipt, args.wait.limit()).await
 }

@@ -17,7 +17,9 @@ pub(crate) mod kinds;
 pub(crate) mod logs;
 pub(crate) mod members;
 pub(crate) mod nodes;
+pub(crate) mod plan;
 pub(crate) mod quotas;
+pub(crate) mod releases;
 pub(crate) mod replicas;
 pub(crate) mod restore;
 pub(crate) mod roles;
@@ -53,6 +55,8 @@ pub(crate) async fn dispatch(
         Command::Node(args) => roles::run(session, roles::RoleArgs::Node(args), roles).await,
         Command::Edge(args) => roles::run(session, roles::RoleArgs::Edge(args), roles).await,
         Command::Deploy(args) => deploy::run(session, args).await,
+        Command::Diff(args) => plan::diff(session, args).await,
+        Command::Apply(args) => plan::apply(session, args).await,
         Command::Rollback(args) => rollback::run(session, args).await,
         Command::Scale(args) => scale::run(session, args).await,
         Command::Status(args) => status::run(session, args).await,
@@ -63,7 +67,7 @@ pub(crate) async fn dispatch(
         Command::Wait(args) => wait::run(session, args).await,
         Command::Apps(args) => kinds::run_owned(session, Kind::App, args).await,
         Command::Envs(args) => kinds::run_owned(session, Kind::Env, args).await,
-        Command::Releases(args) => kinds::run(session, Kind::Release, args).await,
+        Command::Releases(args) => releases::run(session, args).await,
         Command::Deploys(args) => kinds::run(session, Kind::Deploy, args).await,
         Command::Instances(args) => kinds::run(session, Kind::Instance, args).await,
         Command::Endpoints(args) => kinds::run(session, Kind::Endpoint, args).await,

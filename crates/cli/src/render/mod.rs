@@ -1,6 +1,7 @@
 //! Views as text for people. Pure: from data to text, so that tests can compare
 //! whole screens.
 
+pub(crate) mod diff;
 pub(crate) mod event;
 pub(crate) mod landed;
 pub(crate) mod list;

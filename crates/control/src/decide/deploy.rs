@@ -2,9 +2,10 @@
 //! of a deploy means for its env.
 
 use helix_model::deploy::{self, Intent, Outcome};
+use helix_model::release::Image;
 use helix_model::{
-    AnyId, Code, Deploy, Env, Event, Id, Kind, Name, Problem, Reason, Release, Resource, app, env,
-    release,
+    AnyId, App, Code, Deploy, Env, Event, Id, Kind, Manifest, Name, Problem, Reason, Release,
+    Resource, app, env, release,
 };
 
 use super::endpoint::{self, Extent};
@@ -15,11 +16,46 @@ pub(super) fn request(
     draft: &mut Draft<'_, '_>,
     command: &deploy::Request,
 ) -> Result<Option<AnyId>, Problem> {
-    let env = find_or_create_env(draft, command)?;
-    let release = create_release(draft, env, command)?;
+    let app = find_or_create_app(draft, &command.org, &command.project, &command.app)?;
+    let env = find_or_create_env(draft, app, &command.env)?;
+    let release = create_release(draft, app, &command.image, &command.manifest, &command.source)?;
     endpoint::align(draft, env, &command.manifest, Extent::Add)?;
     volume::attach(draft, env, &command.manifest)?;
     start(draft, env, release, Intent::Deploy)
+}
+
+/// Releases an image and leaves it at that.
+pub(super) fn release(
+    draft: &mut Draft<'_, '_>,
+    command: &release::Create,
+) -> Result<Option<AnyId>, Problem> {
+    let app = find_or_create_app(draft, &command.org, &command.project, &command.app)?;
+    let release = create_release(draft, app, &command.image, &command.manifest, &command.source)?;
+    Ok(Some(release.any()))
+}
+
+/// Moves an env to a release that is there.
+pub(super) fn promote(
+    draft: &mut Draft<'_, '_>,
+    command: &deploy::Promote,
+) -> Result<Option<AnyId>, Problem> {
+    let Some(release) = draft.state.releases.get(command.release) else {
+        return Err(Problem::not_found(Kind::Release, &command.release.to_string()));
+    };
+    if release.spec.app != command.app {
+        let detail = format!("release `{}` is of another app", release.name);
+        return Err(Problem::new(Code::InvalidArgument, detail));
+    }
+    let manifest = release.spec.manifest.clone();
+    if command.first && draft.state.envs.named(Some(command.app.any()), &command.env).is_some() {
+        let detail = format!("there is an env `{}` by now", command.env);
+        return Err(Problem::new(Code::VersionConflict, detail)
+            .hint("see what would change now: `helix deploy --plan`"));
+    }
+    let env = find_or_create_env(draft, command.app, &command.env)?;
+    endpoint::align(draft, env, &manifest, Extent::Add)?;
+    volume::attach(draft, env, &manifest)?;
+    start(draft, env, command.release, Intent::Deploy)
 }
 
 /// Moves an env back to an older release. Nothing is rebuilt.
@@ -93,49 +129,58 @@ pub(super) fn rotate(draft: &mut Draft<'_, '_>, env: Id<Env>) -> Result<(), Prob
     }
 }
 
+fn find_or_create_app(
+    draft: &mut Draft<'_, '_>,
+    org: &Name,
+    project: &Name,
+    app: &Name,
+) -> Result<Id<App>, Problem> {
+    let state = &draft.state;
+    let Some(found) = state.orgs.named(None, org) else {
+        return Err(Problem::not_found(Kind::Org, org.as_str()));
+    };
+    let Some(found) = state.projects.named(Some(found.id.any()), project) else {
+        return Err(Problem::not_found(Kind::Project, project.as_str()));
+    };
+    let project = found.id;
+    destroy::refuse_going(state, project.any())?;
+    match state.apps.named(Some(project.any()), app) {
+        Some(found) => Ok(found.id),
+        None => decide_app::create(draft, &app::Create { project, name: app.clone() }),
+    }
+}
+
 fn find_or_create_env(
     draft: &mut Draft<'_, '_>,
-    command: &deploy::Request,
+    app: Id<App>,
+    env: &Name,
 ) -> Result<Id<Env>, Problem> {
-    let state = &draft.state;
-    let Some(org) = state.orgs.named(None, &command.org) else {
-        return Err(Problem::not_found(Kind::Org, command.org.as_str()));
-    };
-    let Some(project) = state.projects.named(Some(org.id.any()), &command.project) else {
-        return Err(Problem::not_found(Kind::Project, command.project.as_str()));
-    };
-    let project = project.id;
-    destroy::refuse_going(state, project.any())?;
-    let found = state.apps.named(Some(project.any()), &command.app).map(|app| app.id);
-    let app = match found {
-        Some(app) => app,
-        None => decide_app::create(draft, &app::Create { project, name: command.app.clone() })?,
-    };
-    let found = draft.state.envs.named(Some(app.any()), &command.env).map(|env| env.id);
-    match found {
+    match draft.state.envs.named(Some(app.any()), env).map(|env| env.id) {
         Some(env) => destroy::refuse_going(&draft.state, env.any()).map(|()| env),
-        None => decide_env::create(draft, &env::Create { app, name: command.env.clone() }),
+        None => decide_env::create(draft, &env::Create { app, name: env.clone() }),
     }
 }
 
 fn create_release(
     draft: &mut Draft<'_, '_>,
-    env: Id<Env>,
-    command: &deploy::Request,
+    app: Id<App>,
+    image: &Image,
+    manifest: &Manifest,
+    source: &str,
 ) -> Result<Id<Release>, Problem> {
-    let app = draft.state.envs.get(env).and_then(|env| draft.state.apps.get(env.spec.app));
-    let Some(app) = app else {
-        return Err(Problem::not_found(Kind::App, command.app.as_str()));
+    destroy::refuse_going(&draft.state, app.any())?;
+    let Some(app) = draft.state.apps.get(app) else {
+        return Err(Problem::not_found(Kind::App, &app.to_string()));
     };
     let number = app.status.releases + 1;
     let spec = Release {
         org: app.spec.org,
         app: app.id,
         number,
-        image: command.image.clone(),
-        manifest_hash: command.manifest.hash(),
-        manifest: command.manifest.clone(),
-        source: command.source.clone(),
+        image: image.clone(),
+        manifest_hash: manifest.hash(),
+        manifest: manifest.clone(),
+        source: source.to_owned(),
     };
     let id = draft.fresh_id();
     let name = numbered('v', number)?;

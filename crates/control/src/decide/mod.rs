@@ -71,6 +71,8 @@ fn carry_out(draft: &mut Draft<'_, '_>, command: &Command) -> Result<Option<AnyI
         Command::SetNodeAvailability(it) => node::set_availability(draft, it)?,
         Command::SetQuota(it) => quota::set(draft, it)?,
         Command::Deploy(it) => deploy::request(draft, it)?,
+        Command::CreateRelease(it) => deploy::release(draft, it)?,
+        Command::Promote(it) => deploy::promote(draft, it)?,
         Command::Rollback(it) => deploy::rollback(draft, it)?,
         Command::Scale(it) => env::scale(draft, it)?,
         Command::SetSecrets(it) => bundle::set(draft, it)?,

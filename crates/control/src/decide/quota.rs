@@ -94,6 +94,8 @@ fn measured(after: &State, command: &Command, subject: Option<AnyId>) -> Option<
         | Command::CreateApp(_)
         | Command::CreateEnv(_)
         | Command::Deploy(_)
+        | Command::CreateRelease(_)
+        | Command::Promote(_)
         | Command::Rollback(_)
         | Command::Scale(_)
         | Command::CreateVolume(_)
@@ -108,6 +110,8 @@ fn measured(after: &State, command: &Command, subject: Option<AnyId>) -> Option<
 fn deployed<'s>(after: &'s State, command: &'s Command) -> Option<&'s Manifest> {
     match command {
         Command::Deploy(it) => Some(&it.manifest),
+        Command::CreateRelease(it) => Some(&it.manifest),
+        Command::Promote(it) => Some(&after.releases.get(it.release)?.spec.manifest),
         Command::Rollback(it) => {
             let target: Option<Id<Release>> = after.envs.get(it.env)?.spec.release;
             Some(&after.releases.get(target?)?.spec.manifest)

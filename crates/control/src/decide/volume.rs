@@ -364,7 +364,7 @@ pub(super) fn refuse_count(manifest: &Manifest, process: &Name, count: u32) -> R
 
 /// What a deploy means for processes whose volumes let only one instance be.
 pub(super) fn warnings(after: &State, command: &Command, subject: Option<AnyId>) -> Vec<String> {
-    if !matches!(command, Command::Deploy(_) | Command::Rollback(_)) {
+    if !matches!(command, Command::Deploy(_) | Command::Promote(_) | Command::Rollback(_)) {
         return Vec::new();
     }
     let deploy: Option<&Resource<Deploy>> =

@@ -28,6 +28,9 @@ const fn case(
 const CASES: &[Case] = &[
     case("deploy", &[], &["no-such-folder"], 2),
     case("rollback", &[], &["--to", "v99"], 4),
+    case("diff", &[], &["--release", "v99"], 4),
+    case("releases diff", &["v1", "v2"], &["v1", "v99"], 4),
+    case("releases promote", &["v1"], &["v99"], 4),
     case("scale", &["web=2"], &["web=many"], 2),
     case("status", &[], &["--env", "Not_a_name"], 2),
     case("secrets confirm", &["--none"], &[], 2),
@@ -81,6 +84,7 @@ const OWNED: &[&str] = &["orgs", "projects", "apps", "envs"];
 /// What does not end by itself, cannot be run twice, or changes what the next one
 /// finds; each has a test of its own. `auth token` is another word for `tokens`.
 const ELSEWHERE: &[&str] = &[
+    "apply",
     "up",
     "server",
     "node",

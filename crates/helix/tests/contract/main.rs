@@ -18,6 +18,7 @@ mod codes;
 mod commands;
 mod deferred;
 mod exit_codes;
+mod plans;
 mod receipts;
 mod settings;
 mod streams;

@@ -3,21 +3,16 @@
 use axum::extract::State;
 use axum::response::Response;
 use axum::{Extension, Json};
-use helix_model::api::{DeployRequest, RollbackRequest};
+use helix_model::api::{DeployRequest, PromoteRequest, RollbackRequest};
 use helix_model::reference::{self, Scope};
-use helix_model::{
-    Code, Command, Env, Kind, Manifest, Problem, Receipt, Release, deploy, manifest,
-};
+use helix_model::{App, Command, Env, Kind, Problem, Receipt, Release, deploy};
 use http::HeaderMap;
 
 use super::access::Caller;
 use super::problem::{ApiProblem, Body, Query};
 use super::resources::Paging;
-use super::{Api, gate, images, resources, scale};
+use super::{Api, gate, images, releases, resources, scale};
 use crate::engine::Origin;
-
-/// The port of an app that says nothing: what the packs listen on.
-const PORT_DEFAULT: u16 = 8080;
 
 /// Releases an image and deploys it.
 pub(super) async fn create(
@@ -29,16 +24,8 @@ pub(super) async fn create(
     let origin = caller.origin(&headers, || scale::request_hash("deploy", &request))?;
     caller.org(&api.engine.state(), &request.org)?;
     let origin = expecting_env(&api, origin, &request)?;
-    let manifest: Manifest = match &request.manifest {
-        Some(text) => manifest::parse(text).map_err(Problem::from)?,
-        None => manifest::parse_with_defaults(request.port.unwrap_or(PORT_DEFAULT)),
-    };
-    let wanted = request.image.clone().or_else(|| manifest.image.clone());
-    let wanted = wanted.ok_or_else(|| {
-        Problem::new(Code::InvalidArgument, "neither the request nor the manifest names an image")
-            .hint("pass `--image REF`, or deploy a folder")
-            .field("image", "missing")
-    })?;
+    let manifest = releases::manifest(request.manifest.as_deref(), request.port)?;
+    let wanted = releases::image(request.image.clone(), &manifest)?;
     let image = images::resolve(&api, &caller, &headers, &wanted).await?;
     let source = request.source.unwrap_or(wanted);
     let command = deploy::Request {
@@ -77,6 +64,36 @@ pub(super) async fn list(
     paging: Query<Paging>,
 ) -> Result<Response, ApiProblem> {
     resources::page(&state, &caller, Kind::Deploy, &scope.0, &paging.0)
+}
+
+/// Deploys a release that is there.
+pub(super) async fn promote(
+    State(api): State<Api>,
+    Extension(caller): Extension<Caller>,
+    Query(scope): Query<Scope>,
+    headers: HeaderMap,
+    Body(request): Body<PromoteRequest>,
+) -> Result<Json<Receipt>, ApiProblem> {
+    let origin = caller.origin(&headers, || scale::request_hash("promote", &request))?;
+    let state = api.engine.state();
+    let app = caller.resolve(&state, Kind::App, &request.app, &scope)?;
+    let within = Scope { app: Some(reference::path(&state, app)), ..Scope::default() };
+    let release = caller.resolve(&state, Kind::Release, &request.release, &within)?;
+    let (Some(app), Some(release)) = (app.typed::<App>(), release.typed::<Release>()) else {
+        return Err(Problem::not_found(Kind::Release, &request.release).into());
+    };
+    let first = request.expected_version == Some(0);
+    let origin = match request.expected_version.filter(|_| !first) {
+        None => origin,
+        expected => {
+            let found = state.envs.named(Some(app.any()), &request.env);
+            let env = found.ok_or_else(|| Problem::not_found(Kind::Env, request.env.as_str()))?;
+            gate::expecting(origin, env.id.any(), expected)
+        }
+    };
+    drop(state);
+    let command = deploy::Promote { app, env: request.env, release, first };
+    Ok(Json(api.engine.submit(Command::Promote(command), origin).await?))
 }
 
 /// Deploys an older release again.

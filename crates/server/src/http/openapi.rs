@@ -18,10 +18,10 @@ use helix_model::api::access::{
 };
 use helix_model::api::{
     AvailabilityRequest, CreateRequest, DeployRequest, EventLine, EventPage, LogLine, Page,
-    QuotaReport, QuotaRequest, RecordedChange, ReplicaList, ResizeRequest, RollbackRequest,
-    ScaleRequest, SecretsReport, SecretsRequest, SecretsRollbackRequest, SecretsStepRequest,
-    Settled, SnapshotRequest, StreamEnd, StreamHeartbeat, UsageIntervals, UsageReport, Version,
-    VolumeRequest, WaitResult,
+    PromoteRequest, QuotaReport, QuotaRequest, RecordedChange, ReleaseRequest, ReplicaList,
+    ResizeRequest, RollbackRequest, ScaleRequest, SecretsReport, SecretsRequest,
+    SecretsRollbackRequest, SecretsStepRequest, Settled, SnapshotRequest, StreamEnd,
+    StreamHeartbeat, UsageIntervals, UsageReport, Version, VolumeRequest, WaitResult,
 };
 use helix_model::audit::{AuditLine, AuditPage};
 use helix_model::view::ResourceView;
@@ -193,6 +193,9 @@ docs! {
     wait [SCOPE, WAIT] => Answer::Json(shape::<WaitResult>);
     deploy [] < DeployRequest => Answer::Receipt;
     list_deploys [SCOPE, PAGING] => Answer::Json(shape::<Page>);
+    create_release [] < ReleaseRequest => Answer::Receipt;
+    list_releases [SCOPE, PAGING] => Answer::Json(shape::<Page>);
+    promote [SCOPE] < PromoteRequest => Answer::Receipt;
     rollback [SCOPE] < RollbackRequest => Answer::Receipt;
     scale [SCOPE] < ScaleRequest => Answer::Receipt;
     show_secrets [SCOPE] => Answer::Json(shape::<SecretsReport>);

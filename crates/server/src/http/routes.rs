@@ -18,8 +18,8 @@ use http::Method;
 
 use super::{
     Api, admin, audit, create, deploys, destroy, events, exec, gate, images, link, login, logs,
-    members, nodes, openapi, pages, problem, quotas, receipts, replicas, resources, scale, secrets,
-    snapshots, tokens, usage, users, verify, version, volumes, wait,
+    members, nodes, openapi, pages, problem, quotas, receipts, releases, replicas, resources,
+    scale, secrets, snapshots, tokens, usage, users, verify, version, volumes, wait,
 };
 
 /// Who may ask for something.
@@ -73,6 +73,9 @@ routes! {
     GET "/v1/wait" wait, Rule::Reads, wait::wait, "Until a resource is ready or has failed";
     POST "/v1/deploys" deploy, Rule::Org(Permission::DeploysWrite), deploys::create, "Release an image and deploy it";
     GET "/v1/deploys" list_deploys, Rule::Reads, deploys::list, "Deploys";
+    POST "/v1/releases" create_release, Rule::Org(Permission::ReleasesWrite), releases::create, "Release an image without deploying it";
+    GET "/v1/releases" list_releases, Rule::Reads, releases::list, "Releases";
+    POST "/v1/promotions" promote, Rule::Org(Permission::DeploysWrite), deploys::promote, "Deploy a release that is there";
     POST "/v1/rollbacks" rollback, Rule::Org(Permission::RollbacksWrite), deploys::rollback, "Deploy an older release again";
     POST "/v1/envs/{env}/scale" scale, Rule::Org(Permission::EnvsWrite), scale::scale, "Set instance counts";
     GET "/v1/envs/{env}/secrets" show_secrets, Rule::Org(Permission::SecretsReadMetadata), secrets::show, "Which secrets there are, without their values";

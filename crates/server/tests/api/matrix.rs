@@ -31,10 +31,22 @@ fn request(route: &Route, receipt: &str) -> Option<(String, Value)> {
     let with = |path: &str, body: Value| Some((path.to_owned(), body));
     let missing = format!("helix.internal/default/default/shop@sha256:{}", "0".repeat(64));
     match route.operation {
-        "list_events" | "list_deploys" => path(&format!("{}?org=default", route.path)),
+        "list_events" | "list_deploys" | "list_releases" => {
+            path(&format!("{}?org=default", route.path))
+        }
         "read_logs" => path(&format!("/v1/logs?{SCOPE}")),
         "wait" => path("/v1/wait?kind=app&ref=default/default/shop&timeout_seconds=0"),
         "deploy" => with(route.path, deploy_body("shop", &missing)),
+        "create_release" => with(route.path, {
+            let mut body = deploy_body("shop", &missing);
+            body.as_object_mut()?.remove("env");
+            body
+        }),
+        // Expects that there is no such env, so that nothing is deployed.
+        "promote" => with(
+            "/v1/promotions?org=default&project=default",
+            json!({ "app": "shop", "env": "production", "release": "v1", "expected_version": 0 }),
+        ),
         "rollback" => with(route.path, json!({ "env": "default/default/shop@production" })),
         "scale" => with(
             "/v1/envs/default%2Fdefault%2Fshop@production/scale",

@@ -57,6 +57,37 @@ async fn deploys_and_rollbacks_take_an_expected_version_too() {
 }
 
 #[tokio::test]
+async fn a_release_is_promoted_to_the_env_one_has_seen() {
+    let world = World::new().await;
+    let mut release = deploy_body("shop", &world.image);
+    release.as_object_mut().unwrap().remove("env");
+    let (status, receipt) = world.post("/v1/releases", &release, "key-00000001").await;
+    assert_eq!(status, 200, "{receipt}");
+    assert_eq!(receipt["subject"]["path"], "default/default/shop:v1", "{receipt:#}");
+    let promote = |env: &str, expected: Option<u64>| {
+        json!({ "app": "default/default/shop", "env": env, "release": "v1",
+                "expected_version": expected })
+    };
+    let at = "/v1/promotions";
+    let (status, problem) = world.post(at, &promote("production", Some(7)), "key-00000002").await;
+    assert_eq!((status, problem["code"].as_str()), (404, Some("not_found")), "{problem}");
+    let (status, receipt) = world.post(at, &promote("production", Some(0)), "key-00000003").await;
+    assert_eq!(status, 200, "{receipt}");
+    assert_eq!(receipt["subject"]["kind"], "deploy", "{receipt:#}");
+    for expected in [0, version(&world).await - 1] {
+        let key = format!("key-1000000{expected}");
+        let (status, problem) = world.post(at, &promote("production", Some(expected)), &key).await;
+        assert_eq!((status, problem["code"].as_str()), (409, Some("version_conflict")));
+    }
+    let (status, receipt) = world.post(at, &promote("staging", None), "key-00000004").await;
+    assert_eq!(status, 200, "another env, whatever it is: {receipt}");
+    assert_eq!(world.get(ENV).await["desired"]["release"], {
+        let staging = ENV.replace("production", "staging");
+        world.get(&staging).await["desired"]["release"].clone()
+    });
+}
+
+#[tokio::test]
 async fn of_many_who_saw_the_same_version_exactly_one_changes_it() {
     let world = World::new().await;
     world.deploy("shop", "key-00000001").await;

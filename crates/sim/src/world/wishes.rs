@@ -140,6 +140,7 @@ pub(crate) fn describe(command: &Command) -> String {
             )
         }
         Command::Scale(it) => format!("scale {} to {:?}", it.env, it.processes),
+        Command::Promote(it) => format!("promote {} to {}", it.release, it.env),
         Command::Rollback(it) => format!("roll {} back to {:?}", it.env, it.to),
         other => other.operation().to_owned(),
     }

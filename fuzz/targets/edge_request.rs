@@ -38,10 +38,7 @@ fuzz_target!(|bytes: &[u8]| {
     let outcome = client.read_to_end(&mut answer);
     let hung = outcome.is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock);
     assert!(!hung, "neither an answer nor an end");
-    assert!(
-        answer.is_empty() || answer.starts_with(b"HTTP/1."),
-        "an answer that is no HTTP"
-    );
+    assert!(answer.is_empty() || answer.starts_with(b"HTTP/1."), "an answer that is no HTTP");
 });
 
 fn build() -> World {

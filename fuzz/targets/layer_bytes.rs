@@ -13,10 +13,7 @@ fuzz_target!(|layer: &[u8]| {
     let outside = tempfile::tempdir().expect("a directory");
     let root = outside.path().join("root");
     std::fs::create_dir(&root).expect("a root");
-    let mut budget = Budget {
-        bytes: BYTES_MAX,
-        entries: ENTRIES_MAX,
-    };
+    let mut budget = Budget { bytes: BYTES_MAX, entries: ENTRIES_MAX };
     let _ = unpack_layer(layer, &root, &mut budget);
     let beside = std::fs::read_dir(outside.path()).expect("a listing").count();
     assert_eq!(beside, 1, "something was written beside the root");

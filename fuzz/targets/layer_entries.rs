@@ -49,10 +49,7 @@ fuzz_target!(|entries: Vec<Entry>| {
     std::fs::create_dir(&root).expect("a root");
     std::fs::write(&canary, CANARY).expect("a canary");
     let archive = archive(&entries);
-    let mut budget = Budget {
-        bytes: BYTES_MAX,
-        entries: ENTRIES_MAX,
-    };
+    let mut budget = Budget { bytes: BYTES_MAX, entries: ENTRIES_MAX };
     let _ = unpack_layer(archive.as_slice(), &root, &mut budget);
     let kept = std::fs::read_to_string(&canary).expect("the canary is still there");
     assert_eq!(kept, CANARY);

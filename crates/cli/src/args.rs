@@ -6,8 +6,8 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::commands::{
     admin, audit, auth, completion, deploy, describe, doctor, events, exec, explain, kinds, logs,
-    members, nodes, plan, quotas, releases, replicas, roles, rollback, scale, secrets, snapshots,
-    status, tokens, up, usage, users, validate, version, volumes, wait,
+    members, nodes, plan, policy, quotas, registries, releases, replicas, roles, rollback, scale,
+    secrets, snapshots, status, tokens, up, usage, users, validate, version, volumes, wait,
 };
 
 /// Run apps on your own machines.
@@ -106,6 +106,8 @@ pub(crate) enum Command {
     /// The installation as a whole: verify-state, export, import, keys, retention
     Admin(admin::AdminArgs),
     Secrets(secrets::SecretsArgs),
+    Registries(registries::RegistriesArgs),
+    Policy(policy::PolicyArgs),
     Quotas(quotas::QuotasArgs),
     Usage(usage::UsageArgs),
     Auth(auth::AuthArgs),

@@ -30,6 +30,7 @@ use helix_model::{Code, Problem};
 
 pub use commands::admin::{Installation, Offline};
 pub use commands::disk::DiskLimits;
+pub use commands::registry_options::RegistryOptions;
 pub use commands::roles::{EdgeOptions, Happening, NodeOptions, Role, Roles, ServerOptions};
 pub use commands::up::{Isolation, Platform, Up, UpOptions};
 pub use context::Context;

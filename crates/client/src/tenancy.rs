@@ -2,8 +2,10 @@
 //! have, how much they have used.
 
 use helix_model::api::{
-    CreateRequest, DestroyQuery, QuotaReport, QuotaRequest, UsageIntervals, UsageReport,
+    CreateRequest, DestroyQuery, PolicyReport, QuotaReport, QuotaRequest, RegistryReport,
+    RegistryRequest, UsageIntervals, UsageReport,
 };
+use helix_model::policy::Policy;
 use helix_model::reference::Scope;
 use helix_model::{Kind, Receipt, Timestamp};
 use reqwest::Method;
@@ -54,6 +56,34 @@ impl Client {
     /// Sets limits of an org or of the installation.
     pub async fn set_quotas(&self, request: &QuotaRequest) -> Result<Receipt> {
         self.change(&["v1", "quotas"], &Scope::default(), request).await
+    }
+
+    /// Where an org logs in to pull images.
+    pub async fn registries(&self, scope: &Scope) -> Result<RegistryReport> {
+        let request = self.request(Method::GET, &["v1", "registries"])?;
+        self.read(request.query(scope)).await
+    }
+
+    /// Has an org log in at a registry.
+    pub async fn set_registry(&self, request: &RegistryRequest, scope: &Scope) -> Result<Receipt> {
+        self.change(&["v1", "registries"], scope, request).await
+    }
+
+    /// Has an org log in at a registry no longer.
+    pub async fn remove_registry(&self, host: &str, scope: &Scope) -> Result<Receipt> {
+        let segments = ["v1", "registries", host];
+        self.change_by(Method::DELETE, &segments, |request| request.query(scope)).await
+    }
+
+    /// What an org demands of its releases.
+    pub async fn policy(&self, scope: &Scope) -> Result<PolicyReport> {
+        let request = self.request(Method::GET, &["v1", "policy"])?;
+        self.read(request.query(scope)).await
+    }
+
+    /// Sets what an org demands of its releases.
+    pub async fn set_policy(&self, policy: &Policy, scope: &Scope) -> Result<Receipt> {
+        self.change(&["v1", "policy"], scope, policy).await
     }
 
     /// How long instances ran, per env.

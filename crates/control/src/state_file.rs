@@ -137,6 +137,7 @@ impl Making<'_, '_> {
                     project: project_name.clone(),
                     app: wanted.name.clone(),
                     env: env.name.clone(),
+                    by_digest: true,
                     source: release.source.clone().unwrap_or_else(|| image.pinned()),
                     image,
                     manifest: release.manifest.clone(),

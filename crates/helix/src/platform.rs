@@ -21,7 +21,9 @@ use helix_node::{
     Agent, DiskLimits, DiskSeen, Isolation, NodeError, OwnRegistry, Snapshots, Stop, Volumes,
 };
 use helix_server::links::EdgeLink;
-use helix_server::{Attached, Config, Keep, Server, ServerError, Storage, StorageError, Token};
+use helix_server::{
+    Attached, Config, Keep, Registries, Server, ServerError, Storage, StorageError, Token,
+};
 use tokio::sync::{broadcast, mpsc};
 use tokio::task::JoinHandle;
 
@@ -44,6 +46,7 @@ pub(crate) struct Options {
     pub helix_exe: PathBuf,
     pub isolation: Option<Isolation>,
     pub disk: DiskLimits,
+    pub registries: Registries,
     pub any_ip: AnyIp,
     pub keep: Keep,
     /// Below the data directory when `None`.
@@ -109,6 +112,7 @@ impl Platform {
             token: token.hash(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             advertise: None,
+            registries: options.registries.clone(),
         })
         .await?;
         let server = Arc::new(server);
@@ -181,6 +185,7 @@ async fn start_agent(
     config.image_dir = Some(options.data_dir.join("images"));
     config.image_dir_is_registrys = true;
     config.disk = options.disk;
+    config.registries = options.registries.transport.clone();
     Ok(Agent::start(config).await?)
 }
 

@@ -8,13 +8,14 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use helix_link::{Link, Receiver, Stream};
 use helix_model::bundle::VersionId;
-use helix_model::link::{AskServer, SecretsAnswer};
+use helix_model::link::{AskServer, PullLogin, SecretsAnswer};
 use helix_model::{Id, Instance};
 use helix_node::SecretSource;
 use helix_server::{Attached, Server};
 use zeroize::Zeroizing;
 
 type Answer = Result<Zeroizing<Vec<u8>>, String>;
+type Login = Result<Option<PullLogin>, String>;
 
 /// A server that is a function call away. It ends when the platform does, not when
 /// the last of its sources goes.
@@ -39,6 +40,15 @@ impl SecretSource for LocalSource {
         }
         .boxed()
     }
+
+    fn pull_login(&self, instance: Id<Instance>) -> BoxFuture<'static, Login> {
+        let (server, node) = (self.server.clone(), self.node.clone());
+        async move {
+            let server = server.upgrade().ok_or("the server is shutting down")?;
+            server.pull_login(&node, instance).await.map_err(|problem| problem.detail)
+        }
+        .boxed()
+    }
 }
 
 /// The server at the other end of a link.
@@ -46,20 +56,29 @@ pub(crate) struct LinkedSource(pub Link);
 
 impl SecretSource for LinkedSource {
     fn fetch(&self, instance: Id<Instance>, version: VersionId) -> BoxFuture<'static, Answer> {
-        let link = self.0.clone();
+        ask(self.0.clone(), AskServer::Secrets { instance, version }).boxed()
+    }
+
+    fn pull_login(&self, instance: Id<Instance>) -> BoxFuture<'static, Login> {
+        let asked = ask(self.0.clone(), AskServer::PullLogin { instance });
         async move {
-            let ask = serde_json::to_vec(&AskServer::Secrets { instance, version });
-            let header = Bytes::from(ask.map_err(|error| error.to_string())?);
-            let stream = link.open(header).map_err(|error| error.to_string())?;
-            let Stream { sender, mut receiver } = stream;
-            sender.close();
-            let answer = next(&mut receiver).await?;
-            match serde_json::from_slice(&answer).map_err(|error| error.to_string())? {
-                SecretsAnswer::Sent => Ok(Zeroizing::new(next(&mut receiver).await?.to_vec())),
-                SecretsAnswer::Refused { message } => Err(message),
-            }
+            let answer = asked.await?;
+            // The error would repeat what was sent.
+            serde_json::from_slice(&answer).map_err(|_| "the login is not understood".to_owned())
         }
         .boxed()
+    }
+}
+
+async fn ask(link: Link, ask: AskServer) -> Answer {
+    let header = serde_json::to_vec(&ask).map_err(|error| error.to_string())?;
+    let stream = link.open(Bytes::from(header)).map_err(|error| error.to_string())?;
+    let Stream { sender, mut receiver } = stream;
+    sender.close();
+    let answer = next(&mut receiver).await?;
+    match serde_json::from_slice(&answer).map_err(|error| error.to_string())? {
+        SecretsAnswer::Sent => Ok(Zeroizing::new(next(&mut receiver).await?.to_vec())),
+        SecretsAnswer::Refused { message } => Err(message),
     }
 }
 

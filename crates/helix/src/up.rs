@@ -1,11 +1,12 @@
 //! The platform that `helix up` starts: this process's own.
 
 use async_trait::async_trait;
-use helix_cli::{Platform as CliPlatform, Up, UpOptions};
+use helix_cli::{Platform as CliPlatform, RegistryOptions, Up, UpOptions};
 use helix_edge::AnyIp;
+use helix_image::pull::Transport;
 use helix_model::{Code, Problem};
 use helix_node::{DiskLimits, Isolation};
-use helix_server::Keep;
+use helix_server::{Keep, Registries};
 
 use crate::node_link::chain;
 use crate::platform::{Options, Platform, PlatformError};
@@ -26,6 +27,10 @@ impl Up for LocalPlatform {
             helix_exe,
             isolation: options.isolation.map(level),
             disk: disk_limits(options.disk),
+            registries: Registries {
+                transport: transport(&options.registries)?,
+                logins: options.registry_logins.clone(),
+            },
             any_ip: AnyIp::Auto,
             keep: Keep { events: options.keep_events, audit: options.keep_audit },
             archive: options.archive.clone(),
@@ -46,6 +51,21 @@ pub(crate) fn level(demanded: helix_cli::Isolation) -> Isolation {
 pub(crate) fn disk_limits(demanded: helix_cli::DiskLimits) -> DiskLimits {
     let helix_cli::DiskLimits { image_cache_bytes, reserve_bytes } = demanded;
     DiskLimits { image_cache_bytes, reserve_bytes }
+}
+
+/// How other people's registries are reached. Files are read here, so that one that
+/// is missing is told at the start.
+pub(crate) fn transport(options: &RegistryOptions) -> Result<Transport, Problem> {
+    let read = |path: &std::path::PathBuf| {
+        std::fs::read(path).map_err(|error| {
+            let detail = format!("cannot read the certificates in {}: {error}", path.display());
+            Problem::new(Code::InvalidArgument, detail).hint("name a PEM file with `--registry-ca`")
+        })
+    };
+    Ok(Transport {
+        insecure_registries: options.insecure.clone(),
+        extra_roots_pem: options.ca_files.iter().map(read).collect::<Result<_, _>>()?,
+    })
 }
 
 struct Running(Platform);

@@ -179,7 +179,9 @@ impl ImageError {
                 "the registry or something before it serves wrong content; pull from another one"
             }
             "image_platform_missing" => "build the image for this machine's processor",
-            "registry_unauthorized" => "give a user and password that may use this repository",
+            "registry_unauthorized" => {
+                "give a login that may use this repository: `helix registries add HOST`"
+            }
             "image_manifest_invalid" => "build and push the image again with a current tool",
             "image_archive_invalid" => "make it with `docker save` or as an OCI archive",
             "disk_full" => "free disk space in the data directory",

@@ -18,6 +18,7 @@ mod collect;
 pub mod compose;
 pub mod config;
 pub mod digest;
+pub mod docker_config;
 pub mod error;
 pub mod limits;
 mod locks;

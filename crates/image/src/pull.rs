@@ -61,12 +61,13 @@ impl Puller {
         Ok(Self { store: store.clone(), clients: Clients::new(transport)? })
     }
 
-    /// Asks the registry which digest a reference stands for, for this machine.
+    /// Asks the registry which digest a reference stands for, for this machine. Always:
+    /// who may not have an image must not get it because others did.
     pub async fn resolve(&self, reference: &Reference, auth: &Auth) -> Result<Resolved> {
         let remote = self.clients.remote(reference, auth, Direction::Pull)?;
         let what = reference.to_string();
         within(TRANSFER_TIMEOUT, &what, async {
-            let (resolved, _) = self.find(&remote, reference).await?;
+            let (resolved, _) = self.find(&remote, reference, Trust::Registry).await?;
             Ok(resolved)
         })
         .await
@@ -86,6 +87,24 @@ impl Puller {
         within(TRANSFER_TIMEOUT, &what, self.fetch(&remote, reference, progress)).await
     }
 
+    /// Whether everything of an image for this machine is here, so that pulling it
+    /// needs no network.
+    pub fn has(&self, reference: &Reference) -> bool {
+        let manifest = |digest: &Digest| match Document::parse(
+            &self.store.read(digest, MANIFEST_BYTES_MAX).ok()?,
+        ) {
+            Ok(Document::Manifest(manifest)) => Some(manifest),
+            Ok(Document::Index(index)) => {
+                self.store.manifest(&index.select(&Platform::current())?.digest).ok()
+            }
+            Err(_) => None,
+        };
+        reference.digest().as_ref().and_then(manifest).is_some_and(|manifest| {
+            let mut blobs = manifest.layers.iter().chain([&manifest.config]);
+            blobs.all(|blob| self.store.has(&blob.digest))
+        })
+    }
+
     async fn fetch(
         &self,
         remote: &Remote,
@@ -96,13 +115,14 @@ impl Puller {
         if let Some(digest) = reference.digest() {
             pins.hold(digest.hex());
         }
-        let (resolved, known) = self.find(remote, reference).await?;
+        let (resolved, known) = self.find(remote, reference, Trust::Store).await?;
         pins.hold(resolved.manifest_digest.hex());
         let (manifest, bytes) = match known {
             Some(found) => found,
             None => {
-                let (document, bytes) =
-                    self.document(remote, reference, Some(resolved.manifest_digest)).await?;
+                let (document, bytes) = self
+                    .document(remote, reference, Some(resolved.manifest_digest), Trust::Store)
+                    .await?;
                 (image_of(document, resolved.manifest_digest)?, bytes)
             }
         };
@@ -142,8 +162,9 @@ impl Puller {
         &self,
         remote: &Remote,
         reference: &Reference,
+        trust: Trust,
     ) -> Result<(Resolved, Option<(Manifest, Vec<u8>)>)> {
-        let (document, bytes) = self.document(remote, reference, reference.digest()).await?;
+        let (document, bytes) = self.document(remote, reference, reference.digest(), trust).await?;
         let digest = Digest::of(&bytes);
         match document {
             Document::Manifest(manifest) => {
@@ -171,8 +192,10 @@ impl Puller {
         remote: &Remote,
         reference: &Reference,
         digest: Option<Digest>,
+        trust: Trust,
     ) -> Result<(Document, Vec<u8>)> {
-        if let Some(digest) = digest.filter(|digest| self.store.refresh(digest)) {
+        let known = digest.filter(|_| trust == Trust::Store);
+        if let Some(digest) = known.filter(|digest| self.store.refresh(digest)) {
             let bytes = self.store.read(&digest, MANIFEST_BYTES_MAX)?;
             return Ok((Document::parse(&bytes)?, bytes));
         }
@@ -286,6 +309,13 @@ impl Puller {
         let store = self.store.clone();
         tokio::task::spawn_blocking(move || store.write(&bytes).map(|_| ())).await?
     }
+}
+
+/// Whose word counts for a manifest whose digest is known.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Trust {
+    Store,
+    Registry,
 }
 
 fn image_of(document: Document, digest: Digest) -> Result<Manifest> {

@@ -115,8 +115,8 @@ impl Clients {
         }
         let mut secure = builder();
         for pem in &self.transport.extra_roots_pem {
-            let certificate = reqwest::Certificate::from_pem(pem).map_err(not_set_up)?;
-            secure = secure.tls_certs_merge([certificate]);
+            let certificates = reqwest::Certificate::from_pem_bundle(pem).map_err(not_set_up)?;
+            secure = secure.tls_certs_merge(certificates);
         }
         let client = secure.build().map_err(not_set_up)?;
         Ok(self.secure.get_or_init(|| client))

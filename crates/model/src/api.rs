@@ -4,6 +4,7 @@
 //! `ts`.
 
 pub mod access;
+mod registries;
 mod secrets;
 mod tenancy;
 mod volumes;
@@ -18,6 +19,7 @@ use crate::receipt::Affected;
 use crate::view::{ResourceView, Shown};
 use crate::{Actor, Name, Timestamp};
 
+pub use registries::{PolicyReport, RegistryLogin, RegistryReport, RegistryRequest};
 pub use secrets::{
     SecretText, SecretsReport, SecretsRequest, SecretsRollbackRequest, SecretsStepRequest,
     SecretsVersion,

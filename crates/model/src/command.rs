@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::{AnyId, Env, Id, Instance, Kind, Member, Token, User};
 use crate::{
-    app, bundle, deploy, destroy, endpoint, env, instance, member, node, org, project, quota,
-    release, snapshot, token, user, volume,
+    app, bundle, deploy, destroy, endpoint, env, instance, member, node, org, policy, project,
+    quota, registry, release, snapshot, token, user, volume,
 };
 
 /// A wish.
@@ -24,6 +24,9 @@ pub enum Command {
     /// Note that nothing is left in what is being destroyed (a reconciler's).
     FinishDestroy(AnyId),
     SetQuota(quota::Set),
+    SetRegistryLogin(registry::SetLogin),
+    RemoveRegistryLogin(registry::RemoveLogin),
+    SetReleasePolicy(policy::SetPolicy),
     Deploy(Box<deploy::Request>),
     CreateRelease(Box<release::Create>),
     Promote(deploy::Promote),
@@ -88,6 +91,9 @@ impl Command {
             },
             Command::FinishDestroy(_) => "finish_destroy",
             Command::SetQuota(_) => "set_quota",
+            Command::SetRegistryLogin(_) => "set_registry_login",
+            Command::RemoveRegistryLogin(_) => "remove_registry_login",
+            Command::SetReleasePolicy(_) => "set_release_policy",
             Command::Deploy(_) => "deploy",
             Command::CreateRelease(_) => "create_release",
             Command::Promote(_) => "promote",

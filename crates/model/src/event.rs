@@ -11,8 +11,8 @@ use serde::{Deserialize, Serialize};
 use crate::state::{Change, State};
 use crate::{AnyId, Name, Timestamp};
 use crate::{
-    app, bundle, deploy, destroy, endpoint, env, instance, member, network, node, org, project,
-    quota, release, snapshot, token, user, volume,
+    app, bundle, deploy, destroy, endpoint, env, instance, member, network, node, org, policy,
+    project, quota, registry, release, snapshot, token, user, volume,
 };
 use crate::{reference, view};
 
@@ -155,6 +155,9 @@ events! {
     "app.destroyed" => AppDestroyed(destroy::Finished), |e| Some(e.of.subject());
     "env.destroying" => EnvDestroying(destroy::Begun), |e| Some(e.of.subject());
     "env.destroyed" => EnvDestroyed(destroy::Finished), |e| Some(e.of.subject());
+    "org.registry_set" => OrgRegistrySet(registry::LoginSet), |e| Some(Subject::lasting(e.org.any()));
+    "org.registry_removed" => OrgRegistryRemoved(registry::LoginRemoved), |e| Some(Subject::lasting(e.org.any()));
+    "org.policy_set" => OrgPolicySet(policy::PolicySet), |e| Some(Subject::lasting(e.org.any()));
     "quota.set" => QuotaSet(quota::QuotaSet), |e| e.org.map(|org| Subject::lasting(org.any()));
     "user.created" => UserCreated(user::Created), |e| Some(Subject::lasting(e.id.any()));
     "user.operator_changed" => UserOperatorChanged(user::OperatorChanged), |e| Some(Subject::lasting(e.id.any()));

@@ -118,7 +118,7 @@ pub fn advice(reason: Reason) -> &'static str {
         }
         Reason::ImagePlatformMissing => "build the image for the platform of the node",
         Reason::RegistryUnauthorized => {
-            "log in to the registry on the node, or make the image public"
+            "give the org a login that may pull it: `helix registries add HOST --username USER`"
         }
         Reason::RootfsBuildFailed | Reason::NetworkSetupFailed => {
             "`helix describe` of the instance has the detail; `helix doctor` checks the machine"

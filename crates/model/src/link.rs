@@ -131,6 +131,23 @@ pub enum AskServer {
     /// The secrets of an instance on the node. After [`SecretsAnswer::Sent`] the
     /// next message is the file.
     Secrets { instance: Id<Instance>, version: VersionId },
+    /// The login with which to pull the image of an instance on the node. After
+    /// [`SecretsAnswer::Sent`] the next message is a [`PullLogin`], or `null` when
+    /// it is pulled as nobody.
+    PullLogin { instance: Id<Instance> },
+}
+
+/// A user and a password at a registry.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PullLogin {
+    pub username: String,
+    pub password: String,
+}
+
+impl std::fmt::Debug for PullLogin {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("PullLogin(hidden)")
+    }
 }
 
 /// The first message of the answer.

@@ -106,6 +106,8 @@ codes! {
         "It is not in the state this needs", "see the message for the state it is in";
     SecretsMissing = "secrets_missing", 412, 5, false,
         "The release needs secrets and the env has none", "set them with `helix secrets set KEY`, or say that it needs none: `helix secrets confirm --none`";
+    ReleasePolicy = "release_policy", 412, 5, false,
+        "The org's policy does not allow this release", "use an image that the policy allows, or have an admin change it: `helix policy`";
     PayloadTooLarge = "payload_too_large", 413, 2, false,
         "The request is larger than allowed", "send less at once";
     RateLimited = "rate_limited", 429, 6, true,

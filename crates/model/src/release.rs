@@ -51,6 +51,9 @@ pub struct Create {
     pub project: Name,
     pub app: Name,
     pub image: Image,
+    /// Whether it was named by digest, and not by a tag that stood for it.
+    #[serde(default)]
+    pub by_digest: bool,
     pub manifest: Manifest,
     /// Where the image came from, for people.
     pub source: String,

@@ -207,7 +207,8 @@ impl Actor {
                 if let Some(refusal) = shared.disk.refusal() {
                     return Err(refusal);
                 }
-                let image = shared.images.fetch(&plan.image).await;
+                let image =
+                    shared.images.fetch(&plan.image, shared.secrets.pull_login(plan.id)).await;
                 shared.disk.images_changed();
                 Ok((image?, secrets(&shared, &plan).await?))
             };

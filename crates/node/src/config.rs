@@ -13,6 +13,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use helix_image::pull::Transport;
 use helix_model::{Id, Instance};
 use helix_runtime::Isolation;
 
@@ -40,6 +41,8 @@ pub struct Config {
     /// The store is also that of a registry, whose contents are others' business:
     /// the agent removes only what the registry does not serve.
     pub image_dir_is_registrys: bool,
+    /// How other people's registries are reached.
+    pub registries: Transport,
     /// How much of the disk may be used.
     pub disk: DiskLimits,
     /// Source of boot ids.
@@ -74,6 +77,7 @@ impl Config {
             own_registries,
             image_dir: None,
             image_dir_is_registrys: false,
+            registries: Transport::default(),
             disk: DiskLimits::default(),
             entropy: Arc::new(|| ulid::Ulid::new().random()),
         }

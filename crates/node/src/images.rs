@@ -8,13 +8,13 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use helix_image::pull::Transport;
 use helix_image::{
     Auth, Collected, Digest, ImageConfig, ImageError, NoProgress, Pins, Puller, Reference, RootFs,
     Store, Trim, Trimmed, rootfs,
 };
 use helix_model::Reason;
 use helix_model::api::OWN_REGISTRY;
+use helix_model::link::PullLogin;
 use helix_model::plan::NodePlan;
 use helix_runtime::InstanceSpec;
 
@@ -99,8 +99,8 @@ impl Images {
         let store = Store::open(&config.image_dir()).map_err(NodeError::Images)?;
         let own = config.own_registries.clone();
         let insecure = own.iter().filter(|own| own.plain_http).map(|own| own.host.clone());
-        let transport =
-            Transport { insecure_registries: insecure.collect(), ..Transport::default() };
+        let mut transport = config.registries.clone();
+        transport.insecure_registries.extend(insecure);
         let puller = Puller::new(&store, &transport).map_err(NodeError::Images)?;
         let used_path = config.images_used_path();
         let used = files::load(&used_path).ok().flatten().unwrap_or_default();
@@ -112,7 +112,11 @@ impl Images {
     /// Brings an image here and unpacks it. What is here already needs no
     /// network, and whoever wants the same meanwhile waits for it. Dropping the
     /// future ends the download.
-    pub(crate) async fn fetch(&self, image: &str) -> Result<Image, Refusal> {
+    pub(crate) async fn fetch(
+        &self,
+        image: &str,
+        login: impl Future<Output = Result<Option<PullLogin>, String>> + Send,
+    ) -> Result<Image, Refusal> {
         let invalid = |source| ImageError::ReferenceInvalid { text: image.to_owned(), source };
         let reference: Reference =
             image.parse().map_err(invalid).map_err(|error| refusal(&error))?;
@@ -122,7 +126,7 @@ impl Images {
         let unpacked = if reference.registry() == OWN_REGISTRY {
             self.unpacked_from_own(&reference).await
         } else {
-            self.unpacked(&reference, &Auth::Anonymous).await
+            self.unpacked_from_elsewhere(&reference, login).await
         };
         let ready = unpacked.map_err(|error| refusal(&error))?;
         Ok(Image { root: ready.path, config: ready.config, _pins: Some(ready.pins) })
@@ -132,6 +136,32 @@ impl Images {
         // Pinned until it is unpacked.
         let pulled = self.puller.pull(reference, auth, &NoProgress).await?;
         rootfs(&self.store, &pulled.manifest_digest).await
+    }
+
+    /// With a login, unless it is here already. One that cannot be had is told when
+    /// it turns out to have been needed.
+    async fn unpacked_from_elsewhere(
+        &self,
+        reference: &Reference,
+        login: impl Future<Output = Result<Option<PullLogin>, String>> + Send,
+    ) -> Result<RootFs, ImageError> {
+        if self.puller.has(reference) {
+            return self.unpacked(reference, &Auth::Anonymous).await;
+        }
+        let (auth, why) = match login.await {
+            Ok(Some(PullLogin { username: user, password })) => {
+                (Auth::Basic { user, password }, None)
+            }
+            Ok(None) => (Auth::Anonymous, None),
+            Err(why) => (Auth::Anonymous, Some(why)),
+        };
+        match (self.unpacked(reference, &auth).await, why) {
+            (Err(ImageError::Unauthorized { registry, repository }), Some(why)) => {
+                tracing::warn!(registry, repository, why, "pulled as nobody");
+                Err(ImageError::Unauthorized { registry, repository })
+            }
+            (unpacked, _) => unpacked,
+        }
     }
 
     /// From whichever server has it; the first refusal when none does.
@@ -236,5 +266,7 @@ fn refusal(error: &ImageError) -> Refusal {
         "image_store_failed" => Reason::RootfsBuildFailed,
         _ => Reason::ImagePullFailed,
     };
-    Refusal { reason, message: chain(error), retryable: error.retryable() }
+    // Somebody may give the org another login.
+    let retryable = error.retryable() || reason == Reason::RegistryUnauthorized;
+    Refusal { reason, message: chain(error), retryable }
 }

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use futures::future::BoxFuture;
 use helix_model::bundle::{Pin, VersionId};
+use helix_model::link::PullLogin;
 use helix_model::{Id, Instance, Reason};
 use helix_runtime::{SECRETS_FILE, keep_secrets, memory_dir};
 use sha2::{Digest, Sha256};
@@ -37,6 +38,12 @@ pub trait SecretSource: Send + Sync + 'static {
         instance: Id<Instance>,
         version: VersionId,
     ) -> BoxFuture<'static, Result<Zeroizing<Vec<u8>>, String>>;
+
+    /// The login with which to pull the image of an instance; `None` as nobody.
+    fn pull_login(
+        &self,
+        instance: Id<Instance>,
+    ) -> BoxFuture<'static, Result<Option<PullLogin>, String>>;
 }
 
 /// The present source, while there is a link.
@@ -88,14 +95,32 @@ impl Secrets {
         Ok(path)
     }
 
+    /// The login for an instance's image, asked for each time it is pulled and kept
+    /// nowhere. Without an answer it is pulled as nobody, which is enough for most.
+    pub(crate) async fn pull_login(
+        &self,
+        instance: Id<Instance>,
+    ) -> Result<Option<PullLogin>, String> {
+        let source = self.linked().await.ok_or("no server is in reach to ask for a login")?;
+        match tokio::time::timeout(FETCH_WAIT, source.pull_login(instance)).await {
+            Ok(answer) => answer,
+            Err(_) => Err("the server does not answer when asked for a login".to_owned()),
+        }
+    }
+
+    /// The present source, or the one that comes within moments.
+    async fn linked(&self) -> Source {
+        let mut source = self.source.subscribe();
+        let linked = tokio::time::timeout(SOURCE_WAIT, source.wait_for(Option::is_some)).await;
+        linked.ok().and_then(Result::ok).and_then(|source| source.clone())
+    }
+
     async fn fetch(
         &self,
         instance: Id<Instance>,
         version: VersionId,
     ) -> Result<Zeroizing<Vec<u8>>, String> {
-        let mut source = self.source.subscribe();
-        let linked = tokio::time::timeout(SOURCE_WAIT, source.wait_for(Option::is_some)).await;
-        let source = linked.ok().and_then(Result::ok).and_then(|source| source.clone());
+        let source = self.linked().await;
         let source = source.ok_or("its secrets are not here, and no server is in reach")?;
         match tokio::time::timeout(FETCH_WAIT, source.fetch(instance, version)).await {
             Ok(answer) => answer.map_err(|why| format!("its secrets cannot be fetched: {why}")),

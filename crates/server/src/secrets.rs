@@ -109,6 +109,39 @@ impl Vault {
         }
     }
 
+    /// Seals something small under a name, bound to what else is known of it.
+    pub(crate) async fn put(&self, name: &str, bytes: &[u8], aad: &[u8]) -> Result<(), Problem> {
+        self.sealed.put(name, bytes, aad).await.map_err(|error| unusable(&error))
+    }
+
+    /// Opens it again.
+    pub(crate) async fn get(
+        &self,
+        name: &str,
+        aad: &[u8],
+    ) -> Result<Option<Zeroizing<Vec<u8>>>, Problem> {
+        let opened = self.sealed.get(name, aad).await.map_err(|error| unusable(&error))?;
+        Ok(opened.map(|plain| Zeroizing::new(plain.expose().to_vec())))
+    }
+
+    /// Removes it.
+    pub(crate) async fn remove(&self, name: &str) {
+        if let Err(error) = self.sealed.delete(name).await {
+            tracing::warn!(%error, name, "a sealed record that is not needed cannot be removed");
+        }
+    }
+
+    /// Names of records that begin with this, a page of them behind `after`.
+    pub(crate) async fn names(
+        &self,
+        prefix: &str,
+        after: &str,
+    ) -> Result<Vec<String>, helix_log::LogError> {
+        let page = self.rows.page(after, PAGE).await?;
+        let names = page.into_iter().map(|row| row.key.id);
+        Ok(names.take_while(|name| name.starts_with(prefix)).collect())
+    }
+
     /// Removes all values of an env that is gone.
     async fn clear(&self, env: Id<Env>) -> Result<(), helix_log::LogError> {
         let records = format!("{RECORDS}{env}/");

@@ -4,10 +4,10 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::{Arc, RwLock};
 
-use helix_image::pull::Transport;
 use helix_image::registry::Registry;
 use helix_image::{Puller, Store};
 use helix_model::bundle::VersionId;
+use helix_model::link::PullLogin;
 use helix_model::plan::EdgeReport;
 use helix_model::{
     Actor, Code, Command, Id, Instance, Name, Problem, Receipt, Snapshot, Volume, instance, node,
@@ -25,6 +25,7 @@ use crate::elsewhere::OtherRegistries;
 use crate::engine::{Engine, EngineError, Origin, Writers};
 use crate::exec_sessions::ExecSessions;
 use crate::links::{EdgeLink, NodeLink};
+use crate::registries::{self, Registries};
 use crate::replicas::Replicas;
 use crate::secrets::{self, Vault};
 use crate::storage::Storage;
@@ -45,6 +46,8 @@ pub struct Config {
     /// Where other replicas on the same storage reach this one; `None` when it
     /// is the only one there can be.
     pub advertise: Option<Advertise>,
+    /// How images are looked up at other people's registries.
+    pub registries: Registries,
 }
 
 /// Where other replicas reach this one.
@@ -80,6 +83,7 @@ pub(crate) struct Shared {
     pub images: Store,
     pub registry: Registry,
     pub puller: Puller,
+    pub registries: Registries,
     pub token: TokenHash,
     pub version: String,
     pub audit: Audit,
@@ -146,7 +150,8 @@ impl Server {
         let shared = Arc::new(Shared {
             engine: engine.clone(),
             storage: storage.clone(),
-            puller: Puller::new(&config.images, &Transport::default())?,
+            puller: Puller::new(&config.images, &config.registries.transport)?,
+            registries: config.registries,
             registry,
             images: config.images,
             token: config.token,
@@ -167,7 +172,8 @@ impl Server {
         let server = Server { shared, address, closing, api, jobs };
         server.spawn(retention::run(server.shared.storage.clone()));
         let vault = Arc::clone(&server.shared.vault);
-        server.spawn(secrets::tend(server.shared.engine.clone(), vault));
+        server.spawn(secrets::tend(server.shared.engine.clone(), Arc::clone(&vault)));
+        server.spawn(registries::tend(server.shared.engine.clone(), vault));
         Ok(server)
     }
 
@@ -209,6 +215,15 @@ impl Server {
         version: VersionId,
     ) -> Result<Zeroizing<Vec<u8>>, Problem> {
         self.shared.deliver_secrets(to, id, version).await
+    }
+
+    /// The login with which to pull the image of an instance, for the node it is on.
+    pub async fn pull_login(
+        &self,
+        to: &Attached,
+        id: Id<Instance>,
+    ) -> Result<Option<PullLogin>, Problem> {
+        self.shared.pull_login(to, id).await
     }
 
     /// Takes in what a node sees of a volume.

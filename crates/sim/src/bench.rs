@@ -216,6 +216,7 @@ impl Cluster {
                 project: project.clone(),
                 app: format!("app-{number}").parse().ok()?,
                 env: "production".parse().ok()?,
+                by_digest: true,
                 image: Image { repository: "registry/app".to_owned(), tag: None, digest },
                 manifest,
                 source: "bench".to_owned(),

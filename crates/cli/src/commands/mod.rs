@@ -18,7 +18,10 @@ pub(crate) mod logs;
 pub(crate) mod members;
 pub(crate) mod nodes;
 pub(crate) mod plan;
+pub(crate) mod policy;
 pub(crate) mod quotas;
+pub(crate) mod registries;
+pub(crate) mod registry_options;
 pub(crate) mod releases;
 pub(crate) mod replicas;
 pub(crate) mod restore;
@@ -79,6 +82,8 @@ pub(crate) async fn dispatch(
         Command::Volumes(args) => volumes::run(session, args).await,
         Command::Audit(args) => audit::run(session, args).await,
         Command::Admin(args) => admin::run(session, args, roles).await,
+        Command::Registries(args) => registries::run(session, args).await,
+        Command::Policy(args) => policy::run(session, args).await,
         Command::Quotas(args) => quotas::run(session, args).await,
         Command::Secrets(args) => secrets::run(session, args).await,
         Command::Usage(args) => usage::run(session, args).await,

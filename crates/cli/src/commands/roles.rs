@@ -14,6 +14,7 @@ use helix_model::{Code, Name, Problem};
 use serde_json::{Map, Value};
 
 use super::disk::{DiskArgs, DiskLimits};
+use super::registry_options::{RegistryArgs, RegistryLoginArgs, RegistryOptions};
 use super::up::{Isolation, StopSignals, Up};
 use crate::failure::{Failure, Result};
 use crate::output::pairs;
@@ -74,6 +75,10 @@ pub struct ServerOptions {
     /// Where older history goes: a directory or `s3://BUCKET/PREFIX`; below the
     /// data directory when `None`.
     pub archive: Option<PathBuf>,
+    /// How other people's registries are reached.
+    pub registries: RegistryOptions,
+    /// A Docker config whose logins every org may pull with.
+    pub registry_logins: Option<PathBuf>,
 }
 
 /// How to start a node.
@@ -86,6 +91,7 @@ pub struct NodeOptions {
     pub token: String,
     pub isolation: Option<Isolation>,
     pub disk: DiskLimits,
+    pub registries: RegistryOptions,
 }
 
 /// How to start an edge.
@@ -134,6 +140,10 @@ pub(crate) struct ServerArgs {
     #[arg(long, value_name = "PLACE")]
     archive: Option<String>,
     #[command(flatten)]
+    registries: RegistryArgs,
+    #[command(flatten)]
+    logins: RegistryLoginArgs,
+    #[command(flatten)]
     token: TokenArgs,
 }
 
@@ -155,6 +165,8 @@ pub(crate) struct NodeArgs {
     isolation: Option<Isolation>,
     #[command(flatten)]
     disk: DiskArgs,
+    #[command(flatten)]
+    registries: RegistryArgs,
 }
 
 /// Run an edge: user traffic, as the control plane routes it
@@ -242,10 +254,16 @@ async fn start(session: &Session<'_>, args: RoleArgs, roles: &dyn Roles) -> Resu
         RoleArgs::Server(args) => roles.server(server(session, args)?).await,
         RoleArgs::Node(args) => {
             let (token, machine) = (required_token(session, &args.machine.token)?, args.machine);
-            let data_dir = data_dir(session, machine.data_dir.as_deref())?;
-            let (servers, name) = (machine.server, machine.name);
-            let (isolation, disk) = (args.isolation, args.disk.limits(&session.environment)?);
-            roles.node(NodeOptions { servers, data_dir, name, token, isolation, disk }).await
+            let options = NodeOptions {
+                servers: machine.server,
+                data_dir: data_dir(session, machine.data_dir.as_deref())?,
+                name: machine.name,
+                token,
+                isolation: args.isolation,
+                disk: args.disk.limits(&session.environment)?,
+                registries: args.registries.options(&session.environment),
+            };
+            roles.node(options).await
         }
         RoleArgs::Edge(args) => {
             let (token, machine) = (required_token(session, &args.machine.token)?, args.machine);
@@ -285,6 +303,8 @@ fn server(session: &Session<'_>, args: ServerArgs) -> Result<ServerOptions> {
         keep_events,
         keep_audit,
         archive,
+        registries: args.registries.options(&session.environment),
+        registry_logins: args.logins.file(&session.environment),
     })
 }
 

@@ -19,6 +19,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use super::admin::Offline;
 use super::deploy::{self, Precondition};
 use super::disk::{DiskArgs, DiskLimits};
+use super::registry_options::{RegistryArgs, RegistryLoginArgs, RegistryOptions};
 use crate::context::{self, Context};
 use crate::failure::{Failure, Result};
 use crate::output::pairs;
@@ -72,6 +73,10 @@ pub struct UpOptions {
     pub isolation: Option<Isolation>,
     /// How much of the disk may be used.
     pub disk: DiskLimits,
+    /// How other people's registries are reached.
+    pub registries: RegistryOptions,
+    /// A Docker config whose logins every org may pull with.
+    pub registry_logins: Option<PathBuf>,
     /// How long events stay in the database; for ever when `None`.
     pub keep_events: Option<Duration>,
     /// The same for the audit log.
@@ -120,6 +125,10 @@ pub(crate) struct UpArgs {
     isolation: Option<Isolation>,
     #[command(flatten)]
     disk: DiskArgs,
+    #[command(flatten)]
+    registries: RegistryArgs,
+    #[command(flatten)]
+    logins: RegistryLoginArgs,
     /// Archive events older than this, such as 90d (HELIX_KEEP_EVENTS)
     #[arg(long, value_name = "TIME", value_parser = crate::duration::parse)]
     keep_events: Option<Duration>,
@@ -145,6 +154,8 @@ pub(crate) async fn run(
         http_port: args.http_port,
         isolation: args.isolation,
         disk: args.disk.limits(&session.environment)?,
+        registries: args.registries.options(&session.environment),
+        registry_logins: args.logins.file(&session.environment),
         keep_events: settings::keep(args.keep_events, "HELIX_KEEP_EVENTS", &session.environment)?,
         keep_audit: settings::keep(args.keep_audit, "HELIX_KEEP_AUDIT", &session.environment)?,
         archive: session.archive(args.archive.as_deref()),

@@ -26,7 +26,8 @@ fn each_code_has_its_exit_code_in_both_forms() {
         | Code::SnapshotInProgress
         | Code::IdempotencyKeyReuse
         | Code::PreconditionFailed
-        | Code::SecretsMissing => 5,
+        | Code::SecretsMissing
+        | Code::ReleasePolicy => 5,
         Code::RateLimited | Code::Unavailable | Code::TimedOut | Code::RegistryUnavailable => 6,
         Code::WorkloadFailed | Code::ImageNotFound | Code::ImageUnusable | Code::BuildFailed => 1,
         Code::Internal => 7,

@@ -9,7 +9,7 @@ use helix_model::{
 };
 
 use super::endpoint::{self, Extent};
-use super::{Draft, app as decide_app, bundle, destroy, env as decide_env, volume};
+use super::{Draft, app as decide_app, bundle, destroy, env as decide_env, policy, volume};
 
 /// Releases an image and moves an env to it, making app and env when missing.
 pub(super) fn request(
@@ -18,6 +18,7 @@ pub(super) fn request(
 ) -> Result<Option<AnyId>, Problem> {
     let app = find_or_create_app(draft, &command.org, &command.project, &command.app)?;
     let env = find_or_create_env(draft, app, &command.env)?;
+    policy::check(&draft.state, app, &command.image, command.by_digest)?;
     let release = create_release(draft, app, &command.image, &command.manifest, &command.source)?;
     endpoint::align(draft, env, &command.manifest, Extent::Add)?;
     volume::attach(draft, env, &command.manifest)?;
@@ -30,6 +31,7 @@ pub(super) fn release(
     command: &release::Create,
 ) -> Result<Option<AnyId>, Problem> {
     let app = find_or_create_app(draft, &command.org, &command.project, &command.app)?;
+    policy::check(&draft.state, app, &command.image, command.by_digest)?;
     let release = create_release(draft, app, &command.image, &command.manifest, &command.source)?;
     Ok(Some(release.any()))
 }

@@ -16,8 +16,10 @@ mod instance;
 mod member;
 mod node;
 mod org;
+mod policy;
 mod project;
 mod quota;
+mod registry;
 mod snapshot;
 mod steps;
 mod token;
@@ -70,6 +72,9 @@ fn carry_out(draft: &mut Draft<'_, '_>, command: &Command) -> Result<Option<AnyI
         Command::FinishDestroy(it) => destroy::finish(draft, *it)?,
         Command::SetNodeAvailability(it) => node::set_availability(draft, it)?,
         Command::SetQuota(it) => quota::set(draft, it)?,
+        Command::SetRegistryLogin(it) => registry::set(draft, it)?,
+        Command::RemoveRegistryLogin(it) => registry::remove(draft, it)?,
+        Command::SetReleasePolicy(it) => policy::set(draft, it)?,
         Command::Deploy(it) => deploy::request(draft, it)?,
         Command::CreateRelease(it) => deploy::release(draft, it)?,
         Command::Promote(it) => deploy::promote(draft, it)?,

@@ -165,6 +165,7 @@ impl World {
             project: name(project),
             app: name("shop"),
             env: name(env),
+            by_digest: true,
             image: Image {
                 repository: "registry/shop".to_owned(),
                 tag: None,

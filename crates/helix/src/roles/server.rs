@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use helix_cli::{Happening, Role, ServerOptions};
 use helix_image::Store;
 use helix_model::{Code, Problem};
-use helix_server::{Advertise, Config, Keep, Server, ServerError, Storage, Token};
+use helix_server::{Advertise, Config, Keep, Registries, Server, ServerError, Storage, Token};
 
 use super::unusable;
 use crate::node_link::chain;
@@ -63,6 +63,10 @@ pub(super) async fn start(options: ServerOptions) -> Result<ServerRole, Problem>
         token: token.hash(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         advertise,
+        registries: Registries {
+            transport: crate::up::transport(&options.registries)?,
+            logins: options.registry_logins.clone(),
+        },
     });
     let server = server.await.map_err(|error| problem(&error))?;
     let mut facts = vec![("api", format!("http://{}", server.address()))];

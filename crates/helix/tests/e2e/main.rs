@@ -16,6 +16,7 @@ mod hello;
 mod nginx;
 mod packs;
 mod postgres;
+mod private;
 pub mod registry;
 mod release_command;
 mod secrets;

@@ -10,8 +10,7 @@ use tempfile::TempDir;
 
 /// A running registry; it ends with its last user.
 pub struct Registry {
-    address: String,
-    process: Child,
+    server: Server,
     /// The pinned references of the two pages.
     pub first: String,
     pub second: String,
@@ -40,31 +39,18 @@ impl Registry {
 
     fn start() -> Registry {
         let storage = tempfile::Builder::new().prefix("helix-e2e-registry-").tempdir().unwrap();
-        let settings = storage.path().join("config.yml");
         let text = format!(
             "version: 0.1\nstorage:\n  filesystem:\n    rootdirectory: {}\nhttp:\n  addr: 127.0.0.1:0\n",
             storage.path().display()
         );
-        std::fs::write(&settings, text).unwrap();
-        let mut process = Command::new(program())
-            .arg("serve")
-            .arg(&settings)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("start docker-registry");
-        let log = BufReader::new(process.stderr.take().unwrap());
-        // Owned from here on, so that a failure below ends the process.
+        let server = Server::start(&storage.path().join("config.yml"), &text);
         let mut registry = Registry {
-            address: String::new(),
-            process,
+            server,
             first: String::new(),
             second: String::new(),
             postgres: OnceLock::new(),
             _storage: storage,
         };
-        registry.address = listening(log);
         registry.first = registry.push("nginx", &["--tag", "first", "--message", FIRST_PAGE]);
         registry.second = registry.push("nginx", &["--tag", "second", "--message", SECOND_PAGE]);
         registry
@@ -72,7 +58,7 @@ impl Registry {
 
     /// A reference to something in this registry: `HOST:PORT/REST`.
     pub fn reference(&self, rest: &str) -> String {
-        format!("{}/{rest}", self.address)
+        format!("{}/{rest}", self.server.address)
     }
 
     /// The pinned reference of PostgreSQL, made when first asked for: few tests want it.
@@ -93,7 +79,7 @@ impl Registry {
         }
         let output = command
             .args(["run", "--quiet", "--package", "xtask", "--", "image", recipe])
-            .args(["--registry", &self.address])
+            .args(["--registry", &self.server.address])
             .args(arguments)
             .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("../.."))
             .output()
@@ -101,12 +87,38 @@ impl Registry {
         let said = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "cargo xtask image: {said}");
         let reference = String::from_utf8_lossy(&output.stdout).trim().to_owned();
-        assert!(reference.starts_with(&self.address), "{reference:?}\n{said}");
+        assert!(reference.starts_with(&self.server.address), "{reference:?}\n{said}");
         reference
     }
 }
 
-impl Drop for Registry {
+/// Debian's registry with some settings; it ends with this.
+pub struct Server {
+    pub address: String,
+    process: Child,
+}
+
+impl Server {
+    /// Writes the settings to a file and starts it.
+    pub fn start(file: &Path, settings: &str) -> Server {
+        std::fs::write(file, settings).unwrap();
+        let mut process = Command::new(program())
+            .arg("serve")
+            .arg(file)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("start docker-registry");
+        let log = BufReader::new(process.stderr.take().unwrap());
+        // Owned from here on, so that a failure below ends the process.
+        let mut server = Server { address: String::new(), process };
+        server.address = listening(log);
+        server
+    }
+}
+
+impl Drop for Server {
     fn drop(&mut self) {
         let _ = self.process.kill();
         let _ = self.process.wait();

@@ -8,6 +8,7 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use helix_model::bundle::{Pin, VersionId};
 use helix_model::instance::Phase;
+use helix_model::link::PullLogin;
 use helix_model::plan::InstancePlan;
 use helix_model::token::Hash;
 use helix_model::{Id, Instance, Reason, Timestamp};
@@ -34,6 +35,13 @@ impl SecretSource for Server {
     ) -> BoxFuture<'static, Result<Zeroizing<Vec<u8>>, String>> {
         self.asked.fetch_add(1, Ordering::Relaxed);
         async { Ok(Zeroizing::new(FILE.as_bytes().to_vec())) }.boxed()
+    }
+
+    fn pull_login(
+        &self,
+        _instance: Id<Instance>,
+    ) -> BoxFuture<'static, Result<Option<PullLogin>, String>> {
+        async { Ok(None) }.boxed()
     }
 }
 

@@ -22,11 +22,11 @@ pub(super) async fn create(
     Body(request): Body<DeployRequest>,
 ) -> Result<Json<Receipt>, ApiProblem> {
     let origin = caller.origin(&headers, || scale::request_hash("deploy", &request))?;
-    caller.org(&api.engine.state(), &request.org)?;
+    let org = caller.org(&api.engine.state(), &request.org)?;
     let origin = expecting_env(&api, origin, &request)?;
     let manifest = releases::manifest(request.manifest.as_deref(), request.port)?;
     let wanted = releases::image(request.image.clone(), &manifest)?;
-    let image = images::resolve(&api, &caller, &headers, &wanted).await?;
+    let (image, by_digest) = images::resolve(&api, &caller, &headers, org, &wanted).await?;
     let source = request.source.unwrap_or(wanted);
     let command = deploy::Request {
         org: request.org,
@@ -34,6 +34,7 @@ pub(super) async fn create(
         app: request.app,
         env: request.env,
         image,
+        by_digest,
         manifest,
         source,
     };

@@ -6,12 +6,11 @@ use std::sync::Arc;
 use axum::extract::{Request, State};
 use axum::response::Response;
 use futures::FutureExt;
-use helix_image::auth::Auth;
 use helix_image::registry::{Asking, Registry, RegistryAction, Verdict, repository};
 use helix_image::{Digest, ImageError, Reference, Store};
 use helix_model::api::OWN_REGISTRY;
 use helix_model::release::Image;
-use helix_model::{Code, Permission, Problem};
+use helix_model::{Code, Id, Org, Permission, Problem};
 use http::HeaderMap;
 
 use super::Api;
@@ -42,13 +41,16 @@ fn verdict(engine: &Engine, asking: Asking<'_>, action: &RegistryAction) -> Verd
     caller.repository_verdict(&engine.state(), org, need)
 }
 
-/// What a reference stands for now, fixed by digest.
+/// What a reference stands for now, fixed by digest, and whether it was that already.
+/// The registry is asked in the name of the org, also about a digest that is known
+/// here: another org's image is no less its own for having run on these machines.
 pub(super) async fn resolve(
     api: &Api,
     caller: &Caller,
     headers: &HeaderMap,
+    org: Id<Org>,
     text: &str,
-) -> Result<Image, Problem> {
+) -> Result<(Image, bool), Problem> {
     let reference: Reference = text.parse().map_err(|error| {
         Problem::new(Code::InvalidArgument, format!("`{text}` is not an image reference: {error}"))
             .hint("write it as host/name:tag or host/name@sha256:…")
@@ -56,14 +58,16 @@ pub(super) async fn resolve(
     let digest = if reference.registry() == OWN_REGISTRY {
         own(api, caller, headers, &reference).await?
     } else {
-        let resolved = api.puller.resolve(&reference, &Auth::Anonymous).boxed().await;
+        let auth = api.login(org, reference.registry()).boxed().await?;
+        let resolved = api.puller.resolve(&reference, &auth).boxed().await;
         resolved.map_err(|error| refused(text, &error))?.manifest_digest
     };
-    Ok(Image {
+    let image = Image {
         repository: format!("{}/{}", reference.registry(), reference.repository()),
         tag: reference.tag().map(str::to_owned),
         digest: digest.to_string(),
-    })
+    };
+    Ok((image, reference.digest().is_some()))
 }
 
 /// An image that was pushed here must be named by digest and be in a repository
@@ -98,6 +102,10 @@ async fn own(
 fn refused(text: &str, error: &ImageError) -> Problem {
     let code = match error.code() {
         "image_not_found" => Code::ImageNotFound,
+        "registry_unauthorized" => {
+            return Problem::new(Code::ImageUnusable, format!("the image `{text}` cannot be used: {error}"))
+                .hint("give the org a login that may pull it: `helix registries add HOST --username USER`");
+        }
         _ if error.retryable() => Code::RegistryUnavailable,
         _ => Code::ImageUnusable,
     };

@@ -40,6 +40,7 @@ mod pages;
 mod problem;
 mod quotas;
 mod receipts;
+mod registries;
 mod releases;
 mod replicas;
 mod resources;

@@ -23,7 +23,9 @@ use helix_model::api::{
     SecretsRollbackRequest, SecretsStepRequest, Settled, SnapshotRequest, StreamEnd,
     StreamHeartbeat, UsageIntervals, UsageReport, Version, VolumeRequest, WaitResult,
 };
+use helix_model::api::{PolicyReport, RegistryReport, RegistryRequest};
 use helix_model::audit::{AuditLine, AuditPage};
+use helix_model::policy::Policy;
 use helix_model::view::ResourceView;
 use helix_model::{Kind, Problem, Receipt};
 use http::{Method, header};
@@ -244,6 +246,11 @@ docs! {
     list_snapshots [SCOPE, PAGING] => Answer::Json(shape::<Page>);
     destroy_snapshot [SCOPE, DESTROY] => Answer::Receipt;
     describe_snapshot [SCOPE] => Answer::Json(shape::<ResourceView>);
+    list_registries [SCOPE] => Answer::Json(shape::<RegistryReport>);
+    set_registry [SCOPE] < RegistryRequest => Answer::Receipt;
+    remove_registry [SCOPE] => Answer::Receipt;
+    show_policy [SCOPE] => Answer::Json(shape::<PolicyReport>);
+    set_policy [SCOPE] < Policy => Answer::Receipt;
     show_quotas [SCOPE] => Answer::Json(shape::<QuotaReport>);
     set_quotas [] < QuotaRequest => Answer::Receipt;
     show_usage [SCOPE, PERIOD] => Answer::Json(shape::<UsageReport>);

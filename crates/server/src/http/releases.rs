@@ -24,15 +24,16 @@ pub(super) async fn create(
     Body(request): Body<ReleaseRequest>,
 ) -> Result<Json<Receipt>, ApiProblem> {
     let origin = caller.origin(&headers, || scale::request_hash("release", &request))?;
-    caller.org(&api.engine.state(), &request.org)?;
+    let org = caller.org(&api.engine.state(), &request.org)?;
     let manifest = manifest(request.manifest.as_deref(), request.port)?;
     let wanted = image(request.image, &manifest)?;
-    let image = images::resolve(&api, &caller, &headers, &wanted).await?;
+    let (image, by_digest) = images::resolve(&api, &caller, &headers, org, &wanted).await?;
     let command = release::Create {
         org: request.org,
         project: request.project,
         app: request.app,
         image,
+        by_digest,
         manifest,
         source: request.source.unwrap_or(wanted),
     };

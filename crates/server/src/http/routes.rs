@@ -18,8 +18,8 @@ use http::Method;
 
 use super::{
     Api, admin, audit, create, deploys, destroy, events, exec, gate, images, link, login, logs,
-    members, nodes, openapi, pages, problem, quotas, receipts, releases, replicas, resources,
-    scale, secrets, snapshots, tokens, usage, users, verify, version, volumes, wait,
+    members, nodes, openapi, pages, problem, quotas, receipts, registries, releases, replicas,
+    resources, scale, secrets, snapshots, tokens, usage, users, verify, version, volumes, wait,
 };
 
 /// Who may ask for something.
@@ -145,6 +145,11 @@ routes! {
     GET "/v1/snapshots" list_snapshots, Rule::Reads, resources::list_of::<Snapshot>, "Snapshots";
     DELETE "/v1/snapshots/{snapshot}" destroy_snapshot, Rule::Org(Permission::VolumesWrite), destroy::destroy::<Snapshot>, "Destroy a snapshot";
     GET "/v1/snapshots/{snapshot}" describe_snapshot, Rule::Reads, resources::describe_of::<Snapshot>, "One snapshot, desired and current";
+    GET "/v1/registries" list_registries, Rule::Org(Permission::OrgsRead), registries::list, "Where an org logs in to pull images";
+    POST "/v1/registries" set_registry, Rule::Org(Permission::OrgsAdmin), registries::set, "Log in at a registry with this from now on";
+    DELETE "/v1/registries/{host}" remove_registry, Rule::Org(Permission::OrgsAdmin), registries::remove, "Log in at a registry no longer";
+    GET "/v1/policy" show_policy, Rule::Org(Permission::OrgsRead), registries::show_policy, "What an org demands of its releases";
+    POST "/v1/policy" set_policy, Rule::Org(Permission::OrgsAdmin), registries::set_policy, "Set what an org demands of its releases";
     GET "/v1/quotas" show_quotas, Rule::Org(Permission::BillingRead), quotas::show, "How much an org may have and has";
     POST "/v1/quotas" set_quotas, Rule::Installation(Permission::NodesAdmin), quotas::set, "Set how much an org may have";
     GET "/v1/usage" show_usage, Rule::Org(Permission::BillingRead), usage::report, "How long instances ran, per env";

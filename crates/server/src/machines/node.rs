@@ -15,6 +15,7 @@ use helix_model::link::{
 use helix_model::plan::NodePlan;
 use helix_model::{Code, Id, Instance, Problem};
 use tokio::sync::{mpsc, watch};
+use zeroize::Zeroizing;
 
 use super::{HELLO_WAIT, check_protocol, json, tell_end};
 use crate::attach::Attached;
@@ -154,14 +155,20 @@ async fn answer(shared: &Shared, to: &Attached, incoming: Incoming) {
 async fn answer_one(shared: &Shared, to: &Attached, opened: Opened) {
     let Opened { header, stream } = opened;
     let Stream { mut sender, .. } = stream;
-    let (instance, version) = match serde_json::from_slice(&header) {
-        Ok(AskServer::Secrets { instance, version }) => (instance, version),
+    let delivered = match serde_json::from_slice(&header) {
+        Ok(AskServer::Secrets { instance, version }) => {
+            shared.deliver_secrets(to, instance, version).await
+        }
+        Ok(AskServer::PullLogin { instance }) => {
+            let login = shared.pull_login(to, instance).await;
+            login.map(|login| Zeroizing::new(json(&login).to_vec()))
+        }
         Err(error) => return sender.reset(&format!("not understood: {error}")),
     };
     // A node that does not wait for its answer has the link's own end to tell.
-    let _ = match shared.deliver_secrets(to, instance, version).await {
-        Ok(file) => match sender.send(json(&SecretsAnswer::Sent)).await {
-            Ok(()) => sender.send(Bytes::copy_from_slice(&file)).await,
+    let _ = match delivered {
+        Ok(bytes) => match sender.send(json(&SecretsAnswer::Sent)).await {
+            Ok(()) => sender.send(Bytes::copy_from_slice(&bytes)).await,
             gone => gone,
         },
         Err(problem) => {

@@ -76,6 +76,8 @@ fn request(route: &Route, receipt: &str) -> Option<(String, Value)> {
         | "list_volumes"
         | "list_snapshots"
         | "show_quotas"
+        | "list_registries"
+        | "show_policy"
         | "show_usage"
         | "list_usage_intervals" => path(&format!("{}?org=default", route.path)),
         "describe_org" | "destroy_org" => path("/v1/orgs/default"),
@@ -105,6 +107,13 @@ fn request(route: &Route, receipt: &str) -> Option<(String, Value)> {
         "resize_volume" => with("/v1/volumes/default%2Fdata/resize", json!({ "size_bytes": 1 })),
         "describe_volume" => path("/v1/volumes/default%2Fdata"),
         "destroy_volume" => path("/v1/volumes/default%2Fdata?expected_version=1"),
+        // Of no use, so that nothing is changed.
+        "set_registry" => with(
+            "/v1/registries?org=default",
+            json!({ "host": "no host", "username": "u", "password": "p" }),
+        ),
+        "remove_registry" => path("/v1/registries/none.example?org=default"),
+        "set_policy" => with("/v1/policy?org=default", json!({})),
         "set_quotas" => with(route.path, json!({ "org": "default", "limits": {} })),
         "find_receipt" => path("/v1/receipts?key=key-00000001"),
         "read_receipt" => path(&format!("/v1/receipts/{receipt}")),

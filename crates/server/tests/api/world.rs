@@ -121,6 +121,7 @@ impl World {
             token: token.hash(),
             version: "0.0.0".to_owned(),
             advertise: None,
+            registries: helix_server::Registries::default(),
         })
         .await
         .unwrap();

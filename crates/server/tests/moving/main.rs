@@ -72,6 +72,7 @@ async fn start(storage: Storage, dir: &Path, token: &Token) -> Server {
         token: token.hash(),
         version: "0.0.0".to_owned(),
         advertise: None,
+        registries: helix_server::Registries::default(),
     };
     Server::start(config).await.unwrap()
 }

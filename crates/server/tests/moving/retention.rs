@@ -32,6 +32,7 @@ impl Replica {
             token: token.hash(),
             version: "0.0.0".to_owned(),
             advertise: Some(Advertise::Listening),
+            registries: helix_server::Registries::default(),
         };
         Replica { server: Server::start(config).await.unwrap(), token: token.clone() }
     }

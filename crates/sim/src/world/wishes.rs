@@ -48,6 +48,7 @@ pub(crate) fn deploy(random: &mut Random, org: Name, project: Name) -> Option<de
         project,
         app: pick_name(random, &["shop", "blog"])?,
         env: pick_name(random, &["production", "production", "staging"])?,
+        by_digest: true,
         image: Image { repository: behaviour.repository().to_owned(), tag: None, digest },
         manifest: manifest(random)?,
         source: String::new(),

@@ -20,7 +20,7 @@ const DEFERRED: &[(&[&str], &str)] = &[
     ),
     (
         &["backups"],
-        "`helix admin export > FILE` writes everything but images and keys; copy `keys` too",
+        "`helix snapshots create VOLUME --backup` keeps a volume; `helix admin export` the rest",
     ),
     (&["http"], "run the app here with `helix up` and open the address it prints"),
     (&["tcp"], "declare a `tcp` endpoint in helix.toml; it listens on the env's own address"),

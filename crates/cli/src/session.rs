@@ -57,7 +57,16 @@ impl Session<'_> {
     /// Where older history is kept: a flag, a variable, or nothing. What is a
     /// directory and not absolute is below the one this was typed in.
     pub(crate) fn archive(&self, flag: Option<&str>) -> Option<PathBuf> {
-        let place = flag.or_else(|| self.environment.get("HELIX_ARCHIVE"))?;
+        self.place(flag, "HELIX_ARCHIVE")
+    }
+
+    /// Where backups of volumes go, if anywhere.
+    pub(crate) fn backups(&self, flag: Option<&str>) -> Option<PathBuf> {
+        self.place(flag, "HELIX_BACKUPS")
+    }
+
+    fn place(&self, flag: Option<&str>, variable: &str) -> Option<PathBuf> {
+        let place = flag.or_else(|| self.environment.get(variable))?;
         let is_url = place.contains("://");
         Some(if is_url { place.into() } else { self.settings.directory.join(place) })
     }

@@ -51,6 +51,7 @@ pub(crate) struct Options {
     pub keep: Keep,
     /// Below the data directory when `None`.
     pub archive: Option<PathBuf>,
+    pub backups: Option<PathBuf>,
 }
 
 /// Why the platform cannot start.
@@ -104,6 +105,7 @@ impl Platform {
         let place = options.archive.as_ref().unwrap_or(data_dir);
         let storage = Storage::open_directory(data_dir).await?.keeping(options.keep);
         let storage = storage.archived_at(place, archive_variables()).await?;
+        let storage = storage.backed_up_to(options.backups.as_deref(), archive_variables())?;
         let images = Store::open(&data_dir.join("images"))?;
         let server = Server::start(Config {
             listen: options.listen,
@@ -201,6 +203,7 @@ async fn attach_node(
     let link = Arc::new(LocalNode(Arc::clone(agent)));
     let node = server.attach_node(name, agent.facts(), present, link).await?;
     agent.secrets_from(Some(Arc::new(LocalSource::new(server, node.clone()))));
+    agent.backups_kept_by(Some(Arc::new(LocalSource::new(server, node.clone()))));
     for (id, observed) in current {
         server.instance_reported(&node, id, observed).await;
     }

@@ -1,5 +1,5 @@
-//! Where a node agent gets secrets from: the server of this process, or the one
-//! it is linked to.
+//! Where a node agent gets secrets from and has backups kept: the server of this
+//! process, or the one it is linked to.
 
 use std::sync::{Arc, Weak};
 
@@ -8,9 +8,9 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use helix_link::{Link, Receiver, Stream};
 use helix_model::bundle::VersionId;
-use helix_model::link::{AskServer, PullLogin, SecretsAnswer};
-use helix_model::{Id, Instance};
-use helix_node::SecretSource;
+use helix_model::link::{AskServer, BackupAnswer, BackupAsk, PullLogin, SecretsAnswer};
+use helix_model::{Code, Id, Instance};
+use helix_node::{BackupKeeper, BackupRefusal, SecretSource};
 use helix_server::{Attached, Server};
 use zeroize::Zeroizing;
 
@@ -80,6 +80,59 @@ async fn ask(link: Link, ask: AskServer) -> Answer {
         SecretsAnswer::Sent => Ok(Zeroizing::new(next(&mut receiver).await?.to_vec())),
         SecretsAnswer::Refused { message } => Err(message),
     }
+}
+
+impl BackupKeeper for LocalSource {
+    fn ask(
+        &self,
+        ask: BackupAsk,
+        body: Vec<u8>,
+    ) -> BoxFuture<'static, Result<Vec<u8>, BackupRefusal>> {
+        let (server, node) = (self.server.clone(), self.node.clone());
+        async move {
+            let server = server.upgrade().ok_or_else(|| unreachable("it is shutting down"))?;
+            server.backup_asked(&node, &ask, &body).await.map_err(|problem| BackupRefusal {
+                retryable: problem.code == Code::Unavailable,
+                message: problem.detail,
+            })
+        }
+        .boxed()
+    }
+}
+
+impl BackupKeeper for LinkedSource {
+    fn ask(
+        &self,
+        ask: BackupAsk,
+        body: Vec<u8>,
+    ) -> BoxFuture<'static, Result<Vec<u8>, BackupRefusal>> {
+        let link = self.0.clone();
+        async move {
+            let header = serde_json::to_vec(&AskServer::Backup { ask });
+            let header = Bytes::from(header.map_err(|error| unreachable(&error.to_string()))?);
+            let stream = link.open(header).map_err(|error| unreachable(&error.to_string()))?;
+            let Stream { mut sender, mut receiver } = stream;
+            let sent = sender.send(Bytes::from(body)).await;
+            sent.map_err(|error| unreachable(&error.to_string()))?;
+            sender.close();
+            let answer = next(&mut receiver).await.map_err(|why| unreachable(&why))?;
+            match serde_json::from_slice(&answer).map_err(|why| unreachable(&why.to_string()))? {
+                BackupAnswer::Sent => {
+                    let body = next(&mut receiver).await.map_err(|why| unreachable(&why))?;
+                    Ok(body.to_vec())
+                }
+                BackupAnswer::Refused { message, retryable } => {
+                    Err(BackupRefusal { message, retryable })
+                }
+            }
+        }
+        .boxed()
+    }
+}
+
+/// There may be a server again.
+fn unreachable(why: &str) -> BackupRefusal {
+    BackupRefusal { message: format!("the server cannot be asked: {why}"), retryable: true }
 }
 
 async fn next(receiver: &mut Receiver) -> Result<Bytes, String> {

@@ -34,6 +34,7 @@ impl Up for LocalPlatform {
             any_ip: AnyIp::Auto,
             keep: Keep { events: options.keep_events, audit: options.keep_audit },
             archive: options.archive.clone(),
+            backups: options.backups.clone(),
         });
         let platform = started.await.map_err(|error| problem(&error))?;
         Ok(Box::new(Running(platform)))

@@ -135,6 +135,9 @@ pub enum AskServer {
     /// [`SecretsAnswer::Sent`] the next message is a [`PullLogin`], or `null` when
     /// it is pulled as nobody.
     PullLogin { instance: Id<Instance> },
+    /// Something of backups; the next message is what belongs to the question. After
+    /// [`BackupAnswer::Sent`] the next message is what belongs to the answer.
+    Backup { ask: BackupAsk },
 }
 
 /// A user and a password at a registry.
@@ -148,6 +151,44 @@ impl std::fmt::Debug for PullLogin {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("PullLogin(hidden)")
     }
+}
+
+/// What a node wants of the store of backups.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "what", rename_all = "snake_case")]
+pub enum BackupAsk {
+    /// Which of the parts it lacks, whose sha256 are the lines beside this.
+    Lacks { snapshot: Id<Snapshot> },
+    /// Keep the part beside this.
+    Put { snapshot: Id<Snapshot>, sha256: String },
+    /// All parts are there. `lists` are those that list all others; beside this is what
+    /// the node has to say of it.
+    Finish { snapshot: Id<Snapshot>, lists: Vec<String> },
+    /// How many lists there are, the sha256 of each, and what the node had to say.
+    Open { snapshot: Id<Snapshot> },
+    /// One part.
+    Get { snapshot: Id<Snapshot>, sha256: String },
+}
+
+impl BackupAsk {
+    /// Which backup it is about.
+    pub fn snapshot(&self) -> Id<Snapshot> {
+        match self {
+            BackupAsk::Lacks { snapshot }
+            | BackupAsk::Put { snapshot, .. }
+            | BackupAsk::Finish { snapshot, .. }
+            | BackupAsk::Open { snapshot }
+            | BackupAsk::Get { snapshot, .. } => *snapshot,
+        }
+    }
+}
+
+/// The first message of the answer to [`AskServer::Backup`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum BackupAnswer {
+    Sent,
+    Refused { message: String, retryable: bool },
 }
 
 /// The first message of the answer.

@@ -66,6 +66,9 @@ pub struct SourcePlan {
     pub snapshot: Id<Snapshot>,
     /// What it must turn out to be.
     pub sha256: String,
+    /// It is in the store of backups, not on the node.
+    #[serde(default)]
+    pub backup: bool,
 }
 
 /// One snapshot on a node.
@@ -77,6 +80,9 @@ pub struct SnapshotPlan {
     pub is_settled: bool,
     /// For how long writers may be made to wait for it, milliseconds.
     pub pause_max_ms: u64,
+    /// It is to be in the store of backups, and nowhere else once it is settled.
+    #[serde(default)]
+    pub backup: bool,
 }
 
 /// One instance on a node.

@@ -66,6 +66,7 @@ reasons! {
     VolumeAttachFailed = "volume_attach_failed", "The volume could not be mounted.";
     VolumeDamaged = "volume_damaged", "The volume's file system is damaged beyond what can be repaired unasked.";
     SnapshotFailed = "snapshot_failed", "The snapshot could not be taken.";
+    BackupFailed = "backup_failed", "The backup could not be sent to its store, or fetched from there.";
     IntegrityCheckFailed = "integrity_check_failed", "What was to be restored is not what was taken.";
     QuotaExceeded = "quota_exceeded", "The org has used up what it may have of this.";
     ReleaseCommandFailed = "release_command_failed", "The release command did not end with code 0, so nothing was replaced.";

@@ -5,6 +5,8 @@
 //! what is made from it is always a new volume. It outlives the volume it is of.
 //! Must not know how a node takes one.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use crate::condition::Facts;
@@ -23,6 +25,9 @@ pub const PAUSE_MAX_MS: u64 = 600_000;
 /// disk that the volume is on.
 pub const PER_VOLUME_MAX: usize = 32;
 
+/// Backups of one volume that are kept; older ones are destroyed.
+pub const BACKUPS_KEPT: usize = 14;
+
 /// What is desired of a snapshot.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Snapshot {
@@ -36,6 +41,9 @@ pub struct Snapshot {
     pub node: Id<Node>,
     /// For how long writers may be made to wait for it, milliseconds.
     pub pause_max_ms: u64,
+    /// It is a backup: kept away from the node, in the installation's store.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub backup: bool,
 }
 
 /// What is known of a snapshot.
@@ -63,6 +71,9 @@ pub struct Observed {
     /// What it takes on the node's disk.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stored_bytes: Option<u64>,
+    /// Of a backup: how much of it the store did not have yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sent_bytes: Option<u64>,
     /// Lower-case hex sha256 over the hashes of all its parts: what a volume made
     /// from it is held against.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -77,6 +88,8 @@ pub enum Phase {
     #[default]
     Pending,
     Taking,
+    /// A backup: it is taken, and on its way to the store.
+    Sending,
     Available,
     /// There is none; the reason says why. It is not tried again.
     Failed,
@@ -87,7 +100,7 @@ pub enum Phase {
 impl Phase {
     /// Whether something may still come of it.
     pub fn is_under_way(self) -> bool {
-        matches!(self, Phase::Pending | Phase::Taking)
+        matches!(self, Phase::Pending | Phase::Taking | Phase::Sending)
     }
 }
 
@@ -112,6 +125,15 @@ pub struct Create {
     /// `VOLUME-NUMBER` when absent.
     pub name: Option<Name>,
     pub pause_max_ms: u64,
+    /// Whether it is to be a backup.
+    #[serde(default)]
+    pub backup: bool,
+}
+
+/// Command: nothing is left of a backup in the store.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct BackupRemoved {
+    pub snapshot: Id<Snapshot>,
 }
 
 /// Command: what a node sees of a snapshot.
@@ -173,12 +195,32 @@ impl Apply for StatusChanged {
     }
 }
 
-/// The snapshots of a volume that something may still come of.
-pub fn under_way(state: &State, volume: &Resource<Volume>) -> Option<Id<Snapshot>> {
-    let mut all = state.snapshots.children(volume.spec.org.any());
-    let found =
-        all.find(|it| it.spec.volume == volume.id && it.status.observed.phase.is_under_way());
+/// The snapshot of a volume that something may still come of.
+pub fn under_way(state: &State, org: Id<Org>, volume: Id<Volume>) -> Option<Id<Snapshot>> {
+    let mut all = state.snapshots.children(org.any());
+    let found = all.find(|it| it.spec.volume == volume && it.status.observed.phase.is_under_way());
     found.map(|snapshot| snapshot.id)
+}
+
+/// Backups that are not among the newest `keep` of their volume, and can go. One that is
+/// not there yet, or failed, takes no other's place.
+pub fn beyond(state: &State, keep: usize) -> Vec<Id<Snapshot>> {
+    let mut of_volume: BTreeMap<Id<Volume>, Vec<&Resource<Snapshot>>> = BTreeMap::new();
+    let good = state.snapshots.iter().filter(|it| {
+        it.spec.backup
+            && it.status.observed.phase == Phase::Available
+            && state.destroying_since(it.id.any()).is_none()
+    });
+    for snapshot in good {
+        of_volume.entry(snapshot.spec.volume).or_default().push(snapshot);
+    }
+    let mut beyond = Vec::new();
+    for mut all in of_volume.into_values() {
+        all.sort_by_key(|it| std::cmp::Reverse((it.status.observed.taken_at, it.id)));
+        let old = all.into_iter().skip(keep);
+        beyond.extend(old.filter(|it| restoring(state, it).is_none()).map(|it| it.id));
+    }
+    beyond
 }
 
 /// The volume that is still being made from a snapshot.
@@ -188,9 +230,9 @@ pub fn restoring(state: &State, snapshot: &Resource<Snapshot>) -> Option<Id<Volu
     found.map(|volume| volume.id)
 }
 
-/// Whether nothing is left of a snapshot that is being destroyed: its node says so,
-/// or the node has gone and taken it along.
+/// Whether nothing is left of a snapshot that is being destroyed: its node says so, or the
+/// node has gone and taken it along; of a backup, its store.
 pub fn is_removed(state: &State, snapshot: &Resource<Snapshot>) -> bool {
-    let home = state.nodes.get(snapshot.spec.node);
-    home.is_none() || snapshot.status.observed.phase == Phase::Removed
+    let went_along = !snapshot.spec.backup && state.nodes.get(snapshot.spec.node).is_none();
+    went_along || snapshot.status.observed.phase == Phase::Removed
 }

@@ -22,7 +22,7 @@ use crate::machine::{self, Machine, chain};
 use crate::secrets::SecretSource;
 use crate::shared::{Shared, now};
 use crate::supervisor::{PlanSlot, Supervisor};
-use crate::volume::{keep, keep_snapshots};
+use crate::volume::{BackupKeeper, keep, keep_snapshots};
 use crate::{files, gone, retention};
 
 /// What becomes of the instances when the agent ends.
@@ -125,6 +125,11 @@ impl Agent {
     /// How the disk is, and changes of it.
     pub fn disk(&self) -> DiskSeen {
         self.shared.disk.seen()
+    }
+
+    /// Has backups kept there; nowhere, once the link is gone.
+    pub fn backups_kept_by(&self, keeper: Option<Arc<dyn BackupKeeper>>) {
+        self.shared.volumes.backups_kept_by(keeper);
     }
 
     /// The same for snapshots.

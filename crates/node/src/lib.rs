@@ -43,3 +43,4 @@ pub use error::NodeError;
 pub use helix_runtime::{ExecEvent, ExecInput, ExecOutput, ExecSession, Isolation};
 pub use logs::{LogQuery, LogStream};
 pub use secrets::SecretSource;
+pub use volume::{BackupKeeper, BackupRefusal};

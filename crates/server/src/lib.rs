@@ -12,6 +12,7 @@ pub mod links;
 mod attach;
 mod audit;
 mod auth;
+mod backups;
 mod clock;
 mod elsewhere;
 mod entropy;

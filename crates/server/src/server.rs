@@ -7,7 +7,7 @@ use std::sync::{Arc, RwLock};
 use helix_image::registry::Registry;
 use helix_image::{Puller, Store};
 use helix_model::bundle::VersionId;
-use helix_model::link::PullLogin;
+use helix_model::link::{BackupAsk, PullLogin};
 use helix_model::plan::EdgeReport;
 use helix_model::{
     Actor, Code, Command, Id, Instance, Name, Problem, Receipt, Snapshot, Volume, instance, node,
@@ -21,6 +21,7 @@ use zeroize::Zeroizing;
 use crate::attach::{Attached, LinkedNode};
 use crate::audit::Audit;
 use crate::auth::{Accounts, Devices, Limits};
+use crate::backups::{self, Backups};
 use crate::elsewhere::OtherRegistries;
 use crate::engine::{Engine, EngineError, Origin, Writers};
 use crate::exec_sessions::ExecSessions;
@@ -89,6 +90,7 @@ pub(crate) struct Shared {
     pub audit: Audit,
     pub accounts: Accounts,
     pub vault: Arc<Vault>,
+    pub backups: Backups,
     pub devices: Devices,
     pub limits: Limits,
     pub exec_sessions: ExecSessions,
@@ -159,6 +161,7 @@ impl Server {
             audit: Audit::start(storage.audit),
             accounts: Accounts::new(Arc::clone(&storage.sealed))?,
             vault: Arc::new(Vault::new(Arc::clone(&storage.sealed), storage.rows)),
+            backups: Backups::new(storage.backups.clone(), Arc::clone(&storage.sealed)),
             devices: Devices::new(storage.sealed),
             limits: Limits::new(),
             exec_sessions: ExecSessions::new(),
@@ -174,6 +177,7 @@ impl Server {
         let vault = Arc::clone(&server.shared.vault);
         server.spawn(secrets::tend(server.shared.engine.clone(), Arc::clone(&vault)));
         server.spawn(registries::tend(server.shared.engine.clone(), vault));
+        server.spawn(backups::tend(Arc::clone(&server.shared)));
         Ok(server)
     }
 
@@ -239,6 +243,16 @@ impl Server {
     /// Takes in how a node's disk is.
     pub async fn disk_reported(&self, from: &Attached, disk: node::Disk) {
         self.shared.disk_reported(from, disk).await;
+    }
+
+    /// Does what a node asks of the store of backups.
+    pub async fn backup_asked(
+        &self,
+        from: &Attached,
+        ask: &BackupAsk,
+        body: &[u8],
+    ) -> Result<Vec<u8>, Problem> {
+        self.shared.backup_asked(from, ask, body).await
     }
 
     /// Takes in what a node sees of a snapshot.

@@ -10,8 +10,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use helix_log::{
-    ArchiveError, ArchiveStore, ArchivedLog, Clock, DirectoryArchive, EventLog, Leases, LogError,
-    ObjectArchive, PostgresLog, PostgresSchema, Sealed, SealedError, SealedRows, SqliteLog,
+    ArchiveError, ArchiveStore, ArchivedLog, BackupError, BackupStore, Clock, DirectoryArchive,
+    EventLog, Leases, LogError, ObjectArchive, PostgresLog, PostgresSchema, Sealed, SealedError,
+    SealedRows, SqliteLog,
 };
 
 use crate::clock;
@@ -43,6 +44,8 @@ pub struct Storage {
     pub audit: Arc<dyn EventLog>,
     /// What must not be in events.
     pub sealed: Arc<Sealed>,
+    /// Where backups of volumes go, when the operator has named a place.
+    pub backups: Option<BackupStore>,
     /// Which replica does what only one may do.
     pub leases: Arc<dyn Leases>,
     /// Where the oldest events go.
@@ -76,6 +79,8 @@ pub enum StorageError {
     HalfImported,
     #[error("the sealed records cannot be used")]
     Sealed(#[from] SealedError),
+    #[error("the place for backups cannot be used")]
+    Backups(#[from] BackupError),
     #[error("the archive cannot be used")]
     Archive(#[from] ArchiveError),
 }
@@ -95,6 +100,9 @@ impl StorageError {
             ),
             StorageError::Archive(ArchiveError::Objects { .. }) => Some(
                 "check `--archive`, AWS_ENDPOINT_URL, AWS_REGION, AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
+            ),
+            StorageError::Backups(_) => Some(
+                "check `--backups`, AWS_ENDPOINT_URL, AWS_REGION, AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
             ),
             StorageError::Archive(_) => None,
         }
@@ -122,6 +130,18 @@ impl Storage {
     #[must_use]
     pub fn keeping(self, keep: Keep) -> Storage {
         Storage { keep, ..self }
+    }
+
+    /// The same with a place for backups: a directory, or `s3://BUCKET/PREFIX` as with
+    /// [`Storage::archived_at`].
+    pub fn backed_up_to(
+        self,
+        place: Option<&Path>,
+        variables: impl IntoIterator<Item = (String, String)>,
+    ) -> Result<Storage, StorageError> {
+        let Some(place) = place else { return Ok(self) };
+        let store = BackupStore::open(&place.to_string_lossy(), variables)?;
+        Ok(Storage { backups: Some(store), ..self })
     }
 
     /// The same with the archive in another place: a directory, or
@@ -165,6 +185,7 @@ impl Storage {
             log: history.clone(),
             audit: audit_history.clone(),
             sealed: Arc::new(sealed),
+            backups: None,
             leases,
             archive,
             history,

@@ -31,6 +31,9 @@ pub(super) struct RestoreArgs {
     /// How much it holds, such as 10Gi; as much as the snapshot's otherwise
     #[arg(long, value_name = "SIZE", value_parser = super::volumes::size)]
     size: Option<u64>,
+    /// Node that is to have it, of a backup; one with room for it otherwise
+    #[arg(long, value_name = "NAME")]
+    node: Option<String>,
     #[command(flatten)]
     wait: WaitFlags,
 }
@@ -69,7 +72,7 @@ pub(super) async fn restore(session: &mut Session<'_>, args: RestoreArgs) -> Res
         None => client.get(Kind::Snapshot, &args.reference, &scope).await?.name,
     };
     let from = Some(args.reference);
-    let request = VolumeRequest { name, size_bytes: args.size, node: None, from };
+    let request = VolumeRequest { name, size_bytes: args.size, node: args.node, from };
     let receipt = client.create_volume(&request, &scope).await?;
     let limit = args.wait.limit();
     made(session, &receipt, limit, "is restored").await
@@ -80,7 +83,8 @@ pub(super) async fn clone(session: &mut Session<'_>, args: CloneArgs) -> Result<
     let scope = session.settings.scope_for(Kind::Volume, &args.reference)?;
     let client = session.client()?;
     let pause_max_ms = args.max_pause.map(milliseconds);
-    let request = SnapshotRequest { volume: args.reference, name: None, pause_max_ms };
+    let request =
+        SnapshotRequest { volume: args.reference, name: None, pause_max_ms, backup: false };
     let receipt = client.create_snapshot(&request, &scope).await?;
     let snapshot = target(&receipt);
     session.ui.step(&format!("taking snapshot {snapshot}"));

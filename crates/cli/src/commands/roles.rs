@@ -79,6 +79,8 @@ pub struct ServerOptions {
     pub registries: RegistryOptions,
     /// A Docker config whose logins every org may pull with.
     pub registry_logins: Option<PathBuf>,
+    /// Where backups of volumes go: a directory or `s3://BUCKET/PREFIX`.
+    pub backups: Option<PathBuf>,
 }
 
 /// How to start a node.
@@ -139,6 +141,10 @@ pub(crate) struct ServerArgs {
     /// directory they share (HELIX_ARCHIVE)
     #[arg(long, value_name = "PLACE")]
     archive: Option<String>,
+    /// Where backups of volumes go, the same for all servers: s3://BUCKET/PREFIX, or
+    /// a directory they share (HELIX_BACKUPS)
+    #[arg(long, value_name = "PLACE")]
+    backups: Option<String>,
     #[command(flatten)]
     registries: RegistryArgs,
     #[command(flatten)]
@@ -305,6 +311,7 @@ fn server(session: &Session<'_>, args: ServerArgs) -> Result<ServerOptions> {
         archive,
         registries: args.registries.options(&session.environment),
         registry_logins: args.logins.file(&session.environment),
+        backups: session.backups(args.backups.as_deref()),
     })
 }
 

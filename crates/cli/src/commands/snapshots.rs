@@ -41,7 +41,7 @@ enum SnapshotsVerb {
 /// write wait meanwhile, for as long as the snapshot says afterwards.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  helix snapshots create data\n  helix snapshots create data --name before-upgrade\n  helix snapshots create data --no-wait --json"
+    after_help = "Examples:\n  helix snapshots create data\n  helix snapshots create data --name before-upgrade\n  helix snapshots create data --backup\n  helix snapshots create data --no-wait --json"
 )]
 struct CreateSnapshotArgs {
     /// Id, path or name of the volume
@@ -50,6 +50,9 @@ struct CreateSnapshotArgs {
     /// Name, unique in the org; VOLUME-NUMBER otherwise
     #[arg(long, value_name = "NAME", value_parser = restore::name)]
     name: Option<Name>,
+    /// Keep it in the installation's store of backups, encrypted, and not on the node
+    #[arg(long)]
+    backup: bool,
     /// How long writers may be made to wait, such as 5s; 2s otherwise
     #[arg(long, value_name = "TIME", value_parser = crate::duration::parse)]
     max_pause: Option<Duration>,
@@ -74,8 +77,9 @@ pub(crate) async fn run(session: &mut Session<'_>, args: SnapshotsArgs) -> Resul
 
 async fn create(session: &mut Session<'_>, args: CreateSnapshotArgs) -> Result<u8> {
     let scope = session.settings.scope_for(Kind::Volume, &args.volume)?;
+    let backup = args.backup;
     let pause_max_ms = args.max_pause.map(restore::milliseconds);
-    let request = SnapshotRequest { volume: args.volume, name: args.name, pause_max_ms };
+    let request = SnapshotRequest { volume: args.volume, name: args.name, pause_max_ms, backup };
     let receipt = session.client()?.create_snapshot(&request, &scope).await?;
     let target = restore::target(&receipt);
     let Some(limit) = args.wait.limit() else {

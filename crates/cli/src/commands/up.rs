@@ -84,6 +84,8 @@ pub struct UpOptions {
     /// Where older history goes: a directory or `s3://BUCKET/PREFIX`; below the
     /// data directory when `None`.
     pub archive: Option<PathBuf>,
+    /// Where backups of volumes go: a directory or `s3://BUCKET/PREFIX`.
+    pub backups: Option<PathBuf>,
 }
 
 /// What an instance may be demanded to run under.
@@ -138,6 +140,9 @@ pub(crate) struct UpArgs {
     /// Where to archive: a directory or s3://BUCKET/PREFIX (HELIX_ARCHIVE)
     #[arg(long, value_name = "PLACE")]
     archive: Option<String>,
+    /// Where backups of volumes go: a directory or s3://BUCKET/PREFIX (HELIX_BACKUPS)
+    #[arg(long, value_name = "PLACE")]
+    backups: Option<String>,
 }
 
 pub(crate) async fn run(
@@ -159,6 +164,7 @@ pub(crate) async fn run(
         keep_events: settings::keep(args.keep_events, "HELIX_KEEP_EVENTS", &session.environment)?,
         keep_audit: settings::keep(args.keep_audit, "HELIX_KEEP_AUDIT", &session.environment)?,
         archive: session.archive(args.archive.as_deref()),
+        backups: session.backups(args.backups.as_deref()),
     };
     session.ui.step("starting the platform");
     let mut platform = tokio::select! {

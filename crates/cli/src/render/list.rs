@@ -246,7 +246,7 @@ fn volumes(views: &[ResourceView], names: &Names, now: Timestamp) -> Table {
 
 fn snapshots(views: &[ResourceView], names: &Names, now: Timestamp) -> Table {
     let mut table =
-        Table::new(["SNAPSHOT", "VOLUME", "SIZE", "STORED", "STATE", "NODE", "AGE", "PROBLEM"]);
+        Table::new(["SNAPSHOT", "VOLUME", "SIZE", "STORED", "STATE", "WHERE", "AGE", "PROBLEM"]);
     for it in seen::<Snapshot>(views) {
         let observed = &it.current.observed;
         let emphasis = match observed.phase {
@@ -263,7 +263,10 @@ fn snapshots(views: &[ResourceView], names: &Names, now: Timestamp) -> Table {
                 size(it.desired.size_bytes),
                 observed.stored_bytes.map_or_else(|| "-".to_owned(), size),
                 word(&observed.phase),
-                names.of(it.desired.node.any()),
+                match it.desired.backup {
+                    true => "backup".to_owned(),
+                    false => names.of(it.desired.node.any()),
+                },
                 age(it.view.created_at, now),
                 observed.message.clone().unwrap_or_default(),
             ],

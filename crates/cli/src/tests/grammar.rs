@@ -51,7 +51,7 @@ async fn what_does_not_exist_yet_says_what_to_do_instead() {
         assert!(outcome.stderr.contains("hint: "), "{line:?}: {}", outcome.stderr);
         assert_eq!(outcome.stdout, "", "{line:?}");
     }
-    let outcome = world.helix(&["snapshots", "list", "--json"]).await;
+    let outcome = world.helix(&["backups", "list", "--json"]).await;
     assert_eq!(outcome.code, 2);
     assert_eq!(outcome.json()["error"]["code"], "not_supported_yet");
     assert_eq!(outcome.stderr, "");

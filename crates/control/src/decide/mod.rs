@@ -100,6 +100,7 @@ fn carry_out(draft: &mut Draft<'_, '_>, command: &Command) -> Result<Option<AnyI
         Command::ObserveVolume(it) => volume::observe(draft, it),
         Command::CreateSnapshot(it) => snapshot::create(draft, it)?,
         Command::ObserveSnapshot(it) => snapshot::observe(draft, it),
+        Command::BackupRemoved(it) => snapshot::backup_removed(draft, it),
         Command::CreateUser(it) => user::create(draft, it)?,
         Command::SetUserOperator(it) => user::set_operator(draft, it)?,
         Command::ChangeUserPassword(it) => user::change_password(draft, *it)?,

@@ -32,7 +32,7 @@ pub(super) fn create(
         let why = format!("is on node {}, which does not report", node.name);
         return Err(unready(&why));
     }
-    if let Some(other) = snapshot::under_way(state, volume) {
+    if let Some(other) = snapshot::under_way(state, volume.spec.org, volume.id) {
         let other = reference::path(state, other.any());
         let detail = format!("snapshot `{other}` of volume `{}` is being taken", volume.name);
         return Err(Problem::new(Code::SnapshotInProgress, detail)
@@ -43,7 +43,9 @@ pub(super) fn create(
         let why = format!("is a plain directory on node {}, of which there are none", node.name);
         return Err(unready(&why).hint("snapshots need a node that keeps volumes with `loop`"));
     }
-    refuse_many(state, volume)?;
+    if !command.backup {
+        refuse_many(state, volume)?;
+    }
     if command.pause_max_ms > PAUSE_MAX_MS {
         let detail = format!("writers wait for {PAUSE_MAX_MS} ms at most");
         return Err(Problem::new(Code::InvalidArgument, detail).field("pause_max_ms", "too long"));
@@ -55,6 +57,7 @@ pub(super) fn create(
         size_bytes: volume.spec.size_bytes,
         node: node.id,
         pause_max_ms: command.pause_max_ms,
+        backup: command.backup,
     };
     let name = match &command.name {
         Some(name) => free(state, volume, name)?,
@@ -68,7 +71,7 @@ pub(super) fn create(
 /// Refuses one more than a volume may have.
 fn refuse_many(state: &State, volume: &Resource<Volume>) -> Result<(), Problem> {
     let all = state.snapshots.children(volume.spec.org.any());
-    let count = all.filter(|it| it.spec.volume == volume.id).count();
+    let count = all.filter(|it| it.spec.volume == volume.id && !it.spec.backup).count();
     if count < PER_VOLUME_MAX {
         return Ok(());
     }
@@ -101,8 +104,26 @@ pub(super) fn observe(draft: &mut Draft<'_, '_>, command: &snapshot::Observe) ->
     let known = draft.state.snapshots.get(command.snapshot)?;
     let home = draft.state.nodes.get(known.spec.node);
     let is_present = home.is_some_and(|node| node.status.link == command.link);
-    if is_present && known.status.observed != command.observed {
+    // That it is gone from the node says nothing of the store.
+    let is_told = known.spec.backup && command.observed.phase == snapshot::Phase::Removed;
+    if is_present && !is_told && known.status.observed != command.observed {
         let (of, observed) = (Of::new(known), command.observed.clone());
+        draft.emit(Event::SnapshotStatusChanged(snapshot::StatusChanged { of, observed }));
+    }
+    Some(command.snapshot.any())
+}
+
+/// Notes that nothing is left of a backup that is being destroyed.
+pub(super) fn backup_removed(
+    draft: &mut Draft<'_, '_>,
+    command: &snapshot::BackupRemoved,
+) -> Option<AnyId> {
+    let known = draft.state.snapshots.get(command.snapshot)?;
+    let is_going = draft.state.destroying_since(known.id.any()).is_some();
+    if known.spec.backup && is_going && known.status.observed.phase != snapshot::Phase::Removed {
+        let of = Of::new(known);
+        let observed =
+            snapshot::Observed { phase: snapshot::Phase::Removed, ..known.status.observed.clone() };
         draft.emit(Event::SnapshotStatusChanged(snapshot::StatusChanged { of, observed }));
     }
     Some(command.snapshot.any())

@@ -54,6 +54,29 @@ pub(super) fn create(
     Ok(Some(emit_created(draft, name, spec).any()))
 }
 
+/// Where a volume that is made from a backup will be: where that was taken, or else
+/// wherever there is room.
+fn any_home(
+    state: &State,
+    snapshot: &Resource<Snapshot>,
+    size_bytes: u64,
+) -> Result<Id<Node>, Problem> {
+    let enforces = |node: &Resource<Node>| {
+        let facts = node.status.facts.as_ref().and_then(|it| it.volumes.as_ref());
+        facts.is_some_and(|it| it.size_enforced)
+    };
+    let can = |node: &&Resource<Node>| {
+        enforces(node) && place::refusal_of_volume(state, node, size_bytes).is_none()
+    };
+    let first = state.nodes.get(snapshot.spec.node).filter(can);
+    let home = first.or_else(|| state.nodes.iter().find(can));
+    home.map(|node| node.id).ok_or_else(|| {
+        let detail = "no node can take it: none is connected that has room for it and keeps \
+                      volumes with `loop`";
+        Problem::new(Code::PreconditionFailed, detail).hint("`helix nodes list` shows them")
+    })
+}
+
 /// Where a volume that is made from a snapshot will be: beside it.
 fn home_of(
     state: &State,
@@ -76,6 +99,9 @@ fn home_of(
         let least = format_bytes(snapshot.spec.size_bytes);
         let detail = format!("what is in snapshot `{}` needs {least}", snapshot.name);
         return Err(Problem::new(Code::InvalidArgument, detail).field("size_bytes", "too small"));
+    }
+    if snapshot.spec.backup {
+        return wanted.map_or_else(|| any_home(state, snapshot, size_bytes), Ok);
     }
     let home = snapshot.spec.node;
     if wanted.is_some_and(|wanted| wanted != home) {

@@ -47,6 +47,7 @@ pub fn node_plan(state: &State, node: Id<Node>) -> NodePlan {
             volume: snapshot.spec.volume,
             is_settled: !snapshot.status.observed.phase.is_under_way(),
             pause_max_ms: snapshot.spec.pause_max_ms,
+            backup: snapshot.spec.backup,
         };
         match state.destroying_since(id.any()) {
             Some(_) => plan.removing_snapshots.push(one),
@@ -58,9 +59,10 @@ pub fn node_plan(state: &State, node: Id<Node>) -> NodePlan {
 
 /// What a volume that is not there yet is made from.
 fn source(state: &State, volume: &Resource<Volume>) -> Option<SourcePlan> {
-    let snapshot = volume.spec.source.filter(|_| !volume.status.made)?;
-    let sha256 = state.snapshots.get(snapshot)?.status.observed.sha256.clone()?;
-    Some(SourcePlan { snapshot, sha256 })
+    let source = volume.spec.source.filter(|_| !volume.status.made)?;
+    let snapshot = state.snapshots.get(source)?;
+    let sha256 = snapshot.status.observed.sha256.clone()?;
+    Some(SourcePlan { snapshot: source, sha256, backup: snapshot.spec.backup })
 }
 
 fn instance_plan(state: &State, instance: &Resource<Instance>) -> Option<InstancePlan> {

@@ -12,9 +12,23 @@ const GIBI: u64 = 1 << 30;
 const DATA: &str = "shop-production-data";
 
 impl World {
+    /// A backup that is there.
+    fn backed_up(&mut self, label: &str) -> Id<Snapshot> {
+        let volume = self.volume(DATA).id;
+        let (name, pause_max_ms) = (Some(name(label)), PAUSE_DEFAULT_MS);
+        let create = snapshot::Create { volume, name, pause_max_ms, backup: true };
+        self.command(Command::CreateSnapshot(create)).unwrap();
+        let taken_at = Some(self.snapshot(label).created_at);
+        let phase = snapshot::Phase::Available;
+        let sha256 = Some("cd".repeat(32));
+        self.snapshot_is(label, Observed { phase, taken_at, sha256, ..Observed::default() });
+        self.snapshot(label).id
+    }
+
     fn take_for(&mut self, label: Option<&str>, pause_max_ms: u64) -> Result<(), Problem> {
         let volume = self.volume(DATA).id;
-        let create = snapshot::Create { volume, name: label.map(name), pause_max_ms };
+        let create =
+            snapshot::Create { volume, name: label.map(name), pause_max_ms, backup: false };
         self.command(Command::CreateSnapshot(create)).map(drop)
     }
 
@@ -155,4 +169,46 @@ fn a_snapshot_outlives_its_volume_and_goes_with_its_node() {
     assert!(world.state.volumes.iter().next().is_none());
     world.restore("copy", from, 10 * GIBI).unwrap();
     assert_eq!(world.state.tally(world.id(Kind::Org, "acme").typed().unwrap()).snapshots, 1);
+}
+
+#[test]
+fn a_backup_is_restored_on_another_node_and_goes_when_the_store_says_so() {
+    let mut world = World::with_data();
+    let backup = world.backed_up("nightly");
+    world.connect_as("two", 16 * GIBI);
+    let (one, two) = (world.node("one").id, world.node("two").id);
+    world.restore("beside", backup, 10 * GIBI).unwrap();
+    assert_eq!(world.volume("beside").spec.node, Some(one), "where it was taken");
+    world.volume_is("beside", volume::Phase::Available);
+    let org = world.id(Kind::Org, "acme").typed().unwrap();
+    let (size_bytes, node, source) = (10 * GIBI, Some(two), Some(backup));
+    let create = volume::Create { org, name: name("elsewhere"), size_bytes, node, source };
+    world.command(Command::CreateVolume(create)).unwrap();
+    let plan = node_plan(&world.state, two);
+    let source = plan.volumes[0].source.as_ref().unwrap();
+    assert!(source.backup && source.snapshot == backup && source.sha256 == "cd".repeat(32));
+    world.volume_is("elsewhere", volume::Phase::Available);
+
+    world.destroy(Kind::Snapshot, "acme/nightly").unwrap();
+    // The node has let go of it, the store not yet.
+    let phase = snapshot::Phase::Removed;
+    world.snapshot_is("nightly", Observed { phase, ..Observed::default() });
+    assert!(world.state.snapshots.get(backup).is_some());
+    world.command(Command::BackupRemoved(snapshot::BackupRemoved { snapshot: backup })).unwrap();
+    world.settle();
+    assert!(world.state.snapshots.get(backup).is_none());
+}
+
+#[test]
+fn of_the_backups_of_a_volume_the_newest_good_ones_are_kept() {
+    let mut world = World::with_data();
+    let all: Vec<_> = ["a", "b", "c", "d"].map(|label| world.backed_up(label)).into();
+    assert_eq!(snapshot::beyond(&world.state, 4), []);
+    assert_eq!(snapshot::beyond(&world.state, 2), [all[1], all[0]]);
+    // What failed, is not there yet, or is no backup takes nobody's place.
+    world.taken("local");
+    world.take(Some("under-way")).unwrap();
+    assert_eq!(snapshot::beyond(&world.state, 3), [all[0]]);
+    world.restore("copy", all[0], 10 * GIBI).unwrap();
+    assert_eq!(snapshot::beyond(&world.state, 3), [], "it is being restored");
 }

@@ -101,6 +101,7 @@ async fn keep_linked(agent: Arc<Agent>, name: Name, mut dialler: Dialler) {
         let dialled = dialler.dial(&Hello::Node(hello)).await;
         let why = serve(&agent, dialled, &mut dialler).await;
         agent.secrets_from(None);
+        agent.backups_kept_by(None);
         dialler.lost(&why).await;
     }
 }
@@ -120,6 +121,7 @@ async fn serve(agent: &Arc<Agent>, dialled: Dialled, dialler: &mut Dialler) -> S
     match welcome {
         Some(ToNode::Welcome { .. }) => {
             agent.secrets_from(Some(Arc::new(LinkedSource(link.clone()))));
+            agent.backups_kept_by(Some(Arc::new(LinkedSource(link.clone()))));
             dialler.welcomed();
         }
         Some(ToNode::Refused { problem }) => return problem.detail,

@@ -45,6 +45,8 @@ pub(super) async fn start(options: ServerOptions) -> Result<ServerRole, Problem>
         Ok(storage) => storage.archived_at(place, archive_variables()).await,
         Err(error) => Err(error),
     };
+    let backups = options.backups.as_deref();
+    let storage = storage.and_then(|it| it.backed_up_to(backups, archive_variables()));
     let storage = storage.map_err(|error| {
         Problem::new(Code::Conflict, chain(&error)).hint(error.hint().unwrap_or("see the message"))
     })?;

@@ -8,6 +8,7 @@ use nix::unistd::Pid;
 use serde_json::Value;
 
 use crate::registry::Registry;
+use crate::world::platform::Platform;
 use crate::world::{World, can_isolate, traces, until};
 
 const VOLUME: &str = "db-production-data";
@@ -42,11 +43,15 @@ listen_port = 5432
 fn with_rows(registry: &Registry) -> (World, String) {
     let world = World::start::<&str>([]);
     let image = registry.postgres();
-    write_manifest(&world, "1Gi", "first");
-    world.helix(["deploy", "--image", &image]).ok();
-    query(&world, "create table kept (id bigint primary key, text text not null)");
-    query(&world, "insert into kept select n, md5(n::text) from generate_series(1, 1000) n");
+    fill(&world, &image);
     (world, image)
+}
+
+fn fill(world: &World, image: &str) {
+    write_manifest(world, "1Gi", "first");
+    world.helix(["deploy", "--image", image]).ok();
+    query(world, "create table kept (id bigint primary key, text text not null)");
+    query(world, "insert into kept select n, md5(n::text) from generate_series(1, 1000) n");
 }
 
 fn query(world: &World, sql: &str) -> String {
@@ -257,4 +262,136 @@ fn a_snapshot_of_a_postgresql_that_writes_becomes_another_one_with_the_same_rows
     world.helix(["snapshots", "destroy", "before", "--yes"]).ok();
     let left = std::fs::read_dir(world.data().join("node/snapshots")).expect("list");
     assert_eq!(left.count(), 0);
+}
+
+#[test]
+fn a_backup_of_a_postgresql_brings_it_back_on_another_node() {
+    if !can_isolate("a_backup_of_a_postgresql_brings_it_back_on_another_node") {
+        return;
+    }
+    let registry = Registry::shared();
+    let store = tempfile::tempdir().expect("a directory for backups");
+    let place = store.path().to_str().expect("a path");
+    let world = World::start(["--backups", place]);
+    let image = registry.postgres();
+    fill(&world, &image);
+    query(&world, "insert into kept values (5000000, 'planted-in-the-first-backup')");
+    let backup = |name: &str| {
+        let take = ["snapshots", "create", VOLUME, "--backup", "--name", name];
+        let taken = world.json(&world.work(), take);
+        taken["snapshot"]["current"]["sent_bytes"].as_u64().expect("how much was sent")
+    };
+    let first = backup("first");
+    query(&world, "insert into kept values (5000001, 'later')");
+    let before = digest(&world);
+    // Killed while it writes: what the second one shows is what a power cut leaves.
+    let writer = Writer::start(&world);
+    let late = || query(&world, "select count(*) from kept where text = 'late'");
+    until("rows to be written", || late().trim().parse::<u64>().expect("a number") > 5);
+    let id = instance(&world)["id"].as_str().expect("an id").to_owned();
+    let program = traces::workload_pid(&world.data(), &id).expect("a running program");
+    kill(Pid::from_raw(program), Signal::SIGKILL).expect("kill it");
+    let acknowledged = writer.last();
+    let second = backup("second");
+    assert!(second < first, "only what changed is sent: {second} after {first}");
+    assert_eq!(second % (4 << 20), 0, "whole parts");
+
+    // Nothing in the store can be read, nothing of it stays on the node.
+    let planted = std::process::Command::new("grep")
+        .args(["-r", "-c", "planted-in-the-first", place])
+        .output()
+        .expect("grep");
+    assert!(!planted.status.success(), "{}", String::from_utf8_lossy(&planted.stdout));
+    let left = || std::fs::read_dir(world.data().join("node/snapshots")).expect("list").count();
+    until("the node to let go of what was sent", || left() == 0);
+
+    world.helix(["envs", "destroy", "db@production", "--yes"]).ok();
+    world.helix(["volumes", "destroy", VOLUME, "--yes"]).ok();
+    let other = OtherNode::start(&world);
+    world.helix(["volumes", "restore", "second", "--as", "restored", "--node", "other"]).ok();
+    write_manifest_with(&world, "restored", "", "restored");
+    world.helix(["deploy", "--image", &image]).ok();
+    let restored = world.json(&world.work(), ["volumes", "describe", "restored"]);
+    assert_eq!(restored["desired"]["node"], other.id(&world).as_str(), "{restored:#}");
+    let kept: u64 = query(&world, "select max(id) from kept where text = 'late'")
+        .trim()
+        .parse()
+        .expect("a number");
+    assert!(kept >= acknowledged, "row {acknowledged} was acknowledged, {kept} is the last");
+    query(&world, "delete from kept where text = 'late'");
+    assert_eq!(digest(&world), before);
+
+    world.helix(["envs", "destroy", "db@production", "--yes"]).ok();
+    world.helix(["volumes", "destroy", "restored", "--yes"]).ok();
+    drop(other);
+
+    let asked = world.helix(["audit", "export", "--all"]).ok().stdout;
+    for operation in ["write_backup", "read_backup"] {
+        assert!(asked.contains(operation), "{operation} is not in the audit trail");
+    }
+
+    // A backup that was changed in the store becomes no volume.
+    world.helix(["snapshots", "destroy", "second", "--yes"]).ok();
+    let chunks: Vec<_> = files(store.path()).into_iter().filter(|it| in_chunks(it)).collect();
+    for chunk in &chunks {
+        let mut bytes = std::fs::read(chunk).expect("read a piece");
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 1;
+        std::fs::write(chunk, bytes).expect("change a piece");
+    }
+    let refused = world.helix(["volumes", "restore", "first", "--wait-timeout", "15s"]);
+    assert!(refused.code != 0 && refused.stderr.contains("decrypt_failed"), "{refused:?}");
+    world.helix(["volumes", "destroy", "first", "--yes"]).ok();
+    world.helix(["snapshots", "destroy", "first", "--yes"]).ok();
+    assert_eq!(files(store.path()).len(), 0, "pieces go with the last backup that needs them");
+}
+
+/// A second node of the platform, linked over the network, until it is dropped.
+struct OtherNode(Option<Platform>);
+
+impl OtherNode {
+    fn start(world: &World) -> OtherNode {
+        let said = world.platform().stdout();
+        let api = said.lines().find_map(|line| line.trim().strip_prefix("api"));
+        let mut command = world.command(world.work());
+        command.args(["node", "--name", "other", "--server", api.expect("an address").trim()]);
+        command.arg("--token-file").arg(world.data().join("token"));
+        command.arg("--data-dir").arg(world.data().join("other"));
+        let node = OtherNode(Some(Platform::spawn(command)));
+        until("the other node to be linked", || {
+            let seen = world.helix(["nodes", "describe", "other", "--json"]);
+            seen.code == 0 && seen.document()["current"]["connected"] == true
+        });
+        node
+    }
+
+    fn id(&self, world: &World) -> String {
+        let node = world.json(&world.work(), ["nodes", "describe", "other"]);
+        node["id"].as_str().expect("an id").to_owned()
+    }
+}
+
+impl Drop for OtherNode {
+    fn drop(&mut self) {
+        if let Some(node) = self.0.take() {
+            if std::thread::panicking() {
+                println!("--- helix node ---\n{}---", node.said());
+            }
+            node.end();
+        }
+    }
+}
+
+fn in_chunks(path: &std::path::Path) -> bool {
+    path.components().any(|part| part.as_os_str() == "chunks")
+}
+
+/// All files below a directory.
+fn files(place: &std::path::Path) -> Vec<std::path::PathBuf> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(place).expect("list") {
+        let path = entry.expect("an entry").path();
+        if path.is_dir() { found.extend(files(&path)) } else { found.push(path) }
+    }
+    found
 }

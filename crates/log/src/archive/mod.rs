@@ -25,6 +25,7 @@ use crate::event_log::{EventLog, READ_MAX_ENTRIES};
 pub use archived_log::ArchivedLog;
 pub use directory::DirectoryArchive;
 pub use objects::ObjectArchive;
+pub(crate) use objects::s3_store;
 pub use store::{ArchiveStore, SegmentName};
 
 /// How many entries fill a segment unless the caller knows better: some MiB of

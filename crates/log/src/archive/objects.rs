@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use futures::TryStreamExt;
-use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
+use object_store::aws::{AmazonS3, AmazonS3Builder, AmazonS3ConfigKey};
 use object_store::path::Path;
 use object_store::{ClientOptions, ObjectStore, ObjectStoreExt};
 
@@ -50,25 +50,9 @@ impl ObjectArchive {
         url: &str,
         variables: impl IntoIterator<Item = (String, String)>,
     ) -> Result<ObjectArchive, ArchiveError> {
-        let (bucket, prefix) = bucket_and_prefix(url).ok_or_else(|| no_such_url(url))?;
-        let mut builder = AmazonS3Builder::new().with_bucket_name(bucket);
-        for (name, value) in variables {
-            if !name.starts_with(VARIABLE_PREFIX) {
-                continue;
-            }
-            let key = name.to_ascii_lowercase().parse::<AmazonS3ConfigKey>();
-            let Ok(key) = key else { continue };
-            // Who names an endpoint without TLS has decided that.
-            if is_endpoint(&key) && value.starts_with("http://") {
-                let options = ClientOptions::new().with_allow_http(true);
-                builder = builder.with_client_options(options);
-            }
-            builder = builder.with_config(key, value);
-        }
-        // A variable may have named another bucket for other programs.
-        let store = builder.with_bucket_name(bucket).build();
-        let store = store.map_err(|source| failed("use", url, source))?;
-        Ok(ObjectArchive { store: Arc::new(store), prefix: prefix.into(), place: url.to_owned() })
+        let (store, prefix) =
+            s3_store(url, variables).map_err(|source| failed("use", url, source))?;
+        Ok(ObjectArchive { store: Arc::new(store), prefix, place: url.to_owned() })
     }
 
     fn object(&self, name: &SegmentName) -> Path {
@@ -112,6 +96,30 @@ impl ArchiveStore for ObjectArchive {
     }
 }
 
+/// The bucket of `s3://BUCKET/PREFIX`, and the prefix.
+pub(crate) fn s3_store(
+    url: &str,
+    variables: impl IntoIterator<Item = (String, String)>,
+) -> Result<(AmazonS3, Path), object_store::Error> {
+    let (bucket, prefix) = bucket_and_prefix(url).ok_or_else(|| no_such_url(url))?;
+    let mut builder = AmazonS3Builder::new().with_bucket_name(bucket);
+    for (name, value) in variables {
+        if !name.starts_with(VARIABLE_PREFIX) {
+            continue;
+        }
+        let key = name.to_ascii_lowercase().parse::<AmazonS3ConfigKey>();
+        let Ok(key) = key else { continue };
+        // Who names an endpoint without TLS has decided that.
+        if is_endpoint(&key) && value.starts_with("http://") {
+            let options = ClientOptions::new().with_allow_http(true);
+            builder = builder.with_client_options(options);
+        }
+        builder = builder.with_config(key, value);
+    }
+    // A variable may have named another bucket for other programs.
+    Ok((builder.with_bucket_name(bucket).build()?, prefix.into()))
+}
+
 fn bucket_and_prefix(url: &str) -> Option<(&str, &str)> {
     let rest = url.strip_prefix(SCHEME)?;
     let (bucket, prefix) = rest.split_once('/').unwrap_or((rest, ""));
@@ -122,9 +130,9 @@ fn is_endpoint(key: &AmazonS3ConfigKey) -> bool {
     matches!(key, AmazonS3ConfigKey::Endpoint | AmazonS3ConfigKey::S3Endpoint)
 }
 
-fn no_such_url(url: &str) -> ArchiveError {
+fn no_such_url(url: &str) -> object_store::Error {
     let source = format!("`{url}` is not {SCHEME}BUCKET/PREFIX");
-    failed("use", url, object_store::Error::Generic { store: "S3", source: source.into() })
+    object_store::Error::Generic { store: "S3", source: source.into() }
 }
 
 fn failed(action: &'static str, place: &str, source: object_store::Error) -> ArchiveError {

@@ -44,4 +44,7 @@ pub struct SnapshotRequest {
     /// For how long writers may be made to wait, at most 10 minutes; 2000 when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pause_max_ms: Option<u64>,
+    /// Whether it is to be kept in the installation's store of backups, not on the node.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub backup: bool,
 }

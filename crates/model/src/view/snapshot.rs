@@ -35,6 +35,9 @@ impl Described for Snapshot {
 
 /// Why it cannot be used: its node does not report, or is no more.
 fn away(snapshot: &Resource<Snapshot>, state: &State) -> Option<String> {
+    if snapshot.spec.backup && snapshot.status.observed.phase == Phase::Available {
+        return None;
+    }
     match state.nodes.get(snapshot.spec.node) {
         Some(node) if node.status.connected => None,
         Some(node) => Some(format!("its node {} does not report", node.name)),
@@ -52,6 +55,7 @@ fn told(snapshot: &Resource<Snapshot>) -> (&'static str, String) {
         (Phase::Available, None) => ("available", "It is there.".to_owned()),
         (Phase::Removed, _) => ("removed", "It was removed.".to_owned()),
         (Phase::Failed, _) => ("failed", "There is none.".to_owned()),
+        (Phase::Sending, _) => ("sending", "Its node is sending it to the store.".to_owned()),
         (Phase::Pending | Phase::Taking, _) => ("taking", "Its node is taking it.".to_owned()),
     }
 }

@@ -12,6 +12,7 @@
 //! it. Data goes only when a plan names the volume as one to remove. It must not
 //! know instances beyond who has a volume.
 
+mod backup;
 mod copy;
 mod directory;
 mod keep;
@@ -29,16 +30,19 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use helix_model::node::VolumeFacts;
 use helix_model::plan::{NodePlan, VolumePlan};
 use helix_model::volume::{Observed, Phase};
-use helix_model::{Id, Instance, Reason, Volume};
+use helix_model::{Id, Instance, Reason, Snapshot, Volume};
 use helix_runtime::{InstanceSpec, Isolation};
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 use crate::files;
 use crate::machine::chain;
+use backup::Backups;
 use place::Place;
 use snapshots::Snapshots;
 
+pub(crate) use backup::Keeper;
+pub use backup::{BackupKeeper, BackupRefusal};
 pub(crate) use keep::keep;
 pub(crate) use snapshots::keep_snapshots;
 
@@ -86,8 +90,25 @@ struct Made {
 
 /// A snapshot that a volume is made from.
 struct Source {
+    snapshot: Id<Snapshot>,
     dir: PathBuf,
     sha256: String,
+    /// Where it is to be had, when it is not on this machine.
+    backups: Option<Arc<Backups>>,
+}
+
+impl Source {
+    /// Writes what is in it to a new file. For a thread that may block.
+    fn write_to(&self, file: &std::fs::File) -> Result<(), VolumeFailure> {
+        match &self.backups {
+            None => snapshot::restore(&self.dir, &self.sha256, file),
+            Some(backups) => tokio::runtime::Handle::current().block_on(backups.fetch(
+                self.snapshot,
+                &self.sha256,
+                file,
+            )),
+        }
+    }
 }
 
 /// The volumes of this machine.
@@ -104,6 +125,7 @@ pub(crate) struct Volumes {
     locks: Mutex<HashMap<Id<Volume>, Arc<tokio::sync::Mutex<()>>>>,
     board: watch::Sender<BTreeMap<Id<Volume>, Observed>>,
     snapshots: Snapshots,
+    backups: Arc<Backups>,
 }
 
 impl Volumes {
@@ -124,6 +146,7 @@ impl Volumes {
         Volumes {
             dir: data_dir.join("volumes"),
             snapshots: Snapshots::new(data_dir.join("snapshots")),
+            backups: Arc::new(Backups::new()),
             driver,
             why,
             plans: Mutex::default(),
@@ -256,8 +279,12 @@ impl Volumes {
     /// Where the snapshot is that a volume is made from.
     fn source(&self, plan: &VolumePlan) -> Option<Source> {
         let source = plan.source.as_ref()?;
-        let dir = self.snapshots.place(source.snapshot);
-        Some(Source { dir, sha256: source.sha256.clone() })
+        Some(Source {
+            snapshot: source.snapshot,
+            dir: self.snapshots.place(source.snapshot),
+            sha256: source.sha256.clone(),
+            backups: source.backup.then(|| Arc::clone(&self.backups)),
+        })
     }
 
     /// Removes a volume with what is in it.
@@ -381,9 +408,7 @@ fn make(
         (Driver::Loop, _) if exists => loop_file::grow(place, plan.size_bytes)?,
         (Driver::Loop, None) => loop_file::create(place, plan.size_bytes)?,
         (Driver::Loop, Some(from)) => {
-            loop_file::create_from(place, plan.size_bytes, |file| {
-                snapshot::restore(&from.dir, &from.sha256, file)
-            })?;
+            loop_file::create_from(place, plan.size_bytes, |file| from.write_to(file))?;
         }
         (Driver::Directory, Some(_)) if !exists => {
             return Err(failed(&"a volume that is a plain directory is not made from a snapshot"));

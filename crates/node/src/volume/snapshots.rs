@@ -15,7 +15,7 @@ use helix_model::{Id, Reason, Snapshot};
 use tokio::sync::watch;
 
 use super::snapshot::{self, Taken};
-use super::{Driver, VolumeFailure, Volumes, loop_file};
+use super::{Driver, Keeper, VolumeFailure, Volumes, loop_file};
 use crate::supervisor::PlanSlot;
 
 /// A full disk may take a while to pass.
@@ -46,16 +46,20 @@ impl Snapshots {
     }
 
     fn remove(&self, id: Id<Snapshot>) -> bool {
-        match remove(&self.place(id)) {
-            Ok(()) => {
-                self.report(id, Observed { phase: Phase::Removed, ..Observed::default() });
-                true
-            }
-            Err(error) => {
-                tracing::error!(snapshot = %id, %error, "cannot remove a snapshot");
-                false
-            }
+        let is_gone = self.let_go(id);
+        if is_gone {
+            self.report(id, Observed { phase: Phase::Removed, ..Observed::default() });
         }
+        is_gone
+    }
+
+    /// Removes what is here of a snapshot and says nothing of it.
+    fn let_go(&self, id: Id<Snapshot>) -> bool {
+        let removed = remove(&self.place(id));
+        if let Err(error) = &removed {
+            tracing::error!(snapshot = %id, %error, "cannot remove a snapshot");
+        }
+        removed.is_ok()
     }
 }
 
@@ -77,15 +81,25 @@ impl Volumes {
         let id = plan.id;
         let taking = Observed { phase: Phase::Taking, ..Observed::default() };
         self.snapshots.report(id, taking);
-        let observed = match self.taken(plan).await {
-            Ok(taken) => Observed {
-                phase: Phase::Available,
-                taken_at: Some(taken.taken_at),
-                paused_ms: Some(taken.paused_ms),
-                stored_bytes: Some(loop_file::allocated_bytes(&self.snapshots.place(id))),
-                sha256: Some(taken.sha256()),
-                ..Observed::default()
-            },
+        let seen = |phase: Phase, taken: &Taken, sent_bytes: Option<u64>| Observed {
+            phase,
+            taken_at: Some(taken.taken_at),
+            paused_ms: Some(taken.paused_ms),
+            stored_bytes: Some(loop_file::allocated_bytes(&self.snapshots.place(id))),
+            sent_bytes,
+            sha256: Some(taken.sha256()),
+            ..Observed::default()
+        };
+        let made = match self.taken(plan).await {
+            Ok(taken) if plan.backup => {
+                self.snapshots.report(id, seen(Phase::Sending, &taken, None));
+                let sent = self.backups.send(id, &self.snapshots.place(id), &taken).await;
+                sent.map(|sent| (taken, Some(sent)))
+            }
+            taken => taken.map(|taken| (taken, None)),
+        };
+        let observed = match made {
+            Ok((taken, sent)) => seen(Phase::Available, &taken, sent),
             Err(failure) => {
                 tracing::warn!(snapshot = %id, error = %failure, "cannot take a snapshot");
                 // What there is of it is of no use to anybody.
@@ -101,6 +115,11 @@ impl Volumes {
             }
         };
         self.snapshots.report(id, observed);
+    }
+
+    /// Has backups kept there; nowhere, once the link is gone.
+    pub(crate) fn backups_kept_by(&self, keeper: Keeper) {
+        self.backups.kept_by(keeper);
     }
 
     async fn taken(self: &Arc<Self>, plan: &SnapshotPlan) -> Result<Taken, VolumeFailure> {
@@ -148,7 +167,10 @@ pub(crate) async fn keep_snapshots(volumes: Arc<Volumes>, mut plans: watch::Rece
         let plan = plans.borrow_and_update().clone();
         let mut all = true;
         for snapshot in plan.iter().flat_map(|plan| &plan.snapshots) {
-            if !snapshot.is_settled && settled.insert(snapshot.id) {
+            if snapshot.is_settled && snapshot.backup {
+                // The store has it. Until that was acknowledged it could be sent again.
+                all &= volumes.snapshots.let_go(snapshot.id);
+            } else if !snapshot.is_settled && settled.insert(snapshot.id) {
                 volumes.take(snapshot).await;
             }
         }

@@ -23,6 +23,7 @@ fn snapshot(number: u64) -> SnapshotPlan {
         volume: volume().id,
         is_settled: false,
         pause_max_ms: 30_000,
+        backup: false,
     }
 }
 
@@ -32,7 +33,7 @@ fn copy(from: Id<Snapshot>, sha256: &str) -> VolumePlan {
         id: Id::new(Timestamp(1_790_000_000_000), 8),
         size_bytes: 2 * GIBI,
         made: false,
-        source: Some(SourcePlan { snapshot: from, sha256: sha256.to_owned() }),
+        source: Some(SourcePlan { snapshot: from, sha256: sha256.to_owned(), backup: false }),
     }
 }
 

@@ -22,11 +22,18 @@ pub(super) async fn create(
     Body(request): Body<SnapshotRequest>,
 ) -> Result<Json<Receipt>, ApiProblem> {
     let origin = caller.origin(&headers, || request_hash("snapshots", &(&scope, &request)))?;
+    if request.backup {
+        api.backups.refuse_without_store()?;
+    }
     let volume = caller.resolve(&api.engine.state(), Kind::Volume, &request.volume, &scope)?;
     let volume = volume.typed::<Volume>();
     let volume = volume.ok_or_else(|| Problem::not_found(Kind::Volume, &request.volume))?;
     let pause_max_ms = request.pause_max_ms.unwrap_or(snapshot::PAUSE_DEFAULT_MS);
-    let command =
-        Command::CreateSnapshot(snapshot::Create { volume, name: request.name, pause_max_ms });
+    let command = Command::CreateSnapshot(snapshot::Create {
+        volume,
+        name: request.name,
+        pause_max_ms,
+        backup: request.backup,
+    });
     Ok(Json(api.engine.submit(command, origin).await?))
 }

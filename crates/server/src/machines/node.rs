@@ -10,7 +10,8 @@ use futures::future::join_all;
 use futures::stream::BoxStream;
 use helix_link::{Incoming, Link, Opened, Receiver, Sender, Stream};
 use helix_model::link::{
-    Ask, AskServer, ExecBegun, FromNode, LinkLog, NodeHello, SecretsAnswer, ToNode,
+    Ask, AskServer, BackupAnswer, BackupAsk, ExecBegun, FromNode, LinkLog, NodeHello,
+    SecretsAnswer, ToNode,
 };
 use helix_model::plan::NodePlan;
 use helix_model::{Code, Id, Instance, Problem};
@@ -154,7 +155,7 @@ async fn answer(shared: &Shared, to: &Attached, incoming: Incoming) {
 
 async fn answer_one(shared: &Shared, to: &Attached, opened: Opened) {
     let Opened { header, stream } = opened;
-    let Stream { mut sender, .. } = stream;
+    let Stream { mut sender, receiver } = stream;
     let delivered = match serde_json::from_slice(&header) {
         Ok(AskServer::Secrets { instance, version }) => {
             shared.deliver_secrets(to, instance, version).await
@@ -162,6 +163,9 @@ async fn answer_one(shared: &Shared, to: &Attached, opened: Opened) {
         Ok(AskServer::PullLogin { instance }) => {
             let login = shared.pull_login(to, instance).await;
             login.map(|login| Zeroizing::new(json(&login).to_vec()))
+        }
+        Ok(AskServer::Backup { ask }) => {
+            return answer_backup(shared, to, &ask, sender, receiver).await;
         }
         Err(error) => return sender.reset(&format!("not understood: {error}")),
     };
@@ -174,6 +178,30 @@ async fn answer_one(shared: &Shared, to: &Attached, opened: Opened) {
         Err(problem) => {
             let refused = SecretsAnswer::Refused { message: problem.detail };
             sender.send(json(&refused)).await
+        }
+    };
+    sender.close();
+}
+
+/// The same for backups: what belongs to the question is the next message.
+async fn answer_backup(
+    shared: &Shared,
+    to: &Attached,
+    ask: &BackupAsk,
+    mut sender: Sender,
+    mut receiver: Receiver,
+) {
+    let Ok(Some(body)) = receiver.next().await else {
+        return sender.reset("what belongs to the question is missing");
+    };
+    let _ = match shared.backup_asked(to, ask, &body).await {
+        Ok(answer) => match sender.send(json(&BackupAnswer::Sent)).await {
+            Ok(()) => sender.send(Bytes::from(answer)).await,
+            gone => gone,
+        },
+        Err(problem) => {
+            let retryable = problem.code == Code::Unavailable;
+            sender.send(json(&BackupAnswer::Refused { message: problem.detail, retryable })).await
         }
     };
     sender.close();

@@ -163,8 +163,8 @@ pub fn advice(reason: Reason) -> &'static str {
         Reason::QuotaExceeded => {
             "`helix quotas` shows use and limits; scale something down, or have the limit raised"
         }
-        Reason::ReleaseCommandFailed => {
-            "`helix logs --process release` shows what it said; mend it and deploy again"
+        Reason::ReleaseCommandFailed | Reason::PrestartFailed => {
+            "`helix logs --deploy NAME` shows what it said; mend it and deploy again"
         }
         Reason::DeployTimeout => {
             "`helix describe` of the deploy shows which instances did not get ready"

@@ -11,7 +11,7 @@ use std::net::{Ipv6Addr, SocketAddr};
 use serde::{Deserialize, Serialize};
 
 use crate::bundle::Pin;
-use crate::manifest::{Health, Resources, Restart};
+use crate::manifest::{Health, Prestart, Resources, Restart};
 use crate::volume::Mount;
 use crate::{Endpoint, Env, Id, Instance, Name, Node, Org, Release, Snapshot, Volume};
 
@@ -117,6 +117,9 @@ pub struct InstancePlan {
     /// Volumes it has, wherever it is started.
     #[serde(default)]
     pub mounts: Vec<Mount>,
+    /// What runs before the workload in the same place, one after another.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub prestart: Vec<Prestart>,
     /// How long after TERM the workload may take to end, milliseconds.
     pub stop_grace_ms: u64,
 }

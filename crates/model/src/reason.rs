@@ -49,6 +49,7 @@ reasons! {
     SecretsMissing = "secrets_missing", "The node does not have the instance's secrets yet.";
     SecretsInjectionFailed = "secrets_injection_failed", "The secrets could not be put where the program finds them.";
     WorkloadStartFailed = "workload_start_failed", "The program could not be started.";
+    PrestartFailed = "prestart_failed", "What runs before the program did not end with code 0, so it was not started.";
     WorkloadExited = "workload_exited", "The program ended although it should keep running.";
     CrashLoopBackoff = "crash_loop_backoff", "The program keeps ending; it is started again after a growing pause.";
     OomKilled = "oom_killed", "The program needed more memory than its limit and was killed.";

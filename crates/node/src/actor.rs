@@ -293,6 +293,12 @@ impl Actor {
     }
 
     fn watch_end(&mut self, boot: Boot) {
+        if let Some(shim) = self.shim.clone().filter(|_| !self.plan.prestart.is_empty()) {
+            self.tasks.spawn(async move {
+                machine::prepared(&shim).await;
+                Done::Event(Event::Prepared { boot })
+            });
+        }
         if let Some(shim) = self.shim.clone() {
             self.tasks.spawn(async move {
                 Done::Event(Event::Exited { boot, end: machine::ended(&shim).await })

@@ -9,8 +9,8 @@ use helix_image::ImageConfig;
 use helix_model::plan::InstancePlan;
 use helix_model::volume;
 use helix_runtime::{
-    Forward, InstanceSpec, Isolation, LogLimits, Mount, NetworkSpec, Resources, SECRETS_PATH,
-    SECRETS_VARIABLE, SPEC_VERSION, VethSpec,
+    Forward, InstanceSpec, Isolation, LogLimits, Mount, NetworkSpec, PrestartSpec, Resources,
+    SECRETS_PATH, SECRETS_VARIABLE, SPEC_VERSION, VethSpec,
 };
 
 use crate::address::{gateway_ipv4, instance_ipv4, link_name};
@@ -67,8 +67,14 @@ pub(crate) fn instance_spec(
         network: network(plan, here),
         secrets: here.secrets.clone(),
         logs: LogLimits::default(),
+        prestart: plan.prestart.iter().map(prestart).collect(),
         stop_grace_ms: plan.stop_grace_ms,
     }
+}
+
+fn prestart(planned: &helix_model::manifest::Prestart) -> PrestartSpec {
+    let timeout_ms = planned.timeout_seconds.saturating_mul(1000);
+    PrestartSpec { argv: planned.command.clone(), timeout_ms }
 }
 
 /// Where the program of a spec can be reached.
@@ -234,6 +240,7 @@ mod tests {
             address: "fd00:0:0:1::5".parse().unwrap(),
             secrets: None,
             mounts: Vec::new(),
+            prestart: Vec::new(),
             stop_grace_ms: 1_000,
         }
     }

@@ -150,6 +150,16 @@ fn is_unsettled(dir: &Path) -> bool {
     status.is_none_or(|status| status.boot_id != spec.boot_id)
 }
 
+/// Waits until what runs before the program has ended, well or not.
+pub(crate) async fn prepared(shim: &Shim) {
+    let Ok(mut changes) = shim.watch().await else { return };
+    while let Some(status) = changes.recv().await {
+        if !status.preparing || status.state.is_final() {
+            return;
+        }
+    }
+}
+
 /// Waits for the instance's end.
 pub(crate) async fn ended(shim: &Shim) -> End {
     let mut changes = match shim.watch().await {
@@ -192,12 +202,14 @@ fn end_of(status: Status) -> End {
         return End::default();
     };
     let memory_limit_bytes = exit.memory_limit_bytes;
+    let is_prestart = |failure: &Failure| failure.reason == RuntimeReason::PrestartFailed;
+    let prestart = status.failure.filter(is_prestart).map(|failure| failure.detail);
     let exit = Exit {
         code: exit.signal.is_none().then_some(exit.code),
         signal: exit.signal,
         oom_killed: exit.oom_killed,
     };
-    End { exit: Some(exit), memory_limit_bytes }
+    End { exit: Some(exit), memory_limit_bytes, prestart }
 }
 
 /// Whether what is wrong is on this machine: the same program may well start on
@@ -213,6 +225,7 @@ fn is_of_machine(reason: RuntimeReason) -> bool {
         | RuntimeReason::ShimLost => true,
         RuntimeReason::SpecInvalid
         | RuntimeReason::WorkloadStartFailed
+        | RuntimeReason::PrestartFailed
         | RuntimeReason::IsolationUnavailable
         | RuntimeReason::ImageNeedsNamespaces => false,
     }
@@ -227,6 +240,7 @@ fn reason_of(failure: &Failure) -> Reason {
         RuntimeReason::IsolationUnavailable | RuntimeReason::ImageNeedsNamespaces => {
             Reason::IsolationUnavailable
         }
+        RuntimeReason::PrestartFailed => Reason::PrestartFailed,
         RuntimeReason::SpecInvalid
         | RuntimeReason::CgroupSetupFailed
         | RuntimeReason::WorkloadStartFailed

@@ -23,6 +23,7 @@ use nix::sys::stat::Mode;
 use nix::unistd::{AccessFlags, access};
 use oci_spec::runtime::Spec;
 
+use crate::prestart::Prestart;
 use crate::{seccomp, sys};
 
 /// How to turn a prepared process into the workload.
@@ -35,7 +36,13 @@ pub(crate) struct Workload {
     pub(crate) failure: Rc<OwnedFd>,
     /// Socket on which to hand over the controlling end of a new terminal.
     pub(crate) terminal: Option<Rc<OwnedFd>>,
+    /// What is to run before it.
+    pub(crate) prestart: Option<Rc<Prestart>>,
 }
+
+/// Said on the failure pipe when all is set up and something runs before the workload:
+/// the reader need not wait for the execution.
+pub(crate) const SET_UP: u8 = 0;
 
 impl Executor for Workload {
     fn exec(&self, spec: &Spec) -> Result<(), ExecutorError> {
@@ -43,7 +50,11 @@ impl Executor for Workload {
             Ok(never) => match never {},
             Err(message) => message,
         };
-        self.tell(&message);
+        match &self.prestart {
+            // The other reader is gone by then.
+            Some(prestart) if prestart.has_begun() => prestart.fail(&message),
+            _ => self.tell(&message),
+        }
         Err(ExecutorError::Other(message))
     }
 
@@ -82,8 +93,13 @@ impl Workload {
         seccomp::apply()?;
         sys::reset_signals().map_err(|error| format!("reset signals: {error}"))?;
         let process = spec.process().as_ref();
+        let variables = process.and_then(|p| p.env().as_deref()).unwrap_or_default();
+        if let Some(prestart) = &self.prestart {
+            self.tell("\0");
+            prestart.run(variables)?;
+        }
         let argv = c_strings(process.and_then(|p| p.args().as_deref()))?;
-        let env = c_strings(process.and_then(|p| p.env().as_deref()))?;
+        let env = c_strings(Some(variables))?;
         let file = c_string(&path.to_string_lossy())?;
         let errno = sys::execute(&file, &argv, &env);
         Err(format!("execute {}: {errno}", path.display()))
@@ -114,7 +130,11 @@ fn take_terminal(socket: &OwnedFd) -> nix::Result<()> {
 fn find(spec: &Spec) -> Result<PathBuf, String> {
     let process = spec.process().as_ref().ok_or("the spec names no process")?;
     let name = process.args().as_ref().and_then(|args| args.first()).ok_or("argv is empty")?;
-    let env = process.env().as_deref().unwrap_or_default();
+    find_program(name, process.env().as_deref().unwrap_or_default())
+}
+
+/// Finds an executable by the `PATH` of an environment.
+pub(crate) fn find_program(name: &str, env: &[String]) -> Result<PathBuf, String> {
     let search = env.iter().find_map(|pair| pair.strip_prefix("PATH=")).unwrap_or_default();
     let candidates = candidates(name, search);
     let mut denied = None;

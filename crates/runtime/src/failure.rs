@@ -24,6 +24,8 @@ pub enum Reason {
     SecretsInjectionFailed,
     /// The command could not be executed.
     WorkloadStartFailed,
+    /// A command that runs before the workload did not end well.
+    PrestartFailed,
     /// The image needs its own root to run, which process isolation lacks.
     ImageNeedsNamespaces,
     /// A volume could not be made part of the instance.
@@ -46,6 +48,7 @@ impl Reason {
             Self::IsolationUnavailable => "isolation_unavailable",
             Self::SecretsInjectionFailed => "secrets_injection_failed",
             Self::WorkloadStartFailed => "workload_start_failed",
+            Self::PrestartFailed => "prestart_failed",
             Self::ImageNeedsNamespaces => "image_needs_namespaces",
             Self::VolumeAttachFailed => "volume_attach_failed",
             Self::NotRunning => "not_running",

@@ -19,6 +19,7 @@ pub mod logs;
 mod netlink;
 mod network;
 mod oci;
+mod prestart;
 mod probe;
 pub mod protocol;
 mod rootfs;
@@ -41,7 +42,7 @@ pub use probe::{Capabilities, Level, probe};
 pub use secrets::{SECRETS_FILE, SECRETS_PATH, SECRETS_VARIABLE, keep_secrets, memory_dir};
 pub use shim::shim_main;
 pub use spec::{
-    ExecSpec, Forward, InstanceSpec, Isolation, LogLimits, Mount, NetworkSpec, Resources,
-    SPEC_VERSION, VethSpec,
+    ExecSpec, Forward, InstanceSpec, Isolation, LogLimits, Mount, NetworkSpec, PrestartSpec,
+    Resources, SPEC_VERSION, VethSpec,
 };
 pub use status::{Exit, Limits, ProcessRef, State, Status};

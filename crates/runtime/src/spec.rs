@@ -92,6 +92,10 @@ pub struct InstanceSpec {
     /// How much log to keep.
     #[serde(default)]
     pub logs: LogLimits,
+    /// What runs before the workload in the same place, one after another. Needs a root
+    /// of its own.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub prestart: Vec<PrestartSpec>,
     /// Milliseconds between TERM and KILL when nobody says otherwise.
     #[serde(default = "default_stop_grace_ms")]
     pub stop_grace_ms: u64,
@@ -138,6 +142,13 @@ impl InstanceSpec {
         if strings.chain([&self.workdir, &self.hostname]).any(|s| s.contains('\0')) {
             return invalid("argv, env, workdir and hostname must not contain NUL".into());
         }
+        if self.prestart.iter().any(|it| it.argv.first().is_none_or(String::is_empty)) {
+            return invalid("a prestart command is empty".into());
+        }
+        let mut words = self.prestart.iter().flat_map(|it| &it.argv);
+        if words.any(|word| word.contains('\0')) {
+            return invalid("prestart commands must not contain NUL".into());
+        }
         if self.mounts.iter().any(|mount| !mount.is_inside()) {
             return invalid("a mount has no absolute path without `..` and NUL".into());
         }
@@ -152,6 +163,15 @@ impl InstanceSpec {
     pub fn workdir_or_root(&self) -> &str {
         if self.workdir.is_empty() { "/" } else { &self.workdir }
     }
+}
+
+/// A command that must end with code 0 before the workload is executed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PrestartSpec {
+    /// Command and arguments. Must not be empty.
+    pub argv: Vec<String>,
+    /// How long it may take.
+    pub timeout_ms: u64,
 }
 
 /// A directory of the host inside the instance.

@@ -102,9 +102,12 @@ pub struct Status {
     pub finished_at_ms: Option<u64>,
     /// Milliseconds from the shim's first instruction to the running workload.
     pub start_took_ms: Option<u64>,
+    /// What is to run before the workload has not ended.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub preparing: bool,
     /// How it ended.
     pub exit: Option<Exit>,
-    /// Why it never ran.
+    /// Why it never ran; with an exit, what ran before it did not end well.
     pub failure: Option<Failure>,
     /// Whether its limits are in force.
     pub limits: Limits,

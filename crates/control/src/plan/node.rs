@@ -97,6 +97,7 @@ fn instance_plan(state: &State, instance: &Resource<Instance>) -> Option<Instanc
         address: instance.spec.address,
         secrets: instance.spec.secrets,
         mounts: instance.spec.mounts.clone(),
+        prestart: process.prestart.clone(),
         stop_grace_ms: process.stop_grace_seconds.saturating_mul(1000),
     })
 }

@@ -49,7 +49,6 @@ fn parts_of_the_manifest_say_so_too() {
     let later = [
         format!("{process}[[endpoints]]\nprotocol = \"udp\"\nlisten_port = 53\n"),
         format!("{process}[[endpoints]]\nprotocol = \"tls\"\nhost = \"a.example\"\n"),
-        format!("{process}prestart = [\"/migrate\"]\n"),
     ];
     for text in later {
         std::fs::write(world.work().join("helix.toml"), &text).unwrap();

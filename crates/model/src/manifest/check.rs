@@ -88,7 +88,7 @@ impl Checker<'_> {
         }
     }
 
-    fn manifest(&mut self, source: Source) -> Manifest {
+    fn manifest(&mut self, mut source: Source) -> Manifest {
         match source.schema_version.as_deref() {
             Some("v1") => {}
             Some(_) => self.flaw("schema_version", "unknown; this version reads \"v1\""),
@@ -97,13 +97,8 @@ impl Checker<'_> {
         if source.app.description.as_ref().is_some_and(|text| text.chars().count() > 256) {
             self.flaw("app.description", "longer than 256 characters");
         }
-        let instead = "run it at the start of `command`";
-        self.deferred("env.prestart", source.env.prestart.is_some(), instead);
-        self.deferred(
-            "env.prestart_timeout_seconds",
-            source.env.prestart_timeout_seconds.is_some(),
-            instead,
-        );
+        let first =
+            self.prestart("env", source.env.prestart.take(), source.env.prestart_timeout_seconds);
         self.vars("env.vars", &source.env.vars);
         match source.image.pull_policy.as_deref() {
             None | Some("if_not_present" | "always") => {}
@@ -117,7 +112,8 @@ impl Checker<'_> {
         let mut processes = BTreeMap::new();
         for (name, process) in source.processes {
             let field = format!("processes.{name}");
-            let checked = self.process(&field, process, &source.env);
+            let mut checked = self.process(&field, process, &source.env);
+            checked.prestart.splice(0..0, first.clone());
             if let Some(name) = self.name(&field, &name) {
                 processes.insert(name, checked);
             }

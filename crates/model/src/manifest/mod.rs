@@ -134,6 +134,16 @@ pub struct Process {
     /// With one, there is one instance at a time.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub mounts: Vec<Mount>,
+    /// What runs in each instance before the program, one after another.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub prestart: Vec<Prestart>,
+}
+
+/// A command that must end with code 0 before a program is started.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Prestart {
+    pub command: Vec<String>,
+    pub timeout_seconds: u64,
 }
 
 /// What one instance may use.

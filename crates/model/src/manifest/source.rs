@@ -78,8 +78,8 @@ pub(super) struct Env {
     pub workdir: Option<String>,
     pub user: Option<String>,
     pub command: Option<Vec<String>>,
-    pub prestart: Option<toml::Value>,
-    pub prestart_timeout_seconds: Option<toml::Value>,
+    pub prestart: Option<Vec<String>>,
+    pub prestart_timeout_seconds: Option<u64>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -102,8 +102,8 @@ pub(super) struct Process {
     pub stop_grace_seconds: Option<u64>,
     #[serde(default)]
     pub mounts: Vec<Mount>,
-    pub prestart: Option<toml::Value>,
-    pub prestart_timeout_seconds: Option<toml::Value>,
+    pub prestart: Option<Vec<String>>,
+    pub prestart_timeout_seconds: Option<u64>,
 }
 
 #[derive(Debug, Default, Deserialize)]

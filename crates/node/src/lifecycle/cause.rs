@@ -15,6 +15,8 @@ pub(crate) struct End {
     pub(crate) exit: Option<Exit>,
     /// The memory limit in force, bytes, for the message.
     pub(crate) memory_limit_bytes: Option<u64>,
+    /// Why what runs before the program did not end well, if that was the end.
+    pub(crate) prestart: Option<String>,
 }
 
 /// Why a program could not be started.
@@ -60,6 +62,10 @@ impl Cause {
     }
 
     pub(crate) fn exit(end: End) -> Cause {
+        if let Some(message) = end.prestart {
+            let reason = Reason::PrestartFailed;
+            return Cause { reason, message, clean: false, start: false, of_machine: false };
+        }
         let oom = end.exit.as_ref().is_some_and(|exit| exit.oom_killed);
         let message = match (&end.exit, end.memory_limit_bytes) {
             (None, _) => "its keeper process was lost".to_owned(),

@@ -4,7 +4,7 @@
 //! ```text
 //! idle ► fetching ⇄ fetch pause        any state, once unwanted:
 //!           ▼                            halting ► clearing ► gone
-//!        booting ► up ► halting (unhealthy)
+//!        booting ► (preparing) ► up ► halting (unhealthy)
 //!           ▲      ▼       ▼
 //!           └──── down ◄───┘ ► ended (policy says no more)
 //! ```
@@ -61,6 +61,8 @@ pub(crate) enum Event {
     Fetched(Result<(), Refusal>),
     /// The program runs.
     Started { boot: Boot },
+    /// What runs before the program has ended.
+    Prepared { boot: Boot },
     /// The program could not be started.
     StartFailed { boot: Boot, failure: StartFailure },
     /// A health probe came back.
@@ -124,6 +126,8 @@ enum State {
         until: Moment,
     },
     Booting,
+    /// What runs before the program does.
+    Preparing,
     Up(Health),
     Halting {
         until: Moment,
@@ -191,6 +195,7 @@ impl Lifecycle {
             Event::Adopted { was_ready } => self.adopted(was_ready, now),
             Event::Fetched(result) => self.fetched(result, now, out),
             Event::Started { boot } => self.started(boot, now, out),
+            Event::Prepared { boot } => self.prepared(boot, now),
             Event::StartFailed { boot, failure } => {
                 self.start_failed(boot, Cause::start(failure), now, out);
             }
@@ -247,7 +252,7 @@ impl Lifecycle {
             State::Idle | State::FetchPause { .. } | State::Down { .. } | State::Ended => {
                 self.clear(out);
             }
-            State::Up(_) => self.halt(None, now, out),
+            State::Preparing | State::Up(_) => self.halt(None, now, out),
             // These end by themselves, and then find that it is unwanted.
             State::Booting | State::Halting { .. } | State::Clearing | State::Gone => {}
         }
@@ -259,7 +264,11 @@ impl Lifecycle {
         }
         self.boot += 1;
         self.wanted = true;
-        self.state = State::Up(Health::resume(rules(&self.plan), was_ready, now));
+        self.state = match was_ready || self.plan.prestart.is_empty() {
+            true => State::Up(Health::resume(rules(&self.plan), was_ready, now)),
+            // Whether that is over is told at once.
+            false => State::Preparing,
+        };
         if !was_ready {
             self.judge(Phase::Starting, None, None);
         }
@@ -311,9 +320,18 @@ impl Lifecycle {
         if boot != self.boot || !matches!(self.state, State::Booting) {
             return;
         }
-        self.state = State::Up(Health::begin(rules(&self.plan), now));
+        self.state = match self.plan.prestart.is_empty() {
+            true => State::Up(Health::begin(rules(&self.plan), now)),
+            false => State::Preparing,
+        };
         if !self.wanted {
             self.halt(None, now, out);
+        }
+    }
+
+    fn prepared(&mut self, boot: Boot, now: Moment) {
+        if boot == self.boot && matches!(self.state, State::Preparing) {
+            self.state = State::Up(Health::begin(rules(&self.plan), now));
         }
     }
 
@@ -367,6 +385,10 @@ impl Lifecycle {
                 let served = health.served(now);
                 self.memory.exit = end.exit.clone();
                 self.fell(Cause::exit(end), served, now, out);
+            }
+            State::Preparing => {
+                self.memory.exit = end.exit.clone();
+                self.fell(Cause::exit(end), None, now, out);
             }
             State::Halting { unhealthy, .. } => {
                 let unhealthy = unhealthy.take();

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use helix_model::manifest::{Resources, Restart, RestartPolicy};
+use helix_model::manifest::{Prestart, Resources, Restart, RestartPolicy};
 use helix_model::plan::PortPlan;
 use helix_model::{Id, Name, Timestamp};
 use proptest::prelude::*;
@@ -34,6 +34,7 @@ fn plan(policy: RestartPolicy) -> InstancePlan {
         address: "fd00::5".parse().unwrap(),
         secrets: None,
         mounts: Vec::new(),
+        prestart: Vec::new(),
         stop_grace_ms: 10_000,
     }
 }
@@ -105,7 +106,7 @@ fn unanswered(boot: Boot) -> Event {
 
 fn exit(boot: Boot, code: i32) -> Event {
     let exit = Exit { code: Some(code), signal: None, oom_killed: false };
-    Event::Exited { boot, end: End { exit: Some(exit), memory_limit_bytes: None } }
+    Event::Exited { boot, end: End { exit: Some(exit), memory_limit_bytes: None, prestart: None } }
 }
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -195,7 +196,7 @@ fn the_policy_decides_whether_to_start_again() {
 fn running_out_of_memory_names_the_limit() {
     let mut world = World::running(plan(RestartPolicy::Always));
     let exit = Exit { code: None, signal: Some(9), oom_killed: true };
-    let end = End { exit: Some(exit), memory_limit_bytes: Some(64 << 20) };
+    let end = End { exit: Some(exit), memory_limit_bytes: Some(64 << 20), prestart: None };
     world.tell(Event::Exited { boot: 1, end });
     assert_eq!(world.seen().reason, Some(Reason::OomKilled));
     assert!(world.message().starts_with("needed more memory than its limit of 64"));
@@ -387,4 +388,51 @@ proptest! {
         }
         prop_assert!(last.contains(&Action::Finish));
     }
+}
+
+fn prepared_plan() -> InstancePlan {
+    let prestart = vec![Prestart { command: vec!["/warm".to_owned()], timeout_seconds: 30 }];
+    InstancePlan { prestart, ..plan(RestartPolicy::Always) }
+}
+
+#[test]
+fn health_is_asked_for_when_what_runs_before_the_program_is_over() {
+    let mut world = World::running(prepared_plan());
+    assert!(!world.did(&Action::Probe { boot: 1 }), "{:?}", world.actions);
+    world.pass(60 * SECOND);
+    assert_eq!(world.phase(), Phase::Starting);
+    world.tell(Event::Prepared { boot: 1 });
+    assert!(world.did(&Action::Probe { boot: 1 }));
+    world.tell(answered(1));
+    assert_eq!(world.phase(), Phase::Ready);
+}
+
+#[test]
+fn a_program_whose_preparation_failed_is_tried_again_after_a_pause() {
+    let mut world = World::running(prepared_plan());
+    let prestart = Some("prestart `/warm` exited with code 1".to_owned());
+    let exit = Some(Exit { code: Some(1), signal: None, oom_killed: false });
+    world.tell(Event::Exited { boot: 1, end: End { exit, memory_limit_bytes: None, prestart } });
+    assert_eq!((world.phase(), world.seen().reason), (Phase::Failed, Some(Reason::PrestartFailed)));
+    assert!(
+        world.message().starts_with("prestart `/warm` exited with code 1"),
+        "{}",
+        world.message()
+    );
+    world.pass(2 * SECOND);
+    assert!(world.did(&Action::Start { boot: 2 }));
+}
+
+#[test]
+fn what_runs_before_the_program_is_waited_for_after_a_restart_of_the_agent_too() {
+    let plan = Arc::new(prepared_plan());
+    let life = Lifecycle::new(plan.clone(), "container", Memory::default());
+    let mut world = World { life, now: Moment::ZERO, actions: Vec::new() };
+    world.tell(Event::Adopted { was_ready: false });
+    world.tell(Event::Wanted(plan));
+    assert!(!world.did(&Action::Probe { boot: 1 }));
+    world.tell(Event::Prepared { boot: 1 });
+    assert!(world.did(&Action::Probe { boot: 1 }));
+    world.tell(Event::Unwanted);
+    assert!(world.did(&Action::Stop { grace: 10 * SECOND }));
 }

@@ -227,6 +227,7 @@ impl World {
             address: network::instance_address(self.network, 1, number),
             secrets: None,
             mounts: Vec::new(),
+            prestart: Vec::new(),
             stop_grace_ms: 500,
         }
     }

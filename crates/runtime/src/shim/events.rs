@@ -17,6 +17,7 @@ use nix::unistd::{Pid, pipe2};
 
 use super::control::Client;
 use super::launch::{Launched, Stdio, launch};
+use super::prestart::Preparing;
 use super::{Shim, forward, process};
 use crate::failure::{Failure, Reason};
 use crate::logs::LogStream;
@@ -42,6 +43,8 @@ pub(super) struct Io {
     pub(super) clients: Vec<Client>,
     /// When to KILL, once asked to stop.
     pub(super) kill_at: Option<Instant>,
+    /// What runs before the workload, while it does.
+    pub(super) prestart: Option<Preparing>,
     /// Processes of exec sessions still alive.
     pub(super) helpers: Vec<Pid>,
     /// The process that forwards host ports, if any.
@@ -60,10 +63,15 @@ impl Shim {
             NetworkSpec::Veth(_) | NetworkSpec::Host {} => Vec::new(),
         };
         let stdio = self.make_pipes()?;
+        let prestart = self.expect_prestart()?;
         let launched = match self.spec.isolation {
-            Isolation::Container | Isolation::ContainerRootless => {
-                launch(&self.dir, &self.spec, self.status.cgroup.as_ref(), &stdio)?
-            }
+            Isolation::Container | Isolation::ContainerRootless => launch(
+                &self.dir,
+                &self.spec,
+                self.status.cgroup.as_ref(),
+                &stdio,
+                prestart.as_ref(),
+            )?,
             Isolation::Process => self.start_process(stdio)?,
         };
         if let Some(problem) = launched.limits_problem {
@@ -71,6 +79,8 @@ impl Shim {
             self.status.limits.reason.get_or_insert(problem);
         }
         self.status.notes.extend(launched.notes);
+        // Its end must be seen, which takes that nobody here has the pipe.
+        drop(prestart);
         // A workload that has ended already is not findable any more, but its
         // pid is still ours until reaped.
         let pid = launched.pid;
@@ -148,8 +158,11 @@ impl Shim {
     /// Serves the instance until it is over.
     pub(super) fn run(&mut self) {
         while self.io.exit.is_none() {
-            self.turn(self.io.kill_at);
+            let prestart_until = self.io.prestart.as_ref().and_then(Preparing::until);
+            self.turn([self.io.kill_at, prestart_until].into_iter().flatten().min());
         }
+        // What it said last.
+        self.hear_prestart();
         self.end_processes();
         let drained = Instant::now() + DRAIN_TIMEOUT;
         while (self.io.stdout.is_some() || self.io.stderr.is_some()) && Instant::now() < drained {
@@ -203,6 +216,9 @@ impl Shim {
             for pipe in [&self.io.stdout, &self.io.stderr].into_iter().flatten() {
                 fds.push(PollFd::new(pipe.as_fd(), PollFlags::POLLIN));
             }
+            if let Some(prestart) = &self.io.prestart {
+                fds.push(prestart.poll_fd());
+            }
             let first_client = fds.len();
             fds.extend(self.io.clients.iter().map(Client::poll_fd));
             // Interrupted or not, every source is non-blocking and looked at.
@@ -212,6 +228,7 @@ impl Shim {
         };
         self.read_signals();
         self.drain(false);
+        self.hear_prestart();
         self.serve_clients(&client_events);
         self.accept_clients();
         if self.io.kill_at.is_some_and(|at| at <= Instant::now()) {
@@ -235,6 +252,9 @@ impl Shim {
     pub(super) fn stop(&mut self, grace_ms: u64) {
         let at = Instant::now() + Duration::from_millis(grace_ms);
         self.io.kill_at = Some(self.io.kill_at.map_or(at, |earlier| earlier.min(at)));
+        if self.io.prestart.is_some() {
+            self.stop_prestart();
+        }
         self.signal(Signal::SIGTERM as i32);
     }
 

@@ -143,6 +143,7 @@ impl Session<'_> {
         let (mut failed, failure) = failure_pipe()?;
         let (controller, terminal) = socket_pair()?;
         let workload = Workload {
+            prestart: None,
             cgroup: Rc::new(cgroup),
             failure: Rc::new(failure),
             terminal: tty.then(|| Rc::new(terminal)),

@@ -22,8 +22,9 @@ use serde::{Deserialize, Serialize};
 
 use super::jail;
 use crate::cgroup::Cgroup;
-use crate::executor::Workload;
+use crate::executor::{SET_UP, Workload};
 use crate::failure::{Failure, Reason};
+use crate::prestart::Prestart;
 use crate::rootfs::{self, Layout};
 use crate::spec::{InstanceSpec, Isolation, NetworkSpec};
 use crate::user::{self, User};
@@ -106,6 +107,8 @@ struct Plan<'a> {
     user: User,
     cgroup: Option<&'a Cgroup>,
     stdio: &'a Stdio,
+    /// The launcher's end of the pipe on which the shim hears of what runs before.
+    prestart: Option<&'a OwnedFd>,
 }
 
 /// Starts the workload as a child of the calling process. Started by root, in a
@@ -115,9 +118,10 @@ pub(super) fn launch(
     spec: &InstanceSpec,
     cgroup: Option<&Cgroup>,
     stdio: &Stdio,
+    prestart: Option<&OwnedFd>,
 ) -> Result<Launched, Failure> {
     let user = user::resolve(&spec.rootfs, &spec.user)?;
-    let plan = Plan { dir, spec, user, cgroup, stdio };
+    let plan = Plan { dir, spec, user, cgroup, stdio, prestart };
     if spec.isolation != Isolation::Container {
         return attempt(&plan, None).map_err(|refusal| refusal.failure);
     }
@@ -269,12 +273,22 @@ fn build_mapped(plan: &Plan<'_>, ids: IdRange) -> Result<(), Failure> {
 
 fn run_container(plan: &Plan<'_>) -> Result<Pid, Refusal> {
     let (mut failed, failure) = failure_pipe()?;
-    let stdio = plan
-        .stdio
-        .try_clone()
-        .map_err(Failure::because(Reason::WorkloadStartFailed, "share the output pipes"))?;
-    let workload =
-        Workload { cgroup: Rc::new(Vec::new()), failure: Rc::new(failure), terminal: None };
+    let shared = |error: std::io::Error| {
+        Failure::new(Reason::WorkloadStartFailed, format!("share the pipes: {error}"))
+    };
+    let stdio = plan.stdio.try_clone().map_err(shared)?;
+    let share = |pipe: &OwnedFd| {
+        let shim = pipe.try_clone()?;
+        let commands = plan.spec.prestart.iter().map(|it| it.argv.clone()).collect();
+        Ok(Rc::new(Prestart::new(commands, shim)))
+    };
+    let prestart = plan.prestart.map(share).transpose();
+    let workload = Workload {
+        cgroup: Rc::new(Vec::new()),
+        failure: Rc::new(failure),
+        terminal: None,
+        prestart: prestart.map_err(shared)?,
+    };
     let build = || {
         ContainerBuilder::new(plan.spec.instance_id.clone(), SyscallType::Linux)
             .with_root_path(plan.dir.join(STATE))?
@@ -293,12 +307,9 @@ fn run_container(plan: &Plan<'_>) -> Result<Pid, Refusal> {
         let pid = container.pid();
         container.start().map(|()| pid)
     });
-    // Ends when the workload has been executed or its process is gone.
-    let mut said = String::new();
-    let read = failed.read_to_string(&mut said);
-    match (started, read) {
-        (Ok(Some(pid)), Ok(_)) if said.is_empty() => Ok(Pid::from_raw(pid.as_raw())),
-        (_, Ok(count)) if count > 0 => {
+    match (started, listen(&mut failed)) {
+        (Ok(Some(pid)), Ok(said)) if said.is_empty() => Ok(Pid::from_raw(pid.as_raw())),
+        (_, Ok(said)) if !said.is_empty() => {
             let failure = Failure::new(Reason::WorkloadStartFailed, said);
             Err(Refusal { failure, by_workload: true })
         }
@@ -309,6 +320,20 @@ fn run_container(plan: &Plan<'_>) -> Result<Pid, Refusal> {
         _ => {
             let detail = "the container ended during its start";
             Err(Failure::new(Reason::WorkloadStartFailed, detail).into())
+        }
+    }
+}
+
+/// Waits until the workload has been executed, its process is gone, or something runs
+/// before it. Returns why it will not be executed, if that is known.
+fn listen(failed: &mut fs::File) -> std::io::Result<String> {
+    let mut said = Vec::new();
+    let mut buffer = [0; 1024];
+    loop {
+        match failed.read(&mut buffer)? {
+            0 => return Ok(String::from_utf8_lossy(&said).into_owned()),
+            _ if buffer[0] == SET_UP => return Ok(String::new()),
+            count => said.extend_from_slice(&buffer[..count]),
         }
     }
 }

@@ -12,6 +12,7 @@ mod exec;
 mod forward;
 pub(crate) mod jail;
 mod launch;
+mod prestart;
 mod process;
 
 use std::ffi::OsString;
@@ -154,6 +155,7 @@ fn prepare(dir: &Path) -> Result<Shim, Failure> {
         started_at_ms: None,
         finished_at_ms: None,
         start_took_ms: None,
+        preparing: false,
         exit: None,
         failure: None,
         limits,
@@ -229,6 +231,7 @@ fn report_failure(dir: &Path, failure: Failure) {
         started_at_ms: None,
         finished_at_ms: Some(sys::now_ms()),
         start_took_ms: None,
+        preparing: false,
         exit: None,
         failure: Some(failure.clone()),
         limits: Limits::default(),

@@ -12,6 +12,7 @@ mod attacks;
 mod container;
 mod exec;
 mod machine;
+mod prestart;
 mod rootless;
 mod secrets;
 mod userns;
@@ -41,6 +42,7 @@ fn main() -> ExitCode {
         exec::TESTS,
         userns::TESTS,
         secrets::TESTS,
+        prestart::TESTS,
         volumes::TESTS,
         machine::TESTS,
         rootless::TESTS,

@@ -20,6 +20,8 @@ pub(crate) fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
         "daemon" => daemon(u16::try_from(number(1)).unwrap(), u32::try_from(number(2)).unwrap()),
         "change-files" => change_files(),
         "who" => who(),
+        "leave" => leave(&args[1]),
+        "find" => args[1..].iter().for_each(|path| find(path)),
         "secrets" => secrets(&args[1]),
         "use-volume" => use_volume(&args[1]),
         "fill-memory" => fill_memory(),
@@ -43,6 +45,18 @@ fn print(count: u64) {
     }
     print!("no newline");
     std::io::stdout().flush().unwrap();
+}
+
+/// Leaves a file behind.
+fn leave(path: &str) {
+    println!("leaving {path}");
+    std::fs::write(path, "left").unwrap();
+}
+
+/// Says that a file is there.
+fn find(path: &str) {
+    assert_eq!(std::fs::read_to_string(path).unwrap(), "left");
+    println!("{path}");
 }
 
 /// What the workload sees of itself.

@@ -100,6 +100,7 @@ impl World {
             network: NetworkSpec::Veth(self.veth()),
             secrets: None,
             logs: helix_runtime::LogLimits::default(),
+            prestart: Vec::new(),
             stop_grace_ms: 5_000,
         }
     }

@@ -123,6 +123,7 @@ fn process(random: &mut Random) -> Option<Process> {
         health: None,
         stop_grace_seconds: random.between(1, 20),
         mounts: Vec::new(),
+        prestart: Vec::new(),
     })
 }
 

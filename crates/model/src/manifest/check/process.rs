@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use super::Checker;
 use crate::manifest::quantity::{format_bytes, parse_bytes};
 use crate::manifest::source;
-use crate::manifest::{Check, Health, Port, Process, Resources, Restart, RestartPolicy, Scaling};
+use crate::manifest::{
+    Check, Health, Port, Prestart, Process, Resources, Restart, RestartPolicy, Scaling,
+};
 
 const MEMORY_DEFAULT_BYTES: u64 = 256 << 20;
 /// Below this a container's own bookkeeping leaves nothing for the program.
@@ -17,6 +19,10 @@ const DISK_MIN_BYTES: u64 = 1 << 30;
 const CPU_MAX: f64 = 32.0;
 const INSTANCES_MAX: u32 = 100;
 const STOP_GRACE_DEFAULT_SECONDS: u64 = 10;
+/// Preparing a cache or a configuration takes seconds.
+const PRESTART_TIMEOUT_DEFAULT_SECONDS: u64 = 30;
+/// What takes longer is for a release command, which does not hold up every start.
+const PRESTART_TIMEOUT_MAX_SECONDS: u64 = 3600;
 /// Long-lived connections are a stated use; a day is beyond any drain.
 const STOP_GRACE_MAX_SECONDS: u64 = 24 * 3600;
 
@@ -38,6 +44,7 @@ pub(super) fn with_defaults(port: Port) -> Process {
         ports: vec![port],
         stop_grace_seconds: STOP_GRACE_DEFAULT_SECONDS,
         mounts: Vec::new(),
+        prestart: Vec::new(),
     }
 }
 
@@ -61,10 +68,7 @@ impl Checker<'_> {
         env: &source::Env,
     ) -> Process {
         self.vars(&format!("{field}.vars"), &source.vars);
-        let instead = "run it at the start of `command`";
-        self.deferred(&format!("{field}.prestart"), source.prestart.is_some(), instead);
-        let timeout = source.prestart_timeout_seconds.is_some();
-        self.deferred(&format!("{field}.prestart_timeout_seconds"), timeout, instead);
+        let own = self.prestart(field, source.prestart, source.prestart_timeout_seconds);
         let stop_grace_seconds = source.stop_grace_seconds.unwrap_or(STOP_GRACE_DEFAULT_SECONDS);
         if stop_grace_seconds > STOP_GRACE_MAX_SECONDS {
             self.flaw(&format!("{field}.stop_grace_seconds"), "at most 86400 (one day)");
@@ -94,7 +98,31 @@ impl Checker<'_> {
             health,
             stop_grace_seconds,
             mounts,
+            prestart: own.into_iter().collect(),
         }
+    }
+
+    /// `prestart` and its timeout, in `[env]` or a process.
+    pub(super) fn prestart(
+        &mut self,
+        field: &str,
+        command: Option<Vec<String>>,
+        timeout: Option<u64>,
+    ) -> Option<Prestart> {
+        let timeout_seconds = timeout.unwrap_or(PRESTART_TIMEOUT_DEFAULT_SECONDS);
+        if !(1..=PRESTART_TIMEOUT_MAX_SECONDS).contains(&timeout_seconds) {
+            self.flaw(&format!("{field}.prestart_timeout_seconds"), "from 1 to 3600");
+        }
+        let Some(command) = command else {
+            if timeout.is_some() {
+                self.flaw(&format!("{field}.prestart_timeout_seconds"), "only with prestart");
+            }
+            return None;
+        };
+        if command.first().is_none_or(String::is_empty) {
+            self.flaw(&format!("{field}.prestart"), "empty; leave it out if there is none");
+        }
+        Some(Prestart { command, timeout_seconds })
     }
 
     fn bytes(&mut self, field: &str, given: Option<&String>, default: u64, min: u64) -> u64 {

@@ -65,5 +65,6 @@ fn once(model: &Process, command: Vec<String>) -> Process {
     process.ports.clear();
     process.health = None;
     process.mounts.clear();
+    process.prestart.clear();
     process
 }

@@ -105,9 +105,9 @@ fn a_typo_is_an_error_with_its_place() {
 #[test]
 fn what_is_deferred_says_what_to_do_instead() {
     check(
-        "[processes.web]\nprestart = [\"x\"]\n",
+        "[processes.web]\nports = [{ internal = 53 }]\n[[endpoints]]\nprotocol = \"udp\"\nlisten_port = 53\n",
         expect![[r#"
-            3:1 processes.web.prestart: not supported yet: run it at the start of `command`
+            3:1 endpoints[0].port: names no port of `web`
         "#]],
     );
 }
@@ -240,5 +240,26 @@ fn a_release_command_that_cannot_be_run_is_refused() {
         expect![[r#"
         3:2 deploy: needs release_command, such as ["/app/migrate"]
     "#]],
+    );
+}
+
+#[test]
+fn what_runs_before_a_program_is_the_envs_and_then_its_own() {
+    let text = "[env]\nprestart = [\"/render\"]\n[processes.web]\nprestart = [\"/warm\", \"up\"]\n\
+                prestart_timeout_seconds = 90\n[processes.worker]\n";
+    let manifest = parse(&format!("{HEAD}{text}")).unwrap();
+    let told = |name| {
+        let all = manifest.processes[&literal(name)].prestart.iter();
+        all.map(|it| format!("{} {}", it.command.join(" "), it.timeout_seconds)).collect::<Vec<_>>()
+    };
+    assert_eq!(told("web"), ["/render 30", "/warm up 90"]);
+    assert_eq!(told("worker"), ["/render 30"]);
+    check(
+        "[env]\nprestart = []\n[processes.a]\nprestart_timeout_seconds = 4000\n",
+        expect![[r#"
+            3:1 env.prestart: empty; leave it out if there is none
+            5:1 processes.a.prestart_timeout_seconds: from 1 to 3600
+            5:1 processes.a.prestart_timeout_seconds: only with prestart
+        "#]],
     );
 }

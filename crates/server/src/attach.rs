@@ -6,16 +6,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::join_all;
+use helix_model::audit::{Attempt, Decision};
 use helix_model::plan::EdgeReport;
 use helix_model::{
-    Actor, Code, Command, Id, Instance, Name, Node, Problem, Snapshot, Volume, instance, node,
+    Actor, Code, Command, Id, Instance, Name, Node, Org, Problem, Snapshot, Volume, instance, node,
     snapshot, volume,
 };
 
 use crate::engine::Origin;
 use crate::links::NodeLink;
 use crate::server::Shared;
-use crate::{entropy, observe};
+use crate::{clock, entropy, observe};
 
 /// How long the database may be away when a node goes: nothing else would tell
 /// that it has, so long as this server lives.
@@ -29,6 +30,26 @@ pub struct Attached {
     /// The number of its link. Whatever comes over it says so, and counts for
     /// nothing once the node has connected anew.
     pub link: u64,
+}
+
+impl Attached {
+    /// What the node tries, for the audit trail: allowed, until something else is found.
+    pub(crate) fn attempt(&self, operation: &str, org: Option<Id<Org>>, target: String) -> Attempt {
+        Attempt {
+            at: clock::now(),
+            actor: Some(Actor::Machine(self.name.to_string())),
+            token: None,
+            source: None,
+            request_id: entropy::request_id(),
+            operation: operation.to_owned(),
+            org,
+            target,
+            detail: String::new(),
+            decision: Decision::Allow,
+            reason: "allowed".to_owned(),
+            count: 1,
+        }
+    }
 }
 
 /// A node that is linked here, and the way to it.

@@ -11,14 +11,14 @@ use helix_model::audit::{Attempt, Decision};
 use helix_model::link::BackupAsk;
 use helix_model::snapshot::{self, BACKUPS_KEPT};
 use helix_model::{
-    Actor, AnyId, Code, Command, Id, Problem, Resource, Snapshot, State, destroy, reference,
+    Actor, AnyId, Code, Command, Problem, Resource, Snapshot, State, destroy, reference,
 };
 use zeroize::Zeroizing;
 
 use crate::attach::Attached;
 use crate::engine::{Engine, Origin};
+use crate::entropy;
 use crate::server::Shared;
-use crate::{clock, entropy};
 
 /// What keys of volumes are derived for.
 const PURPOSE: &str = "helix/backups/1";
@@ -135,7 +135,12 @@ impl Shared {
         let id = ask.snapshot();
         let snapshot = state.snapshots.get(id);
         let allowed = snapshot.filter(|it| is_allowed(&state, from, it, ask));
-        let attempt = attempt(&state, from, id, snapshot, ask);
+        let operation = match ask {
+            BackupAsk::Open { .. } | BackupAsk::Get { .. } => "read_backup",
+            _ => "write_backup",
+        };
+        let target = reference::path(&state, id.any());
+        let attempt = from.attempt(operation, snapshot.map(|it| it.spec.org), target);
         let Some(snapshot) = allowed else {
             let reason = "not_assigned".to_owned();
             self.audit.note(Attempt { decision: Decision::Deny, reason, ..attempt });
@@ -170,32 +175,6 @@ impl Shared {
 
 fn lines(body: &[u8]) -> Vec<String> {
     String::from_utf8_lossy(body).lines().map(str::to_owned).collect()
-}
-
-fn attempt(
-    state: &State,
-    from: &Attached,
-    id: Id<Snapshot>,
-    snapshot: Option<&Resource<Snapshot>>,
-    ask: &BackupAsk,
-) -> Attempt {
-    Attempt {
-        at: clock::now(),
-        actor: Some(Actor::Machine(from.name.to_string())),
-        token: None,
-        source: None,
-        request_id: entropy::request_id(),
-        operation: match ask {
-            BackupAsk::Open { .. } | BackupAsk::Get { .. } => "read_backup".to_owned(),
-            _ => "write_backup".to_owned(),
-        },
-        org: snapshot.map(|it| it.spec.org),
-        target: reference::path(state, id.any()),
-        detail: String::new(),
-        decision: Decision::Allow,
-        reason: "allowed".to_owned(),
-        count: 1,
-    }
 }
 
 /// Removes backups that are being destroyed, and asks for those beyond the number that is

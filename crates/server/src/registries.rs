@@ -13,7 +13,7 @@ use helix_image::pull::Transport;
 use helix_model::audit::{Attempt, Decision};
 use helix_model::bundle::VersionId;
 use helix_model::link::PullLogin;
-use helix_model::{Actor, Code, Id, Instance, Org, Problem, State, reference, registry};
+use helix_model::{Code, Id, Instance, Org, Problem, State, reference, registry};
 use zeroize::Zeroizing;
 
 use crate::attach::Attached;
@@ -154,20 +154,8 @@ impl Shared {
         let linked = state.nodes.get(to.node).is_some_and(|node| node.status.link == to.link);
         let instance = state.instances.get(id).filter(|it| linked && it.spec.node == to.node);
         let release = instance.and_then(|it| state.releases.get(it.spec.release));
-        let attempt = Attempt {
-            at: clock::now(),
-            actor: Some(Actor::Machine(to.name.to_string())),
-            token: None,
-            source: None,
-            request_id: entropy::request_id(),
-            operation: "deliver_pull_login".to_owned(),
-            org: instance.map(|it| it.spec.org),
-            target: reference::path(&state, id.any()),
-            detail: String::new(),
-            decision: Decision::Allow,
-            reason: "allowed".to_owned(),
-            count: 1,
-        };
+        let target = reference::path(&state, id.any());
+        let attempt = to.attempt("deliver_pull_login", instance.map(|it| it.spec.org), target);
         let (Some(instance), Some(release)) = (instance, release) else {
             let reason = "not_assigned".to_owned();
             self.audit.note(Attempt { decision: Decision::Deny, reason, ..attempt });

@@ -14,7 +14,7 @@ use helix_model::audit::{Attempt, Decision};
 use helix_model::bundle::{self, Pin, VersionId};
 use helix_model::secret_file::{self, Secrets};
 use helix_model::token::Hash;
-use helix_model::{Actor, Code, Env, Id, Instance, Org, Problem, State, reference};
+use helix_model::{Code, Env, Id, Instance, Org, Problem, State, reference};
 use zeroize::Zeroizing;
 
 use crate::attach::Attached;
@@ -256,20 +256,8 @@ impl Shared {
         let linked = state.nodes.get(to.node).is_some_and(|node| node.status.link == to.link);
         let instance = state.instances.get(id).filter(|it| linked && it.spec.node == to.node);
         let pin = instance.and_then(|it| it.spec.secrets).filter(|pin| pin.id == version);
-        let attempt = Attempt {
-            at: clock::now(),
-            actor: Some(Actor::Machine(to.name.to_string())),
-            token: None,
-            source: None,
-            request_id: entropy::request_id(),
-            operation: "deliver_secrets".to_owned(),
-            org: instance.map(|it| it.spec.org),
-            target: reference::path(&state, id.any()),
-            detail: String::new(),
-            decision: Decision::Allow,
-            reason: "allowed".to_owned(),
-            count: 1,
-        };
+        let target = reference::path(&state, id.any());
+        let attempt = to.attempt("deliver_secrets", instance.map(|it| it.spec.org), target);
         let (Some(instance), Some(pin)) = (instance, pin) else {
             let reason = "not_assigned".to_owned();
             self.audit.note(Attempt { decision: Decision::Deny, reason, ..attempt });

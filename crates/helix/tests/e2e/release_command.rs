@@ -1,11 +1,11 @@
 //! What a deploy depends on besides its programs: a release command that runs once, and
 //! what runs in each instance before its program.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::packs::compile;
 use crate::world::http::get;
-use crate::world::{World, can_isolate};
+use crate::world::{Output, World, can_isolate};
 
 /// A server that answers with its version and what it finds prepared; as `server migrate`
 /// and `server prepare` it says what it does, and ends with the code it is told.
@@ -62,6 +62,36 @@ stop_grace_seconds = 1
     std::fs::write(folder.join("helix.toml"), text).unwrap();
 }
 
+/// The app's folder, and what it serves once it is deployed.
+struct Shop {
+    world: World,
+    folder: PathBuf,
+}
+
+impl Shop {
+    fn open() -> Shop {
+        let world = World::start::<&str>([]);
+        let folder = world.work().join("shop");
+        std::fs::create_dir(&folder).unwrap();
+        compile(&folder, "server", SERVER, &["-static"]);
+        Shop { world, folder }
+    }
+
+    fn helix<const N: usize>(&self, args: [&str; N]) -> Output {
+        self.world.helix_in(&self.folder, args)
+    }
+
+    fn served(&self) -> String {
+        let places = self.world.places(&self.folder);
+        get(places.http, &places.host, "/").unwrap().body
+    }
+
+    /// All that release commands have printed.
+    fn migrations(&self) -> String {
+        self.helix(["logs", "--process", "release"]).ok().stdout
+    }
+}
+
 const MIGRATING: &str = "[deploy]\nrelease_command = [\"/app/server\", \"migrate\"]";
 const PREPARING: &str = "prestart = [\"/app/server\", \"prepare\"]";
 
@@ -70,44 +100,42 @@ fn a_release_command_runs_once_before_anything_is_replaced_and_can_stop_the_depl
     if !can_isolate("a_release_command_runs_once_before_anything_is_replaced") {
         return;
     }
-    let world = World::start::<&str>([]);
-    let folder = world.work().join("shop");
-    std::fs::create_dir(&folder).unwrap();
-    compile(&folder, "server", SERVER, &["-static"]);
-    let served = || {
-        let places = world.places(&folder);
-        get(places.http, &places.host, "/").unwrap().body
-    };
-    let logs = || {
-        let args = ["logs", "--process", "release"];
-        world.helix_in(&folder, args).ok().stdout
-    };
-
-    write_manifest(&folder, "one", 0, MIGRATING);
-    let deployed = world.helix_in(&folder, ["deploy"]).ok();
+    let shop = Shop::open();
+    write_manifest(&shop.folder, "one", 0, MIGRATING);
+    let deployed = shop.helix(["deploy"]).ok();
     assert!(deployed.stderr.contains("release-1  done"), "{}", deployed.stderr);
-    assert_eq!(served(), "one");
-    assert_eq!(logs().matches("migrating to one as 1234").count(), 1, "{}", logs());
+    assert_eq!(shop.served(), "one");
+    assert_eq!(
+        shop.migrations().matches("migrating to one as 1234").count(),
+        1,
+        "{}",
+        shop.migrations()
+    );
 
-    write_manifest(&folder, "two", 3, MIGRATING);
-    let refused = world.helix_in(&folder, ["deploy", "--json"]);
+    write_manifest(&shop.folder, "two", 3, MIGRATING);
+    let refused = shop.helix(["deploy", "--json"]);
     assert_ne!(refused.code, 0);
     let error = refused.document()["error"].clone();
     assert_eq!(error["reason"], "release_command_failed", "{error:#}");
     let said = error.to_string();
     assert!(said.contains("exited with code 3") && said.contains("v1 keeps serving"), "{said}");
     assert!(said.contains("migrating to two"), "what it said last is told: {said}");
-    assert_eq!(served(), "one");
+    assert_eq!(shop.served(), "one");
 
-    write_manifest(&folder, "three", 0, MIGRATING);
-    world.helix_in(&folder, ["deploy"]).ok();
-    assert_eq!(served(), "three");
-    let deploy = world.json(&folder, ["deploys", "describe", "d3"]);
+    write_manifest(&shop.folder, "three", 0, MIGRATING);
+    shop.helix(["deploy"]).ok();
+    assert_eq!(shop.served(), "three");
+    let deploy = shop.world.json(&shop.folder, ["deploys", "describe", "d3"]);
     assert_eq!(deploy["current"]["release_command"]["exit"]["code"], 0, "{deploy:#}");
-    world.helix_in(&folder, ["rollback"]).ok();
-    assert_eq!(served(), "one");
-    assert_eq!(logs().matches("migrating").count(), 3, "a rollback runs none: {}", logs());
-    let instances = world.json(&folder, ["instances", "list"]);
+    shop.helix(["rollback"]).ok();
+    assert_eq!(shop.served(), "one");
+    assert_eq!(
+        shop.migrations().matches("migrating").count(),
+        3,
+        "a rollback runs none: {}",
+        shop.migrations()
+    );
+    let instances = shop.world.json(&shop.folder, ["instances", "list"]);
     let left = instances["items"].as_array().unwrap();
     assert!(left.iter().all(|it| it["desired"]["process"] != "release"), "{instances:#}");
 }
@@ -117,25 +145,18 @@ fn a_program_starts_when_what_runs_before_it_has_ended_well() {
     if !can_isolate("a_program_starts_when_what_runs_before_it_has_ended_well") {
         return;
     }
-    let world = World::start::<&str>([]);
-    let folder = world.work().join("shop");
-    std::fs::create_dir(&folder).unwrap();
-    compile(&folder, "server", SERVER, &["-static"]);
-    let served = || {
-        let places = world.places(&folder);
-        get(places.http, &places.host, "/").unwrap().body
-    };
-    write_manifest(&folder, "one", 0, PREPARING);
-    world.helix_in(&folder, ["deploy"]).ok();
-    assert_eq!(served(), "one, prepared");
+    let shop = Shop::open();
+    write_manifest(&shop.folder, "one", 0, PREPARING);
+    shop.helix(["deploy"]).ok();
+    assert_eq!(shop.served(), "one, prepared");
 
-    write_manifest(&folder, "two", 4, PREPARING);
-    let refused = world.helix_in(&folder, ["deploy", "--json"]);
+    write_manifest(&shop.folder, "two", 4, PREPARING);
+    let refused = shop.helix(["deploy", "--json"]);
     assert_ne!(refused.code, 0);
     let error = refused.document()["error"].clone();
     assert_eq!(error["reason"], "prestart_failed", "{error:#}");
     let said = error.to_string();
     assert!(said.contains("`/app/server` exited with code 4"), "{said}");
     assert!(said.contains("preparing"), "what it said last is told: {said}");
-    assert_eq!(served(), "one, prepared", "the old one keeps serving");
+    assert_eq!(shop.served(), "one, prepared", "the old one keeps serving");
 }

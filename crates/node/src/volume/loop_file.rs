@@ -14,6 +14,7 @@ use std::ffi::OsStr;
 use std::fs::File;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use helix_model::Reason;
 use nix::errno::Errno;
@@ -28,6 +29,11 @@ const PROGRAMS: [&str; 6] = ["mkfs.ext4", "e2fsck", "resize2fs", "mount", "loset
 
 /// `e2fsck -p` found nothing, or repaired what it found.
 const CHECKED: [i32; 2] = [0, 1];
+
+/// How long what nobody has mounted any more is waited for: on a busy machine the kernel
+/// takes its time with the mounts of a container that has ended.
+const LET_GO_WAIT: Duration = Duration::from_secs(3);
+const LET_GO_INTERVAL: Duration = Duration::from_millis(20);
 
 /// Why it cannot be done here; `None` when it can.
 pub(super) fn unavailable() -> Option<String> {
@@ -64,7 +70,7 @@ pub(super) fn allocated_bytes(dir: &Path) -> u64 {
 pub(super) fn create(place: &Place, size_bytes: u64) -> Result<(), VolumeFailure> {
     let dir = place.dir();
     let next = dir.join("disk.img.next");
-    let failed = failed(Reason::VolumeCreateFailed, "make", &next);
+    let failed = VolumeFailure::at(Reason::VolumeCreateFailed, "make", &next);
     let file = File::create(&next).map_err(|error| failed(&error))?;
     set_aside(&file, size_bytes).map_err(|errno| failed(&errno))?;
     let arguments = ["-q", "-F", "-m", "0", "-E", "nodiscard,lazy_itable_init=1"].map(OsStr::new);
@@ -96,7 +102,7 @@ fn write_next(
     write: impl FnOnce(&File) -> Result<(), VolumeFailure>,
 ) -> Result<(), VolumeFailure> {
     let reason = Reason::VolumeCreateFailed;
-    let failed = failed(reason, "make", next);
+    let failed = VolumeFailure::at(reason, "make", next);
     let file = File::create(next).map_err(|error| failed(&error))?;
     set_aside(&file, size_bytes).map_err(|errno| failed(&errno))?;
     write(&file)?;
@@ -111,7 +117,7 @@ fn write_next(
 }
 
 fn put_in_place(file: &File, next: &Path, dir: &Path) -> Result<(), VolumeFailure> {
-    let failed = failed(Reason::VolumeCreateFailed, "keep", next);
+    let failed = VolumeFailure::at(Reason::VolumeCreateFailed, "keep", next);
     file.sync_all().map_err(|error| failed(&error))?;
     std::fs::rename(next, disk(dir)).map_err(|error| failed(&error))?;
     let folder = File::open(dir).map_err(|error| failed(&error))?;
@@ -132,14 +138,14 @@ fn set_aside(file: &File, size_bytes: u64) -> nix::Result<()> {
 pub(super) fn grow(place: &Place, size_bytes: u64) -> Result<(), VolumeFailure> {
     let disk = disk(place.dir());
     let reason = Reason::VolumeCreateFailed;
-    let failed = failed(reason, "make longer", &disk);
+    let failed = VolumeFailure::at(reason, "make longer", &disk);
     let file = File::options().write(true).open(&disk).map_err(|error| failed(&error))?;
     let has = file.metadata().map_err(|error| failed(&error))?.len();
     if has < size_bytes {
         set_aside(&file, size_bytes).map_err(|errno| failed(&errno))?;
         file.sync_all().map_err(|error| failed(&error))?;
     }
-    match mounts::loop_device_of(&disk) {
+    match device_in_use(place, &disk) {
         Some(device) => {
             if !may_grow_mounted() {
                 let message = "it grows when its instance next starts, for example with `helix \
@@ -158,6 +164,21 @@ pub(super) fn grow(place: &Place, size_bytes: u64) -> Result<(), VolumeFailure> 
     }
 }
 
+/// The device through which a volume is mounted. What is mounted nowhere here any more is
+/// waited for: the kernel takes the mounts of an instance that has ended apart only after
+/// its last process is gone.
+fn device_in_use(place: &Place, disk: &Path) -> Option<PathBuf> {
+    let is_ours = is_mounted(place.dir());
+    let deadline = Instant::now() + LET_GO_WAIT;
+    loop {
+        let device = mounts::loop_device_of(disk)?;
+        if is_ours || may_grow_mounted() || Instant::now() > deadline {
+            return Some(device);
+        }
+        std::thread::sleep(LET_GO_INTERVAL);
+    }
+}
+
 /// Whether the kernel lets us resize a mounted ext4: it asks for this capability
 /// and no other, and containers often do not have it. Without it the answer would be
 /// a bare "permission denied". Where it cannot be told, the kernel is asked.
@@ -172,7 +193,7 @@ fn may_grow_mounted() -> bool {
 /// Mounts a volume unless it is; where its data is.
 pub(super) fn mount(place: &Place) -> Result<PathBuf, VolumeFailure> {
     let (disk, point) = (disk(place.dir()), mount_point(place.dir()));
-    let failed = failed(Reason::VolumeAttachFailed, "prepare", &point);
+    let failed = VolumeFailure::at(Reason::VolumeAttachFailed, "prepare", &point);
     if mounts::device_at(&point).is_none() {
         std::fs::create_dir_all(&point).map_err(|error| failed(&error))?;
         // A program that has not ended may still have it: then it is the same device
@@ -211,16 +232,9 @@ fn check(place: &Place, disk: &Path, options: &[&str]) -> Result<(), VolumeFailu
 pub(super) fn unmount(dir: &Path) -> Result<(), VolumeFailure> {
     let place = mount_point(dir);
     while mounts::device_at(&place).is_some() {
-        umount2(&place, MntFlags::empty())
-            .map_err(|errno| failed(Reason::VolumeAttachFailed, "unmount", &place)(&errno))?;
+        umount2(&place, MntFlags::empty()).map_err(|errno| {
+            VolumeFailure::at(Reason::VolumeAttachFailed, "unmount", &place)(&errno)
+        })?;
     }
     Ok(())
-}
-
-fn failed<'p>(
-    reason: Reason,
-    verb: &'static str,
-    path: &'p Path,
-) -> impl Fn(&dyn std::fmt::Display) -> VolumeFailure + 'p {
-    move |error| VolumeFailure::new(reason, format!("{verb} {}: {error}", path.display()))
 }

@@ -80,6 +80,15 @@ impl VolumeFailure {
     pub(crate) fn new(reason: Reason, message: impl Into<String>) -> VolumeFailure {
         VolumeFailure { reason, message: message.into() }
     }
+
+    /// What becomes of errors while something is done with a path.
+    pub(crate) fn at<'p>(
+        reason: Reason,
+        verb: &'static str,
+        path: &'p Path,
+    ) -> impl Fn(&dyn std::fmt::Display) -> VolumeFailure + 'p {
+        move |error| VolumeFailure::new(reason, format!("{verb} {}: {error}", path.display()))
+    }
 }
 
 /// What is remembered of a volume beside its data.
@@ -213,7 +222,13 @@ impl Volumes {
         self.hold(id, user);
         let from = self.source(&plan);
         self.with(id, move |driver, place| {
-            make(driver, place, &plan, from.as_ref())?;
+            match make(driver, place, &plan, from.as_ref()) {
+                // The keeper says so, and tries again.
+                Err(failure) if is_made(driver, place) && cannot_grow(&failure) => {
+                    tracing::warn!(volume = %id, error = %failure, "used as large as it is");
+                }
+                made => made?,
+            }
             match driver {
                 Driver::Loop => loop_file::mount(place),
                 Driver::Directory => Ok(directory::data(place.dir())),
@@ -376,6 +391,17 @@ pub(crate) fn of_instance(dir: &Path) -> Vec<Id<Volume>> {
         mount.source.components().rev().find_map(|part| part.as_os_str().to_str()?.parse().ok())
     };
     mounts.iter().filter_map(id).collect()
+}
+
+/// Whether there is a volume, however large.
+fn is_made(driver: &Driver, place: &Place) -> bool {
+    let known = files::load::<Made>(&place.dir().join("volume.json"));
+    matches!(driver, Driver::Loop) && loop_file::exists(place.dir()) && matches!(known, Ok(Some(_)))
+}
+
+/// Whether it was only not made larger: its program must not wait for that.
+fn cannot_grow(failure: &VolumeFailure) -> bool {
+    failure.reason == Reason::VolumeCreateFailed
 }
 
 /// Makes a volume, or makes it as large as it should be.

@@ -63,7 +63,7 @@ pub(super) struct Begun {
 /// Copies what is in a volume, while programs go on writing where it is mounted.
 pub(super) fn begin(volume: &Path, dir: PathBuf) -> Result<Begun, VolumeFailure> {
     let place = dir.clone();
-    let failed = failed(Reason::SnapshotFailed, "take a snapshot into", &place);
+    let failed = VolumeFailure::at(Reason::SnapshotFailed, "take a snapshot into", &place);
     let source = match File::open(loop_file::disk(volume)) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             let message = "volume_not_found_on_node: its data is not on this node";
@@ -107,7 +107,7 @@ impl Begun {
         pause_max: Duration,
     ) -> Result<Taken, VolumeFailure> {
         let dir = self.dir.clone();
-        let failed = failed(Reason::SnapshotFailed, "take a snapshot into", &dir);
+        let failed = VolumeFailure::at(Reason::SnapshotFailed, "take a snapshot into", &dir);
         let point = loop_file::mount_point(place.dir());
         let (taken_at, paused_ms);
         if loop_file::is_mounted(place.dir()) {
@@ -150,7 +150,7 @@ pub(super) fn restore(dir: &Path, sha256: &str, target: &File) -> Result<(), Vol
     if taken.sha256() != sha256 {
         return Err(damaged(dir, "is not the one that was taken"));
     }
-    let failed = failed(Reason::VolumeCreateFailed, "copy the snapshot at", dir);
+    let failed = VolumeFailure::at(Reason::VolumeCreateFailed, "copy the snapshot at", dir);
     let source = File::open(disk(dir)).map_err(|error| failed(&error))?;
     let mut buffer = vec![0; PART_BYTES];
     for (index, expected) in taken.parts.iter().enumerate() {
@@ -212,12 +212,4 @@ impl Drop for Frozen<'_> {
             tracing::error!(place = %self.point.display(), %error, "cannot thaw a volume");
         }
     }
-}
-
-fn failed<'p>(
-    reason: Reason,
-    verb: &'static str,
-    path: &'p Path,
-) -> impl Fn(&dyn std::fmt::Display) -> VolumeFailure + 'p {
-    move |error| VolumeFailure::new(reason, format!("{verb} {}: {error}", path.display()))
 }

@@ -107,7 +107,7 @@ fn what_is_deferred_says_what_to_do_instead() {
     check(
         "[processes.web]\nports = [{ internal = 53 }]\n[[endpoints]]\nprotocol = \"udp\"\nlisten_port = 53\n",
         expect![[r#"
-            3:1 endpoints[0].port: names no port of `web`
+            5:1 endpoints[0].protocol: not supported yet: use "tcp", which passes TLS through untouched
         "#]],
     );
 }

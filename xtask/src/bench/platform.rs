@@ -109,8 +109,12 @@ impl Platform {
     /// # Errors
     /// When it cannot be made or is refused.
     pub fn push_root(&self, root: &Path, command: Vec<String>) -> Result<String> {
-        let image =
-            Image { layers: vec![Layer::of_directory(root)?], command, port: rootfs::HTTP_PORT };
+        let image = Image {
+            layers: vec![Layer::of_directory(root)?],
+            command,
+            port: rootfs::HTTP_PORT,
+            stop_signal: "SIGTERM",
+        };
         let credentials = self.directory.path().join("credentials.json");
         let password = BASE64_STANDARD.encode(format!("helix:{}", self.api.token));
         let file = json!({ "auths": { &self.api.address: { "auth": password } } });

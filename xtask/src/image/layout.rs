@@ -26,6 +26,8 @@ pub struct Image {
     pub command: Vec<String>,
     /// The TCP port it declares.
     pub port: u16,
+    /// How it wants to be told to end.
+    pub stop_signal: &'static str,
 }
 
 /// One layer: a compressed archive and the digest of what is inside.
@@ -164,7 +166,7 @@ fn config(image: &Image) -> Result<Value> {
             "Env": ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"],
             "Cmd": image.command,
             "ExposedPorts": { format!("{}/tcp", image.port): {} },
-            "StopSignal": "SIGQUIT",
+            "StopSignal": image.stop_signal,
         },
         "rootfs": { "type": "layers", "diff_ids": diff_ids },
     }))
@@ -208,7 +210,12 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let layer = Layer::of_files(&[("etc/motd", "hello\n")]).unwrap();
         let diff_id = layer.diff_id.clone();
-        let image = Image { layers: vec![layer], command: vec!["sh".to_owned()], port: 80 };
+        let image = Image {
+            layers: vec![layer],
+            command: vec!["sh".to_owned()],
+            port: 80,
+            stop_signal: "SIGTERM",
+        };
         let digest = write(&image, directory.path(), "v1").unwrap();
         let blob = |digest: &str| {
             let content = fs::read(directory.path().join("blobs").join(digest.replace(':', "/")));

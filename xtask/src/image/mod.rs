@@ -17,6 +17,7 @@ use crate::workspace;
 pub mod debian;
 pub mod layout;
 mod postgres;
+mod servers;
 
 use layout::{Image, Layer};
 
@@ -43,6 +44,14 @@ enum Recipe {
     Nginx,
     /// Debian's PostgreSQL on port 5432, data where `PGDATA` says.
     Postgres,
+    /// Debian's Redis on port 6379, data in `/data`.
+    Redis,
+    /// Debian's Node with a server of a few lines, on port 8080 or `PORT`.
+    Node,
+    /// The same with Debian's Python.
+    Python,
+    /// A shell of busybox with all it has, and its web server on port 80 or `PORT`.
+    Busybox,
 }
 
 /// In the name of the cached layer: raise it when what goes into it changes.
@@ -55,10 +64,18 @@ const BASE_REVISION: u32 = 1;
 pub fn run(options: &Options) -> Result<()> {
     let (name, digest) = match options.recipe {
         Recipe::Nginx => ("nginx", push_nginx(&options.registry, &options.tag, &options.message)?),
+        Recipe::Redis => pushed(&servers::REDIS, options)?,
+        Recipe::Node => pushed(&servers::NODE, options)?,
+        Recipe::Python => pushed(&servers::PYTHON, options)?,
+        Recipe::Busybox => pushed(&servers::BUSYBOX, options)?,
         Recipe::Postgres => ("postgres", postgres::push(&options.registry, &options.tag)?),
     };
     result(&format!("{}/{name}@{digest}", options.registry));
     Ok(())
+}
+
+fn pushed(server: &servers::Server, options: &Options) -> Result<(&'static str, String)> {
+    Ok((server.name, server.push(&options.registry, &options.tag)?))
 }
 
 /// Pushes `nginx:TAG`, serving `message`, to a registry that speaks plain HTTP
@@ -74,6 +91,8 @@ pub fn push_nginx(registry: &str, tag: &str, message: &str) -> Result<String> {
         layers: vec![nginx_base()?, nginx_site(message)?],
         command: ["nginx", "-g", "daemon off;"].map(str::to_owned).to_vec(),
         port: 80,
+        // Lets what is open end first.
+        stop_signal: "SIGQUIT",
     };
     layout::push(&image, registry, "nginx", tag)
 }
@@ -120,12 +139,14 @@ pub fn unpack_nginx(root: &Path) -> Result<()> {
 
 /// Gives an image a shell and the usual small programs.
 fn link_busybox(root: &Path) -> Result<()> {
-    let busybox: PathBuf = ["bin/busybox", "usr/bin/busybox"]
-        .iter()
-        .map(|path| root.join(path))
-        .find(|path| path.exists())
-        .context("find busybox among the unpacked files")?;
-    for applet in ["sh", "cat", "ls", "ps", "kill", "sleep", "id", "ip", "wget", "touch", "dd"] {
+    let applets = ["sh", "cat", "ls", "ps", "kill", "sleep", "id", "ip", "wget", "touch", "dd"];
+    link_applets(root, applets)
+}
+
+/// Gives an image these programs of busybox.
+fn link_applets<'a>(root: &Path, applets: impl IntoIterator<Item = &'a str>) -> Result<()> {
+    let busybox = busybox(root)?;
+    for applet in applets {
         // Where a package brought the real program, that one stays.
         let link = root.join("usr/bin").join(applet);
         if !link.exists() {
@@ -134,6 +155,15 @@ fn link_busybox(root: &Path) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Where busybox is among the unpacked files.
+fn busybox(root: &Path) -> Result<PathBuf> {
+    ["bin/busybox", "usr/bin/busybox"]
+        .iter()
+        .map(|path| root.join(path))
+        .find(|path| path.exists())
+        .context("find busybox among the unpacked files")
 }
 
 /// What makes it a site: settings, users and the page.

@@ -31,6 +31,8 @@ pub(super) fn push(registry: &str, tag: &str) -> Result<String> {
         layers: vec![base(&format!("postgres-base-{REVISION}"), unpack)?, settings],
         command: ["sh", "/usr/local/bin/start-postgres"].map(str::to_owned).to_vec(),
         port: 5432,
+        // Ends at once, with all that was written on disk.
+        stop_signal: "SIGINT",
     };
     layout::push(&image, registry, "postgres", tag)
 }

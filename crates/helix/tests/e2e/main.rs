@@ -20,3 +20,4 @@ mod private;
 pub mod registry;
 mod release_command;
 mod secrets;
+mod software;

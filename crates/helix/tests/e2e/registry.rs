@@ -1,5 +1,5 @@
 //! Debian's own registry on a free loopback port, with Debian's nginx and, once
-//! asked for, PostgreSQL in it: images and a registry that nobody here wrote.
+//! asked for, other software in it: images and a registry that nobody here wrote.
 
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
@@ -63,7 +63,12 @@ impl Registry {
 
     /// The pinned reference of PostgreSQL, made when first asked for: few tests want it.
     pub fn postgres(&self) -> String {
-        self.postgres.get_or_init(|| self.push("postgres", &[])).clone()
+        self.postgres.get_or_init(|| self.software("postgres")).clone()
+    }
+
+    /// The pinned reference of what else `cargo xtask image` makes.
+    pub fn software(&self, recipe: &str) -> String {
+        self.push(recipe, &[])
     }
 
     /// Makes an image from Debian packages and pushes it; its pinned reference.

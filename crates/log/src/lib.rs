@@ -36,7 +36,9 @@ pub use archive::{
     ArchiveError, ArchiveStore, Archived, ArchivedLog, Cut, DirectoryArchive, ObjectArchive,
     SEGMENT_ENTRIES, SegmentName, archive,
 };
-pub use backup::{BACKUP_CHUNK_MAX_BYTES, BackupError, BackupIndex, BackupStore, VolumeBackups};
+pub use backup::{
+    BACKUP_CHUNK_MAX_BYTES, BackupError, BackupIndex, BackupStore, StoreTrouble, VolumeBackups,
+};
 pub use batch::{BATCH_MAX_BYTES, BATCH_MAX_ENTRIES, Batch, NewReceipt, StoredReceipt};
 pub use chain::{Break, BreakReason, Chain, Link, Verification, entry_hash};
 pub use dump::{DumpError, DumpReader, DumpRecord, DumpWriter, DumpedLog};

@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use helix_log::{BackupError, BackupIndex, BackupStore, Sealed, VolumeBackups};
+use helix_log::{BackupError, BackupIndex, BackupStore, Sealed, StoreTrouble, VolumeBackups};
 use helix_model::audit::{Attempt, Decision};
 use helix_model::link::BackupAsk;
 use helix_model::snapshot::{self, BACKUPS_KEPT};
@@ -56,6 +56,16 @@ impl Backups {
         ))
     }
 
+    /// Says in the server's log whether the store can be used, for whoever has just set it
+    /// up. The server goes on either way: a store may be away for a while.
+    async fn introduce(&self) {
+        let Some(store) = &self.store else { return };
+        match store.check().await {
+            Ok(()) => tracing::info!(store = store.place(), "the store of backups is in reach"),
+            Err(error) => drop(told(&error)),
+        }
+    }
+
     /// The backups of a snapshot's volume. The key is derived from one of the installation,
     /// which is a sealed record itself.
     async fn of(&self, snapshot: &Resource<Snapshot>) -> Result<VolumeBackups, Problem> {
@@ -75,18 +85,22 @@ fn unusable(detail: &str) -> Problem {
     Problem::new(Code::Unavailable, detail)
 }
 
-/// What a person is told of a store that does not do as it is asked.
+/// What a person is told of a store that does not do as it is asked. What the store itself
+/// says is for the operator, in the server's log.
 fn told(error: &BackupError) -> Problem {
     tracing::warn!(%error, cause = cause(error), "a backup cannot be kept or read");
-    let code = match error {
-        BackupError::Store { .. } | BackupError::Directory { .. } => "backup_store_unreachable",
-        BackupError::Missing { what: "index", .. } => "backup_metadata_missing",
-        BackupError::Missing { .. } => "backup_object_missing",
-        BackupError::Damaged { .. } => "decrypt_failed",
-        BackupError::NotAPiece { .. } => "checksum_failed",
+    let trouble = error.trouble();
+    let code = match (trouble, error) {
+        (Some(StoreTrouble::CredentialsInvalid), _) => "credentials_invalid",
+        (Some(StoreTrouble::BucketMissing), _) => "backup_bucket_missing",
+        (Some(StoreTrouble::Unreachable), _) => "backup_store_unreachable",
+        (None, BackupError::Missing { what: "index", .. }) => "backup_metadata_missing",
+        (None, BackupError::Missing { .. }) => "backup_object_missing",
+        (None, BackupError::NotAPiece { .. }) => "checksum_failed",
+        (None, _) => "decrypt_failed",
     };
-    let is_transient = matches!(error, BackupError::Store { .. } | BackupError::Directory { .. });
-    let kind = if is_transient { Code::Unavailable } else { Code::PreconditionFailed };
+    // What ails a store may be over in a moment; a damaged backup stays as it is.
+    let kind = if trouble.is_some() { Code::Unavailable } else { Code::PreconditionFailed };
     Problem::new(kind, format!("{code}: {error}"))
 }
 
@@ -180,6 +194,7 @@ fn lines(body: &[u8]) -> Vec<String> {
 /// Removes backups that are being destroyed, and asks for those beyond the number that is
 /// kept to be; for as long as it is not dropped itself.
 pub(crate) async fn tend(shared: std::sync::Arc<Shared>) {
+    shared.backups.introduce().await;
     let engine = shared.engine.clone();
     let mut position = engine.position();
     loop {

@@ -10,10 +10,15 @@
 #[path = "../world/mod.rs"]
 pub mod world;
 
+#[path = "../../../log/tests/backends/objects.rs"]
+pub mod objects;
+
+mod backups;
 mod bad_releases;
 mod crash;
 mod hello;
 mod nginx;
+pub mod other_node;
 mod packs;
 mod postgres;
 mod private;

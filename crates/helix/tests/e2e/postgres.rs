@@ -7,8 +7,8 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
 
+use crate::other_node::OtherNode;
 use crate::registry::Registry;
-use crate::world::platform::Platform;
 use crate::world::{World, can_isolate, traces, until};
 
 const VOLUME: &str = "db-production-data";
@@ -344,42 +344,6 @@ fn a_backup_of_a_postgresql_brings_it_back_on_another_node() {
     world.helix(["volumes", "destroy", "first", "--yes"]).ok();
     world.helix(["snapshots", "destroy", "first", "--yes"]).ok();
     assert_eq!(files(store.path()).len(), 0, "pieces go with the last backup that needs them");
-}
-
-/// A second node of the platform, linked over the network, until it is dropped.
-struct OtherNode(Option<Platform>);
-
-impl OtherNode {
-    fn start(world: &World) -> OtherNode {
-        let said = world.platform().stdout();
-        let api = said.lines().find_map(|line| line.trim().strip_prefix("api"));
-        let mut command = world.command(world.work());
-        command.args(["node", "--name", "other", "--server", api.expect("an address").trim()]);
-        command.arg("--token-file").arg(world.data().join("token"));
-        command.arg("--data-dir").arg(world.data().join("other"));
-        let node = OtherNode(Some(Platform::spawn(command)));
-        until("the other node to be linked", || {
-            let seen = world.helix(["nodes", "describe", "other", "--json"]);
-            seen.code == 0 && seen.document()["current"]["connected"] == true
-        });
-        node
-    }
-
-    fn id(&self, world: &World) -> String {
-        let node = world.json(&world.work(), ["nodes", "describe", "other"]);
-        node["id"].as_str().expect("an id").to_owned()
-    }
-}
-
-impl Drop for OtherNode {
-    fn drop(&mut self) {
-        if let Some(node) = self.0.take() {
-            if std::thread::panicking() {
-                println!("--- helix node ---\n{}---", node.said());
-            }
-            node.end();
-        }
-    }
 }
 
 fn in_chunks(path: &std::path::Path) -> bool {

@@ -8,6 +8,7 @@
 //! and a reader takes each entry from one of them.
 
 mod archived_log;
+mod credentials;
 mod directory;
 mod objects;
 mod segment;

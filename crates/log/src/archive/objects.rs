@@ -11,9 +11,10 @@ use async_trait::async_trait;
 use futures::TryStreamExt;
 use object_store::aws::{AmazonS3, AmazonS3Builder, AmazonS3ConfigKey};
 use object_store::path::Path;
-use object_store::{ClientOptions, ObjectStore, ObjectStoreExt};
+use object_store::{ClientOptions, ObjectStore, ObjectStoreExt, RetryConfig};
 
 use super::ArchiveError;
+use super::credentials;
 use super::segment::SEGMENT_FILE_MAX_BYTES;
 use super::store::{ArchiveStore, SegmentName};
 
@@ -50,8 +51,8 @@ impl ObjectArchive {
         url: &str,
         variables: impl IntoIterator<Item = (String, String)>,
     ) -> Result<ObjectArchive, ArchiveError> {
-        let (store, prefix) =
-            s3_store(url, variables).map_err(|source| failed("use", url, source))?;
+        let (store, prefix) = s3_store(url, variables, RetryConfig::default())
+            .map_err(|it| failed("use", url, it))?;
         Ok(ObjectArchive { store: Arc::new(store), prefix, place: url.to_owned() })
     }
 
@@ -96,14 +97,19 @@ impl ArchiveStore for ObjectArchive {
     }
 }
 
-/// The bucket of `s3://BUCKET/PREFIX`, and the prefix.
+/// The bucket of `s3://BUCKET/PREFIX`, and the prefix. Credentials may be in a file that
+/// a variable names; `retries` says for how long the store itself is tried.
 pub(crate) fn s3_store(
     url: &str,
     variables: impl IntoIterator<Item = (String, String)>,
+    retries: RetryConfig,
 ) -> Result<(AmazonS3, Path), object_store::Error> {
     let (bucket, prefix) = bucket_and_prefix(url).ok_or_else(|| no_such_url(url))?;
-    let mut builder = AmazonS3Builder::new().with_bucket_name(bucket);
-    for (name, value) in variables {
+    let mut builder = AmazonS3Builder::new().with_bucket_name(bucket).with_retry(retries);
+    let variables: Vec<(String, String)> = variables.into_iter().collect();
+    let filed = credentials::from_file(&variables)
+        .map_err(|source| object_store::Error::Generic { store: "S3", source: source.into() })?;
+    for (name, value) in variables.into_iter().chain(filed) {
         if !name.starts_with(VARIABLE_PREFIX) {
             continue;
         }

@@ -16,11 +16,12 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::{StreamExt, TryStreamExt, stream};
 use object_store::local::LocalFileSystem;
 use object_store::path::Path;
-use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt};
+use object_store::{BackoffConfig, ObjectMeta, ObjectStore, ObjectStoreExt, RetryConfig};
 use thiserror::Error;
 use zeroize::Zeroizing;
 
@@ -35,6 +36,23 @@ const INDEX_MAX_BYTES: u64 = 1 << 20;
 
 /// Pieces looked for at once.
 const LOOKUPS: usize = 16;
+
+/// How often and for how long one request is tried. Who asks for it tries again itself, and
+/// is to hear soon what is wrong.
+const RETRIES: usize = 2;
+const RETRY_TIMEOUT: Duration = Duration::from_secs(10);
+const BACKOFF_MAX: Duration = Duration::from_secs(1);
+
+/// What is wrong with a store that does not do as it is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StoreTrouble {
+    /// It cannot be reached, or does not work.
+    Unreachable,
+    /// It knows the credentials not, or they may not do this.
+    CredentialsInvalid,
+    /// There is no such bucket.
+    BucketMissing,
+}
 
 /// Why a backup cannot be kept or read.
 #[derive(Debug, Error)]
@@ -58,6 +76,37 @@ pub enum BackupError {
     Damaged { what: &'static str, name: String },
     #[error("a piece of {bytes} bytes is too large, or is not what its hash says")]
     NotAPiece { bytes: usize },
+}
+
+impl BackupError {
+    /// What is wrong with the store, when it is the store.
+    #[must_use]
+    pub fn trouble(&self) -> Option<StoreTrouble> {
+        use object_store::Error as Cause;
+        match self {
+            BackupError::Store { source, .. } => Some(match **source {
+                Cause::PermissionDenied { .. } | Cause::Unauthenticated { .. } => {
+                    StoreTrouble::CredentialsInvalid
+                }
+                // Objects that are missing are said to be where they are read.
+                Cause::NotFound { .. } => StoreTrouble::BucketMissing,
+                Cause::Generic { ref source, .. } => of_list(&source.to_string()),
+                _ => StoreTrouble::Unreachable,
+            }),
+            BackupError::Directory { .. } => Some(StoreTrouble::Unreachable),
+            _ => None,
+        }
+    }
+}
+
+/// What is wrong when a list was refused: of those the library tells the status as text only.
+fn of_list(said: &str) -> StoreTrouble {
+    let has = |status: &str| said.contains(&format!("status code: {status}"));
+    match () {
+        () if has("403") || has("401") => StoreTrouble::CredentialsInvalid,
+        () if has("404") => StoreTrouble::BucketMissing,
+        () => StoreTrouble::Unreachable,
+    }
 }
 
 /// What one backup consists of.
@@ -87,7 +136,7 @@ impl fmt::Debug for BackupStore {
 
 impl BackupStore {
     /// The store at a directory, which is made, or at `s3://BUCKET/PREFIX`, whose endpoint
-    /// and credentials are among `variables` (`AWS_…`).
+    /// and credentials are among `variables` (`AWS_…`), or in a file that one of them names.
     ///
     /// # Errors
     /// When the directory cannot be made, or the URL is none.
@@ -101,7 +150,10 @@ impl BackupStore {
             source: Box::new(source),
         };
         if place.contains("://") {
-            let (store, prefix) = s3_store(place, variables).map_err(failed)?;
+            let backoff = BackoffConfig { max_backoff: BACKOFF_MAX, ..BackoffConfig::default() };
+            let retries =
+                RetryConfig { backoff, max_retries: RETRIES, retry_timeout: RETRY_TIMEOUT };
+            let (store, prefix) = s3_store(place, variables, retries).map_err(failed)?;
             let store: Arc<dyn ObjectStore> = Arc::new(store);
             return Ok(BackupStore { store, prefix, place: place.to_owned() });
         }
@@ -110,6 +162,22 @@ impl BackupStore {
         let store = LocalFileSystem::new_with_prefix(place).map_err(failed)?.with_fsync(true);
         let prefix = Path::default();
         Ok(BackupStore { store: Arc::new(store), prefix, place: place.to_owned() })
+    }
+
+    /// Where it is, for people.
+    #[must_use]
+    pub fn place(&self) -> &str {
+        &self.place
+    }
+
+    /// Whether it can be read, as far as asking for a list of nothing tells.
+    ///
+    /// # Errors
+    /// When it cannot.
+    pub async fn check(&self) -> Result<(), BackupError> {
+        let nowhere = self.prefix.clone().join("backups").join("none");
+        let listed = self.store.list(Some(&nowhere)).try_next().await;
+        listed.map(drop).map_err(self.failed("list"))
     }
 
     /// The backups of one volume, under a key that is its own.

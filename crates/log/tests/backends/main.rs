@@ -9,6 +9,7 @@
 
 mod archive;
 mod archive_objects;
+mod backup_objects;
 pub mod cluster;
 mod conformance;
 mod leases;

@@ -10,7 +10,7 @@ use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures::future::BoxFuture;
 use helix_model::link::BackupAsk;
@@ -25,8 +25,9 @@ use super::snapshot::{self, Taken};
 /// Hashes asked about at once: 65 bytes each.
 const PAGE: usize = 1000;
 
-/// How often something is tried that failed for want of a server or a store.
-const TRIES: u32 = 10;
+/// For how long something is tried that failed for want of a server or a store: either may
+/// be restarted meanwhile.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Between two tries: a server that restarts, or another one, is there within seconds.
 const PAUSE: Duration = Duration::from_secs(3);
@@ -191,7 +192,8 @@ impl Backups {
     /// Asks the server; again when there is none just now.
     async fn ask(&self, ask: BackupAsk, body: Vec<u8>) -> Result<Vec<u8>, VolumeFailure> {
         let mut why = "no server is in reach".to_owned();
-        for _ in 0..TRIES {
+        let begun = Instant::now();
+        loop {
             let keeper = self.keeper.borrow().clone();
             if let Some(keeper) = keeper {
                 let asked = keeper.ask(ask.clone(), body.clone());
@@ -202,9 +204,11 @@ impl Backups {
                     Err(_) => "the server does not answer".clone_into(&mut why),
                 }
             }
+            if begun.elapsed() >= PATIENCE {
+                return Err(failed(&why));
+            }
             tokio::time::sleep(PAUSE).await;
         }
-        Err(failed(&why))
     }
 }
 

@@ -3,7 +3,7 @@
 //! Three doors. [`decide`] turns a command into events or a problem.
 //! [`reconcile`] looks at the whole state and proposes commands that bring
 //! current nearer to desired. [`plan`] says what one node and one edge should
-//! be doing. [`place`] picks nodes for the first two,
+//! be doing, [`report`] what an edge's answer adds. [`place`] picks nodes for the first two,
 //! [`precondition`] keeps writers from overwriting what they have not seen.
 //! [`round`] is the engine's part of it: many commands, one append;
 //! [`state_file`] is one such round, of a whole installation written by hand.
@@ -17,5 +17,6 @@ pub mod plan;
 pub mod precondition;
 mod receipt;
 pub mod reconcile;
+pub mod report;
 pub mod round;
 pub mod state_file;

@@ -132,6 +132,7 @@ impl Director {
         let fresh = EdgeReport {
             version: self.plan.version,
             drained: self.roster.idle(&self.plan.draining),
+            routed: Some(self.plan.routed()),
             endpoints: self.plan.endpoints.iter().map(endpoint).collect(),
         };
         self.reports.send_if_modified(|report| {

@@ -45,6 +45,9 @@ pub struct Status {
     /// How many instances are ready, per release and process.
     #[serde(default)]
     pub ready: BTreeMap<Id<Release>, BTreeMap<Name, u32>>,
+    /// How many instances are on their way out.
+    #[serde(default)]
+    pub leaving: u32,
 }
 
 impl Noun for Env {
@@ -146,6 +149,15 @@ impl Serving {
     }
 }
 
+/// Counts an instance in or out of those on their way out.
+pub(crate) fn count_leaving(state: &mut State, id: Id<Env>, change: Change, is_in: bool) {
+    state.envs.update(id, |env| {
+        let leaving = &mut env.status.leaving;
+        *leaving = if is_in { *leaving + 1 } else { leaving.saturating_sub(1) };
+    });
+    settle(state, id, change);
+}
+
 /// How many instances of what an env serves are ready and wanted, and whether
 /// any process has fewer than it should.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -194,7 +206,9 @@ pub(crate) fn settle(state: &mut State, id: Id<Env>, change: Change) {
         || lacks_secrets(state, env);
     let facts = Facts {
         ready: serves && !counts.is_short && !rolling,
-        reconciling: rolling || serves && (counts.is_short || counts.ready > counts.wanted),
+        reconciling: rolling
+            || env.status.leaving > 0
+            || serves && (counts.is_short || counts.ready > counts.wanted),
         degraded: !rolling && (given_up || counts.is_short),
     };
     if facts != env.standing.facts() {

@@ -142,6 +142,7 @@ events! {
     "instance.desired_changed" => InstanceDesiredChanged(instance::DesiredChanged), |e| Some(Subject::of(e.of.id.any(), e.of.env.any(), &e.of.name));
     "instance.status_changed" => InstanceStatusChanged(instance::StatusChanged), |e| Some(Subject::of(e.of.id.any(), e.of.env.any(), &e.of.name));
     "instance.drained" => InstanceDrained(instance::Drained), |e| Some(Subject::of(e.of.id.any(), e.of.env.any(), &e.of.name));
+    "instance.routed_changed" => InstanceRoutedChanged(instance::RoutedChanged), |e| Some(Subject::of(e.of.id.any(), e.of.env.any(), &e.of.name));
     "instance.removed" => InstanceRemoved(instance::Removed), |e| Some(Subject::of(e.of.id.any(), e.of.env.any(), &e.of.name));
     "endpoint.created" => EndpointCreated(endpoint::Created), |e| Some(Subject::of(e.id.any(), e.spec.env.any(), &e.name));
     "endpoint.updated" => EndpointUpdated(endpoint::Updated), |e| Some(Subject::of(e.of.id.any(), e.of.env.any(), &e.of.name));

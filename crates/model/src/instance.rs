@@ -72,6 +72,9 @@ pub struct Status {
     pub draining_since: Option<Timestamp>,
     /// No connection or request is left at the edge.
     pub drained: bool,
+    /// The edge sends it new connections and requests.
+    #[serde(default)]
+    pub routed: bool,
 }
 
 /// What a node sees of an instance.
@@ -188,6 +191,13 @@ pub struct MarkDrained {
     pub instance: Id<Instance>,
 }
 
+/// Command: an edge began or ceased to send an instance new work.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SetRouted {
+    pub instance: Id<Instance>,
+    pub routed: bool,
+}
+
 /// Event: an instance was called for and placed.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Allocated {
@@ -233,6 +243,15 @@ pub struct StatusChanged {
 pub struct Drained {
     #[serde(flatten)]
     pub of: Of,
+}
+
+/// Event: an edge began or ceased to send an instance new work. Ceasing is left
+/// out where [`Drained`] says as much at once.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RoutedChanged {
+    #[serde(flatten)]
+    pub of: Of,
+    pub routed: bool,
 }
 
 /// Event: a stopped instance was forgotten.
@@ -298,6 +317,9 @@ impl Apply for Allocated {
 impl Apply for DesiredChanged {
     fn apply(&self, state: &mut State, change: Change) {
         begin_pause(state, self.of.id, change);
+        let known = state.instances.get(self.of.id);
+        let leaves = known.is_some_and(|it| it.spec.desired == Desired::Running)
+            && self.desired != Desired::Running;
         update(state, self.of.id, change, |instance| {
             instance.spec.desired = self.desired;
             if self.desired == Desired::Draining {
@@ -306,6 +328,9 @@ impl Apply for DesiredChanged {
         });
         if let Some(instance) = state.instances.get(self.of.id) {
             state.index.instance(instance, state.nodes.get(instance.spec.node));
+        }
+        if leaves {
+            env::count_leaving(state, self.of.env, change, true);
         }
     }
 }
@@ -374,6 +399,16 @@ impl Apply for Drained {
     fn apply(&self, state: &mut State, change: Change) {
         state.instances.update(self.of.id, |instance| {
             instance.status.drained = true;
+            instance.status.routed = false;
+            change.touch(instance);
+        });
+    }
+}
+
+impl Apply for RoutedChanged {
+    fn apply(&self, state: &mut State, change: Change) {
+        state.instances.update(self.of.id, |instance| {
+            instance.status.routed = self.routed;
             change.touch(instance);
         });
     }
@@ -386,6 +421,7 @@ impl Apply for Removed {
             return;
         };
         let (serving, node) = (env::Serving::of(instance), instance.spec.node);
+        let leaves = instance.spec.desired != Desired::Running;
         let instance = instance.clone();
         state.remember(&instance);
         state.index.forget(&instance, state.nodes.get(node));
@@ -393,6 +429,9 @@ impl Apply for Removed {
         node::note(state, node, change);
         if let Some(serving) = serving {
             serving.count(state, change, false);
+        }
+        if leaves {
+            env::count_leaving(state, self.of.env, change, false);
         }
     }
 }

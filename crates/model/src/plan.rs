@@ -5,7 +5,7 @@
 //! contract between control plane and shells and are kept on disk by both
 //! shells, so fields are only ever added.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv6Addr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
@@ -154,6 +154,14 @@ pub struct EdgePlan {
     pub draining: Vec<Id<Instance>>,
 }
 
+impl EdgePlan {
+    /// Every instance that new work may go to.
+    pub fn routed(&self) -> BTreeSet<Id<Instance>> {
+        let backends = self.endpoints.iter().flat_map(|endpoint| &endpoint.backends);
+        backends.map(|backend| backend.instance).collect()
+    }
+}
+
 /// One endpoint on an edge.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct EndpointPlan {
@@ -189,6 +197,10 @@ pub struct EdgeReport {
     pub version: u64,
     /// Draining instances that have no open connection or request left here.
     pub drained: Vec<Id<Instance>>,
+    /// Every instance that new work may go to, as the plan in force has it;
+    /// absent from an edge that does not tell.
+    #[serde(default)]
+    pub routed: Option<BTreeSet<Id<Instance>>>,
     /// Per endpoint, where it can be reached or why it cannot.
     pub endpoints: Vec<EndpointReport>,
 }

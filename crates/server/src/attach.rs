@@ -160,7 +160,7 @@ impl Shared {
 
     /// Takes in what an edge reports.
     pub(crate) async fn edge_reported(&self, edge: &str, report: EdgeReport) {
-        for command in observe::edge_commands(report) {
+        for command in helix_control::report::edge_commands(&self.engine.state(), report) {
             observe::report(&self.engine, edge, command).await;
         }
     }

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use helix_control::plan;
-use helix_model::plan::{EdgePlan, EdgeReport, NodePlan};
+use helix_model::plan::{EdgePlan, NodePlan};
 use helix_model::{
-    Actor, Code, Command, Id, Instance, Node, Problem, Receipt, Snapshot, Volume, endpoint,
-    instance, node, snapshot, volume,
+    Actor, Code, Command, Id, Instance, Node, Problem, Receipt, Snapshot, Volume, instance, node,
+    snapshot, volume,
 };
 
 use crate::attach::Attached;
@@ -51,17 +51,6 @@ async fn submit(engine: &Engine, machine: &str, command: Command) -> Result<Rece
         precondition: None,
     };
     engine.submit(command, origin).await
-}
-
-/// The commands in an edge's report.
-pub(crate) fn edge_commands(report: EdgeReport) -> impl Iterator<Item = Command> {
-    let drained = report.drained.into_iter();
-    let drained = drained.map(|instance| Command::MarkDrained(instance::MarkDrained { instance }));
-    let endpoints = report.endpoints.into_iter().map(|it| {
-        let status = endpoint::Status { reachable: it.reachable, problem: it.problem };
-        Command::ObserveEndpoint(endpoint::Observe { endpoint: it.id, status })
-    });
-    drained.chain(endpoints)
 }
 
 /// The command in a node's report on one instance.

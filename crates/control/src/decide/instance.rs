@@ -157,6 +157,19 @@ pub(super) fn mark_drained(
     Some(command.instance.any())
 }
 
+/// Notes that an edge began or ceased to send an instance new work.
+pub(super) fn set_routed(
+    draft: &mut Draft<'_, '_>,
+    command: &instance::SetRouted,
+) -> Option<AnyId> {
+    let known = draft.state.instances.get(command.instance)?;
+    if known.status.routed != command.routed {
+        let (of, routed) = (Of::new(known), command.routed);
+        draft.emit(Event::InstanceRoutedChanged(instance::RoutedChanged { of, routed }));
+    }
+    Some(command.instance.any())
+}
+
 /// Forgets an instance that was to stop and has.
 pub(super) fn forget(draft: &mut Draft<'_, '_>, id: Id<Instance>) -> Option<AnyId> {
     let known = draft.state.instances.get(id)?;

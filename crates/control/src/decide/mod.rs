@@ -90,6 +90,7 @@ fn carry_out(draft: &mut Draft<'_, '_>, command: &Command) -> Result<Option<AnyI
         Command::SetInstanceDesired(it) => instance::set_desired(draft, it),
         Command::ObserveInstance(it) => instance::observe(draft, it),
         Command::MarkDrained(it) => instance::mark_drained(draft, it),
+        Command::SetInstanceRouted(it) => instance::set_routed(draft, it),
         Command::ForgetInstance(it) => instance::forget(draft, *it),
         Command::ObserveEndpoint(it) => endpoint::observe(draft, it),
         Command::ConnectNode(it) => node::connect(draft, it)?,

@@ -1,7 +1,9 @@
 //! Whether a rolling deploy has come to an end.
 //!
 //! It succeeds when every process has its full count of ready instances of the
-//! new release and none of another is running. It fails on the first failure
+//! new release, none of another is running and the edge sends new work to just
+//! those: who is told that a release is running must not meet another one. It
+//! fails on the first failure
 //! that trying again will not mend, so that a bad release is told from a slow
 //! one in seconds rather than by a timeout.
 
@@ -27,6 +29,11 @@ const NODE_WAIT: Duration = Duration::from_secs(15);
 /// How long a deploy waits for room that instances on their way out will give
 /// back: longer than the usual grace, shorter than patience.
 const ROOM_WAIT: Duration = Duration::from_secs(60);
+
+/// How long a deploy whose instances are as they should be waits for the edge to
+/// say that it has taken note: it does so within milliseconds, and one that is
+/// away must not fail or hold a deploy.
+const EDGE_WAIT: Duration = Duration::from_secs(5);
 
 /// The end of the env's rolling deploy, if it has come.
 pub(super) fn verdict(state: &State, env: &Resource<Env>, now: Timestamp) -> Option<Command> {
@@ -71,6 +78,27 @@ fn is_complete(
         group.old.is_empty()
             && group.new.len() == group.wanted
             && group.new.iter().all(|instance| instance.status.observed.phase == Phase::Ready)
+    }) && is_routed(state, env, now)
+}
+
+/// Whether the edge sends new work to the env's ready instances and to no other.
+fn is_routed(state: &State, env: &Resource<Env>, now: Timestamp) -> bool {
+    let endpoints = || state.endpoints.children(env.id.any());
+    // What no edge has told of has none that could say more.
+    let served = || endpoints().filter(|endpoint| !endpoint.status.reachable.is_empty());
+    state.instances.children(env.id.any()).all(|instance| {
+        let since = match instance.spec.desired {
+            Desired::Running => instance.status.ready_at,
+            Desired::Draining => instance.status.draining_since,
+            Desired::Stopped => None,
+        };
+        let wanted = instance.serves()
+            && served().any(|endpoint| {
+                let endpoint = &endpoint.spec;
+                endpoint.process == instance.spec.process
+                    && instance.status.observed.ports.contains_key(&endpoint.port)
+            });
+        instance.status.routed == wanted || since.is_none_or(|at| now.since(at) >= EDGE_WAIT)
     })
 }
 

@@ -12,6 +12,7 @@ mod nodes;
 mod properties;
 mod quotas;
 mod release_command;
+mod routing;
 mod secrets;
 mod snapshots;
 mod volumes;

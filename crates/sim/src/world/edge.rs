@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use helix_model::plan::{EdgePlan, EdgeReport};
+use helix_model::plan::{EdgePlan, EdgeReport, EndpointPlan, EndpointReport};
 use helix_model::{Id, Instance};
 
 use super::World;
@@ -88,7 +88,18 @@ impl World {
     fn edge_reports(&mut self) {
         let idle = |id: &&Id<Instance>| self.edge.work.get(id).is_none_or(BTreeSet::is_empty);
         let drained = self.edge.plan.draining.iter().filter(idle).copied().collect();
-        let report = EdgeReport { version: self.edge.plan.version, drained, endpoints: Vec::new() };
+        let plan = &self.edge.plan;
+        let reachable = |plan: &EndpointPlan| EndpointReport {
+            id: plan.id,
+            reachable: vec![plan.id.to_string()],
+            problem: None,
+        };
+        let report = EdgeReport {
+            version: plan.version,
+            drained,
+            routed: Some(plan.routed()),
+            endpoints: plan.endpoints.iter().map(reachable).collect(),
+        };
         if self.edge.link.is_none() || self.edge.reported.as_ref() == Some(&report) {
             return;
         }

@@ -7,9 +7,10 @@
 
 use helix_control::plan::{edge_plan, node_plan};
 use helix_control::reconcile::{reconcile, steps};
+use helix_control::report::edge_commands;
 use helix_model::instance::{Allocate, Desired, Observe, Observed, Phase, SetDesired};
 use helix_model::plan::{EdgePlan, NodePlan};
-use helix_model::{Command, Deploy, Id, Instance, Resource, instance, node, volume};
+use helix_model::{Command, Deploy, Id, Instance, Resource, node, volume};
 
 use super::World;
 use super::happening::{Happening, Message, Place, Session};
@@ -211,8 +212,7 @@ impl World {
             }
             Message::EdgeHello => self.wake(index),
             Message::EdgeReport(report) => {
-                for instance in report.drained {
-                    let command = Command::MarkDrained(instance::MarkDrained { instance });
+                for command in edge_commands(&self.replicas[index].state, report) {
                     self.submit(index, command, Origin::Machine);
                 }
             }

@@ -1,0 +1,65 @@
+//! What an edge's report says that the state does not: the edge tells all it
+//! knows whenever any of it changes, and most of that has been recorded before.
+
+use std::collections::BTreeSet;
+
+use helix_model::instance::Desired;
+use helix_model::plan::EdgeReport;
+use helix_model::{Command, Id, Instance, State, endpoint, instance};
+
+/// The commands in an edge's report. A state that is older than the plan the
+/// edge follows cannot tell what is known already: all of it is passed on then,
+/// since nothing repeats a report.
+pub fn edge_commands(state: &State, report: EdgeReport) -> Vec<Command> {
+    let is_behind = state.position < report.version;
+    let drained = report.drained.into_iter().filter(|id| {
+        let known = state.instances.get(*id);
+        let news = |status: &instance::Status| !status.drained;
+        is_behind
+            || known.is_some_and(|it| it.spec.desired == Desired::Draining && news(&it.status))
+    });
+    let drained: BTreeSet<_> = drained.collect();
+    let now = report.routed.as_ref();
+    let is_routed = |id: &Id<Instance>| Some(state.instances.get(*id)?.status.routed);
+    let began = now.into_iter().flatten().copied();
+    let began = began.filter(|id| is_behind || is_routed(id) == Some(false));
+    let ceased = state.instances.iter().filter(|it| {
+        // Drained says as much.
+        it.status.routed
+            && now.is_some_and(|now| !now.contains(&it.id))
+            && !drained.contains(&it.id)
+    });
+    let routed = began.map(|id| (id, true)).chain(ceased.map(|it| (it.id, false)));
+    let routed = routed.map(|(instance, routed)| {
+        Command::SetInstanceRouted(instance::SetRouted { instance, routed })
+    });
+    let endpoints = report.endpoints.into_iter().filter_map(|it| {
+        let status = endpoint::Status { reachable: it.reachable, problem: it.problem };
+        let is_news = state.endpoints.get(it.id).is_some_and(|known| known.status != status);
+        let observe = endpoint::Observe { endpoint: it.id, status };
+        (is_behind || is_news).then_some(Command::ObserveEndpoint(observe))
+    });
+    let emptied = drained.iter().map(|instance| instance::MarkDrained { instance: *instance });
+    emptied.map(Command::MarkDrained).chain(routed).chain(endpoints).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_state_behind_the_edges_plan_passes_on_all_that_is_told() {
+        let id = |n| Id::new(helix_model::Timestamp(1), n);
+        let report = EdgeReport {
+            version: 7,
+            drained: vec![id(1)],
+            routed: Some(BTreeSet::from([id(2)])),
+            endpoints: Vec::new(),
+        };
+        let mut state = State::default();
+        let told = edge_commands(&state, report.clone());
+        assert!(matches!(told[..], [Command::MarkDrained(_), Command::SetInstanceRouted(_)]));
+        state.position = 7;
+        assert_eq!(edge_commands(&state, report), [], "of neither is anything known");
+    }
+}

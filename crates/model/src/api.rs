@@ -17,7 +17,7 @@ use serde_json::Value;
 use crate::node::Availability;
 use crate::receipt::Affected;
 use crate::view::{ResourceView, Shown};
-use crate::{Actor, Name, Timestamp};
+use crate::{Actor, Id, Instance, Name, Timestamp};
 
 pub use registries::{PolicyReport, RegistryLogin, RegistryReport, RegistryRequest};
 pub use secrets::{
@@ -307,6 +307,42 @@ pub struct ExecRequest {
     pub rows: u16,
     #[serde(default)]
     pub env: BTreeMap<String, String>,
+}
+
+/// Asks for a token that stands for one command.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ExecTokenRequest {
+    /// The program and its arguments.
+    pub command: Vec<String>,
+    /// Whether it gets a terminal.
+    #[serde(default)]
+    pub tty: bool,
+    /// Of the terminal, in characters.
+    #[serde(default)]
+    pub cols: u16,
+    #[serde(default)]
+    pub rows: u16,
+    /// Variables besides those of the instance.
+    #[serde(default)]
+    pub env: BTreeMap<String, String>,
+    /// How long the command may run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_seconds: Option<u64>,
+    /// How long the token is good: 30 to 300 seconds, 60 if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token_seconds: Option<u64>,
+}
+
+/// A token that stands for one command. It is shown this once.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct ExecToken {
+    #[schema(value_type = String)]
+    pub instance: Id<Instance>,
+    pub token: String,
+    /// The path and query of the WebSocket that runs the command.
+    pub connect: String,
+    pub expires_at: Timestamp,
 }
 
 /// First byte of each binary WebSocket message of `exec`; the rest is payload.

@@ -25,6 +25,7 @@ use crate::backups::{self, Backups};
 use crate::elsewhere::OtherRegistries;
 use crate::engine::{Engine, EngineError, Origin, Writers};
 use crate::exec_sessions::ExecSessions;
+use crate::http::ExecTokens;
 use crate::links::{EdgeLink, NodeLink};
 use crate::registries::{self, Registries};
 use crate::replicas::Replicas;
@@ -94,6 +95,7 @@ pub(crate) struct Shared {
     pub devices: Devices,
     pub limits: Limits,
     pub exec_sessions: ExecSessions,
+    pub exec_tokens: ExecTokens,
     pub uses: http::Uses,
     pub nodes: RwLock<Vec<LinkedNode>>,
     /// The other replicas, where there can be any.
@@ -165,6 +167,7 @@ impl Server {
             devices: Devices::new(storage.sealed),
             limits: Limits::new(),
             exec_sessions: ExecSessions::new(),
+            exec_tokens: ExecTokens::default(),
             uses: http::Uses::default(),
             nodes: RwLock::default(),
             replicas,

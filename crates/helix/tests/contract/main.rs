@@ -17,6 +17,7 @@ mod access;
 mod codes;
 mod commands;
 mod deferred;
+mod exec_tokens;
 mod exit_codes;
 mod plans;
 mod receipts;

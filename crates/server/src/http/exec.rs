@@ -2,7 +2,8 @@
 //!
 //! The first message is JSON, what to run; then binary frames (see
 //! [`exec_frame`]) until the exit frame. When the client goes, the command is
-//! hung up on.
+//! hung up on. With a token for one command ([`super::exec_tokens`]) what to run is
+//! known, and there is no first message.
 
 use std::time::Duration;
 
@@ -21,10 +22,11 @@ use tokio::time::Instant;
 use super::Api;
 use super::access::Caller;
 use super::forward;
-use super::identity;
+use super::identity::{self, Guest};
 use super::problem::{ApiProblem, Path, Query};
 use crate::exec_sessions::{At, Running};
 use crate::links::{Exec, ExecInput, ExecOutput, ExecSession, frame};
+use crate::token::Token;
 
 /// How long the client may take to say what to run.
 const REQUEST_WAIT: Duration = Duration::from_secs(10);
@@ -42,6 +44,12 @@ const AUDITED_BYTES_MAX: usize = 1024;
 pub(super) struct Wanted {
     process: Option<String>,
     max_seconds: Option<u64>,
+}
+
+/// The one thing that who has only a token for a command says.
+#[derive(Deserialize)]
+pub(super) struct Shown {
+    token: String,
 }
 
 /// A session that was let through.
@@ -64,29 +72,93 @@ pub(super) async fn exec(
     request: Request,
 ) -> Result<Response, ApiProblem> {
     let state = api.engine.state();
-    let id = if reference == "-" {
-        any_ready(&state, &caller, &scope, wanted.process.as_deref())?
-    } else {
-        let found = caller.resolve(&state, Kind::Instance, &reference, &scope)?;
-        found.typed().ok_or_else(|| Problem::not_found(Kind::Instance, &reference))?
-    };
+    let id = meant(&state, &caller, &reference, &scope, &wanted)?;
     let (node, at) = running_on(&state, id)?;
     drop(state);
-    let seconds = wanted.max_seconds.unwrap_or(SECONDS_DEFAULT);
-    if !(1..=SECONDS_MAX).contains(&seconds) {
-        let detail = format!("a command may run 1 to {SECONDS_MAX} seconds");
-        return Err(Problem::new(Code::InvalidArgument, detail).into());
-    }
+    let max = duration(wanted.max_seconds)?;
     if let Some(url) = api.elsewhere(node).filter(|_| !forward::is_forwarded(request.headers())) {
         return Ok(forward::upgrade(&api, &url, request).await?);
     }
+    let upgrade = upgrade(request).await?;
+    let granted = grant(&api, &caller, (node, at), max)?;
+    Ok(upgrade.on_upgrade(move |mut socket| async move {
+        let request = asked(&mut socket).await;
+        run(api, caller, granted, request, socket).await;
+    }))
+}
+
+/// Upgrades and runs what a token stands for.
+pub(super) async fn exec_with_token(
+    State(api): State<Api>,
+    Extension(guest): Extension<Guest>,
+    Path(instance): Path<Id<Instance>>,
+    Query(shown): Query<Shown>,
+    request: Request,
+) -> Result<Response, ApiProblem> {
+    let refuse = |api: &Api| {
+        guest.note(api, "exec_with_token", &instance.to_string(), "unknown_token");
+        let few = api.limits.must_be_few_failures(guest.source, "");
+        api.limits.failed(guest.source, "");
+        few.err().unwrap_or_else(|| {
+            Problem::new(Code::Forbidden, "the token is not valid here")
+                .hint("a token for a command is good once and for a minute; ask for another")
+        })
+    };
+    let state = api.engine.state();
+    // Who has no valid token does not learn what there is.
+    let (node, at) = running_on(&state, instance).map_err(|_| refuse(&api))?;
+    drop(state);
+    if let Some(url) = api.elsewhere(node).filter(|_| !forward::is_forwarded(request.headers())) {
+        return Ok(forward::upgrade(&api, &url, request).await?);
+    }
+    let upgrade = upgrade(request).await?;
+    let token = Token::from_text(&shown.token).hash();
+    let ticket = api.exec_tokens.take(token, instance).ok_or_else(|| refuse(&api))?;
+    let granted = grant(&api, &ticket.caller, (node, at), ticket.max)?;
+    Ok(upgrade
+        .on_upgrade(move |socket| run(api, ticket.caller, granted, Ok(ticket.request), socket)))
+}
+
+async fn upgrade(request: Request) -> Result<WebSocketUpgrade, ApiProblem> {
     let (mut parts, _) = request.into_parts();
     let upgrade = WebSocketUpgrade::from_request_parts(&mut parts, &()).await?;
+    Ok(upgrade.max_message_size(MESSAGE_BYTES_MAX))
+}
+
+/// Counts a command in.
+fn grant(
+    api: &Api,
+    caller: &Caller,
+    (node, at): (Id<Node>, At),
+    max: Duration,
+) -> Result<Granted, Problem> {
     let running = api.exec_sessions.begin(at, !caller.power.everywhere.is_empty())?;
-    let deadline = Instant::now() + Duration::from_secs(seconds);
-    let granted = Granted { at, node, deadline, _running: running };
-    let upgrade = upgrade.max_message_size(MESSAGE_BYTES_MAX);
-    Ok(upgrade.on_upgrade(move |socket| run(api, caller, granted, socket)))
+    Ok(Granted { at, node, deadline: Instant::now() + max, _running: running })
+}
+
+/// The instance a request is about: `-` is any ready one of the env.
+pub(super) fn meant(
+    state: &World,
+    caller: &Caller,
+    reference: &str,
+    scope: &Scope,
+    wanted: &Wanted,
+) -> Result<Id<Instance>, Problem> {
+    if reference == "-" {
+        return any_ready(state, caller, scope, wanted.process.as_deref());
+    }
+    let found = caller.resolve(state, Kind::Instance, reference, scope)?;
+    found.typed().ok_or_else(|| Problem::not_found(Kind::Instance, reference))
+}
+
+/// How long a command may run.
+pub(super) fn duration(seconds: Option<u64>) -> Result<Duration, Problem> {
+    let seconds = seconds.unwrap_or(SECONDS_DEFAULT);
+    if (1..=SECONDS_MAX).contains(&seconds) {
+        return Ok(Duration::from_secs(seconds));
+    }
+    let detail = format!("a command may run 1 to {SECONDS_MAX} seconds");
+    Err(Problem::new(Code::InvalidArgument, detail).field("max_seconds", "out of range"))
 }
 
 fn any_ready(
@@ -112,7 +184,7 @@ fn any_ready(
     })
 }
 
-fn running_on(state: &World, id: Id<Instance>) -> Result<(Id<Node>, At), Problem> {
+pub(super) fn running_on(state: &World, id: Id<Instance>) -> Result<(Id<Node>, At), Problem> {
     let Some(instance) = state.instances.get(id) else {
         return Err(Problem::not_found(Kind::Instance, &id.to_string()));
     };
@@ -128,8 +200,18 @@ fn running_on(state: &World, id: Id<Instance>) -> Result<(Id<Node>, At), Problem
         .hint("`helix describe` of the instance says why"))
 }
 
-async fn run(api: Api, caller: Caller, granted: Granted, mut socket: WebSocket) {
-    let end = match begin(&api, &caller, &granted, &mut socket).await {
+async fn run(
+    api: Api,
+    caller: Caller,
+    granted: Granted,
+    request: Result<ExecRequest, String>,
+    mut socket: WebSocket,
+) {
+    let session = match request {
+        Ok(request) => begin(&api, &caller, &granted, request).await,
+        Err(message) => Err(message),
+    };
+    let end = match session {
         Ok(session) => {
             let end = pump(&api, &caller, session, granted.deadline, &mut socket).await;
             record_end(&api, &caller, granted.at, end.as_ref()).await;
@@ -159,18 +241,22 @@ async fn record_end(api: &Api, caller: &Caller, at: At, end: Option<&ExecEnd>) {
     }
 }
 
-async fn begin(
-    api: &Api,
-    caller: &Caller,
-    granted: &Granted,
-    socket: &mut WebSocket,
-) -> Result<ExecSession, String> {
+/// What the client says first.
+async fn asked(socket: &mut WebSocket) -> Result<ExecRequest, String> {
     let first = tokio::time::timeout(REQUEST_WAIT, socket.recv()).await;
     let Ok(Some(Ok(Message::Text(text)))) = first else {
         return Err("the first message must be what to run, as JSON".to_owned());
     };
-    let request: ExecRequest = serde_json::from_str(&text)
-        .map_err(|error| format!("the first message is not what to run: {error}"))?;
+    serde_json::from_str(&text)
+        .map_err(|error| format!("the first message is not what to run: {error}"))
+}
+
+async fn begin(
+    api: &Api,
+    caller: &Caller,
+    granted: &Granted,
+    request: ExecRequest,
+) -> Result<ExecSession, String> {
     if request.command.is_empty() {
         return Err("there is no command to run".to_owned());
     }
@@ -193,7 +279,7 @@ async fn begin(
 }
 
 /// A command line for the audit trail, as JSON words; cut when it is long.
-fn shown(command: &[String], tty: bool) -> String {
+pub(super) fn shown(command: &[String], tty: bool) -> String {
     let mut text = serde_json::to_string(command).unwrap_or_default();
     if text.len() > AUDITED_BYTES_MAX {
         text.truncate(text.floor_char_boundary(AUDITED_BYTES_MAX));

@@ -14,7 +14,7 @@ use helix_model::{Code, Problem};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use hyper_util::rt::TokioIo;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use tokio_util::codec::{FramedRead, LinesCodec};
 use tokio_util::io::StreamReader;
 
@@ -31,8 +31,8 @@ const CONNECT_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(3);
 /// shorter.
 const LINE_BYTES_MAX: usize = 1024 * 1024;
 
-/// A refusal of another replica is passed on up to this size.
-const REFUSAL_BYTES_MAX: usize = 64 * 1024;
+/// A short answer of another replica is passed on up to this size.
+const ANSWER_BYTES_MAX: usize = 64 * 1024;
 
 /// Whether another replica asks on a caller's behalf.
 pub(super) fn is_forwarded(headers: &HeaderMap) -> bool {
@@ -50,7 +50,7 @@ pub(super) async fn upgrade(
     let there = client(url)?.get(target).headers(passed_on(request.headers())).send();
     let there = there.await.map_err(|error| unreachable(url, &error))?;
     if there.status() != StatusCode::SWITCHING_PROTOCOLS {
-        return refusal(url, there).await;
+        return answer(url, there).await;
     }
     let mut response = Response::new(Body::empty());
     *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
@@ -70,6 +70,20 @@ pub(super) async fn upgrade(
         }
     });
     Ok(response)
+}
+
+/// Passes a request with a small body on to the replica at `url`, and its answer
+/// back.
+pub(super) async fn post(
+    url: &str,
+    parts: &Parts,
+    body: &impl Serialize,
+) -> Result<Response, Problem> {
+    let mut headers = passed_on(&parts.headers);
+    headers.remove(header::CONTENT_LENGTH);
+    let there = client(url)?.post(target(url, &parts.uri)).headers(headers);
+    let there = there.json(body).send().await;
+    answer(url, there.map_err(|error| unreachable(url, &error))?).await
 }
 
 /// The replicas that have nodes, besides this one.
@@ -144,11 +158,11 @@ fn client(url: &str) -> Result<reqwest::Client, Problem> {
     builder.build().map_err(|error| unreachable(url, &error))
 }
 
-async fn refusal(url: &str, there: reqwest::Response) -> Result<Response, Problem> {
+async fn answer(url: &str, there: reqwest::Response) -> Result<Response, Problem> {
     let status = there.status();
     let kind = there.headers().get(header::CONTENT_TYPE).cloned();
     let body = there.bytes().await.map_err(|error| unreachable(url, &error))?;
-    let mut response = Response::new(Body::from(body.slice(..body.len().min(REFUSAL_BYTES_MAX))));
+    let mut response = Response::new(Body::from(body.slice(..body.len().min(ANSWER_BYTES_MAX))));
     *response.status_mut() = status;
     if let Some(kind) = kind {
         response.headers_mut().insert(header::CONTENT_TYPE, kind);

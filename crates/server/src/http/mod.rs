@@ -11,6 +11,7 @@ use tokio::net::TcpListener;
 
 use crate::server::Shared;
 
+pub(crate) use exec_tokens::ExecTokens;
 pub(crate) use identity::Uses;
 pub(crate) use images::new_registry;
 pub use openapi::document as openapi_document;
@@ -26,6 +27,7 @@ mod deploys;
 mod destroy;
 mod events;
 mod exec;
+mod exec_tokens;
 mod forward;
 mod gate;
 mod identity;

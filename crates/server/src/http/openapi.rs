@@ -17,11 +17,11 @@ use helix_model::api::access::{
     OperatorRequest, PasswordRequest, SetupReply, SetupRequest, TokenReply, TokenRequest, WhoAmI,
 };
 use helix_model::api::{
-    AvailabilityRequest, CreateRequest, DeployRequest, EventLine, EventPage, LogLine, Page,
-    PromoteRequest, QuotaReport, QuotaRequest, RecordedChange, ReleaseRequest, ReplicaList,
-    ResizeRequest, RollbackRequest, ScaleRequest, SecretsReport, SecretsRequest,
-    SecretsRollbackRequest, SecretsStepRequest, Settled, SnapshotRequest, StreamEnd,
-    StreamHeartbeat, UsageIntervals, UsageReport, Version, VolumeRequest, WaitResult,
+    AvailabilityRequest, CreateRequest, DeployRequest, EventLine, EventPage, ExecToken,
+    ExecTokenRequest, LogLine, Page, PromoteRequest, QuotaReport, QuotaRequest, RecordedChange,
+    ReleaseRequest, ReplicaList, ResizeRequest, RollbackRequest, ScaleRequest, SecretsReport,
+    SecretsRequest, SecretsRollbackRequest, SecretsStepRequest, Settled, SnapshotRequest,
+    StreamEnd, StreamHeartbeat, UsageIntervals, UsageReport, Version, VolumeRequest, WaitResult,
 };
 use helix_model::api::{PolicyReport, RegistryReport, RegistryRequest};
 use helix_model::audit::{AuditLine, AuditPage};
@@ -173,6 +173,10 @@ const EXEC: &[Param] = &[
     whole("max_seconds", 1, 86_400, "How long the command may run; an hour when absent."),
 ];
 
+const PROCESS: &[Param] = &[text("process", "Any ready instance of this process.")];
+
+const EXEC_TOKEN: &[Param] = &[needed("token", "What stands for the command.")];
+
 macro_rules! docs {
     ($($operation:ident [$($query:expr),*] $(< $body:ty)? => $answer:expr;)*) => {
         const DOCS: &[Doc] = &[$(Doc {
@@ -207,6 +211,8 @@ docs! {
     discard_secrets [SCOPE] < SecretsStepRequest => Answer::Receipt;
     confirm_no_secrets [SCOPE] < SecretsStepRequest => Answer::Receipt;
     exec [SCOPE, EXEC] => Answer::WebSocket;
+    create_exec_token [SCOPE, PROCESS] < ExecTokenRequest => Answer::Json(shape::<ExecToken>);
+    exec_with_token [EXEC_TOKEN] => Answer::WebSocket;
     verify_log [] => Answer::Json(shape::<AuditVerdict>);
     verify_state [] => Answer::Json(shape::<StateVerdict>);
     export [] => Answer::Bytes;

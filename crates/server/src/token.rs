@@ -60,6 +60,11 @@ impl TokenHash {
 }
 
 impl TokenHash {
+    /// As the key that all who have the token can make.
+    pub(crate) fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+
     /// The same as the state knows it.
     pub fn model(self) -> helix_model::token::Hash {
         helix_model::token::Hash(self.0)

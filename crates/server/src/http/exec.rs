@@ -19,11 +19,10 @@ use helix_model::{Code, Id, Instance, Kind, Node, Problem, State as World};
 use serde::Deserialize;
 use tokio::time::Instant;
 
-use super::Api;
 use super::access::Caller;
-use super::forward;
 use super::identity::{self, Guest};
 use super::problem::{ApiProblem, Path, Query};
+use super::{Api, forward, sender};
 use crate::exec_sessions::{At, Running};
 use crate::links::{Exec, ExecInput, ExecOutput, ExecSession, frame};
 use crate::token::Token;
@@ -76,8 +75,8 @@ pub(super) async fn exec(
     let (node, at) = running_on(&state, id)?;
     drop(state);
     let max = duration(wanted.max_seconds)?;
-    if let Some(url) = api.elsewhere(node).filter(|_| !forward::is_forwarded(request.headers())) {
-        return Ok(forward::upgrade(&api, &url, request).await?);
+    if let Some(url) = api.elsewhere(node).filter(|_| !sender::is_forwarded(request.headers())) {
+        return Ok(forward::upgrade(&api, &url, &caller.guest, request).await?);
     }
     let upgrade = upgrade(request).await?;
     let granted = grant(&api, &caller, (node, at), max)?;
@@ -108,8 +107,8 @@ pub(super) async fn exec_with_token(
     // Who has no valid token does not learn what there is.
     let (node, at) = running_on(&state, instance).map_err(|_| refuse(&api))?;
     drop(state);
-    if let Some(url) = api.elsewhere(node).filter(|_| !forward::is_forwarded(request.headers())) {
-        return Ok(forward::upgrade(&api, &url, request).await?);
+    if let Some(url) = api.elsewhere(node).filter(|_| !sender::is_forwarded(request.headers())) {
+        return Ok(forward::upgrade(&api, &url, &guest, request).await?);
     }
     let upgrade = upgrade(request).await?;
     let token = Token::from_text(&shown.token).hash();

@@ -22,7 +22,7 @@ use tokio::time::Instant;
 use super::access::Caller;
 use super::exec::{self, Wanted};
 use super::problem::{ApiProblem, Body, Path, Query};
-use super::{Api, forward};
+use super::{Api, forward, sender};
 use crate::clock;
 use crate::token::{Token, TokenHash};
 
@@ -99,8 +99,8 @@ pub(super) async fn create(
             .field("command", "empty")
             .into());
     }
-    if let Some(url) = api.elsewhere(node).filter(|_| !forward::is_forwarded(&parts.headers)) {
-        return Ok(forward::post(&url, &parts, &request).await?);
+    if let Some(url) = api.elsewhere(node).filter(|_| !sender::is_forwarded(&parts.headers)) {
+        return Ok(forward::post(&api, &url, &caller.guest, &parts, &request).await?);
     }
     let token = Token::fresh_with(PREFIX);
     let expires_at = Timestamp(clock::now().0 + i64::try_from(life.as_millis()).unwrap_or(0));

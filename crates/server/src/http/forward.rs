@@ -1,5 +1,5 @@
 //! What only another replica can answer is asked of it: as the caller asked,
-//! with the caller's own credentials.
+//! with the caller's own credentials, and saying whom it comes from ([`sender`]).
 //!
 //! A request that was forwarded is not forwarded again, so two replicas that
 //! each take the other for a node's keep no request going round.
@@ -12,17 +12,15 @@ use futures::stream::BoxStream;
 use helix_model::api::LogLine;
 use helix_model::{Code, Problem};
 use http::request::Parts;
-use http::{HeaderMap, HeaderValue, StatusCode, header};
+use http::{HeaderMap, StatusCode, header};
 use hyper_util::rt::TokioIo;
 use serde::{Deserialize, Serialize};
 use tokio_util::codec::{FramedRead, LinesCodec};
 use tokio_util::io::StreamReader;
 
-use super::Api;
+use super::identity::Guest;
+use super::{Api, sender};
 use crate::links::LogRecord;
-
-/// Marks a request that comes from another replica.
-const FORWARDED: &str = "helix-forwarded";
 
 /// Replicas are near each other.
 const CONNECT_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(3);
@@ -34,20 +32,17 @@ const LINE_BYTES_MAX: usize = 1024 * 1024;
 /// A short answer of another replica is passed on up to this size.
 const ANSWER_BYTES_MAX: usize = 64 * 1024;
 
-/// Whether another replica asks on a caller's behalf.
-pub(super) fn is_forwarded(headers: &HeaderMap) -> bool {
-    headers.contains_key(FORWARDED)
-}
-
 /// Passes a request that wants an upgrade on to the replica at `url`, and then
 /// bytes both ways until either side ends.
 pub(super) async fn upgrade(
     api: &Api,
     url: &str,
+    guest: &Guest,
     mut request: Request,
 ) -> Result<Response, Problem> {
     let target = target(url, request.uri());
-    let there = client(url)?.get(target).headers(passed_on(request.headers())).send();
+    let headers = passed_on(api, request.headers(), guest);
+    let there = client(url)?.get(target).headers(headers).send();
     let there = there.await.map_err(|error| unreachable(url, &error))?;
     if there.status() != StatusCode::SWITCHING_PROTOCOLS {
         return answer(url, there).await;
@@ -75,11 +70,13 @@ pub(super) async fn upgrade(
 /// Passes a request with a small body on to the replica at `url`, and its answer
 /// back.
 pub(super) async fn post(
+    api: &Api,
     url: &str,
+    guest: &Guest,
     parts: &Parts,
     body: &impl Serialize,
 ) -> Result<Response, Problem> {
-    let mut headers = passed_on(&parts.headers);
+    let mut headers = passed_on(api, &parts.headers, guest);
     headers.remove(header::CONTENT_LENGTH);
     let there = client(url)?.post(target(url, &parts.uri)).headers(headers);
     let there = there.json(body).send().await;
@@ -102,10 +99,15 @@ pub(super) fn with_nodes(api: &Api) -> Vec<String> {
 
 /// The same request for output, answered by another replica for its own nodes.
 /// One that cannot be reached has no output.
-pub(super) async fn logs(url: String, parts: &Parts) -> BoxStream<'static, LogRecord> {
+pub(super) async fn logs(
+    api: &Api,
+    url: String,
+    guest: &Guest,
+    parts: &Parts,
+) -> BoxStream<'static, LogRecord> {
     let asked = async {
         let request = client(&url)?.get(target(&url, &parts.uri));
-        let there = request.headers(passed_on(&parts.headers)).send().await;
+        let there = request.headers(passed_on(api, &parts.headers, guest)).send().await;
         let there = there.and_then(reqwest::Response::error_for_status);
         there.map_err(|error| unreachable(&url, &error))
     };
@@ -139,10 +141,10 @@ fn target(url: &str, asked: &http::Uri) -> String {
     format!("{url}{path}")
 }
 
-fn passed_on(headers: &HeaderMap) -> HeaderMap {
+fn passed_on(api: &Api, headers: &HeaderMap, guest: &Guest) -> HeaderMap {
     let mut headers = headers.clone();
     headers.remove(header::HOST);
-    headers.insert(FORWARDED, HeaderValue::from_static("1"));
+    sender::write(&mut headers, &api.token, guest);
     headers
 }
 

@@ -15,11 +15,11 @@ use helix_model::audit::{Attempt, Decision};
 use helix_model::{AnyId, Code, Permission, Problem, version};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 
-use super::Api;
 use super::access::Caller;
 use super::identity::{self, Guest, Refusal};
 use super::problem::ApiProblem;
 use super::routes::{Route, Rule};
+use super::{Api, sender};
 use crate::auth::buckets::Level;
 use crate::engine::Origin;
 use crate::entropy;
@@ -32,7 +32,7 @@ const POSITION_WAIT: Duration = Duration::from_secs(5);
 /// of images stream past this limit.
 const BODY_BYTES_MAX: usize = 1024 * 1024;
 
-const REQUEST_ID_HEADER: HeaderName = HeaderName::from_static("x-request-id");
+pub(super) const REQUEST_ID_HEADER: HeaderName = HeaderName::from_static("x-request-id");
 const POSITION: HeaderName = HeaderName::from_static(POSITION_HEADER);
 
 /// Longest request id taken over from a caller.
@@ -69,7 +69,9 @@ pub(super) async fn pass(
     };
     let id = given.filter(is_plain);
     let request_id: Arc<str> = id.map_or_else(|| entropy::request_id().into(), Arc::from);
-    let source = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|it| it.0.ip());
+    let source = sender::read(request.headers(), &api.token, &request_id).unwrap_or_else(|| {
+        request.extensions().get::<ConnectInfo<SocketAddr>>().map(|it| it.0.ip())
+    });
     let guest = Guest { request_id: Arc::clone(&request_id), source };
     if !request.method().is_safe() {
         DefaultBodyLimit::max(BODY_BYTES_MAX).apply(&mut request);

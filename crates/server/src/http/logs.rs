@@ -17,11 +17,10 @@ use helix_model::{
 };
 use serde::Deserialize;
 
-use super::Api;
 use super::access::Caller;
-use super::forward;
 use super::problem::{ApiProblem, Query};
 use super::streams::{self, Stream};
+use super::{Api, forward, sender};
 use crate::links::{LogQuery, LogRecord};
 
 const TAIL_LINES_DEFAULT: usize = 200;
@@ -66,9 +65,11 @@ pub(super) async fn stream(
     let (stream, response) = streams::open(&api, &caller, heartbeat);
     let mut records = node_streams(&api, &query);
     let (parts, _) = request.into_parts();
-    if !forward::is_forwarded(&parts.headers) {
+    if !sender::is_forwarded(&parts.headers) {
         let elsewhere = forward::with_nodes(&api).into_iter();
-        records.extend(join_all(elsewhere.map(|url| forward::logs(url, &parts))).await);
+        records.extend(
+            join_all(elsewhere.map(|url| forward::logs(&api, url, &caller.guest, &parts))).await,
+        );
     }
     let watch = Watch::new(&api.engine.state(), caller, scope, wanted, &query.instances);
     tokio::spawn(send(api, watch, query, records.into_iter().collect(), stream));

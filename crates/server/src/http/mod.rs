@@ -49,6 +49,7 @@ mod resources;
 mod routes;
 mod scale;
 mod secrets;
+mod sender;
 mod snapshots;
 mod streams;
 mod tokens;

@@ -230,6 +230,13 @@ pub fn restoring(state: &State, snapshot: &Resource<Snapshot>) -> Option<Id<Volu
     found.map(|volume| volume.id)
 }
 
+/// Whether the store is to let go of a backup now.
+pub fn is_for_store_to_remove(state: &State, snapshot: &Resource<Snapshot>) -> bool {
+    snapshot.spec.backup
+        && snapshot.status.observed.phase != Phase::Removed
+        && state.destroying_since(snapshot.id.any()).is_some()
+}
+
 /// Whether nothing is left of a snapshot that is being destroyed: its node says so, or the
 /// node has gone and taken it along; of a backup, its store.
 pub fn is_removed(state: &State, snapshot: &Resource<Snapshot>) -> bool {

@@ -211,11 +211,7 @@ pub(crate) async fn tend(shared: std::sync::Arc<Shared>) {
 /// Whether all of them could be.
 async fn remove_destroyed(shared: &Shared) -> bool {
     let state = shared.engine.state();
-    let going = state.snapshots.iter().filter(|it| {
-        it.spec.backup
-            && it.status.observed.phase != snapshot::Phase::Removed
-            && state.destroying_since(it.id.any()).is_some()
-    });
+    let going = state.snapshots.iter().filter(|it| snapshot::is_for_store_to_remove(&state, it));
     let mut all = true;
     for snapshot in going {
         match remove(shared, snapshot).await {

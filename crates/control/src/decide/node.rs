@@ -3,7 +3,7 @@
 use helix_model::destroy::{Finished, Of};
 use helix_model::{AnyId, Code, Event, Id, Kind, Node, Problem, instance, node};
 
-use super::Draft;
+use super::{Draft, snapshot};
 
 /// A node connects: it is enrolled the first time, its facts are kept, and its
 /// link gets the next number.
@@ -95,6 +95,7 @@ pub(super) fn destroy(draft: &mut Draft<'_, '_>, id: Id<Node>) -> Result<Option<
     for of in carried {
         draft.emit(Event::InstanceRemoved(instance::Removed { of }));
     }
+    snapshot::give_up(draft, id);
     if let Some(of) = of {
         draft.emit(Event::NodeDestroyed(Finished { of }));
     }

@@ -2,7 +2,8 @@
 
 use helix_model::snapshot::{self, Of, PAUSE_MAX_MS, PER_VOLUME_MAX};
 use helix_model::{
-    AnyId, Code, Event, Id, Kind, Name, Problem, Resource, Snapshot, State, Volume, reference,
+    AnyId, Code, Event, Id, Kind, Name, Node, Problem, Reason, Resource, Snapshot, State, Volume,
+    reference,
 };
 
 use super::{Draft, destroy};
@@ -127,6 +128,31 @@ pub(super) fn backup_removed(
         draft.emit(Event::SnapshotStatusChanged(snapshot::StatusChanged { of, observed }));
     }
     Some(command.snapshot.any())
+}
+
+/// Nothing comes any more of what a node that is given up had begun.
+pub(super) fn give_up(draft: &mut Draft<'_, '_>, node: Id<Node>) {
+    let begun: Vec<Resource<Snapshot>> = draft
+        .state
+        .index
+        .snapshots(node)
+        .filter_map(|id| draft.state.snapshots.get(id))
+        .filter(|it| it.status.observed.phase.is_under_way())
+        .cloned()
+        .collect();
+    for snapshot in &begun {
+        let reason =
+            if snapshot.spec.backup { Reason::BackupFailed } else { Reason::SnapshotFailed };
+        let message = "its node was given up before it was there".to_owned();
+        let observed = snapshot::Observed {
+            phase: snapshot::Phase::Failed,
+            reason: Some(reason),
+            message: Some(message),
+            ..snapshot::Observed::default()
+        };
+        let of = Of::new(snapshot);
+        draft.emit(Event::SnapshotStatusChanged(snapshot::StatusChanged { of, observed }));
+    }
 }
 
 /// Refuses to destroy what a volume is being made from.

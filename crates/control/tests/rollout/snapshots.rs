@@ -2,6 +2,7 @@
 
 use helix_control::plan::node_plan;
 use helix_model::condition::ConditionKind;
+use helix_model::destroy::Destroy;
 use helix_model::snapshot::{self, Observed, PAUSE_DEFAULT_MS, PAUSE_MAX_MS, PER_VOLUME_MAX};
 use helix_model::view::view;
 use helix_model::{Code, Command, Id, Kind, Problem, Reason, Resource, Snapshot, Volume, volume};
@@ -105,6 +106,22 @@ fn a_snapshot_that_fails_says_why_and_is_over() {
     let id = world.snapshot("first").id;
     assert_eq!(world.restore("copy", id, 10 * GIBI).unwrap_err().code, Code::PreconditionFailed);
     world.take(Some("second")).unwrap();
+}
+
+#[test]
+fn what_a_node_had_begun_has_failed_once_the_node_is_given_up() {
+    let mut world = World::with_data();
+    world.taken("there");
+    world.take(Some("begun")).unwrap();
+    let node = world.snapshot("begun").spec.node;
+    world.disconnect();
+    let target = node.any();
+    world.command(Command::Destroy(Destroy { target, cascade: false })).unwrap();
+    let seen = &world.snapshot("begun").status.observed;
+    assert_eq!((seen.phase, seen.reason), (snapshot::Phase::Failed, Some(Reason::SnapshotFailed)));
+    assert!(seen.message.as_ref().unwrap().contains("given up"), "{seen:?}");
+    let there = world.snapshot("there").status.observed.phase;
+    assert_eq!(there, snapshot::Phase::Available, "what was taken is not touched");
 }
 
 #[test]

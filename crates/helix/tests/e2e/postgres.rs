@@ -302,7 +302,7 @@ fn a_backup_of_a_postgresql_brings_it_back_on_another_node() {
         .output()
         .expect("grep");
     assert!(!planted.status.success(), "{}", String::from_utf8_lossy(&planted.stdout));
-    let left = || std::fs::read_dir(world.data().join("node/snapshots")).expect("list").count();
+    let left = || std::fs::read_dir(world.data().join("node/sending")).expect("list").count();
     until("the node to let go of what was sent", || left() == 0);
 
     world.helix(["envs", "destroy", "db@production", "--yes"]).ok();

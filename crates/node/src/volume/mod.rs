@@ -154,7 +154,7 @@ impl Volumes {
         let data_dir = std::path::absolute(data_dir).unwrap_or_else(|_| data_dir.to_owned());
         Volumes {
             dir: data_dir.join("volumes"),
-            snapshots: Snapshots::new(data_dir.join("snapshots")),
+            snapshots: Snapshots::new(&data_dir),
             backups: Arc::new(Backups::new()),
             driver,
             why,

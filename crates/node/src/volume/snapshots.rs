@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use helix_model::plan::SnapshotPlan;
+use helix_model::plan::{NodePlan, SnapshotPlan};
 use helix_model::snapshot::{Observed, Phase};
 use helix_model::{Id, Reason, Snapshot};
 use tokio::sync::watch;
@@ -24,12 +24,21 @@ const AGAIN: Duration = Duration::from_secs(10);
 /// The snapshots of this machine.
 pub(super) struct Snapshots {
     dir: PathBuf,
+    /// Where backups are until the store has them. What is here is of use to nobody once
+    /// the plan does not say that it is still to be sent.
+    sending: PathBuf,
     board: watch::Sender<BTreeMap<Id<Snapshot>, Observed>>,
 }
 
 impl Snapshots {
-    pub(super) fn new(dir: PathBuf) -> Snapshots {
-        Snapshots { dir, board: watch::channel(BTreeMap::new()).0 }
+    pub(super) fn new(data_dir: &Path) -> Snapshots {
+        let (dir, sending) = (data_dir.join("snapshots"), data_dir.join("sending"));
+        Snapshots { dir, sending, board: watch::channel(BTreeMap::new()).0 }
+    }
+
+    /// Where one is to be taken.
+    fn place_of(&self, plan: &SnapshotPlan) -> PathBuf {
+        if plan.backup { self.sending.join(plan.id.to_string()) } else { self.place(plan.id) }
     }
 
     /// Where one is.
@@ -45,21 +54,38 @@ impl Snapshots {
         });
     }
 
-    fn remove(&self, id: Id<Snapshot>) -> bool {
-        let is_gone = self.let_go(id);
-        if is_gone {
-            self.report(id, Observed { phase: Phase::Removed, ..Observed::default() });
+    fn remove(&self, plan: &SnapshotPlan) -> bool {
+        let id = plan.id;
+        match remove(&self.place_of(plan)) {
+            Ok(()) => {
+                self.report(id, Observed { phase: Phase::Removed, ..Observed::default() });
+                true
+            }
+            Err(error) => {
+                tracing::error!(snapshot = %id, %error, "cannot remove a snapshot");
+                false
+            }
         }
-        is_gone
     }
 
-    /// Removes what is here of a snapshot and says nothing of it.
-    fn let_go(&self, id: Id<Snapshot>) -> bool {
-        let removed = remove(&self.place(id));
-        if let Err(error) = &removed {
-            tracing::error!(snapshot = %id, %error, "cannot remove a snapshot");
+    /// Removes the backups that are not to be sent any more: the store has them, or they
+    /// are gone from there already and no plan ever names them again.
+    fn let_go(&self, plan: &NodePlan) -> bool {
+        let waits = |name: &str| {
+            let mut all = plan.snapshots.iter();
+            all.any(|it| it.backup && !it.is_settled && it.id.to_string() == name)
+        };
+        let entries = std::fs::read_dir(&self.sending).into_iter().flatten().flatten();
+        let done = entries.filter(|entry| !entry.file_name().to_str().is_some_and(waits));
+        let mut all = true;
+        for entry in done {
+            if let Err(error) = remove(&entry.path()) {
+                let path = entry.path();
+                tracing::error!(path = %path.display(), %error, "cannot remove a sent backup");
+                all = false;
+            }
         }
-        removed.is_ok()
+        all
     }
 }
 
@@ -85,7 +111,7 @@ impl Volumes {
             phase,
             taken_at: Some(taken.taken_at),
             paused_ms: Some(taken.paused_ms),
-            stored_bytes: Some(loop_file::allocated_bytes(&self.snapshots.place(id))),
+            stored_bytes: Some(loop_file::allocated_bytes(&self.snapshots.place_of(plan))),
             sent_bytes,
             sha256: Some(taken.sha256()),
             ..Observed::default()
@@ -93,7 +119,8 @@ impl Volumes {
         let made = match self.taken(plan).await {
             Ok(taken) if plan.backup => {
                 self.snapshots.report(id, seen(Phase::Sending, &taken, None));
-                let sent = self.backups.send(id, &self.snapshots.place(id), &taken).await;
+                let place = self.snapshots.place_of(plan);
+                let sent = self.backups.send(id, &place, &taken).await;
                 sent.map(|sent| (taken, Some(sent)))
             }
             taken => taken.map(|taken| (taken, None)),
@@ -103,7 +130,7 @@ impl Volumes {
             Err(failure) => {
                 tracing::warn!(snapshot = %id, error = %failure, "cannot take a snapshot");
                 // What there is of it is of no use to anybody.
-                if let Err(error) = remove(&self.snapshots.place(id)) {
+                if let Err(error) = remove(&self.snapshots.place_of(plan)) {
                     tracing::error!(snapshot = %id, %error, "cannot remove a part of a snapshot");
                 }
                 Observed {
@@ -127,7 +154,7 @@ impl Volumes {
         if self.driver != Some(Driver::Loop) {
             return Err(failed("a volume that is a plain directory has no snapshots"));
         }
-        let dir = self.snapshots.place(plan.id);
+        let dir = self.snapshots.place_of(plan);
         if let Some(taken) = snapshot::load(&dir) {
             return Ok(taken);
         }
@@ -167,16 +194,15 @@ pub(crate) async fn keep_snapshots(volumes: Arc<Volumes>, mut plans: watch::Rece
         let plan = plans.borrow_and_update().clone();
         let mut all = true;
         for snapshot in plan.iter().flat_map(|plan| &plan.snapshots) {
-            if snapshot.is_settled && snapshot.backup {
-                // The store has it. Until that was acknowledged it could be sent again.
-                all &= volumes.snapshots.let_go(snapshot.id);
-            } else if !snapshot.is_settled && settled.insert(snapshot.id) {
+            if !snapshot.is_settled && settled.insert(snapshot.id) {
                 volumes.take(snapshot).await;
             }
         }
         for snapshot in plan.iter().flat_map(|plan| &plan.removing_snapshots) {
-            all &= volumes.snapshots.remove(snapshot.id);
+            all &= volumes.snapshots.remove(snapshot);
         }
+        // Until the plan said that they are there, they could be sent again.
+        all &= plan.as_ref().is_none_or(|plan| volumes.snapshots.let_go(plan));
         let changed = plans.changed();
         let changed = match all {
             true => changed.await,

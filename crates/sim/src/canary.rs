@@ -32,6 +32,10 @@ pub enum Canary {
     CommandIgnored,
     /// A bare rollback goes to the release that is serving already.
     RollbackNowhere,
+    /// An instance also gets the volumes that another one has.
+    SharedVolume,
+    /// A node takes a snapshot again that it has taken already.
+    RetakeSnapshots,
     /// The numbers of links are ignored: in reports, in news that one is gone,
     /// and by the replica that holds an older one.
     UnfencedLink,
@@ -39,7 +43,7 @@ pub enum Canary {
 
 impl Canary {
     /// All of them, with the name of the checker that must notice.
-    pub const ALL: [(Canary, &'static str); 14] = [
+    pub const ALL: [(Canary, &'static str); 16] = [
         (Canary::AnswerEarly, "acknowledged"),
         (Canary::ForgetReceipts, "acknowledged"),
         (Canary::OneAddress, "owners"),
@@ -53,6 +57,8 @@ impl Canary {
         (Canary::NeverAllocate, "settled"),
         (Canary::CommandIgnored, "release_command"),
         (Canary::RollbackNowhere, "rollback"),
+        (Canary::SharedVolume, "volumes"),
+        (Canary::RetakeSnapshots, "snapshots"),
         (Canary::UnfencedLink, "settled"),
     ];
 }

@@ -41,7 +41,7 @@ fn a_failure_is_the_same_again_and_tells_its_last_steps() {
 /// Seeds that showed a bug, each under the name `docs/simulation.md` tells its
 /// story by. Any change of the core makes a seed another run; these are played
 /// because they had the trouble that mattered.
-const FIXED: [(&str, u64); 13] = [
+const FIXED: [(&str, u64); 15] = [
     ("moved-port", 2),
     ("host-not-kept", 14),
     ("stale-proposal", 5),
@@ -55,6 +55,8 @@ const FIXED: [(&str, u64); 13] = [
     ("late-disconnect", 4),
     ("unfenced-report", 46),
     ("given-up-machine", 393),
+    ("begun-and-given-up", 416),
+    ("sent-and-forgotten", 760),
 ];
 
 #[test]

@@ -15,9 +15,12 @@ mod replay;
 mod rollback;
 mod rollout;
 mod routes;
+mod snapshots;
 mod volumes;
 
-use helix_model::Command;
+use std::collections::BTreeMap;
+
+use helix_model::{Command, Id, Snapshot};
 
 use crate::agenda::Moment;
 use crate::world::{Batch, Node, Store, Work};
@@ -70,6 +73,7 @@ impl Checks {
             self.owners.happened(failed, after, event);
             memory::planned(failed, after, event);
             volumes::planned(failed, &before, event);
+            snapshots::happened(failed, &before, event);
             destroyed::happened(failed, &before, after, event);
             release_command::happened(failed, &before, event);
             rollout::happened(failed, &before, after, event);
@@ -80,7 +84,13 @@ impl Checks {
     }
 
     /// Looks at all nodes, now and then.
-    pub(crate) fn looked(&mut self, nodes: &[Node], now: Moment) {
+    pub(crate) fn looked(
+        &mut self,
+        nodes: &[Node],
+        backups: &BTreeMap<Id<Snapshot>, u64>,
+        now: Moment,
+    ) {
+        snapshots::looked(&mut self.failed, self.replay.state(), nodes, backups);
         self.absence.looked(&mut self.failed, nodes, now);
         volumes::looked(&mut self.failed, nodes);
     }

@@ -10,7 +10,7 @@ use helix_control::reconcile::{reconcile, steps};
 use helix_control::report::edge_commands;
 use helix_model::instance::{Allocate, Desired, Observe, Observed, Phase, SetDesired};
 use helix_model::plan::{EdgePlan, NodePlan};
-use helix_model::{Command, Deploy, Id, Instance, Resource, node, volume};
+use helix_model::{Command, Deploy, Id, Instance, Resource, node, snapshot, volume};
 
 use super::World;
 use super::happening::{Happening, Message, Place, Session};
@@ -25,7 +25,7 @@ pub(crate) struct Feed {
     /// The link's number, as known to the log.
     pub link: u64,
     /// What the node said since its introduction, until that is through.
-    pub waiting: Vec<(Id<Instance>, Observed)>,
+    pub waiting: Vec<Message>,
     node_sent: Option<NodePlan>,
     edge_sent: Option<EdgePlan>,
 }
@@ -88,7 +88,10 @@ impl World {
                 let same = |sent: &NodePlan| {
                     sent.instances == plan.instances
                         && sent.stopping == plan.stopping
+                        && sent.volumes == plan.volumes
                         && sent.removing == plan.removing
+                        && sent.snapshots == plan.snapshots
+                        && sent.removing_snapshots == plan.removing_snapshots
                 };
                 if feed.node_sent.as_ref().is_some_and(same) {
                     return;
@@ -199,17 +202,13 @@ impl World {
                 let origin = Origin::Hello(session, current, present.into_iter().collect());
                 self.submit(index, command, origin);
             }
-            Message::Report(id, observed) => match self.replicas[index].links.get_mut(&session) {
-                Some(feed) if feed.node.is_none() => feed.waiting.push((id, observed)),
-                _ => self.take_report(index, session, id, observed),
-            },
-            Message::VolumeRemoved(volume) => {
-                let Some(feed) = self.replicas[index].links.get(&session) else { return };
-                let phase = volume::Phase::Removed;
-                let observed = volume::Observed { phase, ..Default::default() };
-                let observe = volume::Observe { volume, observed, link: feed.link };
-                self.submit(index, Command::ObserveVolume(observe), Origin::Machine);
+            Message::Report(..) | Message::VolumeReport(..) | Message::SnapshotReport(..) => {
+                match self.replicas[index].links.get_mut(&session) {
+                    Some(feed) if feed.node.is_none() => feed.waiting.push(message),
+                    _ => self.take_word(index, session, message),
+                }
             }
+            Message::KeepBackup(id, content) => self.keep_backup(index, session, id, content),
             Message::EdgeHello => self.wake(index),
             Message::EdgeReport(report) => {
                 for command in edge_commands(&self.replicas[index].state, report) {
@@ -218,6 +217,24 @@ impl World {
             }
             _ => {}
         }
+    }
+
+    /// Records what a node says of anything on it.
+    pub(crate) fn take_word(&mut self, index: usize, session: Session, message: Message) {
+        let Some(link) = self.replicas[index].links.get(&session).map(|feed| feed.link) else {
+            return;
+        };
+        let command = match message {
+            Message::VolumeReport(volume, observed) => {
+                Command::ObserveVolume(volume::Observe { volume, observed, link })
+            }
+            Message::SnapshotReport(snapshot, observed) => {
+                Command::ObserveSnapshot(snapshot::Observe { snapshot, observed, link })
+            }
+            Message::Report(id, observed) => return self.take_report(index, session, id, observed),
+            _ => return,
+        };
+        self.submit(index, command, Origin::Machine);
     }
 
     pub(crate) fn take_report(

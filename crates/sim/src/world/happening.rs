@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use helix_model::instance::Observed;
 use helix_model::plan::{EdgePlan, EdgeReport, NodePlan};
-use helix_model::{Code, Id, Instance, Receipt, Volume, node};
+use helix_model::{Code, Id, Instance, Receipt, Snapshot, Volume, node, snapshot, volume};
 
 /// A machine or a person, as the network sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -77,6 +77,13 @@ pub(crate) enum Happening {
         instance: Id<Instance>,
         token: u64,
     },
+    /// A node takes a snapshot, or sends a backup again.
+    Take {
+        node: usize,
+        life: u32,
+        snapshot: Id<Snapshot>,
+        tries: u32,
+    },
     StartAgent {
         node: usize,
     },
@@ -135,8 +142,12 @@ pub(crate) enum Message {
         current: Vec<(Id<Instance>, Observed)>,
     },
     Report(Id<Instance>, Observed),
-    /// Nothing is left of a volume.
-    VolumeRemoved(Id<Volume>),
+    VolumeReport(Id<Volume>, volume::Observed),
+    SnapshotReport(Id<Snapshot>, snapshot::Observed),
+    /// A node has a backup, with this in it.
+    KeepBackup(Id<Snapshot>, u64),
+    /// Whether it is in the store now.
+    BackupKept(Id<Snapshot>, bool),
     NodePlan(Box<NodePlan>),
     EdgeHello,
     EdgeReport(EdgeReport),

@@ -4,6 +4,7 @@
 //! there, because everything in it may plan, draw and check.
 
 mod body;
+mod disks;
 mod edge;
 mod faults;
 mod feed;
@@ -18,12 +19,17 @@ mod tenants;
 mod trace;
 mod wishes;
 
+use std::collections::BTreeMap;
+
+use helix_model::{Id, Snapshot};
+
 use crate::agenda::{Agenda, Moment};
 use crate::checks::Checks;
 use crate::random::Random;
 use crate::{Failure, Options, Summary};
 
 pub(crate) use body::Body;
+pub(crate) use disks::digest;
 pub(crate) use edge::Work;
 use happening::Happening;
 pub(crate) use node::Node;
@@ -53,6 +59,8 @@ pub(crate) struct World {
     replicas: Vec<Replica>,
     nodes: Vec<Node>,
     edge: Edge,
+    /// The store of backups, and what is in each.
+    backups: BTreeMap<Id<Snapshot>, u64>,
     wishes: Vec<Wish>,
     /// How many orgs people want.
     orgs: usize,
@@ -98,6 +106,7 @@ impl World {
             replicas,
             nodes,
             edge: Edge::default(),
+            backups: BTreeMap::new(),
             wishes: Vec::new(),
             faults,
             skew_max_ms,
@@ -121,7 +130,7 @@ impl World {
             }
             self.happen(happening);
             if self.summary.steps.is_multiple_of(LOOK_EVERY) {
-                self.checks.looked(&self.nodes, self.agenda.now);
+                self.checks.looked(&self.nodes, &self.backups, self.agenda.now);
             }
             if self.settled_looks > settle::LOOKS {
                 self.finish();
@@ -166,6 +175,9 @@ impl World {
             Happening::Broken { session, end } => self.session_broken(session, end),
             Happening::Dial { machine, life } => self.dial(machine, life),
             Happening::Body { node, instance, token } => self.body_changes(node, instance, token),
+            Happening::Take { node, life, snapshot, tries } => {
+                self.take(node, life, snapshot, tries);
+            }
             Happening::StartAgent { node } => self.start_agent(node),
             Happening::StartEdge => self.start_edge(),
             Happening::EdgeTick { life } if life == self.edge.life => self.edge_tick(),

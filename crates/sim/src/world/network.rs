@@ -137,11 +137,11 @@ impl World {
                     self.replica_hears(index, session, message);
                 }
             }
-            Place::Node(node) => {
-                if let (Message::NodePlan(plan), true) = (message, self.is_current(session)) {
-                    self.node_takes_plan(node, *plan);
-                }
-            }
+            Place::Node(node) if self.is_current(session) => match message {
+                Message::NodePlan(plan) => self.node_takes_plan(node, *plan),
+                Message::BackupKept(id, kept) => self.backup_answered(node, id, kept),
+                _ => {}
+            },
             Place::Edge => {
                 if let (Message::EdgePlan(plan), true) = (message, self.is_current(session)) {
                     self.edge_takes_plan(plan);
@@ -271,7 +271,10 @@ fn name(message: &Message) -> &'static str {
     match message {
         Message::Hello { .. } => "hello",
         Message::Report(..) => "report",
-        Message::VolumeRemoved(_) => "volume report",
+        Message::VolumeReport(..) => "volume report",
+        Message::SnapshotReport(..) => "snapshot report",
+        Message::KeepBackup(..) => "backup",
+        Message::BackupKept(..) => "answer to a backup",
         Message::NodePlan(_) => "node plan",
         Message::EdgeHello => "edge hello",
         Message::EdgeReport(_) => "edge report",

@@ -13,6 +13,7 @@ use helix_model::{Id, Instance, Name, node};
 
 use super::World;
 use super::body::{Body, Doing};
+use super::disks::Disks;
 use super::happening::{Happening, Message, Place, Session};
 use crate::Canary;
 
@@ -28,6 +29,7 @@ pub(crate) struct Node {
     pub bodies: BTreeMap<Id<Instance>, Body>,
     /// What it tells of its instances; in memory only.
     pub board: BTreeMap<Id<Instance>, Observed>,
+    pub disks: Disks,
     pub disk_full: bool,
     /// When its machine has power again.
     pub away_until: u64,
@@ -45,6 +47,7 @@ impl Node {
             plan: None,
             bodies: BTreeMap::new(),
             board: BTreeMap::new(),
+            disks: Disks::default(),
             disk_full: false,
             away_until: 0,
             registry_down: false,
@@ -84,6 +87,7 @@ impl World {
         node.life += 1;
         node.link = None;
         node.board.clear();
+        node.disks.forget();
         self.adopt(index);
         self.reconcile_node(index);
         self.dial_soon(Place::Node(index));
@@ -145,16 +149,15 @@ impl World {
         if !node.up {
             return;
         }
-        // Said again whenever a plan asks, for what was said before may be lost.
-        for id in &plan.removing {
-            self.say(Place::Node(index), Message::VolumeRemoved(*id));
-        }
-        let node = &mut self.nodes[index];
         let stale = node.plan.as_ref().is_some_and(|known| {
             known.node == plan.node && (plan.version < known.version || *known == plan)
         });
         if stale {
             return;
+        }
+        // What it has from when it was another node is left alone, and nobody's.
+        if node.plan.as_ref().is_some_and(|known| known.node != plan.node) {
+            node.disks = Disks::default();
         }
         let first = node.plan.is_none();
         let version = plan.version;
@@ -168,6 +171,7 @@ impl World {
 
     pub(crate) fn reconcile_node(&mut self, index: usize) {
         let Some(plan) = self.nodes[index].plan.clone() else { return };
+        self.tend_disks(index, &plan);
         let planned: BTreeSet<_> = plan.instances.iter().map(|it| it.id).collect();
         let bodies = &self.nodes[index].bodies;
         let has_strangers =
@@ -209,6 +213,7 @@ impl World {
             current: node.board.iter().map(|(id, seen)| (*id, seen.clone())).collect(),
         };
         self.say(Place::Node(index), hello);
+        self.tell_disks_again(index);
     }
 
     /// Notes what is seen of an instance and passes it on when it is news.

@@ -60,6 +60,11 @@ impl World {
         if random.percent(8) {
             return tenants::wish(random, state);
         }
+        if random.percent(12)
+            && let Some(wish) = tenants::snapshot_wish(random, state)
+        {
+            return Some(wish);
+        }
         let project = projects[random.index(projects.len())];
         let envs: Vec<_> = state.envs.iter().collect();
         let drawn = random.between(0, 99);

@@ -417,6 +417,9 @@ impl World {
             self.checks.replay.compare(&mut self.checks.failed, "a replica", state);
             self.store.snapshot = serde_json::to_vec(state).ok();
         }
+        if self.replicas[index].queue.is_empty() {
+            self.tend_backups(index);
+        }
         self.round_soon(index);
         self.wake(index);
     }
@@ -447,8 +450,11 @@ impl World {
             feed.link = link;
             waiting = std::mem::take(&mut feed.waiting);
         }
-        for (instance, observed) in absent.into_iter().chain(current).chain(waiting) {
+        for (instance, observed) in absent.into_iter().chain(current) {
             self.take_report(index, session, instance, observed);
+        }
+        for message in waiting {
+            self.take_word(index, session, message);
         }
         self.wake(index);
     }
@@ -472,6 +478,10 @@ fn sabotage(canary: Canary, before: &State, event: &mut Event) {
     match event {
         Event::InstanceAllocated(allocated) if canary == Canary::OneAddress => {
             allocated.spec.address = before.network;
+        }
+        Event::InstanceAllocated(allocated) if canary == Canary::SharedVolume => {
+            let other = before.instances.iter().find(|it| !it.spec.mounts.is_empty());
+            allocated.spec.mounts.extend(other.into_iter().flat_map(|it| it.spec.mounts.clone()));
         }
         Event::DeployCreated(created) if canary == Canary::RollbackNowhere => {
             if let (Intent::Rollback, Some(previous)) = (created.spec.intent, created.spec.previous)

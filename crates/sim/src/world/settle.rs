@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 
 use helix_control::place;
 use helix_model::instance::{Desired, Instance, Phase};
-use helix_model::{Env, Id, Name, Node, Release, Resource, State};
+use helix_model::{Env, Id, Name, Node, Release, Resource, Snapshot, State};
 
 use super::World;
 use super::body::{Behaviour, Doing};
@@ -73,6 +73,9 @@ impl World {
         {
             return settled(format!("{} is never empty", node.name));
         }
+        if let Some(message) = self.disks_unsettled(state) {
+            return settled(message);
+        }
         self.edge_unsettled(state).and_then(settled)
     }
 
@@ -134,6 +137,36 @@ impl World {
     fn is_ready(&self, instance: &Resource<Instance>) -> bool {
         let body = self.nodes.iter().find_map(|node| node.bodies.get(&instance.id));
         instance.status.observed.phase == Phase::Ready && body.is_some_and(|body| body.ready)
+    }
+
+    /// What is not known of snapshots yet, and what is kept that nobody knows.
+    fn disks_unsettled(&self, state: &State) -> Option<String> {
+        let waits = state.snapshots.iter().find(|it| it.status.observed.phase.is_under_way());
+        if let Some(waits) = waits {
+            return Some(format!("{} is {:?}", waits.id, waits.status.observed.phase));
+        }
+        let unmade = state.volumes.iter().find(|it| {
+            let home = it.spec.node.and_then(|node| state.nodes.get(node));
+            it.spec.source.is_some() && home.is_some() && !it.status.made
+        });
+        if let Some(unmade) = unmade {
+            return Some(format!("{} is not made: {:?}", unmade.id, unmade.status.observed));
+        }
+        let has = |id: &Id<Snapshot>| state.snapshots.get(*id);
+        if let Some(id) = self.backups.keys().find(|id| has(id).is_none()) {
+            return Some(format!("{id} is left over in the store"));
+        }
+        for node in &self.nodes {
+            let Some(known) = node.plan.as_ref().and_then(|it| state.nodes.get(it.node)) else {
+                continue;
+            };
+            let mut kept = node.disks.snapshots.keys();
+            let left = kept.find(|id| has(id).is_none());
+            if let Some(id) = left.or_else(|| node.disks.sending.keys().next()) {
+                return Some(format!("{id} is left over on {}", known.name));
+            }
+        }
+        None
     }
 
     fn edge_unsettled(&self, state: &State) -> Option<String> {

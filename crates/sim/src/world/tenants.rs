@@ -4,7 +4,8 @@
 
 use helix_model::destroy::Destroy;
 use helix_model::node::Availability;
-use helix_model::{AnyId, Command, State, app, env, node};
+use helix_model::snapshot::PAUSE_DEFAULT_MS;
+use helix_model::{AnyId, Command, State, app, env, node, snapshot, volume};
 
 use super::wishes::pick_name;
 use crate::random::Random;
@@ -52,6 +53,32 @@ pub(crate) fn wish(random: &mut Random, state: &State) -> Option<Command> {
             Some(Command::Destroy(Destroy { target, cascade }))
         }
     }
+}
+
+/// A wish about a snapshot: one of a volume, a volume of one, or one less.
+pub(crate) fn snapshot_wish(random: &mut Random, state: &State) -> Option<Command> {
+    let drawn = random.between(0, 99);
+    if drawn < 50 || state.snapshots.iter().next().is_none() {
+        let made = state.volumes.iter().filter(|it| it.status.made);
+        let volume = pick(random, made.map(|it| it.id).collect())?;
+        let backup = random.percent(50);
+        let create =
+            snapshot::Create { volume, name: None, pause_max_ms: PAUSE_DEFAULT_MS, backup };
+        return Some(Command::CreateSnapshot(create));
+    }
+    let all: Vec<_> = state.snapshots.iter().map(|it| it.id).collect();
+    let source = pick(random, all)?;
+    if drawn < 75 {
+        let snapshot = state.snapshots.get(source)?;
+        let nodes = state.nodes.iter().map(|it| it.id).collect();
+        let node = if random.percent(50) { pick(random, nodes) } else { None };
+        let name = pick_name(random, &["copy", "other", "third"])?;
+        let (org, size_bytes) = (snapshot.spec.org, snapshot.spec.size_bytes);
+        let source = Some(source);
+        let create = volume::Create { org, name, size_bytes, node, source };
+        return Some(Command::CreateVolume(create));
+    }
+    Some(Command::Destroy(Destroy { target: source.any(), cascade: false }))
 }
 
 fn pick<T: Copy>(random: &mut Random, from: Vec<T>) -> Option<T> {

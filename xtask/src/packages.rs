@@ -141,6 +141,34 @@ pub const FOR_CONTAINER_BENCHES: &[Package] = &[
     },
 ];
 
+/// What `cargo xtask bench pull` needs.
+pub const FOR_PULL_BENCH: &[Package] = &[
+    Package {
+        name: "docker-registry",
+        program: "docker-registry",
+        how: How::Unpack,
+        reason: "the registry everyone pulls from, on a free loopback port",
+    },
+    Package {
+        name: "skopeo",
+        program: "skopeo",
+        how: How::Install,
+        reason: "peer: brings an image from the registry; also what pushes it there",
+    },
+    Package {
+        name: "umoci",
+        program: "umoci",
+        how: How::Install,
+        reason: "peer: unpacks what skopeo has brought",
+    },
+    Package {
+        name: "buildah",
+        program: "buildah",
+        how: How::Install,
+        reason: "peer: brings and unpacks in one, as Podman does",
+    },
+];
+
 /// What `cargo xtask bench control` needs.
 pub const FOR_CONTROL_BENCHES: &[Package] = &[
     Package {
@@ -343,7 +371,8 @@ mod tests {
 
     #[test]
     fn every_package_says_why() {
-        for package in FOR_TESTS.iter().chain(FOR_CONTAINER_BENCHES).chain(FOR_CONTROL_BENCHES) {
+        let lists = [FOR_TESTS, FOR_CONTAINER_BENCHES, FOR_PULL_BENCH, FOR_CONTROL_BENCHES];
+        for package in lists.into_iter().flatten() {
             assert!(package.reason.len() > 20, "{} needs a reason", package.name);
         }
     }

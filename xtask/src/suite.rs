@@ -5,7 +5,6 @@
 //! package: another selection would mean other dependency features, and
 //! everything would be compiled twice.
 
-use std::env;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -178,14 +177,6 @@ fn cargo(arguments: &[&str], more: &[String]) -> Result<()> {
     let mut command: Command = workspace::cargo();
     command.args(arguments).args(more).current_dir(workspace::root());
     command.env("PATH", packages::search_path()?);
-    // Cargo sets these for the process it runs; handed on, they would tell the
-    // next cargo that it is somebody else's.
-    for (variable, _) in env::vars_os() {
-        if variable.to_string_lossy().starts_with("CARGO_PKG_") {
-            command.env_remove(variable);
-        }
-    }
-    command.env_remove("CARGO_MANIFEST_DIR").env_remove("CARGO_MANIFEST_PATH");
     let typed: Vec<&str> =
         arguments.iter().copied().chain(more.iter().map(String::as_str)).collect();
     say(&format!("    cargo {}", typed.join(" ")));

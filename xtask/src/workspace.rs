@@ -59,7 +59,16 @@ pub fn metadata(root: &Path) -> Result<Metadata> {
 
 /// The cargo that runs this chore.
 pub fn cargo() -> Command {
-    Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    // Cargo sets these for the process it runs; handed on, they would tell the
+    // next cargo that it is somebody else's, and it would build things anew.
+    for (variable, _) in std::env::vars_os() {
+        if variable.to_string_lossy().starts_with("CARGO_PKG_") {
+            command.env_remove(variable);
+        }
+    }
+    command.env_remove("CARGO_MANIFEST_DIR").env_remove("CARGO_MANIFEST_PATH");
+    command
 }
 
 /// The commit that is checked out, in short, with a mark when files differ from

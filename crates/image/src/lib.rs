@@ -20,6 +20,7 @@ pub mod config;
 pub mod digest;
 pub mod docker_config;
 pub mod error;
+mod flush;
 pub mod limits;
 mod locks;
 pub mod manifest;

@@ -72,6 +72,13 @@ pub const PARTIAL_AGE_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 /// the sender instead of filling memory.
 pub const CHUNKS_IN_FLIGHT: usize = 8;
 
+/// What is decompressed of a layer before it is asked for: enough for neither side to
+/// wait for the other at each large file.
+pub const CHUNK_AHEAD_BYTES: usize = 256 * 1024;
+
+/// How many of these at a time.
+pub const CHUNKS_AHEAD: usize = 8;
+
 /// Window a zstd frame may ask for, as a power of two: 128 MiB, the limit of
 /// the zstd command line. The memory is only held while such a layer unpacks.
 pub const ZSTD_WINDOW_LOG_MAX: u32 = 27;

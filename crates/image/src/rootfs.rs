@@ -14,6 +14,7 @@ use crate::blob::{Temporary, sync_directory};
 use crate::config::{ConfigDocument, ImageConfig};
 use crate::digest::Digest;
 use crate::error::ImageError;
+use crate::flush::flushed;
 use crate::manifest::Manifest;
 use crate::pins::Pins;
 use crate::store::{Store, mismatch};
@@ -96,20 +97,21 @@ fn build(
     let temporary = Temporary::directory(store)?;
     let root = temporary.path.join("root");
     create_open_directory(&root).map_err(ImageError::storage("create", &root))?;
-    let mut budget = Budget::default();
-    let unpacker = Unpacker::new(&root).map_err(ImageError::storage("open", &root))?;
-    for (layer, diff_id) in manifest.layers.iter().zip(diff_ids) {
-        let blob = store.open_blob(&layer.digest)?;
-        let actual =
-            unpacker.layer(blob, &mut budget).map_err(|error| error.for_layer(layer.digest))?;
-        if actual != *diff_id {
-            return Err(mismatch("an unpacked layer", diff_id, &actual));
+    flushed(&temporary.path, || {
+        let mut budget = Budget::default();
+        let unpacker = Unpacker::new(&root).map_err(ImageError::storage("open", &root))?;
+        for (layer, diff_id) in manifest.layers.iter().zip(diff_ids) {
+            let blob = store.open_blob(&layer.digest)?;
+            let actual =
+                unpacker.layer(blob, &mut budget).map_err(|error| error.for_layer(layer.digest))?;
+            if actual != *diff_id {
+                return Err(mismatch("an unpacked layer", diff_id, &actual));
+            }
         }
-    }
-    let size = temporary.path.join(SIZE_FILE);
-    std::fs::write(&size, taken_bytes(&budget).to_string())
-        .map_err(ImageError::storage("write", &size))?;
-    flush(&temporary.path)?;
+        let size = temporary.path.join(SIZE_FILE);
+        std::fs::write(&size, taken_bytes(&budget).to_string())
+            .map_err(ImageError::storage("write", &size))
+    })?;
     match temporary.rename(directory) {
         // Another process with the same store was first; its tree is as good.
         Err(_) if directory.is_dir() => {}
@@ -128,12 +130,4 @@ fn taken_bytes(left: &Budget) -> u64 {
 pub(crate) fn size_bytes(directory: &Path) -> u64 {
     let text = std::fs::read_to_string(directory.join(SIZE_FILE));
     text.ok().and_then(|digits| digits.parse().ok()).unwrap_or(0)
-}
-
-/// One flush of the file system instead of one per file: images have tens of
-/// thousands.
-fn flush(path: &Path) -> Result<()> {
-    let directory = File::open(path).map_err(ImageError::storage("open", path))?;
-    nix::unistd::syncfs(&directory)
-        .map_err(|errno| ImageError::storage("flush", path)(errno.into()))
 }

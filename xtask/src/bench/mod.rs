@@ -33,6 +33,7 @@ pub mod placement;
 pub mod platform;
 pub mod postgres;
 pub mod processes;
+pub mod pull;
 pub mod report;
 pub mod rootfs;
 pub mod runc;
@@ -50,7 +51,7 @@ pub struct Options {
     /// Replace this bench's section of docs/benchmarks.md with the result.
     #[arg(long)]
     record: bool,
-    /// Measure this `helix` instead of building one the way packages carry it.
+    /// Measure this program instead of building one the way packages carry it.
     #[arg(long, value_name = "PATH")]
     binary: Option<PathBuf>,
     /// Seconds to wait, before measuring, for others on this machine to be quiet.
@@ -70,6 +71,8 @@ enum Bench {
     Logs,
     /// Placing 100,000 instances on up to 10,000 nodes, in the core alone.
     Placement,
+    /// Bringing an image from a registry and unpacking it.
+    Pull,
     /// Writes and reads through the API.
     Control,
     /// Starting with a million events.
@@ -86,18 +89,35 @@ impl Bench {
                 packages::FOR_CONTAINER_BENCHES
             }
             Bench::Placement => &[],
+            Bench::Pull => packages::FOR_PULL_BENCH,
             Bench::Control | Bench::Startup | Bench::Failover => packages::FOR_CONTROL_BENCHES,
         }
     }
 
-    /// Whether the core alone is measured, in a program of its own.
-    fn is_of_core(self) -> bool {
-        matches!(self, Bench::Placement)
+    /// The part that is measured alone, in a program of its own, and how that is
+    /// built; otherwise it is the whole binary.
+    fn part(self) -> Option<(&'static str, &'static str)> {
+        match self {
+            Bench::Placement => Some(("core", "release")),
+            Bench::Pull => Some(("image crate", "dist")),
+            _ => None,
+        }
+    }
+
+    /// The program with that part, where the bench does not build its own.
+    fn build_part(self) -> Result<PathBuf> {
+        if matches!(self, Bench::Pull) { pull::build() } else { Ok(PathBuf::new()) }
+    }
+
+    /// Whether it starts engines and servers, or gives files away.
+    fn needs_root(self) -> bool {
+        !matches!(self, Bench::Placement)
     }
 
     fn run(self, binary: &Path) -> Result<Report> {
         match self {
             Bench::Placement => placement::run(),
+            Bench::Pull => pull::run(binary),
             Bench::Start => start::run(binary),
             Bench::Deploy => deploy::run(binary),
             Bench::Memory => memory::run(binary),
@@ -126,18 +146,18 @@ fn wait_for_quiet(patience: Duration) -> Result<()> {
 /// # Errors
 /// When a peer cannot be brought or started, or a measured step fails.
 pub fn run(options: &Options) -> Result<()> {
-    let is_of_core = options.bench.is_of_core();
-    if !is_of_core && !process::is_root() {
-        bail!("benches start engines and servers of their own, and that needs root");
+    if options.bench.needs_root() && !process::is_root() {
+        bail!("this bench starts engines and servers, or gives files away, and that needs root");
     }
     packages::provide(options.bench.packages())?;
-    let (binary, origin) = match &options.binary {
-        Some(binary) => (binary.clone(), "a binary given by hand".to_owned()),
-        None if is_of_core => {
-            let origin = format!("the core of commit {}, profile `release`", workspace::commit()?);
-            (PathBuf::new(), origin)
+    let (binary, origin) = match (&options.binary, options.bench.part()) {
+        (Some(binary), _) => (binary.clone(), "a binary given by hand".to_owned()),
+        (None, Some((part, profile))) => {
+            let commit = workspace::commit()?;
+            let binary = options.bench.build_part()?;
+            (binary, format!("the {part} of commit {commit}, profile `{profile}`"))
         }
-        None => {
+        (None, None) => {
             let commit = workspace::commit()?;
             (workspace::build_dist_binary()?, format!("commit {commit}, profile `dist`"))
         }

@@ -17,7 +17,7 @@ pub struct Report {
     pub method: String,
     /// Heads of the value columns, with their units.
     pub columns: Vec<&'static str>,
-    /// The first row is what the others are compared with.
+    /// The first row that has a value is what the others are compared with.
     pub rows: Vec<Row>,
     /// What a subject knows besides, a paragraph each.
     pub remarks: Vec<String>,
@@ -58,7 +58,7 @@ impl Target {
     }
 }
 
-/// One subject's figures, in the order of the columns.
+/// One subject's figures, in the order of the columns; not a number where it has none.
 pub struct Row {
     pub subject: String,
     pub values: Vec<f64>,
@@ -109,7 +109,12 @@ impl Report {
         for row in &self.rows {
             text.push_str(&format!("\n| {} |", row.subject));
             for (index, value) in row.values.iter().enumerate() {
-                let base = self.rows.first().and_then(|first| first.values.get(index));
+                if value.is_nan() {
+                    text.push_str(" – | – |");
+                    continue;
+                }
+                let mut column = self.rows.iter().filter_map(|row| row.values.get(index));
+                let base = column.find(|value| !value.is_nan());
                 let ratio = base.map_or(1.0, |base| value / base);
                 text.push_str(&format!(" {value:.1} | {ratio:.2}× |"));
             }
@@ -205,17 +210,21 @@ mod tests {
     }
 
     #[test]
-    fn every_row_is_compared_with_the_first() {
-        let row = |subject: &str, value| Row { subject: subject.to_owned(), values: vec![value] };
+    fn every_row_is_compared_with_the_first_that_has_the_figure() {
+        let row = |subject: &str, values: [f64; 2]| Row {
+            subject: subject.to_owned(),
+            values: values.to_vec(),
+        };
         let report = Report {
             name: "start",
             title: "Start",
             method: String::new(),
-            columns: vec!["p50 ms"],
-            rows: vec![row("a", 10.0), row("b", 25.0)],
+            columns: vec!["p50 ms", "p99 ms"],
+            rows: vec![row("a", [10.0, f64::NAN]), row("b", [25.0, 30.0])],
             remarks: Vec::new(),
             targets: Vec::new(),
         };
-        assert!(report.table().ends_with("| a | 10.0 | 1.00× |\n| b | 25.0 | 2.50× |\n"));
+        let expected = "| a | 10.0 | 1.00× | – | – |\n| b | 25.0 | 2.50× | 30.0 | 1.00× |\n";
+        assert!(report.table().ends_with(expected), "{}", report.table());
     }
 }

@@ -1,9 +1,10 @@
 //! An OCI image as a directory (the image layout of the OCI image
 //! specification 1.0) and its way to a registry.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::{Read, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
@@ -81,8 +82,36 @@ impl Layer {
         Ok(Self { compressed, diff_id: digest_of(&archive) })
     }
 
+    /// The files that are not in `seen` yet, which then are, compressed as most images
+    /// are, which the quick way is not; and how many bytes they are as an archive.
+    ///
+    /// # Errors
+    /// When this one is not gzip or not an archive.
+    pub fn without(&self, seen: &mut BTreeSet<PathBuf>) -> Result<(Self, usize)> {
+        let mut archive = tar::Archive::new(GzDecoder::new(self.compressed.as_slice()));
+        let mut builder = tar::Builder::new(Vec::new());
+        for entry in archive.entries().context("read a layer")? {
+            let mut entry = entry.context("read a layer")?;
+            let path = entry.path().context("read a name in a layer")?.into_owned();
+            let mut header = entry.header().clone();
+            let is_new = seen.insert(path.clone());
+            let added = match entry.link_name().context("read a link in a layer")? {
+                _ if !is_new && !header.entry_type().is_dir() => Ok(()),
+                Some(target) => builder.append_link(&mut header, &path, &target),
+                None => builder.append_data(&mut header, &path, &mut entry),
+            };
+            added.with_context(|| format!("archive {}", path.display()))?;
+        }
+        let archive = builder.into_inner().context("finish an archive")?;
+        Ok((Self::compress(&archive, Compression::default())?, archive.len()))
+    }
+
     fn of_tar(archive: &[u8]) -> Result<Self> {
-        let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
+        Self::compress(archive, Compression::fast())
+    }
+
+    fn compress(archive: &[u8], level: Compression) -> Result<Self> {
+        let mut encoder = GzEncoder::new(Vec::new(), level);
         encoder.write_all(archive).context("compress a layer")?;
         let compressed = encoder.finish().context("compress a layer")?;
         Ok(Self { compressed, diff_id: digest_of(archive) })
@@ -229,6 +258,26 @@ mod tests {
         let config: Value =
             serde_json::from_slice(&blob(manifest["config"]["digest"].as_str().unwrap())).unwrap();
         assert_eq!(config["rootfs"]["diff_ids"][0], diff_id.as_str());
+    }
+
+    #[test]
+    fn a_layer_can_leave_out_what_is_below_it() {
+        let mut seen = BTreeSet::new();
+        let names = |layer: &Layer| {
+            let mut archive = tar::Archive::new(GzDecoder::new(layer.compressed.as_slice()));
+            let entries =
+                archive.entries().unwrap().map(|entry| entry.unwrap().path().unwrap().into());
+            entries.collect::<Vec<PathBuf>>()
+        };
+        let below = Layer::of_files(&[("a", "1"), ("b", "2")]).unwrap();
+        let above = Layer::of_files(&[("b", "2"), ("c", "3")]).unwrap();
+        let (whole, _) = below.without(&mut seen).unwrap();
+        let (rest, bytes) = above.without(&mut seen).unwrap();
+        assert_eq!(
+            (names(&whole), names(&rest)),
+            (["a", "b"].map(PathBuf::from).to_vec(), vec!["c".into()])
+        );
+        assert!(bytes >= 1024);
     }
 
     #[test]

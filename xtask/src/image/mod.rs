@@ -18,6 +18,7 @@ pub mod debian;
 pub mod layout;
 mod postgres;
 mod servers;
+pub mod stack;
 
 use layout::{Image, Layer};
 

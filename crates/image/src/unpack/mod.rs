@@ -1,7 +1,7 @@
 //! Unpacking layers into a directory, whoever wrote them. Start at
 //! [`Unpacker::layer`], or [`unpack_layer`] for a single archive.
 //!
-//! `stream` decompresses and counts, `inside` finds the place of a name without
+//! `ahead` decompresses, `stream` hashes and counts, `inside` finds the place of a name without
 //! ever leaving the root, `entry` makes one file, directory or link, `whiteout`
 //! deletes what an upper layer hides.
 //!
@@ -10,6 +10,7 @@
 //! changes the tree in between. The alternative, a directory descriptor per
 //! step, guards against a race that a private directory does not have.
 
+mod ahead;
 mod entry;
 mod inside;
 mod stream;
@@ -23,6 +24,7 @@ use std::path::{Path, PathBuf};
 use crate::digest::Digest;
 use crate::error::ImageError;
 use crate::limits::{ENTRIES_MAX, UNPACKED_IMAGE_BYTES_MAX};
+use ahead::{Ahead, read_ahead};
 use entry::LayerWriter;
 use inside::Inside;
 pub(crate) use inside::create_open_directory;
@@ -119,8 +121,16 @@ impl Unpacker {
 
     /// Applies one layer, tar or tar compressed with gzip or zstd, and returns
     /// the digest of the uncompressed archive (its diff id).
-    pub fn layer(&self, input: impl Read, budget: &mut Budget) -> Result<Digest, UnpackError> {
-        let stream = LayerStream::new(input, budget.bytes).map_err(UnpackError::Archive)?;
+    pub fn layer(
+        &self,
+        input: impl Read + Send,
+        budget: &mut Budget,
+    ) -> Result<Digest, UnpackError> {
+        read_ahead(input, |ahead| self.decompressed(ahead, budget))
+    }
+
+    fn decompressed(&self, input: Ahead, budget: &mut Budget) -> Result<Digest, UnpackError> {
+        let stream = LayerStream::new(input, budget.bytes);
         let meter = stream.meter();
         let mut archive = tar::Archive::new(stream);
         let outcome = self.entries(&mut archive, &meter, budget);
@@ -136,9 +146,9 @@ impl Unpacker {
         finished.map_err(UnpackError::Archive)
     }
 
-    fn entries<R: Read>(
+    fn entries(
         &self,
-        archive: &mut tar::Archive<LayerStream<R>>,
+        archive: &mut tar::Archive<LayerStream>,
         meter: &stream::Meter,
         budget: &mut Budget,
     ) -> Result<(), UnpackError> {
@@ -165,7 +175,7 @@ impl Unpacker {
 /// Unpacks one archive from any reader into an existing directory, with the
 /// limits of `budget`. What fuzz targets call.
 pub fn unpack_layer(
-    input: impl Read,
+    input: impl Read + Send,
     directory: &Path,
     budget: &mut Budget,
 ) -> Result<Digest, UnpackError> {

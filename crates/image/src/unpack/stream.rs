@@ -1,18 +1,12 @@
-//! The bytes of a layer: decompressed, hashed and counted on the way.
-//!
-//! What the compression is, the first bytes tell; media types are often wrong
-//! and the diff id proves the result anyway.
+//! The bytes of a layer, once decompressed: hashed and counted on the way.
 
 use std::cell::Cell;
-use std::io::{BufRead, BufReader, Read};
+use std::io::Read;
 use std::rc::Rc;
 
+use super::ahead::Ahead;
 use crate::digest::{Digest, Hasher};
-use crate::limits::{ENTRY_HEADER_BYTES_MAX, ZSTD_WINDOW_LOG_MAX};
-
-const BUFFER_BYTES: usize = 128 * 1024;
-const GZIP_MAGIC: &[u8] = &[0x1f, 0x8b];
-const ZSTD_MAGIC: &[u8] = &[0x28, 0xb5, 0x2f, 0xfd];
+use crate::limits::ENTRY_HEADER_BYTES_MAX;
 
 /// Counters shared by the stream, which sits inside the tar reader, and those
 /// who write entries. One thread only.
@@ -73,38 +67,21 @@ impl Meter {
 }
 
 /// A layer being read.
-pub(super) struct LayerStream<R: Read> {
-    inner: Decoder<BufReader<R>>,
+pub(super) struct LayerStream {
+    inner: Ahead,
     hasher: Hasher,
     meter: Rc<Meter>,
 }
 
-enum Decoder<R: BufRead> {
-    Plain(R),
-    Gzip(flate2::bufread::MultiGzDecoder<R>),
-    Zstd(zstd::Decoder<'static, R>),
-}
-
-impl<R: Read> LayerStream<R> {
-    pub(super) fn new(input: R, bytes_max: u64) -> std::io::Result<Self> {
-        let mut input = BufReader::with_capacity(BUFFER_BYTES, input);
-        let start = input.fill_buf()?;
-        let inner = if start.starts_with(GZIP_MAGIC) {
-            Decoder::Gzip(flate2::bufread::MultiGzDecoder::new(input))
-        } else if start.starts_with(ZSTD_MAGIC) {
-            let mut decoder = zstd::Decoder::with_buffer(input)?;
-            decoder.window_log_max(ZSTD_WINDOW_LOG_MAX)?;
-            Decoder::Zstd(decoder)
-        } else {
-            Decoder::Plain(input)
-        };
+impl LayerStream {
+    pub(super) fn new(inner: Ahead, bytes_max: u64) -> Self {
         let meter = Rc::new(Meter {
             stream_left: Cell::new(bytes_max),
             written_left: Cell::new(bytes_max),
             header_left: Cell::new(None),
             exceeded: Cell::new(None),
         });
-        Ok(Self { inner, hasher: Hasher::default(), meter })
+        Self { inner, hasher: Hasher::default(), meter }
     }
 
     pub(super) fn meter(&self) -> Rc<Meter> {
@@ -118,13 +95,9 @@ impl<R: Read> LayerStream<R> {
     }
 }
 
-impl<R: Read> Read for LayerStream<R> {
+impl Read for LayerStream {
     fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
-        let count = match &mut self.inner {
-            Decoder::Plain(reader) => reader.read(buffer)?,
-            Decoder::Gzip(reader) => reader.read(buffer)?,
-            Decoder::Zstd(reader) => reader.read(buffer)?,
-        };
+        let count = self.inner.read(buffer)?;
         self.meter.count_read(count)?;
         self.hasher.update(&buffer[..count]);
         Ok(count)

@@ -34,8 +34,8 @@ pub enum Canary {
     RollbackNowhere,
     /// An instance also gets the volumes that another one has.
     SharedVolume,
-    /// A node takes a snapshot again that it has taken already.
-    RetakeSnapshots,
+    /// What a node has taken is gone when its agent ends.
+    LostSnapshots,
     /// The numbers of links are ignored: in reports, in news that one is gone,
     /// and by the replica that holds an older one.
     UnfencedLink,
@@ -58,7 +58,7 @@ impl Canary {
         (Canary::CommandIgnored, "release_command"),
         (Canary::RollbackNowhere, "rollback"),
         (Canary::SharedVolume, "volumes"),
-        (Canary::RetakeSnapshots, "snapshots"),
+        (Canary::LostSnapshots, "snapshots"),
         (Canary::UnfencedLink, "settled"),
     ];
 }

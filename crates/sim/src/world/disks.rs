@@ -38,7 +38,10 @@ pub(crate) struct Disks {
 
 impl Disks {
     /// The agent ends; what is on disk stays.
-    pub(crate) fn forget(&mut self) {
+    pub(crate) fn forget(&mut self, canary: Option<Canary>) {
+        if canary == Some(Canary::LostSnapshots) {
+            self.snapshots.clear();
+        }
         self.taking.clear();
         self.told_volumes.clear();
         self.told_snapshots.clear();
@@ -147,9 +150,8 @@ impl World {
     /// What is in a snapshot: what was in it before, or what is in the volume now.
     fn taken(&mut self, index: usize, plan: &SnapshotPlan) -> Option<u64> {
         let disks = &mut self.nodes[index].disks;
-        let again = self.options.canary == Some(Canary::RetakeSnapshots);
         let place = if plan.backup { &mut disks.sending } else { &mut disks.snapshots };
-        if let Some(content) = place.get(&plan.id).filter(|_| !again) {
+        if let Some(content) = place.get(&plan.id) {
             return Some(*content);
         }
         self.tokens += 1;

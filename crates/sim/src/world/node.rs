@@ -87,7 +87,7 @@ impl World {
         node.life += 1;
         node.link = None;
         node.board.clear();
-        node.disks.forget();
+        node.disks.forget(self.options.canary);
         self.adopt(index);
         self.reconcile_node(index);
         self.dial_soon(Place::Node(index));

@@ -163,6 +163,7 @@ async fn describe_takes_paths_names_and_ids() {
           phase: failed
           reason: workload_exited
           restarts: 4
+          routed: false
     "#]]
     .assert_eq(&without_ages(&steady));
     for line in lines {

@@ -210,6 +210,7 @@ mod tests {
                 "health",
                 "version",
                 "openapi",
+                "exec_with_token",
                 "begin_login",
                 "poll_login",
                 "choose_password",

@@ -104,12 +104,7 @@ fn document_as_kept() -> Value {
 /// success are looked at too and not only refusals.
 fn finite(mut document: Value) -> Value {
     let paths = document["paths"].as_object_mut().unwrap();
-    for (path, operations) in paths.iter_mut() {
-        if WEB_SOCKETS.iter().any(|end| path.ends_with(end)) {
-            operations.as_object_mut().unwrap().remove("get");
-        }
-    }
-    paths.retain(|_, operations| !operations.as_object().unwrap().is_empty());
+    paths.retain(|path, _| !WEB_SOCKETS.iter().any(|end| path.ends_with(end)));
     for (path, operations) in paths {
         for (method, operation) in operations.as_object_mut().unwrap() {
             let parameters = operation["parameters"].as_array_mut().unwrap();

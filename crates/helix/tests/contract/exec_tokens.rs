@@ -12,7 +12,7 @@ use crate::world::until;
 
 /// Asks for a token for a command in a ready instance.
 fn token(desk: &Desk, address: SocketAddr, body: &Value) -> Reply {
-    let path = "/v1/instances/-/exec?env=default/default/tool@production";
+    let path = "/v1/instances/-/exec/tokens?env=default/default/tool@production";
     let headers = [("Authorization", format!("Bearer {}", desk.token()))];
     ask(address, "POST", path, &headers, &body.to_string()).unwrap()
 }

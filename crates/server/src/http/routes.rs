@@ -86,7 +86,7 @@ routes! {
     POST "/v1/envs/{env}/secrets/discard" discard_secrets, Rule::Org(Permission::SecretsWrite), secrets::discard, "Give up what is staged";
     POST "/v1/envs/{env}/secrets/confirm-none" confirm_no_secrets, Rule::Org(Permission::SecretsWrite), secrets::confirm_none, "Note that the env needs no secrets";
     GET "/v1/instances/{instance}/exec" exec, Rule::Org(Permission::ExecWrite), exec::exec, "Run a command in an instance (WebSocket)";
-    POST "/v1/instances/{instance}/exec" create_exec_token, Rule::Org(Permission::ExecWrite), exec_tokens::create, "A token that stands for one command";
+    POST "/v1/instances/{instance}/exec/tokens" create_exec_token, Rule::Org(Permission::ExecWrite), exec_tokens::create, "A token that stands for one command";
     GET "/v1/instances/{instance}/exec/run" exec_with_token, Rule::Open, exec::exec_with_token, "Run the command a token stands for (WebSocket)";
     POST "/v1/auth/device/start" begin_login, Rule::Open, login::device_start, "Begin the login of a program";
     POST "/v1/auth/device/token" poll_login, Rule::Open, login::device_token, "What has become of a login: a token once it was approved";

@@ -68,7 +68,7 @@ fn request(route: &Route, receipt: &str) -> Option<(String, Value)> {
         }
         "exec" => path(&format!("/v1/instances/-/exec?{SCOPE}")),
         "create_exec_token" => {
-            with(&format!("/v1/instances/-/exec?{SCOPE}"), json!({ "command": ["true"] }))
+            with(&format!("/v1/instances/-/exec/tokens?{SCOPE}"), json!({ "command": ["true"] }))
         }
         "list_resources" => path("/v1/releases?org=default"),
         "describe_resource" => path("/v1/releases/default%2Fdefault%2Fshop:v1"),

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use helix_model::instance::Desired;
 use helix_model::plan::EdgeReport;
-use helix_model::{Command, Id, Instance, State, endpoint, instance};
+use helix_model::{Command, Instance, Resource, State, endpoint, instance};
 
 /// The commands in an edge's report. A state that is older than the plan the
 /// edge follows cannot tell what is known already: all of it is passed on then,
@@ -14,15 +14,17 @@ pub fn edge_commands(state: &State, report: EdgeReport) -> Vec<Command> {
     let is_behind = state.position < report.version;
     let drained = report.drained.into_iter().filter(|id| {
         let known = state.instances.get(*id);
-        let news = |status: &instance::Status| !status.drained;
-        is_behind
-            || known.is_some_and(|it| it.spec.desired == Desired::Draining && news(&it.status))
+        let is_news =
+            |it: &Resource<Instance>| it.spec.desired == Desired::Draining && !it.status.drained;
+        is_behind || known.is_some_and(is_news)
     });
     let drained: BTreeSet<_> = drained.collect();
     let now = report.routed.as_ref();
-    let is_routed = |id: &Id<Instance>| Some(state.instances.get(*id)?.status.routed);
-    let began = now.into_iter().flatten().copied();
-    let began = began.filter(|id| is_behind || is_routed(id) == Some(false));
+    let began = now
+        .into_iter()
+        .flatten()
+        .copied()
+        .filter(|id| is_behind || state.instances.get(*id).is_some_and(|it| !it.status.routed));
     let ceased = state.instances.iter().filter(|it| {
         // Drained says as much.
         it.status.routed
@@ -45,6 +47,8 @@ pub fn edge_commands(state: &State, report: EdgeReport) -> Vec<Command> {
 
 #[cfg(test)]
 mod tests {
+    use helix_model::Id;
+
     use super::*;
 
     #[test]

@@ -22,7 +22,7 @@ use tokio::time::Instant;
 use super::access::Caller;
 use super::identity::{self, Guest};
 use super::problem::{ApiProblem, Path, Query};
-use super::{Api, forward, sender};
+use super::{Api, forward};
 use crate::exec_sessions::{At, Running};
 use crate::links::{Exec, ExecInput, ExecOutput, ExecSession, frame};
 use crate::token::Token;
@@ -75,7 +75,7 @@ pub(super) async fn exec(
     let (node, at) = running_on(&state, id)?;
     drop(state);
     let max = duration(wanted.max_seconds)?;
-    if let Some(url) = api.elsewhere(node).filter(|_| !sender::is_forwarded(request.headers())) {
+    if let Some(url) = forward::elsewhere(&api, node, request.headers()) {
         return Ok(forward::upgrade(&api, &url, &caller.guest, request).await?);
     }
     let upgrade = upgrade(request).await?;
@@ -94,25 +94,22 @@ pub(super) async fn exec_with_token(
     Query(shown): Query<Shown>,
     request: Request,
 ) -> Result<Response, ApiProblem> {
-    let refuse = |api: &Api| {
-        guest.note(api, "exec_with_token", &instance.to_string(), "unknown_token");
-        let few = api.limits.must_be_few_failures(guest.source, "");
-        api.limits.failed(guest.source, "");
-        few.err().unwrap_or_else(|| {
-            Problem::new(Code::Forbidden, "the token is not valid here")
-                .hint("a token for a command is good once and for a minute; ask for another")
-        })
+    let refuse = || {
+        guest.note(&api, "exec_with_token", &instance.to_string(), "unknown_token");
+        let problem = Problem::new(Code::Forbidden, "the token is not valid here");
+        let hint = "a token for a command is good once and for a minute; ask for another";
+        guest.failed(&api, problem.hint(hint))
     };
     let state = api.engine.state();
     // Who has no valid token does not learn what there is.
-    let (node, at) = running_on(&state, instance).map_err(|_| refuse(&api))?;
+    let (node, at) = running_on(&state, instance).map_err(|_| refuse())?;
     drop(state);
-    if let Some(url) = api.elsewhere(node).filter(|_| !sender::is_forwarded(request.headers())) {
+    if let Some(url) = forward::elsewhere(&api, node, request.headers()) {
         return Ok(forward::upgrade(&api, &url, &guest, request).await?);
     }
     let upgrade = upgrade(request).await?;
     let token = Token::from_text(&shown.token).hash();
-    let ticket = api.exec_tokens.take(token, instance).ok_or_else(|| refuse(&api))?;
+    let ticket = api.exec_tokens.take(token, instance).ok_or_else(refuse)?;
     let granted = grant(&api, &ticket.caller, (node, at), ticket.max)?;
     Ok(upgrade
         .on_upgrade(move |socket| run(api, ticket.caller, granted, Ok(ticket.request), socket)))

@@ -22,7 +22,7 @@ use tokio::time::Instant;
 use super::access::Caller;
 use super::exec::{self, Wanted};
 use super::problem::{ApiProblem, Body, Path, Query};
-use super::{Api, forward, sender};
+use super::{Api, forward};
 use crate::clock;
 use crate::token::{Token, TokenHash};
 
@@ -99,7 +99,7 @@ pub(super) async fn create(
             .field("command", "empty")
             .into());
     }
-    if let Some(url) = api.elsewhere(node).filter(|_| !sender::is_forwarded(&parts.headers)) {
+    if let Some(url) = forward::elsewhere(&api, node, &parts.headers) {
         return Ok(forward::post(&api, &url, &caller.guest, &parts, &request).await?);
     }
     let token = Token::fresh_with(PREFIX);

@@ -10,7 +10,7 @@ use axum::response::Response;
 use futures::StreamExt;
 use futures::stream::BoxStream;
 use helix_model::api::LogLine;
-use helix_model::{Code, Problem};
+use helix_model::{Code, Id, Node, Problem};
 use http::request::Parts;
 use http::{HeaderMap, StatusCode, header};
 use hyper_util::rt::TokioIo;
@@ -31,6 +31,12 @@ const LINE_BYTES_MAX: usize = 1024 * 1024;
 
 /// A short answer of another replica is passed on up to this size.
 const ANSWER_BYTES_MAX: usize = 64 * 1024;
+
+/// The replica that a node is linked to, for a request to be passed on to: not to this
+/// one, and not once more.
+pub(super) fn elsewhere(api: &Api, node: Id<Node>, headers: &HeaderMap) -> Option<String> {
+    api.elsewhere(node).filter(|_| !sender::is_forwarded(headers))
+}
 
 /// Passes a request that wants an upgrade on to the replica at `url`, and then
 /// bytes both ways until either side ends.

@@ -279,14 +279,12 @@ fn caller(api: &Api, headers: &HeaderMap, guest: &Guest) -> Result<Caller, Box<A
             was: None,
         },
     };
-    // A token that is right is let in whatever else comes from its address.
-    let few = api.limits.must_be_few_failures(guest.source, "");
-    api.limits.failed(guest.source, "");
+    let problem = guest.failed(api, *refusal.problem);
     let mut attempt = guest.attempt("", "", Decision::Deny, refusal.reason);
     if let Some((actor, token, org)) = refusal.was {
         attempt = Attempt { actor: Some(actor), token: Some(token), org, ..attempt };
     }
-    Err(Box::new(Anonymous { problem: few.err().unwrap_or(*refusal.problem), attempt }))
+    Err(Box::new(Anonymous { problem, attempt }))
 }
 
 /// The token in an authorization header: as bearer, or as the password of HTTP

@@ -63,6 +63,14 @@ impl Guest {
         }
     }
 
+    /// Counts a token that lets nobody in: what to answer with. One that is right is
+    /// let in whatever else comes from its address.
+    pub(super) fn failed(&self, api: &Api, problem: Problem) -> Problem {
+        let few = api.limits.must_be_few_failures(self.source, "");
+        api.limits.failed(self.source, "");
+        few.err().unwrap_or(problem)
+    }
+
     /// Notes a refusal.
     pub(super) fn note(&self, api: &Api, operation: &str, target: &str, reason: &str) {
         api.audit.note(self.attempt(operation, target, Decision::Deny, reason));

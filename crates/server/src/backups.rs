@@ -11,7 +11,7 @@ use helix_model::audit::{Attempt, Decision};
 use helix_model::link::BackupAsk;
 use helix_model::snapshot::{self, BACKUPS_KEPT};
 use helix_model::{
-    Actor, AnyId, Code, Command, Problem, Resource, Snapshot, State, destroy, reference,
+    Actor, AnyId, Code, Command, Id, Problem, Resource, Snapshot, State, destroy, reference,
 };
 use zeroize::Zeroizing;
 
@@ -158,8 +158,7 @@ impl Shared {
         let Some(snapshot) = allowed else {
             let reason = "not_assigned".to_owned();
             self.audit.note(Attempt { decision: Decision::Deny, reason, ..attempt });
-            let detail = format!("{id} is nothing that node `{}` is to do", from.name);
-            return Err(Problem::new(Code::NotFound, detail));
+            return Err(not_assigned(from, id));
         };
         if matches!(ask, BackupAsk::Open { .. } | BackupAsk::Finish { .. }) {
             self.audit.record(attempt).await?;
@@ -174,7 +173,8 @@ impl Shared {
             BackupAsk::Put { sha256, .. } => backups.put(sha256, body).await.map(|()| Vec::new()),
             BackupAsk::Finish { lists, .. } => {
                 let index = BackupIndex { about: body.to_vec(), lists: lists.clone() };
-                backups.finish(&name, &index).await.map(|()| Vec::new())
+                self.finish(from, ask, &backups, &index).await?;
+                Ok(Vec::new())
             }
             BackupAsk::Open { .. } => backups.open(&name).await.map(|index| {
                 let lists = index.lists.iter().map(|list| format!("{list}\n"));
@@ -185,6 +185,37 @@ impl Shared {
         };
         answered.map_err(|error| told(&error))
     }
+
+    /// Makes a backup whole. Another server may have destroyed it and removed it from the
+    /// store without this one knowing yet: what the log says is asked before, and again
+    /// when it is written, so that none stays that nothing names any more.
+    async fn finish(
+        &self,
+        from: &Attached,
+        ask: &BackupAsk,
+        backups: &VolumeBackups,
+        index: &BackupIndex,
+    ) -> Result<(), Problem> {
+        let id = ask.snapshot();
+        let is_still_allowed = async || {
+            let state = self.engine.caught_up().await?;
+            let snapshot = state.snapshots.get(id);
+            let allowed = snapshot.is_some_and(|it| is_allowed(&state, from, it, ask));
+            if allowed { Ok(()) } else { Err(not_assigned(from, id)) }
+        };
+        is_still_allowed().await?;
+        let name = id.to_string();
+        backups.finish(&name, index).await.map_err(|error| told(&error))?;
+        if let Err(problem) = is_still_allowed().await {
+            backups.remove(&name).await.map_err(|error| told(&error))?;
+            return Err(problem);
+        }
+        Ok(())
+    }
+}
+
+fn not_assigned(from: &Attached, id: Id<Snapshot>) -> Problem {
+    Problem::new(Code::NotFound, format!("{id} is nothing that node `{}` is to do", from.name))
 }
 
 fn lines(body: &[u8]) -> Vec<String> {

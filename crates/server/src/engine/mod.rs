@@ -31,6 +31,10 @@ const QUEUE_MAX: usize = 4096;
 /// milliseconds apart; a version that is not there after this is a mistake.
 const PRECONDITION_WAIT: Duration = Duration::from_secs(1);
 
+/// How long a server takes at most to come to the head of the log: it follows within
+/// milliseconds, or by its poll, which is every second.
+const CAUGHT_UP_WAIT: Duration = Duration::from_secs(5);
+
 /// A handle on the engine; cheap to clone.
 #[derive(Clone)]
 pub struct Engine {
@@ -136,6 +140,20 @@ impl Engine {
         let live = self.state();
         let same = snapshot::is_reproducible(self.log(), &live).await?;
         Ok((same, live.position))
+    }
+
+    /// The state as it is at the head of the log now, whoever wrote there. For what must
+    /// not be decided by a server that lags behind the others.
+    pub(crate) async fn caught_up(&self) -> Result<Arc<State>, Problem> {
+        let head = self.log.head().await.map_err(|error| {
+            tracing::warn!(%error, "the head of the event log cannot be read");
+            Problem::new(Code::Unavailable, "the event log cannot be read")
+        })?;
+        if !self.reached(head.position, CAUGHT_UP_WAIT).await {
+            let detail = format!("this server has not come to position {} yet", head.position);
+            return Err(Problem::new(Code::Unavailable, detail));
+        }
+        Ok(self.state())
     }
 
     /// Waits until the state reflects a log position, at most `timeout`.

@@ -191,6 +191,11 @@ impl World {
         id: Id<Snapshot>,
         content: u64,
     ) {
+        // A server that lags behind might keep what another has removed already.
+        let reachable = !self.network.is_blocked(Place::Replica(index), Place::Store);
+        if reachable {
+            self.reload(index);
+        }
         let replica = &self.replicas[index];
         let Some(feed) = replica.links.get(&session) else { return };
         let (machine, state) = (feed.machine, &replica.state);
@@ -199,7 +204,8 @@ impl World {
             .and_then(|node| state.nodes.get(node))
             .is_some_and(|node| node.status.link == feed.link);
         let snapshot = state.snapshots.get(id);
-        let kept = is_linked
+        let kept = reachable
+            && is_linked
             && snapshot.is_some_and(|it| {
                 it.spec.backup
                     && feed.node == Some(it.spec.node)

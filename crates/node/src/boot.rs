@@ -12,6 +12,7 @@ use helix_runtime::{
     Forward, InstanceSpec, Isolation, LogLimits, Mount, NetworkSpec, PrestartSpec, Resources,
     SECRETS_PATH, SECRETS_VARIABLE, SPEC_VERSION, VethSpec,
 };
+use nix::sys::signal::Signal;
 
 use crate::address::{gateway_ipv4, instance_ipv4, link_name};
 use crate::images::Image;
@@ -69,7 +70,21 @@ pub(crate) fn instance_spec(
         logs: LogLimits::default(),
         prestart: plan.prestart.iter().map(prestart).collect(),
         stop_grace_ms: plan.stop_grace_ms,
+        stop_signal: stop_signal(&image.config.stop_signal),
     }
+}
+
+/// The number of a signal by the forms images have it in: `SIGQUIT`, `QUIT` or `3`. What
+/// is none of those, a signal for systems whose first process is no program of theirs for
+/// one, is TERM.
+fn stop_signal(declared: &str) -> i32 {
+    let name = declared.trim().to_ascii_uppercase();
+    let named = if name.starts_with("SIG") { name.clone() } else { format!("SIG{name}") };
+    let signal = match name.parse::<i32>() {
+        Ok(number) => Signal::try_from(number),
+        Err(_) => named.parse(),
+    };
+    signal.unwrap_or(Signal::SIGTERM) as i32
 }
 
 fn prestart(planned: &helix_model::manifest::Prestart) -> PrestartSpec {
@@ -252,6 +267,7 @@ mod tests {
             cmd: vec!["serve".to_owned()],
             user: "nobody".to_owned(),
             working_dir: "/srv".to_owned(),
+            stop_signal: "SIGQUIT".to_owned(),
             ..ImageConfig::default()
         };
         Image { root: "/images/x/root".into(), config, _pins: None }
@@ -278,11 +294,18 @@ mod tests {
     }
 
     #[test]
+    fn the_image_says_how_its_program_is_asked_to_end() {
+        let numbers = ["SIGQUIT", "quit", "3", "", "SIGRTMIN+3", "99"].map(stop_signal);
+        assert_eq!(numbers, [3, 3, 3, 15, 15, 15]);
+    }
+
+    #[test]
     fn the_plan_wins_over_the_image() {
         let spec = instance_spec(&plan(), &image(), &here(Isolation::Container));
         assert_eq!(spec.argv, ["/app", "serve"]);
         assert_eq!((spec.user.as_str(), spec.workdir.as_str()), ("app", "/srv"));
         assert_eq!((spec.env["A"].as_str(), spec.env["B"].as_str()), ("plan", "image"));
+        assert_eq!(spec.stop_signal, Signal::SIGQUIT as i32);
         assert_eq!(spec.env["PORT"], "80");
         assert_eq!(spec.env["HELIX_INSTANCE_NAME"], "web-1");
         let overridden = InstancePlan { command: Some(vec!["/other".to_owned()]), ..plan() };

@@ -155,15 +155,20 @@ fn mounts(
     layout: &Layout,
     volumes: &[PathBuf],
 ) -> Result<Vec<Mount>, OciSpecError> {
+    let in_memory = |at, source, options: &[&str]| {
+        let size = size_in_memory(spec);
+        let options: Vec<_> = options.iter().copied().chain(size.as_deref()).collect();
+        mount(at, "tmpfs", source, &options)
+    };
     let mut mounts = vec![
         mount("/proc", "proc", "proc", &["nosuid", "noexec", "nodev"])?,
         mount("/dev", "tmpfs", "tmpfs", &["nosuid", "strictatime", "mode=755", "size=65536k"])?,
         mount("/dev/pts", "devpts", "devpts", devpts_options(spec))?,
-        mount("/dev/shm", "tmpfs", "shm", &["nosuid", "noexec", "nodev", "mode=1777"])?,
+        in_memory("/dev/shm", "shm", &["nosuid", "noexec", "nodev", "mode=1777"])?,
         mount("/dev/mqueue", "mqueue", "mqueue", &["nosuid", "noexec", "nodev"])?,
         mount("/sys", "sysfs", "sysfs", &["nosuid", "noexec", "nodev", "ro"])?,
-        mount("/run", "tmpfs", "tmpfs", &["nosuid", "nodev", "mode=755"])?,
-        mount("/tmp", "tmpfs", "tmpfs", &["nosuid", "nodev", "mode=1777"])?,
+        in_memory("/run", "tmpfs", &["nosuid", "nodev", "mode=755"])?,
+        in_memory("/tmp", "tmpfs", &["nosuid", "nodev", "mode=1777"])?,
     ];
     if spec.secrets.is_some() {
         let bind = MountBuilder::default()
@@ -191,6 +196,13 @@ fn mounts(
         mounts.push(bind);
     }
     Ok(mounts)
+}
+
+/// Half of the memory the instance may use, as the kernel gives half of the machine's:
+/// what is written there counts as the instance's memory, and a program that fills one
+/// of them should be told that there is no space, not be killed.
+fn size_in_memory(spec: &InstanceSpec) -> Option<String> {
+    Some(format!("size={}k", spec.resources.memory_bytes? / 2 / 1024))
 }
 
 /// A volume. A plain user may not change how times of access are kept.

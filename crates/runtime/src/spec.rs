@@ -96,9 +96,18 @@ pub struct InstanceSpec {
     /// of its own.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub prestart: Vec<PrestartSpec>,
-    /// Milliseconds between TERM and KILL when nobody says otherwise.
+    /// Milliseconds between the stop signal and KILL when nobody says otherwise.
     #[serde(default = "default_stop_grace_ms")]
     pub stop_grace_ms: u64,
+    /// Number of the signal that asks the workload to end, as the image has it: TERM
+    /// makes nginx drop its connections and PostgreSQL wait for its clients.
+    #[serde(default = "default_stop_signal")]
+    pub stop_signal: i32,
+}
+
+/// TERM.
+pub(crate) const fn default_stop_signal() -> i32 {
+    15
 }
 
 fn default_stop_grace_ms() -> u64 {

@@ -248,14 +248,14 @@ impl Shim {
         }
     }
 
-    /// TERM now, KILL when the grace is over. A second call can only shorten it.
+    /// The stop signal now, KILL when the grace is over. A second call can only shorten it.
     pub(super) fn stop(&mut self, grace_ms: u64) {
         let at = Instant::now() + Duration::from_millis(grace_ms);
         self.io.kill_at = Some(self.io.kill_at.map_or(at, |earlier| earlier.min(at)));
         if self.io.prestart.is_some() {
             self.stop_prestart();
         }
-        self.signal(Signal::SIGTERM as i32);
+        self.signal(self.spec.stop_signal);
     }
 
     /// Sends a signal to the workload's first process.

@@ -18,7 +18,9 @@ pub(crate) const TESTS: &[(&str, fn())] = &[
     ("container::the_workload_sees_its_own_machine", own_machine),
     ("container::another_user_has_no_capabilities", other_user),
     ("container::a_memory_hog_is_killed_and_reported", out_of_memory),
+    ("container::what_is_kept_in_memory_is_half_of_it_at_most", directories_in_memory),
     ("container::stop_lets_the_workload_end_well", stop_gracefully),
+    ("container::stop_asks_with_the_signal_of_the_image", stop_signal),
     ("container::stop_kills_what_ignores_it", stop_forcibly),
     ("container::the_host_reaches_it_on_both_families", reachable),
     ("container::a_missing_command_is_a_failed_start", missing_command),
@@ -119,6 +121,36 @@ fn out_of_memory() {
         assert_eq!((exit.code, exit.signal), (137, Some(9)));
         assert_eq!(exit.memory_limit_bytes, Some(64 << 20));
         assert!(exit.memory_peak_bytes.unwrap() > 32 << 20, "{exit:?}");
+    });
+}
+
+fn directories_in_memory() {
+    if !is_root("directories_in_memory") {
+        return;
+    }
+    block_on(async {
+        let world = World::new();
+        let mut spec = world.spec(&["fill-directories", "/tmp", "/dev/shm", "/run"]);
+        spec.resources.memory_bytes = Some(64 << 20);
+        let status = world.run(&spec).await;
+        assert_eq!(status.exit.unwrap().code, 0);
+        let full = |path| format!("{path} StorageFull {} KiB", 32 << 10);
+        assert_eq!(world.log(), ["/tmp", "/dev/shm", "/run"].map(full));
+    });
+}
+
+fn stop_signal() {
+    if !is_root("stop_signal") {
+        return;
+    }
+    block_on(async {
+        let world = World::new();
+        let mut spec = world.spec(&["until-quit"]);
+        spec.stop_signal = Signal::SIGQUIT as i32;
+        let shim = world.start(&spec).await;
+        world.wait_for_log("ready").await;
+        shim.stop(Duration::from_secs(20)).await.unwrap();
+        assert_eq!(wait_for_end(&shim).await.exit.unwrap().code, 7);
     });
 }
 

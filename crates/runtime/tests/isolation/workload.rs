@@ -25,7 +25,9 @@ pub(crate) fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
         "secrets" => secrets(&args[1]),
         "use-volume" => use_volume(&args[1]),
         "fill-memory" => fill_memory(),
-        "until-term" => return until_term(),
+        "fill-directories" => args[1..].iter().for_each(|path| fill_directory(path)),
+        "until-term" => return until(Signal::SIGTERM),
+        "until-quit" => return until(Signal::SIGQUIT),
         "ignore-term" => ignore_term(),
         "cat" => drop(std::io::copy(&mut std::io::stdin(), &mut std::io::stdout())),
         "attack" => return attacks::main(&args[1..]),
@@ -182,21 +184,34 @@ fn fill_memory() {
     }
 }
 
-fn wait_for_term() {
-    let mask: SigSet = [Signal::SIGTERM].into_iter().collect();
+/// Writes until it is told to stop, says how far it came, and cleans up.
+fn fill_directory(path: &str) {
+    let name = format!("{path}/filled");
+    let mut file = std::fs::File::create(&name).unwrap();
+    let full = loop {
+        if let Err(error) = file.write_all(&[1; 1 << 20]) {
+            break error.kind();
+        }
+    };
+    println!("{path} {full:?} {} KiB", file.metadata().unwrap().len() >> 10);
+    std::fs::remove_file(name).unwrap();
+}
+
+fn wait_for(signal: Signal) {
+    let mask: SigSet = [signal].into_iter().collect();
     mask.thread_block().unwrap();
     println!("ready");
     mask.wait().unwrap();
 }
 
-fn until_term() -> ExitCode {
-    wait_for_term();
+fn until(signal: Signal) -> ExitCode {
+    wait_for(signal);
     println!("bye");
     ExitCode::from(7)
 }
 
 fn ignore_term() {
-    wait_for_term();
+    wait_for(Signal::SIGTERM);
     println!("not going");
     loop {
         nix::unistd::pause();

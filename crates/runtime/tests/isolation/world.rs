@@ -102,6 +102,7 @@ impl World {
             logs: helix_runtime::LogLimits::default(),
             prestart: Vec::new(),
             stop_grace_ms: 5_000,
+            stop_signal: 15,
         }
     }
 

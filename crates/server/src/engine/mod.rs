@@ -149,8 +149,8 @@ impl Engine {
             tracing::warn!(%error, "the head of the event log cannot be read");
             Problem::new(Code::Unavailable, "the event log cannot be read")
         })?;
-        if !self.reached(head.position, CAUGHT_UP_WAIT).await {
-            let detail = format!("this server has not come to position {} yet", head.position);
+        if !self.reached(head.position.0, CAUGHT_UP_WAIT).await {
+            let detail = format!("this server has not come to position {} yet", head.position.0);
             return Err(Problem::new(Code::Unavailable, detail));
         }
         Ok(self.state())

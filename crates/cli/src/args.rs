@@ -5,9 +5,9 @@
 use clap::{Args, Parser, Subcommand};
 
 use crate::commands::{
-    admin, audit, auth, completion, deploy, describe, doctor, events, exec, explain, kinds, logs,
-    members, nodes, plan, policy, quotas, registries, releases, replicas, roles, rollback, scale,
-    secrets, snapshots, status, tokens, up, usage, users, validate, version, volumes, wait,
+    admin, audit, auth, completion, deploy, describe, doctor, env, events, exec, explain, kinds,
+    logs, members, nodes, plan, policy, quotas, registries, releases, replicas, roles, rollback,
+    scale, secrets, snapshots, status, tokens, up, usage, users, validate, version, volumes, wait,
 };
 
 /// Run apps on your own machines.
@@ -71,6 +71,8 @@ pub(crate) enum Command {
     Apply(plan::ApplyArgs),
     Rollback(rollback::RollbackArgs),
     Scale(scale::ScaleArgs),
+    Resize(env::ResizeArgs),
+    Env(env::EnvArgs),
     Status(status::StatusArgs),
     Logs(logs::LogsArgs),
     Events(events::EventsArgs),

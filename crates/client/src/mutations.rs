@@ -2,8 +2,8 @@
 
 use helix_model::Receipt;
 use helix_model::api::{
-    AvailabilityRequest, DeployRequest, PromoteRequest, ReleaseRequest, RollbackRequest,
-    ScaleRequest,
+    AvailabilityRequest, ConfigRequest, DeployRequest, PromoteRequest, ReleaseRequest,
+    RollbackRequest, ScaleRequest,
 };
 use helix_model::reference::Scope;
 
@@ -34,6 +34,16 @@ impl Client {
     /// Sets how many instances processes of an env should have.
     pub async fn scale(&self, env: &str, request: &ScaleRequest, scope: &Scope) -> Result<Receipt> {
         self.change(&["v1", "envs", env, "scale"], scope, request).await
+    }
+
+    /// Sets variables and resources of an env.
+    pub async fn configure(
+        &self,
+        env: &str,
+        request: &ConfigRequest,
+        scope: &Scope,
+    ) -> Result<Receipt> {
+        self.change(&["v1", "envs", env, "config"], scope, request).await
     }
 
     /// Says what a node may be used for.

@@ -73,6 +73,9 @@ pub struct ReleaseRequest {
     pub org: Name,
     pub project: Name,
     pub app: Name,
+    /// The env it is for, if it is for one: what is set of that is part of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub env: Option<Name>,
     /// The manifest as TOML; defaults (one `web` process) when absent.
     #[serde(default)]
     pub manifest: Option<String>,
@@ -122,6 +125,50 @@ pub struct ScaleRequest {
     /// Refuse unless the env is still this version.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expected_version: Option<u64>,
+}
+
+/// `POST /v1/envs/{env}/config`: what is to be different from the manifest. What is absent
+/// stays as it is; null takes back what was set.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ConfigRequest {
+    /// Variables of every process.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub vars: BTreeMap<String, Option<String>>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub processes: BTreeMap<Name, ProcessConfigRequest>,
+    /// Make the release and do not deploy it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub plan: bool,
+    /// Refuse unless the env is still this version.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expected_version: Option<u64>,
+}
+
+/// The same for one process.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ProcessConfigRequest {
+    /// They win over those of every process.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub vars: BTreeMap<String, Option<String>>,
+    /// As in the manifest: `512Mi` or `1Gi`.
+    #[serde(default, deserialize_with = "given", skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub memory: Option<Option<String>>,
+    /// As in the manifest: 1 is the weight of one core.
+    #[serde(default, deserialize_with = "given", skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<f64>)]
+    pub cpu: Option<Option<f64>>,
+}
+
+/// Tells null from what is absent.
+fn given<'de, D, T>(deserializer: D) -> Result<Option<Option<T>>, D::Error>
+where
+    D: serde::Deserializer<'de>,
+    T: Deserialize<'de>,
+{
+    Option::deserialize(deserializer).map(Some)
 }
 
 /// `POST /v1/nodes/{node}/availability`.

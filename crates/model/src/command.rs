@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::{AnyId, Env, Id, Instance, Kind, Member, Token, User};
 use crate::{
-    app, bundle, deploy, destroy, endpoint, env, instance, member, node, org, policy, project,
-    quota, registry, release, snapshot, token, user, volume,
+    app, bundle, config, deploy, destroy, endpoint, env, instance, member, node, org, policy,
+    project, quota, registry, release, snapshot, token, user, volume,
 };
 
 /// A wish.
@@ -32,6 +32,7 @@ pub enum Command {
     Promote(deploy::Promote),
     Rollback(deploy::Rollback),
     Scale(env::Scale),
+    Configure(Box<config::Configure>),
     SetSecrets(Box<bundle::Set>),
     /// Let the version that waits be desired.
     ApplySecrets(Id<Env>),
@@ -101,6 +102,8 @@ impl Command {
             Command::Promote(_) => "promote",
             Command::Rollback(_) => "rollback",
             Command::Scale(_) => "scale",
+            Command::Configure(it) if it.plan => "plan_config",
+            Command::Configure(_) => "configure",
             Command::SetSecrets(it) if it.restored_from.is_some() => "rollback_secrets",
             Command::SetSecrets(_) => "set_secrets",
             Command::ApplySecrets(_) => "apply_secrets",

@@ -16,6 +16,7 @@ pub mod audit;
 pub mod bundle;
 pub mod command;
 pub mod condition;
+pub mod config;
 pub mod deploy;
 pub mod destroy;
 pub mod diff;

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::config::Configured;
 use crate::event::Apply;
 use crate::state::{Change, State};
 use crate::{App, Id, Kind, Manifest, Name, Noun, Org};
@@ -19,6 +20,9 @@ pub struct Release {
     pub manifest_hash: String,
     /// Where it came from, for people: a folder's name or an image reference.
     pub source: String,
+    /// What of the manifest is not as it was written, because it was set of an env.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub configured: Option<Box<Configured>>,
 }
 
 /// An image, fixed by digest.
@@ -50,6 +54,9 @@ pub struct Create {
     pub org: Name,
     pub project: Name,
     pub app: Name,
+    /// The env it is for, if it is for one: what is set of that is part of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub env: Option<Name>,
     pub image: Image,
     /// Whether it was named by digest, and not by a tag that stood for it.
     #[serde(default)]

@@ -10,6 +10,7 @@ pub(crate) mod describe;
 pub(crate) mod destroy;
 pub(crate) mod disk;
 pub(crate) mod doctor;
+pub(crate) mod env;
 pub(crate) mod events;
 pub(crate) mod exec;
 pub(crate) mod explain;
@@ -62,6 +63,8 @@ pub(crate) async fn dispatch(
         Command::Apply(args) => plan::apply(session, args).await,
         Command::Rollback(args) => rollback::run(session, args).await,
         Command::Scale(args) => scale::run(session, args).await,
+        Command::Resize(args) => env::resize(session, args).await,
+        Command::Env(args) => env::run(session, args).await,
         Command::Status(args) => status::run(session, args).await,
         Command::Logs(args) => logs::run(session, args).await,
         Command::Events(args) => events::run(session, args).await,

@@ -10,6 +10,7 @@ use std::str::FromStr;
 use clap::Args;
 use helix_client::{Client, Seen};
 use helix_model::api::{PromoteRequest, ReleaseRequest};
+use helix_model::config::Config;
 use helix_model::reference::Scope;
 use helix_model::{Code, Env, Kind, Manifest, Name, Receipt, Release, diff};
 use serde_json::json;
@@ -17,6 +18,7 @@ use serde_json::json;
 use super::deploy::{self, WaitFlags};
 use crate::failure::{Failure, Result};
 use crate::package::{Source, SourceArgs};
+use crate::render;
 use crate::render::diff::{changes, planned};
 use crate::session::Session;
 use crate::settings::Target;
@@ -91,16 +93,16 @@ pub(crate) struct DiffArgs {
 }
 
 /// An env as it is before a deploy.
-struct Before {
+pub(super) struct Before {
     /// 0 when there is none yet.
-    version: u64,
-    env: Option<Seen<Env>>,
+    pub version: u64,
+    pub env: Option<Seen<Env>>,
     /// What it should be running.
-    release: Option<Seen<Release>>,
+    pub release: Option<Seen<Release>>,
 }
 
 impl Before {
-    async fn of(client: &Client, target: &Target) -> Result<Before> {
+    pub(super) async fn of(client: &Client, target: &Target) -> Result<Before> {
         let scope = target.scope();
         let env = match client.one::<Env>(target.env.as_str(), &scope).await {
             Ok(env) => env,
@@ -123,6 +125,17 @@ impl Before {
         self.release.as_ref().map(|release| &release.desired.manifest)
     }
 
+    /// What is set of the env, which a release for it will have.
+    fn config(&self) -> Config {
+        let env = self.env.as_ref().and_then(|env| env.view.id.typed());
+        let release = self.release.as_ref().map(|release| &release.desired);
+        release
+            .zip(env)
+            .and_then(|(release, env)| release.config_of(env))
+            .cloned()
+            .unwrap_or_default()
+    }
+
     fn effects(&self, after: &Manifest) -> Vec<String> {
         let scale = self.env.as_ref().map(|env| env.desired.scale.clone()).unwrap_or_default();
         diff::effects(self.manifest(), after, &scale)
@@ -141,6 +154,7 @@ pub(crate) async fn make(
         org: target.org.clone(),
         project: target.project.clone(),
         app: target.app.clone(),
+        env: Some(target.env.clone()),
         manifest: source.manifest.as_ref().map(|written| written.text.clone()),
         port: source.port,
         image: Some(image),
@@ -148,6 +162,17 @@ pub(crate) async fn make(
     };
     let before = Before::of(client, &target).await?;
     let receipt = client.release(&request).await?;
+    present(session, client, target, before, receipt).await
+}
+
+/// Shows what going to a release that was made for it would change of an env.
+pub(super) async fn present(
+    session: &mut Session<'_>,
+    client: &Client,
+    target: Target,
+    before: Before,
+    receipt: Receipt,
+) -> Result<u8> {
     let release = made(&receipt)?;
     let release: Seen<Release> = client.one(&release, &target.scope()).await?;
     let was = before.release.as_ref().map(|release| &release.desired);
@@ -218,6 +243,14 @@ pub(crate) async fn diff(session: &mut Session<'_>, args: DiffArgs) -> Result<u8
         }
     };
     let before = Before::of(&client, &target).await?;
+    let (after, apart) = match after {
+        After::Manifest(written) => {
+            let manifest = before.config().within(&written).apply(&written);
+            let apart = diff::manifests(Some(&written), &manifest);
+            (After::Manifest(Box::new(manifest)), apart)
+        }
+        After::Release(release) => (After::Release(release), Vec::new()),
+    };
     let was = before.release.as_ref().map(|release| &release.desired);
     let (differences, manifest) = match &after {
         After::Release(release) => (diff::releases(was, release), &release.manifest),
@@ -229,11 +262,13 @@ pub(crate) async fn diff(session: &mut Session<'_>, args: DiffArgs) -> Result<u8
         "env_version": before.version,
         "changes": differences,
         "effects": effects,
+        "set_apart": apart,
     });
     let from = before.release.as_ref().map(|release| release.view.name.to_string());
-    session
-        .ui
-        .result(&document, |style| changes(&target.to_string(), from, &differences, style))?;
+    session.ui.result(&document, |style| {
+        let changes = changes(&target.to_string(), from, &differences, style);
+        changes + &render::diff::apart(&apart, style)
+    })?;
     Ok(0)
 }
 

@@ -2,7 +2,7 @@
 
 use clap::Args;
 use helix_client::{Client, ClientError, Seen};
-use helix_model::{Code, Deploy, Env, Id, Instance, Kind, Release};
+use helix_model::{Code, Deploy, Env, Id, Instance, Kind, Release, diff};
 
 use crate::duration::now;
 use crate::failure::Result;
@@ -39,6 +39,7 @@ fn nothing(target: &Target) -> Status {
         env: None,
         releases: Releases::default(),
         secrets: None,
+        set_apart: Vec::new(),
         processes: Vec::new(),
         instances: Vec::new(),
         endpoints: Vec::new(),
@@ -63,6 +64,8 @@ async fn collect(client: &Client, target: &Target, env: Seen<Env>) -> Result<Sta
         .as_ref()
         .map(|serving| status::processes(&env, serving, &instances))
         .unwrap_or_default();
+    let serving = serving.as_ref().map(|serving| &serving.desired);
+    let set_apart = serving.map(|it| diff::manifests(Some(it.written()), &it.manifest));
     let name = |release: Option<Id<Release>>| release.map(|release| names.of(release.any()));
     // Of an env that has none, and for who may not see them, there is no line.
     let report = client.secrets(target.env.as_str(), &scope).await.ok();
@@ -74,6 +77,7 @@ async fn collect(client: &Client, target: &Target, env: Seen<Env>) -> Result<Sta
     });
     Ok(Status {
         target: target.to_string(),
+        set_apart: set_apart.unwrap_or_default(),
         secrets,
         releases: Releases {
             desired: name(env.desired.release),

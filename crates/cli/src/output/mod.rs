@@ -116,6 +116,13 @@ impl Ui {
         }
     }
 
+    /// What is about to be done, in as many lines as it takes.
+    pub(crate) fn preview(&mut self, text: impl FnOnce(&Style) -> String) {
+        for line in text(&self.aside).lines() {
+            self.note(line);
+        }
+    }
+
     /// What a change has brought near a limit.
     pub(crate) fn warn(&mut self, warnings: &[String]) {
         for warning in warnings {

@@ -5,6 +5,15 @@ use serde_json::Value;
 
 use crate::output::{Style, plain};
 
+/// What is set of an env and not in its helix.toml.
+pub(crate) fn apart(differences: &[Difference], style: &Style) -> String {
+    if differences.is_empty() {
+        return String::new();
+    }
+    let head = "set of this env, which wins over helix.toml (`helix env`, `helix resize`)";
+    format!("\n{}\n\n{}", style.dim(head), lines(differences, style))
+}
+
 /// What a deploy from a folder would change.
 pub(crate) fn changes(
     target: &str,
@@ -51,7 +60,8 @@ pub(crate) fn planned(
     )
 }
 
-fn lines(differences: &[Difference], style: &Style) -> String {
+/// A line each.
+pub(crate) fn lines(differences: &[Difference], style: &Style) -> String {
     let width = differences.iter().map(|it| it.field.chars().count()).max().unwrap_or(0);
     let line = |it: &Difference| {
         let field = format!("{:width$}", plain(&it.field));

@@ -11,6 +11,7 @@ pub(crate) mod resource;
 pub(crate) mod secrets;
 pub(crate) mod status;
 pub(crate) mod usage;
+pub(crate) mod vars;
 
 use std::collections::BTreeMap;
 

@@ -7,6 +7,8 @@ use helix_model::{Env, Instance, Name, Release, Timestamp, instance};
 use serde::Serialize;
 
 use super::{Names, list};
+use helix_model::diff::Difference;
+
 use crate::output::{Emphasis, Style, Table, pairs, plain};
 
 /// What `helix status` shows and prints as JSON.
@@ -19,6 +21,8 @@ pub(crate) struct Status {
     /// `None` when there were never any, or who asks may not see that.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) secrets: Option<Secrets>,
+    /// What serves and is not as its manifest was written, because it was set of the env.
+    pub(crate) set_apart: Vec<Difference>,
     pub(crate) processes: Vec<Process>,
     pub(crate) instances: Vec<ResourceView>,
     pub(crate) endpoints: Vec<ResourceView>,
@@ -144,6 +148,11 @@ fn headline(status: &Status, env: &ResourceView, style: &Style) -> String {
         format!("{current} serves, {desired} is desired")
     };
     let mut rows = vec![("release", release)];
+    if !status.set_apart.is_empty() {
+        let fields: Vec<_> = status.set_apart.iter().map(|it| it.field.as_str()).collect();
+        let fields = plain(&fields.join(", "));
+        rows.push(("set apart", format!("{fields}  (not as in helix.toml; `helix diff`)")));
+    }
     rows.extend(status.secrets.as_ref().map(|secrets| ("secrets", secrets.line())));
     if let Some(address) = env.desired.get("address").and_then(|address| address.as_str()) {
         rows.push(("address", address.to_owned()));

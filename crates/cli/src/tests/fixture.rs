@@ -154,6 +154,7 @@ fn released(number: u128) -> Event {
             manifest_hash: manifest.hash(),
             manifest,
             source: "hello".into(),
+            configured: None,
         },
     })
 }

@@ -1,6 +1,7 @@
 //! Deciding on deploys: what a new release of an app changes, and what the end
 //! of a deploy means for its env.
 
+use helix_model::config::{self, Config, Configured};
 use helix_model::deploy::{self, Intent, Outcome};
 use helix_model::release::Image;
 use helix_model::{
@@ -19,10 +20,10 @@ pub(super) fn request(
     let app = find_or_create_app(draft, &command.org, &command.project, &command.app)?;
     let env = find_or_create_env(draft, app, &command.env)?;
     policy::check(&draft.state, app, &command.image, command.by_digest)?;
-    let release = create_release(draft, app, &command.image, &command.manifest, &command.source)?;
-    endpoint::align(draft, env, &command.manifest, Extent::Add)?;
-    volume::attach(draft, env, &command.manifest)?;
-    start(draft, env, release, Intent::Deploy)
+    let config = Some((env, config::of(&draft.state, env)));
+    let made = Made { image: &command.image, manifest: &command.manifest, source: &command.source };
+    let release = create_release(draft, app, made, config)?;
+    go_to(draft, env, release, Intent::Deploy)
 }
 
 /// Releases an image and leaves it at that.
@@ -32,8 +33,11 @@ pub(super) fn release(
 ) -> Result<Option<AnyId>, Problem> {
     let app = find_or_create_app(draft, &command.org, &command.project, &command.app)?;
     policy::check(&draft.state, app, &command.image, command.by_digest)?;
-    let release = create_release(draft, app, &command.image, &command.manifest, &command.source)?;
-    Ok(Some(release.any()))
+    let state = &draft.state;
+    let env = command.env.as_ref().and_then(|env| state.envs.named(Some(app.any()), env));
+    let config = env.map(|env| (env.id, config::of(state, env.id)));
+    let made = Made { image: &command.image, manifest: &command.manifest, source: &command.source };
+    Ok(Some(create_release(draft, app, made, config)?.any()))
 }
 
 /// Moves an env to a release that is there.
@@ -48,16 +52,35 @@ pub(super) fn promote(
         let detail = format!("release `{}` is of another app", release.name);
         return Err(Problem::new(Code::InvalidArgument, detail));
     }
-    let manifest = release.spec.manifest.clone();
     if command.first && draft.state.envs.named(Some(command.app.any()), &command.env).is_some() {
         let detail = format!("there is an env `{}` by now", command.env);
         return Err(Problem::new(Code::VersionConflict, detail)
             .hint("see what would change now: `helix deploy --plan`"));
     }
     let env = find_or_create_env(draft, command.app, &command.env)?;
-    endpoint::align(draft, env, &manifest, Extent::Add)?;
-    volume::attach(draft, env, &manifest)?;
-    start(draft, env, command.release, Intent::Deploy)
+    let release = made_for(draft, env, command.release)?;
+    go_to(draft, env, release, Intent::Deploy)
+}
+
+/// A release as it is to run in an env: what is set of another env stays there, and what
+/// is set of this one comes along.
+fn made_for(
+    draft: &mut Draft<'_, '_>,
+    env: Id<Env>,
+    id: Id<Release>,
+) -> Result<Id<Release>, Problem> {
+    let Some(release) = draft.state.releases.get(id) else {
+        return Err(Problem::not_found(Kind::Release, &id.to_string()));
+    };
+    let config = config::of(&draft.state, env);
+    let is_plain = release.spec.configured.is_none() && config.is_empty();
+    if is_plain || release.spec.config_of(env).is_some() {
+        return Ok(id);
+    }
+    let Release { app, image, source, .. } = release.spec.clone();
+    let manifest = release.spec.written().clone();
+    let made = Made { image: &image, manifest: &manifest, source: &source };
+    create_release(draft, app, made, Some((env, config)))
 }
 
 /// Moves an env back to an older release. Nothing is rebuilt.
@@ -83,10 +106,7 @@ pub(super) fn rollback(
         return Err(Problem::new(Code::InvalidArgument, detail));
     }
     let (env, release) = (env.id, target.id);
-    let manifest = target.spec.manifest.clone();
-    endpoint::align(draft, env, &manifest, Extent::Add)?;
-    volume::attach(draft, env, &manifest)?;
-    start(draft, env, release, Intent::Rollback)
+    go_to(draft, env, release, Intent::Rollback)
 }
 
 /// Notes the end of a deploy and settles the env's endpoints accordingly.
@@ -163,13 +183,28 @@ fn find_or_create_env(
     }
 }
 
-fn create_release(
+/// What a release is made from.
+#[derive(Clone, Copy)]
+pub(super) struct Made<'a> {
+    pub image: &'a Image,
+    /// As it was written.
+    pub manifest: &'a Manifest,
+    pub source: &'a str,
+}
+
+/// Makes a release, with what is set of an env if it is for one.
+pub(super) fn create_release(
     draft: &mut Draft<'_, '_>,
     app: Id<App>,
-    image: &Image,
-    manifest: &Manifest,
-    source: &str,
+    made: Made<'_>,
+    config: Option<(Id<Env>, Config)>,
 ) -> Result<Id<Release>, Problem> {
+    let written = made.manifest;
+    let config = config.map(|(env, config)| (env, config.within(written)));
+    let configured = config.filter(|(_, config)| !config.is_empty());
+    let manifest = configured.as_ref().map_or_else(|| written.clone(), |it| it.1.apply(written));
+    let configured = configured
+        .map(|(env, config)| Box::new(Configured { env, config, written: written.clone() }));
     destroy::refuse_going(&draft.state, app.any())?;
     let Some(app) = draft.state.apps.get(app) else {
         return Err(Problem::not_found(Kind::App, &app.to_string()));
@@ -179,15 +214,32 @@ fn create_release(
         org: app.spec.org,
         app: app.id,
         number,
-        image: image.clone(),
+        image: made.image.clone(),
         manifest_hash: manifest.hash(),
-        manifest: manifest.clone(),
-        source: source.to_owned(),
+        manifest,
+        source: made.source.to_owned(),
+        configured,
     };
     let id = draft.fresh_id();
     let name = numbered('v', number)?;
     draft.emit(Event::ReleaseCreated(release::Created { id, name, spec }));
     Ok(id)
+}
+
+/// Has an env go to a release, with the endpoints and volumes that this needs.
+pub(super) fn go_to(
+    draft: &mut Draft<'_, '_>,
+    env: Id<Env>,
+    release: Id<Release>,
+    intent: Intent,
+) -> Result<Option<AnyId>, Problem> {
+    let Some(manifest) = draft.state.releases.get(release).map(|it| it.spec.manifest.clone())
+    else {
+        return Err(Problem::not_found(Kind::Release, &release.to_string()));
+    };
+    endpoint::align(draft, env, &manifest, Extent::Add)?;
+    volume::attach(draft, env, &manifest)?;
+    start(draft, env, release, intent)
 }
 
 /// Begins a deploy; one that is still rolling gives way.

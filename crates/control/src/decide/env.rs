@@ -73,6 +73,6 @@ pub(super) fn scale(
     Ok(Some(command.env.any()))
 }
 
-fn names<'n>(names: impl Iterator<Item = &'n Name>) -> String {
+pub(super) fn names<'n>(names: impl Iterator<Item = &'n Name>) -> String {
     names.map(Name::as_str).collect::<Vec<_>>().join(", ")
 }

@@ -8,6 +8,7 @@ use helix_model::{AnyId, Command, Event, Id, Noun, Problem, State, Timestamp};
 
 mod app;
 mod bundle;
+mod config;
 mod deploy;
 mod destroy;
 mod endpoint;
@@ -80,6 +81,7 @@ fn carry_out(draft: &mut Draft<'_, '_>, command: &Command) -> Result<Option<AnyI
         Command::Promote(it) => deploy::promote(draft, it)?,
         Command::Rollback(it) => deploy::rollback(draft, it)?,
         Command::Scale(it) => env::scale(draft, it)?,
+        Command::Configure(it) => config::configure(draft, it)?,
         Command::SetSecrets(it) => bundle::set(draft, it)?,
         Command::ApplySecrets(env) => bundle::apply(draft, *env)?,
         Command::DiscardSecrets(env) => bundle::discard(draft, *env)?,

@@ -7,7 +7,7 @@
 use helix_model::quota::{self, Dimension, QuotaSet, Set, WARNING_PERCENT};
 use helix_model::tally::{Tally, org_of};
 use helix_model::{
-    AnyId, Code, Command, Event, Id, Kind, Manifest, Org, Problem, Release, State, reference,
+    AnyId, Code, Command, Env, Event, Id, Kind, Manifest, Org, Problem, State, reference,
 };
 
 use super::Draft;
@@ -98,6 +98,7 @@ fn measured(after: &State, command: &Command, subject: Option<AnyId>) -> Option<
         | Command::Promote(_)
         | Command::Rollback(_)
         | Command::Scale(_)
+        | Command::Configure(_)
         | Command::CreateVolume(_)
         | Command::ResizeVolume(_)
         | Command::CreateSnapshot(_)
@@ -112,12 +113,16 @@ fn deployed<'s>(after: &'s State, command: &'s Command) -> Option<&'s Manifest> 
         Command::Deploy(it) => Some(&it.manifest),
         Command::CreateRelease(it) => Some(&it.manifest),
         Command::Promote(it) => Some(&after.releases.get(it.release)?.spec.manifest),
-        Command::Rollback(it) => {
-            let target: Option<Id<Release>> = after.envs.get(it.env)?.spec.release;
-            Some(&after.releases.get(target?)?.spec.manifest)
-        }
+        Command::Rollback(it) => desired(after, it.env),
+        // A plan is looked at again when it is applied.
+        Command::Configure(it) if !it.plan => desired(after, it.env),
         _ => None,
     }
+}
+
+fn desired(after: &State, env: Id<Env>) -> Option<&Manifest> {
+    let release = after.envs.get(env)?.spec.release;
+    Some(&after.releases.get(release?)?.spec.manifest)
 }
 
 fn check_sizes(state: &State, org: Id<Org>, manifest: &Manifest) -> Result<(), Problem> {

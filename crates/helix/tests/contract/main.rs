@@ -16,6 +16,7 @@ pub mod desk;
 mod access;
 mod codes;
 mod commands;
+mod config;
 mod deferred;
 mod exec_tokens;
 mod exit_codes;

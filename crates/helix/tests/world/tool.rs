@@ -3,8 +3,8 @@
 use std::path::Path;
 use std::process::Command;
 
-/// A server for `$PORT` that is also a command: `tool exit N` ends with N, and
-/// `tool say` speaks on both streams. Pages other than `/` are refused, which
+/// A server for `$PORT` that is also a command: `tool exit N` ends with N, `tool say`
+/// speaks on both streams, and `tool env NAME` prints a variable. Pages other than `/` are refused, which
 /// makes a health check fail for as long as one likes.
 const TOOL: &str = r#"
 #include <netinet/in.h>
@@ -29,6 +29,11 @@ int main(int count, char **words) {
         puts("out");
         fputs("err\n", stderr);
         return 0;
+    }
+    if (count > 2 && strcmp(words[1], "env") == 0) {
+        const char *value = getenv(words[2]);
+        if (value) puts(value);
+        return value == 0;
     }
     int port = atoi(getenv("PORT"));
     struct sockaddr_in6 address = {.sin6_family = AF_INET6, .sin6_port = htons(port)};

@@ -12,7 +12,7 @@ use super::{
 use crate::Name;
 
 mod endpoint;
-mod process;
+pub(super) mod process;
 mod release_command;
 mod volume;
 
@@ -134,13 +134,8 @@ impl Checker<'_> {
     }
 
     fn vars(&mut self, field: &str, vars: &BTreeMap<String, String>) {
-        for key in vars.keys() {
-            let mut bytes = key.bytes();
-            let starts = bytes.next().is_some_and(|b| b.is_ascii_uppercase() || b == b'_');
-            let goes_on = bytes.all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'_');
-            if !(starts && goes_on) {
-                self.flaw(&format!("{field}.{key}"), "variable names use A-Z, 0-9 and _");
-            }
+        for key in vars.keys().filter(|key| !is_variable_name(key)) {
+            self.flaw(&format!("{field}.{key}"), "variable names use A-Z, 0-9 and _");
         }
     }
 
@@ -169,6 +164,13 @@ impl Checker<'_> {
         }
         Build { pack, root: source.root, binary: source.binary, dockerfile: source.dockerfile }
     }
+}
+
+/// Whether a variable may be called this.
+pub fn is_variable_name(name: &str) -> bool {
+    let mut bytes = name.bytes();
+    let starts = bytes.next().is_some_and(|b| b.is_ascii_uppercase() || b == b'_');
+    starts && bytes.all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'_')
 }
 
 #[cfg(test)]

@@ -16,7 +16,8 @@ mod locate;
 mod quantity;
 mod source;
 
-pub use check::{parse, parse_with_defaults};
+pub(crate) use check::process::{CPU_MAX, MEMORY_MIN_BYTES};
+pub use check::{is_variable_name, parse, parse_with_defaults};
 pub use quantity::{format_bytes, parse_bytes};
 
 /// A manifest longer than this is refused unread; real ones are a few KiB.

@@ -17,11 +17,12 @@ use helix_model::api::access::{
     OperatorRequest, PasswordRequest, SetupReply, SetupRequest, TokenReply, TokenRequest, WhoAmI,
 };
 use helix_model::api::{
-    AvailabilityRequest, CreateRequest, DeployRequest, EventLine, EventPage, ExecToken,
-    ExecTokenRequest, LogLine, Page, PromoteRequest, QuotaReport, QuotaRequest, RecordedChange,
-    ReleaseRequest, ReplicaList, ResizeRequest, RollbackRequest, ScaleRequest, SecretsReport,
-    SecretsRequest, SecretsRollbackRequest, SecretsStepRequest, Settled, SnapshotRequest,
-    StreamEnd, StreamHeartbeat, UsageIntervals, UsageReport, Version, VolumeRequest, WaitResult,
+    AvailabilityRequest, ConfigRequest, CreateRequest, DeployRequest, EventLine, EventPage,
+    ExecToken, ExecTokenRequest, LogLine, Page, PromoteRequest, QuotaReport, QuotaRequest,
+    RecordedChange, ReleaseRequest, ReplicaList, ResizeRequest, RollbackRequest, ScaleRequest,
+    SecretsReport, SecretsRequest, SecretsRollbackRequest, SecretsStepRequest, Settled,
+    SnapshotRequest, StreamEnd, StreamHeartbeat, UsageIntervals, UsageReport, Version,
+    VolumeRequest, WaitResult,
 };
 use helix_model::api::{PolicyReport, RegistryReport, RegistryRequest};
 use helix_model::audit::{AuditLine, AuditPage};
@@ -204,6 +205,7 @@ docs! {
     promote [SCOPE] < PromoteRequest => Answer::Receipt;
     rollback [SCOPE] < RollbackRequest => Answer::Receipt;
     scale [SCOPE] < ScaleRequest => Answer::Receipt;
+    configure [SCOPE] < ConfigRequest => Answer::Receipt;
     show_secrets [SCOPE] => Answer::Json(shape::<SecretsReport>);
     set_secrets [SCOPE] < SecretsRequest => Answer::Receipt;
     rollback_secrets [SCOPE] < SecretsRollbackRequest => Answer::Receipt;

@@ -32,6 +32,7 @@ pub(super) async fn create(
         org: request.org,
         project: request.project,
         app: request.app,
+        env: request.env,
         image,
         by_digest,
         manifest,

@@ -52,6 +52,10 @@ fn request(route: &Route, receipt: &str) -> Option<(String, Value)> {
             "/v1/envs/default%2Fdefault%2Fshop@production/scale",
             json!({ "processes": { "none": 1 } }),
         ),
+        "configure" => with(
+            "/v1/envs/default%2Fdefault%2Fshop@production/config",
+            json!({ "processes": { "none": {} } }),
+        ),
         "show_secrets" => path("/v1/envs/default%2Fdefault%2Fshop@production/secrets"),
         "set_secrets" => with(
             "/v1/envs/default%2Fdefault%2Fshop@production/secrets",

@@ -11,12 +11,12 @@ use crate::manifest::{
 
 const MEMORY_DEFAULT_BYTES: u64 = 256 << 20;
 /// Below this a container's own bookkeeping leaves nothing for the program.
-const MEMORY_MIN_BYTES: u64 = 64 << 20;
+pub(crate) const MEMORY_MIN_BYTES: u64 = 64 << 20;
 const DISK_DEFAULT_BYTES: u64 = 4 << 30;
 const DISK_MIN_BYTES: u64 = 1 << 30;
 /// The most one Firecracker microVM can have; the same everywhere, so that a
 /// manifest does not depend on the isolation it meets.
-const CPU_MAX: f64 = 32.0;
+pub(crate) const CPU_MAX: f64 = 32.0;
 const INSTANCES_MAX: u32 = 100;
 const STOP_GRACE_DEFAULT_SECONDS: u64 = 10;
 /// Preparing a cache or a configuration takes seconds.

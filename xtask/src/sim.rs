@@ -8,9 +8,6 @@ use crate::{process, workspace};
 /// The simulator's package and binary.
 const PACKAGE: &str = "helix-sim";
 
-/// Optimised as the programs that wait for it are worth.
-const PROFILE: [&str; 2] = ["--profile", "sim"];
-
 /// Which seeds to play.
 #[derive(Debug, clap::Args)]
 pub struct Options {
@@ -32,10 +29,9 @@ pub struct Options {
 pub fn run(options: &Options) -> Result<bool> {
     let root = workspace::root();
     let mut build = workspace::cargo();
-    process::run(build.arg("build").args(PROFILE).args(["--package", PACKAGE]).current_dir(&root))?;
+    process::run(build.args(["build", "--release", "--package", PACKAGE]).current_dir(&root))?;
     let mut play = workspace::cargo();
-    play.args(["run", "--quiet"]).args(PROFILE).args(["--package", PACKAGE, "--"]);
-    play.current_dir(&root);
+    play.args(["run", "--quiet", "--release", "--package", PACKAGE, "--"]).current_dir(&root);
     match options.seed {
         Some(seed) => play.args(["--seed", &seed.to_string()]),
         None => play

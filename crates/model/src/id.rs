@@ -49,6 +49,17 @@ impl<N: Noun> Id<N> {
         Id(Ulid::from_parts(u64::try_from(at.0).unwrap_or(0), entropy), PhantomData)
     }
 
+    /// The id of this noun with such a number; whoever kept the number knows that there is
+    /// one.
+    pub(crate) fn of(ulid: Ulid) -> Id<N> {
+        Id(ulid, PhantomData)
+    }
+
+    /// The number alone.
+    pub(crate) fn ulid(self) -> Ulid {
+        self.0
+    }
+
     /// The same id without its type.
     pub fn any(self) -> AnyId {
         AnyId { kind: N::KIND, ulid: self.0 }

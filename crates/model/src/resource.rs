@@ -10,6 +10,7 @@ use std::sync::Arc;
 use imbl::OrdMap;
 use imbl::ordmap::DiffItem;
 use serde::{Deserialize, Serialize};
+use ulid::Ulid;
 
 use crate::condition::Standing;
 use crate::{AnyId, Id, Name, Noun, Timestamp};
@@ -40,7 +41,9 @@ pub struct Resource<N: Noun> {
 #[serde(bound = "", into = "Vec<Arc<Resource<N>>>", from = "Vec<Arc<Resource<N>>>")]
 pub struct Table<N: Noun> {
     by_id: OrdMap<Id<N>, Arc<Resource<N>>>,
-    by_parent: OrdMap<Option<AnyId>, OrdMap<Name, Id<N>>>,
+    /// Without the kind in the ids, so that one map serves them all: each map of a type of
+    /// its own is code of its own, and there were as many as there are kinds.
+    by_parent: OrdMap<Option<AnyId>, OrdMap<Name, Ulid>>,
 }
 
 impl<N: Noun> Default for Table<N> {
@@ -58,7 +61,7 @@ impl<N: Noun> Table<N> {
     /// The resource with this name in this parent.
     pub fn named(&self, parent: Option<AnyId>, name: &Name) -> Option<&Resource<N>> {
         let id = self.by_parent.get(&parent)?.get(name)?;
-        self.get(*id)
+        self.get(Id::of(*id))
     }
 
     /// All, oldest id first.
@@ -75,7 +78,7 @@ impl<N: Noun> Table<N> {
     /// Those under one parent, by name.
     pub fn children(&self, parent: AnyId) -> impl Iterator<Item = &Resource<N>> {
         let names = self.by_parent.get(&Some(parent));
-        names.into_iter().flat_map(OrdMap::values).filter_map(|id| self.get(*id))
+        names.into_iter().flat_map(OrdMap::values).filter_map(|id| self.get(Id::of(*id)))
     }
 
     /// What is not as it was in an earlier table: as it is now, or as it was
@@ -104,7 +107,7 @@ impl<N: Noun> Table<N> {
 
     fn keep(&mut self, resource: Arc<Resource<N>>) {
         let names = self.by_parent.entry(resource.parent).or_default();
-        names.insert(resource.name.clone(), resource.id);
+        names.insert(resource.name.clone(), resource.id.ulid());
         self.by_id.insert(resource.id, resource);
     }
 

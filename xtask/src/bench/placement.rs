@@ -18,7 +18,7 @@ const SIZES: [&str; 2] = ["1000", "10000"];
 pub fn run() -> Result<Report> {
     let root = workspace::root();
     let mut build = workspace::cargo();
-    process::run(build.args(["build", "--profile", "sim", "--package", PACKAGE]).current_dir(&root))?;
+    process::run(build.args(["build", "--release", "--package", PACKAGE]).current_dir(&root))?;
     let rows = SIZES.iter().map(|nodes| row(&measure(nodes)?)).collect::<Result<Vec<_>>>()?;
     let largest = rows.last().context("read the figures")?.values.clone();
     let figure = |index: usize| largest.get(index).copied().context("read the figures");
@@ -59,7 +59,7 @@ const PUBLISHED: &str = "Published, not measured here: Nomad about 1,500 placeme
 
 fn measure(nodes: &str) -> Result<String> {
     let mut bench = workspace::cargo();
-    bench.args(["run", "--quiet", "--profile", "sim", "--package", PACKAGE, "--"]);
+    bench.args(["run", "--quiet", "--release", "--package", PACKAGE, "--"]);
     process::capture(bench.args(["--bench-placement", nodes]).current_dir(workspace::root()))
 }
 

@@ -70,6 +70,12 @@ pub const FOR_TESTS: &[Package] = &[
         reason: "what the node lets instances out with, and shields them from one another with",
     },
     Package {
+        name: "strace",
+        program: "strace",
+        how: How::Install,
+        reason: "the tests end the node's agent in the middle of each of its steps",
+    },
+    Package {
         name: "procps",
         program: "kill",
         how: How::Install,

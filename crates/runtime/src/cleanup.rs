@@ -73,10 +73,11 @@ pub(crate) fn kill_workload(status: &Status) {
     let started_after = |pid: &i32| {
         sys::process_start_ticks(*pid).is_some_and(|ticks| ticks >= workload.start_ticks)
     };
-    if workload.start_ticks == 0 {
+    if workload.start_ticks == 0 || !workload.is_of_this_boot() {
         return;
     }
-    let reused = ProcessRef::of(workload.pid).is_some_and(|now| now != workload);
+    let is_it = |now: ProcessRef| now.start_ticks == workload.start_ticks;
+    let reused = ProcessRef::of(workload.pid).is_some_and(|now| !is_it(now));
     if reused {
         return;
     }

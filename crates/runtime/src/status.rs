@@ -60,26 +60,43 @@ pub struct Limits {
     pub reason: Option<String>,
 }
 
-/// A process named so that a reused pid is not mistaken for it.
+/// A process named so that a reused pid is not mistaken for it, nor one that has the
+/// same pid and start after the machine was restarted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProcessRef {
     /// Pid in the machine's pid namespace.
     pub pid: i32,
     /// Start time in clock ticks since boot (`/proc/PID/stat` field 22).
     pub start_ticks: u64,
+    /// Which run of the machine it is of: the first half of the kernel's `boot_id`. 0 is
+    /// what a status of before knows.
+    #[serde(default)]
+    pub boot: u64,
 }
 
 impl ProcessRef {
     /// Names a running process; `None` when there is none with that pid.
     #[must_use]
     pub fn of(pid: i32) -> Option<Self> {
-        sys::process_start_ticks(pid).map(|start_ticks| Self { pid, start_ticks })
+        let boot = sys::boot();
+        sys::process_start_ticks(pid).map(|start_ticks| Self { pid, start_ticks, boot })
+    }
+
+    /// A process whose start cannot be told; it counts as none.
+    pub(crate) fn unknown(pid: i32) -> Self {
+        Self { pid, start_ticks: 0, boot: sys::boot() }
+    }
+
+    /// Whether the machine has been running ever since.
+    pub(crate) fn is_of_this_boot(&self) -> bool {
+        self.boot == 0 || self.boot == sys::boot()
     }
 
     /// Whether that very process still runs. A zombie does not.
     #[must_use]
     pub fn is_alive(&self) -> bool {
-        Self::of(self.pid) == Some(*self)
+        let is_it = |now: Self| now.start_ticks == self.start_ticks;
+        self.is_of_this_boot() && Self::of(self.pid).is_some_and(is_it)
     }
 }
 
@@ -137,5 +154,23 @@ impl Status {
         let next = dir.join("status.json.next");
         std::fs::write(&next, serde_json::to_vec(self)?)?;
         std::fs::rename(next, dir.join(Self::FILE))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_ran_before_the_machine_was_restarted_is_not_taken_for_what_runs() {
+        let me = ProcessRef::of(i32::try_from(std::process::id()).unwrap()).unwrap();
+        assert!(me.is_alive() && me.boot != 0);
+        assert!(!ProcessRef { boot: me.boot ^ 1, ..me }.is_alive());
+        let older: ProcessRef = serde_json::from_value(
+            serde_json::json!({ "pid": me.pid, "start_ticks": me.start_ticks }),
+        )
+        .unwrap();
+        assert!(older.is_alive(), "a status of before does not say");
+        assert!(!ProcessRef { start_ticks: me.start_ticks + 1, ..me }.is_alive());
     }
 }

@@ -204,6 +204,17 @@ pub(crate) fn execute(path: &CString, argv: &[CString], env: &[CString]) -> nix:
     }
 }
 
+/// Which run of the machine this is: the first half of the kernel's random `boot_id`, 0
+/// where it cannot be read.
+pub(crate) fn boot() -> u64 {
+    static BOOT: std::sync::OnceLock<u64> = std::sync::OnceLock::new();
+    *BOOT.get_or_init(|| {
+        let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+        let digits: String = text.chars().filter(char::is_ascii_hexdigit).take(16).collect();
+        u64::from_str_radix(&digits, 16).unwrap_or(0)
+    })
+}
+
 /// Start time of a live process in clock ticks since boot; `None` for no such
 /// process and for a zombie.
 pub(crate) fn process_start_ticks(pid: i32) -> Option<u64> {

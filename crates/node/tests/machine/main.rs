@@ -15,6 +15,7 @@
 mod disk;
 mod downloads;
 mod egress;
+mod faults;
 mod outside;
 mod secrets;
 mod snapshots;

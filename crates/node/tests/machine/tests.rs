@@ -17,6 +17,9 @@ use crate::egress::{
     instances_reach_the_network_and_nothing_else, rules_come_and_go_with_the_agent,
     what_stays_on_the_machine_is_not_tracked,
 };
+use crate::faults::{
+    after_the_machine_was_down_all_is_as_it_was, an_agent_killed_at_every_step_goes_on_where_it_was,
+};
 use crate::secrets::{
     a_plain_process_is_told_where_its_secrets_are,
     an_instance_restarts_with_its_secrets_when_no_server_is_in_reach,
@@ -53,6 +56,8 @@ tests! {
     a_restarted_agent_adopts_what_runs(root),
     what_no_plan_knows_is_ended(root),
     an_agent_killed_at_any_moment_leaves_nothing(root),
+    an_agent_killed_at_every_step_goes_on_where_it_was(root),
+    after_the_machine_was_down_all_is_as_it_was(root),
     running_out_of_memory_is_told(root),
     a_crash_loop_is_told(root),
     a_missing_image_is_told(root),

@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode, Stdio};
+use std::process::{Child, Command, ExitCode, Stdio};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
@@ -17,7 +18,7 @@ use helix_model::instance::{Observed, Phase};
 use helix_model::manifest::{Check, Health, Resources, Restart, RestartPolicy};
 use helix_model::plan::{InstancePlan, NodePlan, PortPlan, Running, SnapshotPlan, VolumePlan};
 use helix_model::{Id, Instance, Name, Timestamp, Volume, network};
-use helix_node::{Agent, Config, DiskLimits, ExecEvent, Isolation, OwnRegistry};
+use helix_node::{Agent, Config, DiskLimits, ExecEvent, Isolation, LogQuery, OwnRegistry};
 use helix_runtime::{InstanceSpec, NetworkSpec, Status};
 use tempfile::TempDir;
 
@@ -342,24 +343,59 @@ impl World {
     /// Lets go of everything and starts again from what is on disk.
     pub(crate) async fn restart_agent(&mut self) {
         self.agent.shutdown(helix_node::Stop::Detach).await;
+        self.start_agent().await;
+    }
+
+    /// Starts an agent from what is on disk.
+    pub(crate) async fn start_agent(&mut self) {
         self.agent = Agent::start(self.place.config()).await.unwrap();
     }
 
     /// One life of an agent in a process of its own, with a plan on its disk: killed
     /// after so many milliseconds, wherever it has got to by then.
     pub(crate) async fn killed_after(&mut self, instances: &[&InstancePlan], life_ms: u64) {
+        self.write_plan(instances);
+        let mut agent = self.agent_under(None);
+        tokio::time::sleep(Duration::from_millis(life_ms)).await;
+        agent.kill().unwrap();
+        agent.wait().unwrap();
+    }
+
+    /// Leaves a plan for the next agent to find.
+    pub(crate) fn write_plan(&mut self, instances: &[&InstancePlan]) {
         let plan = serde_json::to_vec(&self.plan(instances)).unwrap();
         std::fs::write(self.place.data_dir.join("plan.json"), plan).unwrap();
-        let mut agent = Command::new(std::env::current_exe().unwrap())
+    }
+
+    /// An agent in a process of its own, as another program runs it if there is one; in
+    /// a group of their own, so that they can be ended together.
+    pub(crate) fn agent_under(&self, runner: Option<Command>) -> Child {
+        let program = std::env::current_exe().unwrap();
+        let mut agent = match runner {
+            None => Command::new(program),
+            Some(mut runner) => {
+                runner.arg(program);
+                runner
+            }
+        };
+        agent
             .arg("agent")
             .args([&self.place.data_dir, &self.place.image_dir])
             .arg(&self.place.registry)
             .stdin(Stdio::null())
+            .process_group(0)
             .spawn()
-            .unwrap();
-        tokio::time::sleep(Duration::from_millis(life_ms)).await;
-        agent.kill().unwrap();
-        agent.wait().unwrap();
+            .unwrap()
+    }
+
+    /// All that an instance has said so far.
+    pub(crate) async fn log_lines(&self, id: Id<Instance>) -> Vec<String> {
+        let mut logs = self.agent.logs(&[id], LogQuery::default());
+        let mut lines = Vec::new();
+        while let Some(line) = logs.next().await {
+            lines.push(line.line);
+        }
+        lines
     }
 
     /// Kills a process outright.

@@ -84,7 +84,7 @@ impl Shim {
         // A workload that has ended already is not findable any more, but its
         // pid is still ours until reaped.
         let pid = launched.pid;
-        let workload = ProcessRef::of(pid).unwrap_or(ProcessRef { pid, start_ticks: 0 });
+        let workload = ProcessRef::of(pid).unwrap_or_else(|| ProcessRef::unknown(pid));
         self.status.workload = Some(workload);
         self.status.started_at_ms = Some(sys::now_ms());
         if !listeners.is_empty() {

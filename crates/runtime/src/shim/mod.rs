@@ -144,7 +144,7 @@ fn prepare(dir: &Path) -> Result<Shim, Failure> {
     let listener = listen(dir).map_err(failed("listen on the control socket"))?;
     let log = LogWriter::open(dir, spec.logs).map_err(failed("open the log"))?;
     let me = std::process::id().cast_signed();
-    let shim = ProcessRef::of(me).unwrap_or(ProcessRef { pid: me, start_ticks: 0 });
+    let shim = ProcessRef::of(me).unwrap_or_else(|| ProcessRef::unknown(me));
     let (cgroup, limits) = Cgroup::create(&spec.instance_id, &spec.resources);
     let status = Status {
         instance_id: spec.instance_id.clone(),
@@ -227,7 +227,7 @@ fn report_failure(dir: &Path, failure: Failure) {
         boot_id: String::new(),
         state: State::Failed,
         workload: None,
-        shim: ProcessRef { pid: me, start_ticks: 0 },
+        shim: ProcessRef::unknown(me),
         started_at_ms: None,
         finished_at_ms: Some(sys::now_ms()),
         start_took_ms: None,

@@ -41,7 +41,7 @@ fn a_failure_is_the_same_again_and_tells_its_last_steps() {
 /// Seeds that showed a bug, each under the name `docs/simulation.md` tells its
 /// story by. Any change of the core makes a seed another run; these are played
 /// because they had the trouble that mattered.
-const FIXED: [(&str, u64); 15] = [
+const FIXED: [(&str, u64); 16] = [
     ("moved-port", 2),
     ("host-not-kept", 14),
     ("stale-proposal", 5),
@@ -57,6 +57,7 @@ const FIXED: [(&str, u64); 15] = [
     ("given-up-machine", 393),
     ("begun-and-given-up", 416),
     ("sent-and-forgotten", 760),
+    ("kept-by-a-laggard", 1515),
 ];
 
 #[test]

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
 
 use helix_model::instance::Phase;
 use helix_model::plan::{InstancePlan, VolumePlan};
@@ -11,7 +12,7 @@ use helix_runtime::ProcessRef;
 
 use crate::tests::leave;
 use crate::volumes::volume;
-use crate::world::{World, eventually, get};
+use crate::world::{DEADLINE, World, eventually, get};
 
 /// What an agent asks of the kernel where something changes, so that between any two of
 /// them the machine is in another state.
@@ -43,18 +44,36 @@ impl World {
         agent.args(["-e", &format!("trace={call}")]);
         agent.args(["-e", &format!("inject={call}:signal=KILL:when={count}")]);
         let mut agent = self.agent_under(Some(agent));
-        let (mut ended, id) = (false, gone.id);
-        eventually("the agent to be killed or done", || {
-            ended = agent.try_wait().unwrap().is_some();
+        let begun = Instant::now();
+        let ended = loop {
+            if agent.try_wait().unwrap().is_some() {
+                break true;
+            }
             let is_done = match plans {
-                [] => self.traces(id).is_empty(),
+                [] => self.traces(gone.id).is_empty(),
                 plans => plans.iter().all(|plan| self.serves(plan)),
             };
-            ended || is_done
-        })
-        .await;
+            if is_done {
+                break false;
+            }
+            let (status, traces) = (self.place.status(gone.id), self.traces(gone.id));
+            assert!(
+                begun.elapsed() < DEADLINE,
+                "neither killed at {call} {count} nor done with {} planned: {status:?} {traces:?}",
+                plans.len()
+            );
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        };
         kill_group(&mut agent);
         ended
+    }
+
+    /// An agent that finishes what another has begun, and is killed when it has.
+    async fn serves_under_another(&mut self, plan: &InstancePlan) {
+        self.write_plan(&[plan]);
+        let mut agent = self.agent_under(None);
+        eventually("the instance to serve", || self.serves(plan)).await;
+        kill_group(&mut agent);
     }
 
     /// Whether an instance's program answers.
@@ -109,24 +128,32 @@ fn kill_group(agent: &mut Child) {
 pub(crate) async fn an_agent_killed_at_every_step_goes_on_where_it_was() {
     let mut world = World::new().await;
     world.agent.shutdown(Stop::Detach).await;
-    let plan = world.server(1);
     let (mut starts, mut stops) = (BTreeSet::new(), BTreeSet::new());
+    let mut plans = Vec::new();
     for call in STEPS {
         for count in COUNTS {
+            let plan = world.server(plans.len() as u64 + 1);
             if world.killed_at(&[&plan], &plan, (call, count)).await {
                 starts.insert((call, count));
             }
+            // The next one goes on from there.
+            world.serves_under_another(&plan).await;
             if world.killed_at(&[], &plan, (call, count)).await {
                 stops.insert((call, count));
             }
+            plans.push(plan);
         }
     }
     assert!(starts.len() >= KILLS_MIN, "killed while it started one: {starts:?}");
     assert!(stops.len() >= KILLS_MIN, "killed while it stopped one: {stops:?}");
     world.restart_agent().await;
-    world.apply(&[&plan]);
-    assert_eq!(get(world.ready(&plan).await, "/"), plan.id.to_string());
-    leave(world, &[&plan]).await;
+    let last = world.server(plans.len() as u64 + 1);
+    world.apply(&[&last]);
+    assert_eq!(get(world.ready(&last).await, "/"), last.id.to_string());
+    for plan in &plans {
+        eventually("nothing to be left of it", || world.traces(plan.id).is_empty()).await;
+    }
+    leave(world, &[&last]).await;
 }
 
 pub(crate) async fn after_the_machine_was_down_all_is_as_it_was() {

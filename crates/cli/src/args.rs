@@ -5,9 +5,10 @@
 use clap::{Args, Parser, Subcommand};
 
 use crate::commands::{
-    admin, audit, auth, completion, deploy, describe, doctor, env, events, exec, explain, kinds,
-    logs, members, nodes, plan, policy, quotas, registries, releases, replicas, roles, rollback,
-    scale, secrets, snapshots, status, tokens, up, usage, users, validate, version, volumes, wait,
+    admin, audit, auth, builds, completion, deploy, describe, doctor, env, events, exec, explain,
+    kinds, logs, members, nodes, plan, policy, quotas, registries, releases, replicas, roles,
+    rollback, scale, secrets, snapshots, status, tokens, up, usage, users, validate, version,
+    volumes, wait,
 };
 
 /// Run apps on your own machines.
@@ -117,6 +118,7 @@ pub(crate) enum Command {
     Members(members::MembersArgs),
     Tokens(tokens::TokensArgs),
     Replicas(replicas::ReplicasArgs),
+    Builds(builds::BuildsArgs),
     Validate(validate::ValidateArgs),
     Explain(explain::ExplainArgs),
     Doctor(doctor::DoctorArgs),

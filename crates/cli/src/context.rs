@@ -70,6 +70,11 @@ pub(crate) fn cache(environment: &Environment) -> Option<PathBuf> {
     Some(base(environment, "XDG_CACHE_HOME", ".cache")?.join("helix/images"))
 }
 
+/// Where what builds said is kept.
+pub(crate) fn builds(environment: &Environment) -> Option<PathBuf> {
+    Some(base(environment, "XDG_STATE_HOME", ".local/state")?.join("helix/builds"))
+}
+
 /// Where a platform started here keeps its data unless told otherwise.
 pub(crate) fn data(environment: &Environment) -> Option<PathBuf> {
     if nix::unistd::geteuid().is_root() {

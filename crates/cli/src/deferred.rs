@@ -38,7 +38,6 @@ const DEFERRED: &[(&[&str], &str)] = &[
     (&["machines"], "start `helix up` on the machine itself"),
     (&["devices"], "use the addresses that `helix endpoints list` shows"),
     (&["gateways"], "the edge runs inside `helix up`"),
-    (&["builds"], "`helix deploy PATH` builds here; the output is on standard error"),
     (&["plugins"], "nothing can be plugged in yet"),
     (&["policies"], "the limits in helix.toml apply per process"),
     (&["launch"], "write a helix.toml (see `helix deploy --help`), then `helix deploy`"),

@@ -9,6 +9,7 @@
 //! decides, and nothing of nodes or isolation.
 
 mod args;
+mod builds;
 mod commands;
 pub mod context;
 mod deferred;

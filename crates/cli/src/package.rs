@@ -17,10 +17,11 @@ use helix_model::manifest::{self, Build, Manifest, Pack};
 use helix_model::reference::Scope;
 use helix_model::{Code, Kind, Name, Problem};
 
-use crate::context;
+use crate::duration::now;
 use crate::failure::{Failure, Result};
 use crate::session::Session;
 use crate::settings::{MANIFEST_FILE, Target};
+use crate::{builds, context};
 
 /// What folders listen on without a manifest: what the file server uses, and
 /// what programs take from `PORT` most often.
@@ -200,7 +201,7 @@ pub(crate) async fn publish(
     })?;
     let store = Store::open(&cache).map_err(image_failure)?;
     let build = source.manifest.as_ref().map(|written| &written.parsed.build);
-    let digest = build_folder(session, &store, folder, build).await?;
+    let digest = build_folder(session, &store, (folder, build), target).await?;
     let repository = format!("{}/{}/{}", target.org, target.project, target.app);
     send(session, client, &store, &digest, &repository).await?;
     // What was sent lives in the registry; here it only spares the next build
@@ -214,15 +215,16 @@ pub(crate) async fn publish(
 async fn build_folder(
     session: &mut Session<'_>,
     store: &Store,
-    folder: &Path,
-    build: Option<&Build>,
+    (folder, build): (&Path, Option<&Build>),
+    target: &Target,
 ) -> Result<Digest> {
     let pack = pack::detect(folder, &pack_settings(build)).map_err(build_failure)?;
-    let how = match &pack {
-        pack::Pack::Static { .. } => "as files to serve",
-        pack::Pack::Binary { .. } => "as a static executable",
-        pack::Pack::Dockerfile { .. } => "from its Dockerfile",
+    let (name, how) = match &pack {
+        pack::Pack::Static { .. } => ("static", "as files to serve"),
+        pack::Pack::Binary { .. } => ("binary", "as a static executable"),
+        pack::Pack::Dockerfile { .. } => ("dockerfile", "from its Dockerfile"),
     };
+    let mut keeping = keep(session, folder, name, target);
     session.ui.step(&format!("building {} {how}", folder.display()));
     let (lines, received) = mpsc::channel();
     let output: BuildOutput = std::sync::Arc::new(move |line: &str| {
@@ -235,11 +237,42 @@ async fn build_folder(
     let built = loop {
         tokio::select! {
             built = &mut building => break built,
-            _ = turn.tick() => show(session.ui, &received),
+            _ = turn.tick() => show(session.ui, &received, &mut keeping),
         }
     };
-    show(session.ui, &received);
-    built.map_err(build_failure)
+    show(session.ui, &received, &mut keeping);
+    let built = built.map_err(build_failure);
+    let Some(keeping) = keeping else { return built };
+    let name = keeping.name();
+    let (image, failure) = match &built {
+        Ok(digest) => (Some(digest.to_string()), None),
+        Err(failure) => (None, Some(failure.problem.detail.clone())),
+    };
+    keeping.end(builds::End { at: now(), image, failure });
+    built.map_err(|failure| {
+        let hint = format!("{}; `helix builds logs {name}` has all it said", failure.problem.hint);
+        failure.hint(hint).with("build", &name)
+    })
+}
+
+/// Keeps what the build says, if there is a place for it: it is not worth failing for.
+fn keep(
+    session: &Session<'_>,
+    folder: &Path,
+    pack: &str,
+    target: &Target,
+) -> Option<builds::Keeping> {
+    let place = context::builds(&session.environment)?;
+    let build = builds::Build {
+        number: 0,
+        target: target.to_string(),
+        folder: folder.canonicalize().unwrap_or_else(|_| folder.to_owned()),
+        pack: pack.to_owned(),
+        began_at: now(),
+        end: None,
+    };
+    let kept = builds::Builds::at(place).begin(build);
+    kept.inspect_err(|error| tracing::debug!(%error, "what a build says is not kept")).ok()
 }
 
 /// Images that were not touched for a day are built anew when they are needed.
@@ -248,8 +281,15 @@ const CACHE_AGE: std::time::Duration = std::time::Duration::from_secs(24 * 3600)
 /// How often the builder's output is shown: often enough to look alive.
 const OUTPUT_TURN: std::time::Duration = std::time::Duration::from_millis(100);
 
-fn show(ui: &mut crate::output::Ui, lines: &mpsc::Receiver<String>) {
+fn show(
+    ui: &mut crate::output::Ui,
+    lines: &mpsc::Receiver<String>,
+    keeping: &mut Option<builds::Keeping>,
+) {
     for line in lines.try_iter() {
+        if let Some(keeping) = keeping {
+            keeping.line(&line);
+        }
         ui.note(&crate::output::plain(&line));
     }
 }

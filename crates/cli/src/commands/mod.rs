@@ -3,6 +3,7 @@
 pub(crate) mod admin;
 pub(crate) mod audit;
 pub(crate) mod auth;
+pub(crate) mod builds;
 pub(crate) mod completion;
 pub(crate) mod create;
 pub(crate) mod deploy;
@@ -95,6 +96,7 @@ pub(crate) async fn dispatch(
         Command::Members(args) => members::run(session, args).await,
         Command::Tokens(args) => tokens::run(session, args).await,
         Command::Replicas(args) => replicas::run(session, &args).await,
+        Command::Builds(args) => builds::run(session, &args),
         Command::Validate(args) => validate::run(session, &args),
         Command::Explain(args) => explain::run(session, &args),
         Command::Doctor(args) => doctor::run(session, args).await,
@@ -113,6 +115,7 @@ impl Command {
                 | Command::Node(_)
                 | Command::Edge(_)
                 | Command::Doctor(_)
+                | Command::Builds(_)
                 | Command::Validate(_)
                 | Command::Explain(_)
                 | Command::Completion(_)

@@ -59,6 +59,8 @@ const CASES: &[Case] = &[
     case("audit list", &[], &["--limit", "0"], 2),
     case("auth status", &[], &["--url", "http://127.0.0.1:1"], 6),
     case("replicas list", &[], &["--url", "http://127.0.0.1:1"], 6),
+    case("builds list", &[], &["--no-such-flag"], 2),
+    case("builds logs", &["b1"], &["b99"], 4),
     case("validate", &[], &["no-such.toml"], 2),
     case("explain", &["not_found"], &["no_such_code"], 4),
     case("doctor", &[], &["--url", "http://127.0.0.1:1"], 1),

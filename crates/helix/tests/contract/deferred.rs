@@ -14,7 +14,6 @@ const LATER: &[&[&str]] = &[
     &["machines", "list"],
     &["devices", "list"],
     &["gateways", "list"],
-    &["builds", "list"],
     &["plugins", "list"],
     &["policies", "list"],
     &["login"],

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use crate::desk::{Desk, PROGRAM, is_documented, is_told};
-use crate::world::{Output, Setup, World};
+use crate::world::{Output, Setup, World, until};
 
 /// One command, a way to make it work and a way to make it fail.
 struct Case {
@@ -356,7 +356,10 @@ fn up_prints_one_document_however_it_ends() {
     let mut world = World::new(Setup::default());
     let folder = world.copy_example("hello");
     world.up([folder.as_os_str(), "--json".as_ref()]);
-    let landed: serde_json::Value = serde_json::from_str(&world.platform().stdout()).unwrap();
+    // The two streams are read side by side: what was said first may be seen last.
+    let landed = || serde_json::from_str::<serde_json::Value>(&world.platform().stdout()).ok();
+    until("the document to be read", || landed().is_some());
+    let landed = landed().unwrap();
     assert_eq!(landed["target"], "default/default/hello@production", "{landed:#}");
     assert!(landed["isolation"]["kind"].is_string(), "{landed:#}");
     assert!(landed["reachable"][0].is_string(), "{landed:#}");

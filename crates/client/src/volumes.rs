@@ -1,7 +1,7 @@
 //! Volumes: making them and letting them grow.
 
 use helix_model::Receipt;
-use helix_model::api::{ResizeRequest, SnapshotRequest, VolumeRequest};
+use helix_model::api::{BackupsRequest, ResizeRequest, SnapshotRequest, VolumeRequest};
 use helix_model::reference::Scope;
 
 use crate::{Client, Result};
@@ -20,6 +20,16 @@ impl Client {
         scope: &Scope,
     ) -> Result<Receipt> {
         self.change(&["v1", "volumes", reference, "resize"], scope, request).await
+    }
+
+    /// Has a volume backed up at times, or no longer.
+    pub async fn set_backups(
+        &self,
+        reference: &str,
+        request: &BackupsRequest,
+        scope: &Scope,
+    ) -> Result<Receipt> {
+        self.change(&["v1", "volumes", reference, "backups"], scope, request).await
     }
 
     /// Takes a snapshot of a volume.

@@ -28,7 +28,7 @@ pub use tenancy::{
     CreateRequest, DestroyQuery, EnvUsage, QuotaReport, QuotaRequest, UsageInterval,
     UsageIntervals, UsageReport, Used, VolumeUsage,
 };
-pub use volumes::{ResizeRequest, SnapshotRequest, VolumeRequest};
+pub use volumes::{BackupsRequest, ResizeRequest, SnapshotRequest, VolumeRequest};
 
 /// The repository host that stands for the platform's own registry. Images that
 /// were built from a folder live there; nodes and clients know which address it

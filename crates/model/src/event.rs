@@ -178,6 +178,7 @@ events! {
     "bundle.confirmed_none" => BundleConfirmedNone(bundle::ConfirmedNone), |e| Some(Subject::of(e.of.id.any(), e.of.env.any(), &e.of.name));
     "volume.created" => VolumeCreated(volume::Created), |e| Some(Subject::of(e.id.any(), e.spec.org.any(), &e.name));
     "volume.placed" => VolumePlaced(volume::Placed), |e| Some(Subject::of(e.of.id.any(), e.of.org.any(), &e.of.name));
+    "volume.backups_set" => VolumeBackupsSet(volume::BackupsSet), |e| Some(Subject::of(e.of.id.any(), e.of.org.any(), &e.of.name));
     "volume.resized" => VolumeResized(volume::Resized), |e| Some(Subject::of(e.of.id.any(), e.of.org.any(), &e.of.name));
     "volume.attached" => VolumeAttached(volume::Attached), |e| Some(Subject::of(e.of.id.any(), e.of.org.any(), &e.of.name));
     "volume.detached" => VolumeDetached(volume::Detached), |e| Some(Subject::of(e.of.id.any(), e.of.org.any(), &e.of.name));

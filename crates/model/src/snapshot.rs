@@ -25,8 +25,8 @@ pub const PAUSE_MAX_MS: u64 = 600_000;
 /// disk that the volume is on.
 pub const PER_VOLUME_MAX: usize = 32;
 
-/// Backups of one volume that are kept; older ones are destroyed.
-pub const BACKUPS_KEPT: usize = 14;
+/// Backups of a volume without a schedule that are kept; older ones are destroyed.
+pub const BACKUPS_KEPT: u32 = 14;
 
 /// What is desired of a snapshot.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -128,6 +128,9 @@ pub struct Create {
     /// Whether it is to be a backup.
     #[serde(default)]
     pub backup: bool,
+    /// It is asked for because it is time; when it turns out not to be, there is none.
+    #[serde(default)]
+    pub scheduled: bool,
 }
 
 /// Command: nothing is left of a backup in the store.
@@ -202,9 +205,40 @@ pub fn under_way(state: &State, org: Id<Org>, volume: Id<Volume>) -> Option<Id<S
     found.map(|snapshot| snapshot.id)
 }
 
-/// Backups that are not among the newest `keep` of their volume, and can go. One that is
-/// not there yet, or failed, takes no other's place.
-pub fn beyond(state: &State, keep: usize) -> Vec<Id<Snapshot>> {
+/// How long after a backup that failed the next is tried, at most: what ails a store or a
+/// disk may be over by then.
+const AGAIN_AFTER_SECONDS: u64 = 3600;
+
+/// Volumes of which a backup is due. The first is as soon as there is something to keep.
+pub fn due(state: &State, now: Timestamp) -> Vec<Id<Volume>> {
+    let scheduled = state.volumes.iter().filter(|it| it.spec.backups.is_some());
+    scheduled.filter(|it| is_due(state, it, now)).map(|it| it.id).collect()
+}
+
+/// Whether a backup of this volume is due.
+pub fn is_due(state: &State, volume: &Resource<Volume>, now: Timestamp) -> bool {
+    let Some(schedule) = volume.spec.backups.filter(|_| volume.status.made) else { return false };
+    if state.destroying_since(volume.id.any()).is_some() {
+        return false;
+    }
+    let all = state.snapshots.children(volume.spec.org.any());
+    let last = all
+        .filter(|it| it.spec.volume == volume.id && it.spec.backup)
+        .max_by_key(|it| it.created_at);
+    let Some(last) = last else { return true };
+    let phase = last.status.observed.phase;
+    let pause_seconds = match phase {
+        Phase::Failed => schedule.every_seconds.min(AGAIN_AFTER_SECONDS),
+        _ => schedule.every_seconds,
+    };
+    let pause = std::time::Duration::from_secs(pause_seconds);
+    !phase.is_under_way() && last.created_at.plus(pause) <= now
+}
+
+/// Backups that are not among the newest of their volume that are kept, `keep` unless its
+/// schedule says otherwise, and can go. One that is not there yet, or failed, takes no
+/// other's place.
+pub fn beyond(state: &State, keep: u32) -> Vec<Id<Snapshot>> {
     let mut of_volume: BTreeMap<Id<Volume>, Vec<&Resource<Snapshot>>> = BTreeMap::new();
     let good = state.snapshots.iter().filter(|it| {
         it.spec.backup
@@ -215,9 +249,11 @@ pub fn beyond(state: &State, keep: usize) -> Vec<Id<Snapshot>> {
         of_volume.entry(snapshot.spec.volume).or_default().push(snapshot);
     }
     let mut beyond = Vec::new();
-    for mut all in of_volume.into_values() {
+    for (volume, mut all) in of_volume {
+        let schedule = state.volumes.get(volume).and_then(|volume| volume.spec.backups);
+        let keep = schedule.map_or(keep, |schedule| schedule.keep);
         all.sort_by_key(|it| std::cmp::Reverse((it.status.observed.taken_at, it.id)));
-        let old = all.into_iter().skip(keep);
+        let old = all.into_iter().skip(keep as usize);
         beyond.extend(old.filter(|it| restoring(state, it).is_none()).map(|it| it.id));
     }
     beyond

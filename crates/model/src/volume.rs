@@ -41,6 +41,41 @@ pub struct Volume {
     /// Who may mount it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub attachment: Option<Attachment>,
+    /// When it is backed up without anybody asking.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub backups: Option<Schedule>,
+}
+
+/// When a volume is backed up, and how much of that is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Schedule {
+    pub every_seconds: u64,
+    /// Of its backups so many are kept, the newest.
+    pub keep: u32,
+}
+
+/// The shortest time between two backups: below it most of the work is to look.
+pub const BACKUPS_EVERY_MIN_SECONDS: u64 = 15 * 60;
+
+/// The longest: who wants fewer makes them by hand.
+pub const BACKUPS_EVERY_MAX_SECONDS: u64 = 31 * 24 * 3600;
+
+/// The most backups of a volume that can be kept: at one an hour, over a month of them.
+pub const BACKUPS_KEEP_MAX: u32 = 1000;
+
+/// Command: back a volume up at times, or no longer.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SetBackups {
+    pub volume: Id<Volume>,
+    pub schedule: Option<Schedule>,
+}
+
+/// Event: when a volume is backed up was changed.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct BackupsSet {
+    #[serde(flatten)]
+    pub of: Of,
+    pub schedule: Option<Schedule>,
 }
 
 /// The one process that may mount a volume.
@@ -235,6 +270,15 @@ impl Apply for Placed {
     fn apply(&self, state: &mut State, change: Change) {
         state.index.volume(self.node, self.of.id);
         update(state, self.of.id, change, |volume| volume.spec.node = Some(self.node));
+    }
+}
+
+impl Apply for BackupsSet {
+    fn apply(&self, state: &mut State, change: Change) {
+        state.volumes.update(self.of.id, |volume| {
+            volume.spec.backups = self.schedule;
+            change.touch(volume);
+        });
     }
 }
 

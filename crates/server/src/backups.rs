@@ -16,6 +16,7 @@ use helix_model::{
 use zeroize::Zeroizing;
 
 use crate::attach::Attached;
+use crate::clock;
 use crate::engine::{Engine, Origin};
 use crate::entropy;
 use crate::server::Shared;
@@ -25,6 +26,9 @@ const PURPOSE: &str = "helix/backups/1";
 
 /// How often what became of backups is looked at.
 const TEND_EVERY: Duration = Duration::from_secs(1);
+
+/// How late a backup may be asked for that is due.
+const DUE_EVERY: Duration = Duration::from_secs(60);
 
 /// A store that was out of reach is tried again after this long.
 const AGAIN: Duration = Duration::from_secs(30);
@@ -232,8 +236,14 @@ pub(crate) async fn tend(shared: std::sync::Arc<Shared>) {
         position.mark_unchanged();
         let all = remove_destroyed(&shared).await;
         prune(&engine).await;
+        begin_due(&engine).await;
         tokio::time::sleep(if all { TEND_EVERY } else { AGAIN }).await;
-        if all && position.changed().await.is_err() || position.has_changed().is_err() {
+        // Backups come due without anything happening.
+        if all {
+            // The end of the log's writer is asked for below.
+            let _ = tokio::time::timeout(DUE_EVERY, position.changed()).await;
+        }
+        if position.has_changed().is_err() {
             return;
         }
     }
@@ -281,15 +291,35 @@ async fn prune(engine: &Engine) {
     }
 }
 
-async fn submit(engine: &Engine, command: Command) -> Option<AnyId> {
-    let origin = Origin {
+/// Asks for the backups that are due. Every server does, and the first is heard.
+async fn begin_due(engine: &Engine) {
+    for volume in snapshot::due(&engine.state(), clock::now()) {
+        let create = snapshot::Create {
+            volume,
+            name: None,
+            pause_max_ms: snapshot::PAUSE_DEFAULT_MS,
+            backup: true,
+            scheduled: true,
+        };
+        // Its node may be away, which the node's condition tells; this asks again.
+        if let Err(problem) = engine.submit(Command::CreateSnapshot(create), origin()).await {
+            tracing::debug!(%problem, %volume, "a backup that is due cannot be begun");
+        }
+    }
+}
+
+fn origin() -> Origin {
+    Origin {
         actor: Actor::System(ACTOR.to_owned()),
         request_id: entropy::request_id(),
         source: None,
         idempotency: None,
         precondition: None,
-    };
-    match engine.submit(command, origin).await {
+    }
+}
+
+async fn submit(engine: &Engine, command: Command) -> Option<AnyId> {
+    match engine.submit(command, origin()).await {
         Ok(receipt) => receipt.subject.map(|subject| subject.id),
         Err(problem) => {
             tracing::warn!(%problem, "what is to be done about backups was refused");

@@ -1,8 +1,9 @@
 //! `helix volumes`: data that outlives the instances that use it.
 
 use clap::{Args, Subcommand};
-use helix_model::api::{ResizeRequest, VolumeRequest};
+use helix_model::api::{BackupsRequest, ResizeRequest, VolumeRequest};
 use helix_model::manifest::parse_bytes;
+use helix_model::snapshot::BACKUPS_KEPT;
 use helix_model::{Kind, Name};
 use serde_json::json;
 
@@ -31,6 +32,7 @@ enum VolumesVerb {
     Any(Verb),
     Create(CreateVolumeArgs),
     Resize(ResizeArgs),
+    Backups(BackupsArgs),
     Restore(restore::RestoreArgs),
     Clone(restore::CloneArgs),
     #[command(visible_alias = "rm")]
@@ -74,6 +76,31 @@ struct ResizeArgs {
     precondition: Precondition,
 }
 
+/// Back a volume up at times, or no longer
+///
+/// Each is a backup like one of `helix snapshots create --backup`; those beyond the number
+/// that is kept go, the oldest first. One that fails is tried again within the hour.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  helix volumes backups data --every 1d\n  helix volumes backups data --every 1h --keep 48\n  helix volumes backups data --off"
+)]
+struct BackupsArgs {
+    /// Id, path or name
+    #[arg(value_name = "NAME")]
+    reference: String,
+    /// From one to the next, such as 1h or 1d
+    #[arg(long, value_name = "TIME", value_parser = crate::duration::parse, required_unless_present = "off")]
+    every: Option<std::time::Duration>,
+    /// How many are kept
+    #[arg(long, value_name = "N", default_value_t = BACKUPS_KEPT)]
+    keep: u32,
+    /// Back it up no longer; what there is stays
+    #[arg(long, conflicts_with_all = ["every", "keep"])]
+    off: bool,
+    #[command(flatten)]
+    precondition: Precondition,
+}
+
 pub(super) fn size(text: &str) -> std::result::Result<u64, String> {
     parse_bytes(text).ok_or_else(|| format!("`{text}` is not a size such as 10Gi"))
 }
@@ -90,6 +117,7 @@ pub(crate) async fn run(session: &mut Session<'_>, args: VolumesArgs) -> Result<
         VolumesVerb::Any(verb) => kinds::run_verb(session, Kind::Volume, verb).await,
         VolumesVerb::Create(args) => create(session, args).await,
         VolumesVerb::Resize(args) => resize(session, args).await,
+        VolumesVerb::Backups(args) => backups(session, args).await,
         VolumesVerb::Restore(args) => restore::restore(session, args).await,
         VolumesVerb::Clone(args) => restore::clone(session, args).await,
         VolumesVerb::Destroy(args) => destroy::run(session, Kind::Volume, args).await,
@@ -112,6 +140,22 @@ async fn resize(session: &mut Session<'_>, args: ResizeArgs) -> Result<u8> {
     let request = ResizeRequest { size_bytes: args.size, expected_version };
     let receipt = session.client()?.resize_volume(&args.reference, &request, &scope).await?;
     told(session, &receipt, "is to hold more")
+}
+
+async fn backups(session: &mut Session<'_>, args: BackupsArgs) -> Result<u8> {
+    let scope = session.settings.scope_for(Kind::Volume, &args.reference)?;
+    let every_seconds = args.every.map(|every| every.as_secs());
+    let expected_version = args.precondition.expected_version;
+    let request = BackupsRequest { every_seconds, keep: Some(args.keep), expected_version };
+    let receipt = session.client()?.set_backups(&args.reference, &request, &scope).await?;
+    let what = match every_seconds {
+        Some(seconds) => {
+            let every = crate::duration::text(seconds);
+            format!("is backed up every {every}, and {} of that are kept", args.keep)
+        }
+        None => "is not backed up by itself any more".to_owned(),
+    };
+    told(session, &receipt, &what)
 }
 
 fn told(session: &mut Session<'_>, receipt: &helix_model::Receipt, what: &str) -> Result<u8> {

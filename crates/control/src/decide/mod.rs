@@ -100,6 +100,7 @@ fn carry_out(draft: &mut Draft<'_, '_>, command: &Command) -> Result<Option<AnyI
         Command::ObserveNode(it) => node::observe(draft, it),
         Command::CreateVolume(it) => volume::create(draft, it)?,
         Command::ResizeVolume(it) => volume::resize(draft, it)?,
+        Command::SetVolumeBackups(it) => volume::set_backups(draft, it)?,
         Command::ObserveVolume(it) => volume::observe(draft, it),
         Command::CreateSnapshot(it) => snapshot::create(draft, it)?,
         Command::ObserveSnapshot(it) => snapshot::observe(draft, it),

@@ -20,6 +20,10 @@ pub(super) fn create(
     let Some(volume) = state.volumes.get(command.volume) else {
         return Err(Problem::not_found(Kind::Volume, &command.volume.to_string()));
     };
+    if command.scheduled && !snapshot::is_due(state, volume, draft.context.now) {
+        // Another server has asked already.
+        return Ok(Some(volume.id.any()));
+    }
     destroy::refuse_going(state, volume.id.any())?;
     let unready = |why: &str| {
         Problem::new(Code::PreconditionFailed, format!("volume `{}` {why}", volume.name))

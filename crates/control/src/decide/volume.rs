@@ -50,7 +50,8 @@ pub(super) fn create(
             return Err(Problem::new(Code::PreconditionFailed, detail));
         }
     }
-    let spec = Volume { org, size_bytes, node, app: None, source, attachment: None };
+    let (app, attachment, backups) = (None, None, None);
+    let spec = Volume { org, size_bytes, node, app, source, attachment, backups };
     Ok(Some(emit_created(draft, name, spec).any()))
 }
 
@@ -154,6 +155,40 @@ pub(super) fn resize(
     }
     grow(draft, command.volume, command.size_bytes);
     Ok(Some(command.volume.any()))
+}
+
+/// Has a volume backed up at times, or no longer.
+pub(super) fn set_backups(
+    draft: &mut Draft<'_, '_>,
+    command: &volume::SetBackups,
+) -> Result<Option<AnyId>, Problem> {
+    let Some(known) = draft.state.volumes.get(command.volume) else {
+        return Err(Problem::not_found(Kind::Volume, &command.volume.to_string()));
+    };
+    destroy::refuse_going(&draft.state, known.id.any())?;
+    if let Some(schedule) = command.schedule {
+        check_schedule(schedule)?;
+    }
+    if known.spec.backups != command.schedule {
+        let (of, schedule) = (Of::new(known), command.schedule);
+        draft.emit(Event::VolumeBackupsSet(volume::BackupsSet { of, schedule }));
+    }
+    Ok(Some(command.volume.any()))
+}
+
+fn check_schedule(schedule: volume::Schedule) -> Result<(), Problem> {
+    let (min, max) = (volume::BACKUPS_EVERY_MIN_SECONDS, volume::BACKUPS_EVERY_MAX_SECONDS);
+    if !(min..=max).contains(&schedule.every_seconds) {
+        let detail = "a volume is backed up every 15 minutes at most, and every 31 days at least";
+        return Err(Problem::new(Code::InvalidArgument, detail)
+            .field("every_seconds", format!("{min} to {max}")));
+    }
+    if !(1..=volume::BACKUPS_KEEP_MAX).contains(&schedule.keep) {
+        let rule = format!("1 to {}", volume::BACKUPS_KEEP_MAX);
+        let detail = format!("of a volume {rule} backups are kept");
+        return Err(Problem::new(Code::InvalidArgument, detail).field("keep", rule));
+    }
+    Ok(())
 }
 
 fn grow(draft: &mut Draft<'_, '_>, id: Id<Volume>, size_bytes: u64) {
@@ -337,8 +372,15 @@ fn declare(
     name: Name,
     size_bytes: u64,
 ) -> Id<Volume> {
-    let spec =
-        Volume { org, size_bytes, node: None, app: Some(app), source: None, attachment: None };
+    let spec = Volume {
+        org,
+        size_bytes,
+        node: None,
+        app: Some(app),
+        source: None,
+        attachment: None,
+        backups: None,
+    };
     emit_created(draft, name, spec)
 }
 

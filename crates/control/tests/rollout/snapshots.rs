@@ -17,7 +17,8 @@ impl World {
     fn backed_up(&mut self, label: &str) -> Id<Snapshot> {
         let volume = self.volume(DATA).id;
         let (name, pause_max_ms) = (Some(name(label)), PAUSE_DEFAULT_MS);
-        let create = snapshot::Create { volume, name, pause_max_ms, backup: true };
+        let create =
+            snapshot::Create { volume, name, pause_max_ms, backup: true, scheduled: false };
         self.command(Command::CreateSnapshot(create)).unwrap();
         let taken_at = Some(self.snapshot(label).created_at);
         let phase = snapshot::Phase::Available;
@@ -28,8 +29,13 @@ impl World {
 
     fn take_for(&mut self, label: Option<&str>, pause_max_ms: u64) -> Result<(), Problem> {
         let volume = self.volume(DATA).id;
-        let create =
-            snapshot::Create { volume, name: label.map(name), pause_max_ms, backup: false };
+        let create = snapshot::Create {
+            volume,
+            name: label.map(name),
+            pause_max_ms,
+            backup: false,
+            scheduled: false,
+        };
         self.command(Command::CreateSnapshot(create)).map(drop)
     }
 
@@ -214,6 +220,62 @@ fn a_backup_is_restored_on_another_node_and_goes_when_the_store_says_so() {
     world.command(Command::BackupRemoved(snapshot::BackupRemoved { snapshot: backup })).unwrap();
     world.settle();
     assert!(world.state.snapshots.get(backup).is_none());
+}
+
+#[test]
+fn a_volume_is_backed_up_when_it_is_time_and_only_then() {
+    let mut world = World::with_data();
+    let volume = world.volume(DATA).id;
+    let hour = std::time::Duration::from_secs(3600);
+    let schedule = |every_seconds, keep| {
+        let schedule = Some(volume::Schedule { every_seconds, keep });
+        Command::SetVolumeBackups(volume::SetBackups { volume, schedule })
+    };
+    assert_eq!(snapshot::due(&world.state, world.now()), [], "nobody said so");
+    assert_eq!(world.command(schedule(60, 1)).unwrap_err().code, Code::InvalidArgument);
+    assert_eq!(world.command(schedule(3600, 0)).unwrap_err().code, Code::InvalidArgument);
+    world.command(schedule(4 * 3600, 2)).unwrap();
+    assert_eq!(snapshot::due(&world.state, world.now()), [volume], "the first is due at once");
+
+    let begin = |world: &mut World| {
+        let pause_max_ms = PAUSE_DEFAULT_MS;
+        let create =
+            snapshot::Create { volume, name: None, pause_max_ms, backup: true, scheduled: true };
+        world.command(Command::CreateSnapshot(create)).unwrap().unwrap().kind()
+    };
+    assert_eq!(begin(&mut world), Kind::Snapshot);
+    assert_eq!(begin(&mut world), Kind::Volume, "another server was first");
+    assert_eq!(snapshot::due(&world.state, world.now()), [], "one is under way");
+    let there = |world: &World| Observed {
+        phase: snapshot::Phase::Available,
+        taken_at: Some(world.now()),
+        sha256: Some("cd".repeat(32)),
+        ..Observed::default()
+    };
+    let label = |number: u32| format!("{DATA}-{number}");
+    world.snapshot_is(&label(1), there(&world));
+    world.pass(hour * 3);
+    assert_eq!(snapshot::due(&world.state, world.now()), []);
+    world.pass(hour * 2);
+    assert_eq!(begin(&mut world), Kind::Snapshot);
+    let failed = Observed { phase: snapshot::Phase::Failed, ..Observed::default() };
+    world.snapshot_is(&label(2), failed);
+    assert_eq!(snapshot::due(&world.state, world.now()), []);
+    world.pass(hour);
+    assert_eq!(begin(&mut world), Kind::Snapshot, "what failed is tried again sooner");
+    world.snapshot_is(&label(3), there(&world));
+    world.pass(hour * 4);
+    begin(&mut world);
+    world.snapshot_is(&label(4), there(&world));
+    let oldest = world.snapshot(&label(1)).id;
+    assert_eq!(snapshot::beyond(&world.state, 14), [oldest], "its schedule says how many");
+
+    world
+        .command(Command::SetVolumeBackups(volume::SetBackups { volume, schedule: None }))
+        .unwrap();
+    world.pass(hour * 24);
+    assert_eq!(snapshot::due(&world.state, world.now()), []);
+    assert_eq!(snapshot::beyond(&world.state, 14), []);
 }
 
 #[test]

@@ -129,6 +129,10 @@ impl World {
         panic!("the reconcilers do not come to rest");
     }
 
+    pub(crate) fn now(&self) -> Timestamp {
+        self.now
+    }
+
     pub(crate) fn pass(&mut self, time: Duration) {
         self.now = self.now.plus(time);
         self.settle();

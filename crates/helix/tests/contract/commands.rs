@@ -116,6 +116,7 @@ const ELSEWHERE: &[&str] = &[
     "members set",
     "volumes create",
     "volumes resize",
+    "volumes backups",
     "volumes destroy",
     "volumes restore",
     "volumes clone",

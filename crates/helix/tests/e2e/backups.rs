@@ -155,6 +155,28 @@ fn a_backup_survives_its_store_being_killed_and_comes_back_on_another_node() {
 }
 
 #[test]
+fn a_volume_with_a_schedule_is_backed_up_without_being_asked() {
+    let test = "a_volume_with_a_schedule_is_backed_up_without_being_asked";
+    let Some(keeper) = Keeper::start(test) else { return };
+    keeper.write("first", 8);
+    let digest = keeper.digest();
+    let world = &keeper.world;
+    let told = world.helix(["volumes", "backups", VOLUME, "--every", "1h", "--keep", "3"]).ok();
+    assert!(told.stdout.contains("is backed up every 1h"), "{}", told.stdout);
+    let first = format!("{VOLUME}-1");
+    until("the first backup", || world.helix(["snapshots", "describe", &first]).code == 0);
+    world.helix(["wait", &format!("snapshot/{first}")]).ok();
+    world.helix(["volumes", "backups", VOLUME, "--off"]).ok();
+    let volume = world.json(&world.work(), ["volumes", "describe", VOLUME]);
+    assert!(volume["desired"]["backups"].is_null(), "{volume:#}");
+    world.helix(["envs", "destroy", "keeper@production", "--yes"]).ok();
+    world.helix(["volumes", "destroy", VOLUME, "--yes"]).ok();
+    world.helix(["volumes", "restore", &first, "--as", "restored"]).ok();
+    keeper.deploy("restored", "");
+    assert_eq!(keeper.digest(), digest);
+}
+
+#[test]
 fn credentials_that_are_wrong_are_told_and_lose_nothing() {
     let test = "credentials_that_are_wrong_are_told_and_lose_nothing";
     let Some(mut keeper) = Keeper::start(test) else { return };

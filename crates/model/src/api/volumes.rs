@@ -32,6 +32,21 @@ pub struct ResizeRequest {
     pub expected_version: Option<u64>,
 }
 
+/// `POST /v1/volumes/{volume}/backups`: when it is backed up without anybody asking.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct BackupsRequest {
+    /// From one to the next; no longer at all when absent.
+    #[serde(default)]
+    pub every_seconds: Option<u64>,
+    /// How many are kept, the newest; 14 when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keep: Option<u32>,
+    /// Refuse unless the volume is still this version.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expected_version: Option<u64>,
+}
+
 /// `POST /v1/snapshots`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]

@@ -100,6 +100,7 @@ mod tests {
             app: None,
             source: None,
             attachment: None,
+            backups: None,
         };
         let created = volume::Created { id, name: name.clone(), spec };
         assert_eq!(at(1, Event::VolumeCreated(created)), Some(19 * HOUR * 1024));

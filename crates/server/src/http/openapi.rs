@@ -17,11 +17,11 @@ use helix_model::api::access::{
     OperatorRequest, PasswordRequest, SetupReply, SetupRequest, TokenReply, TokenRequest, WhoAmI,
 };
 use helix_model::api::{
-    AvailabilityRequest, ConfigRequest, CreateRequest, DeployRequest, EventLine, EventPage,
-    ExecToken, ExecTokenRequest, LogLine, Page, PromoteRequest, QuotaReport, QuotaRequest,
-    RecordedChange, ReleaseRequest, ReplicaList, ResizeRequest, RollbackRequest, ScaleRequest,
-    SecretsReport, SecretsRequest, SecretsRollbackRequest, SecretsStepRequest, Settled,
-    SnapshotRequest, StreamEnd, StreamHeartbeat, UsageIntervals, UsageReport, Version,
+    AvailabilityRequest, BackupsRequest, ConfigRequest, CreateRequest, DeployRequest, EventLine,
+    EventPage, ExecToken, ExecTokenRequest, LogLine, Page, PromoteRequest, QuotaReport,
+    QuotaRequest, RecordedChange, ReleaseRequest, ReplicaList, ResizeRequest, RollbackRequest,
+    ScaleRequest, SecretsReport, SecretsRequest, SecretsRollbackRequest, SecretsStepRequest,
+    Settled, SnapshotRequest, StreamEnd, StreamHeartbeat, UsageIntervals, UsageReport, Version,
     VolumeRequest, WaitResult,
 };
 use helix_model::api::{PolicyReport, RegistryReport, RegistryRequest};
@@ -247,6 +247,7 @@ docs! {
     describe_node [SCOPE] => Answer::Json(shape::<ResourceView>);
     create_volume [SCOPE] < VolumeRequest => Answer::Receipt;
     list_volumes [SCOPE, PAGING] => Answer::Json(shape::<Page>);
+    set_volume_backups [SCOPE] < BackupsRequest => Answer::Receipt;
     resize_volume [SCOPE] < ResizeRequest => Answer::Receipt;
     destroy_volume [SCOPE, DESTROY] => Answer::Receipt;
     describe_volume [SCOPE] => Answer::Json(shape::<ResourceView>);

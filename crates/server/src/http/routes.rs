@@ -142,6 +142,7 @@ routes! {
     GET "/v1/nodes/{node}" describe_node, Rule::Reads, resources::describe_of::<Node>, "One node, desired and current";
     POST "/v1/volumes" create_volume, Rule::Org(Permission::VolumesWrite), volumes::create, "Make a volume";
     GET "/v1/volumes" list_volumes, Rule::Reads, resources::list_of::<Volume>, "Volumes";
+    POST "/v1/volumes/{volume}/backups" set_volume_backups, Rule::Org(Permission::VolumesWrite), volumes::backups, "Back a volume up at times, or no longer";
     POST "/v1/volumes/{volume}/resize" resize_volume, Rule::Org(Permission::VolumesWrite), volumes::resize, "Let a volume hold more";
     DELETE "/v1/volumes/{volume}" destroy_volume, Rule::Org(Permission::VolumesWrite), destroy::destroy::<Volume>, "Destroy a volume and what is in it";
     GET "/v1/volumes/{volume}" describe_volume, Rule::Reads, resources::describe_of::<Volume>, "One volume, desired and current";

@@ -34,6 +34,7 @@ pub(super) async fn create(
         name: request.name,
         pause_max_ms,
         backup: request.backup,
+        scheduled: false,
     });
     Ok(Json(api.engine.submit(command, origin).await?))
 }

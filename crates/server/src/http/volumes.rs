@@ -3,8 +3,9 @@
 
 use axum::extract::State;
 use axum::{Extension, Json};
-use helix_model::api::{ResizeRequest, VolumeRequest};
+use helix_model::api::{BackupsRequest, ResizeRequest, VolumeRequest};
 use helix_model::reference::Scope;
+use helix_model::snapshot::BACKUPS_KEPT;
 use helix_model::{Code, Command, Kind, Org, Problem, Receipt, Snapshot, volume};
 use http::HeaderMap;
 
@@ -63,5 +64,28 @@ pub(super) async fn resize(
     let (origin, volume) =
         caller.change_of(&api, &headers, at, &request, request.expected_version)?;
     let command = Command::ResizeVolume(volume::Resize { volume, size_bytes: request.size_bytes });
+    Ok(Json(api.engine.submit(command, origin).await?))
+}
+
+/// Has a volume backed up at times, or no longer.
+pub(super) async fn backups(
+    State(api): State<Api>,
+    Extension(caller): Extension<Caller>,
+    Path(reference): Path<String>,
+    Query(scope): Query<Scope>,
+    headers: HeaderMap,
+    Body(request): Body<BackupsRequest>,
+) -> Result<Json<Receipt>, ApiProblem> {
+    let at = (reference.as_str(), &scope);
+    let (origin, volume) =
+        caller.change_of(&api, &headers, at, &request, request.expected_version)?;
+    let schedule = request.every_seconds.map(|every_seconds| {
+        let keep = request.keep.unwrap_or(BACKUPS_KEPT);
+        volume::Schedule { every_seconds, keep }
+    });
+    if schedule.is_some() {
+        api.backups.refuse_without_store()?;
+    }
+    let command = Command::SetVolumeBackups(volume::SetBackups { volume, schedule });
     Ok(Json(api.engine.submit(command, origin).await?))
 }

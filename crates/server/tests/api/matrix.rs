@@ -111,6 +111,7 @@ fn request(route: &Route, receipt: &str) -> Option<(String, Value)> {
             with("/v1/volumes?org=default", json!({ "name": "none", "size_bytes": 1 }))
         }
         // Smaller than it may be.
+        "set_volume_backups" => with("/v1/volumes/default%2Fdata/backups", json!({})),
         "resize_volume" => with("/v1/volumes/default%2Fdata/resize", json!({ "size_bytes": 1 })),
         "describe_volume" => path("/v1/volumes/default%2Fdata"),
         "destroy_volume" => path("/v1/volumes/default%2Fdata?expected_version=1"),

@@ -62,8 +62,13 @@ pub(crate) fn snapshot_wish(random: &mut Random, state: &State) -> Option<Comman
         let made = state.volumes.iter().filter(|it| it.status.made);
         let volume = pick(random, made.map(|it| it.id).collect())?;
         let backup = random.percent(50);
-        let create =
-            snapshot::Create { volume, name: None, pause_max_ms: PAUSE_DEFAULT_MS, backup };
+        let create = snapshot::Create {
+            volume,
+            name: None,
+            pause_max_ms: PAUSE_DEFAULT_MS,
+            backup,
+            scheduled: false,
+        };
         return Some(Command::CreateSnapshot(create));
     }
     let all: Vec<_> = state.snapshots.iter().map(|it| it.id).collect();

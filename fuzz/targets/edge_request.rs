@@ -62,6 +62,7 @@ fn build() -> World {
 async fn start(backend: SocketAddr) -> Edge {
     let config = Config {
         http_listen: vec![([127, 0, 0, 1], 0).into()],
+        https_listen: Vec::new(),
         plan_file: None,
         any_ip: AnyIp::Off,
     };
@@ -69,6 +70,7 @@ async fn start(backend: SocketAddr) -> Edge {
     let endpoint = EndpointPlan {
         id: Id::new(Timestamp(1), 1),
         route: Route::Http { hosts: vec![HOST.to_owned()] },
+        certificate: None,
         backends: vec![Backend { instance: Id::new(Timestamp(1), 2), address: backend }],
     };
     let plan = EdgePlan { version: 1, endpoints: vec![endpoint], draining: Vec::new() };

@@ -85,7 +85,7 @@ pub const FOR_TESTS: &[Package] = &[
         name: "openssl",
         program: "openssl",
         how: How::Install,
-        reason: "the image tests make a certificate for a registry behind TLS",
+        reason: "the tests make certificates for a registry behind TLS and for hosts",
     },
     Package {
         name: "buildah",

@@ -5,10 +5,10 @@
 use clap::{Args, Parser, Subcommand};
 
 use crate::commands::{
-    admin, audit, auth, builds, completion, deploy, describe, doctor, env, events, exec, explain,
-    kinds, logs, members, nodes, plan, policy, quotas, registries, releases, replicas, roles,
-    rollback, scale, secrets, snapshots, status, tokens, up, usage, users, validate, version,
-    volumes, wait,
+    admin, audit, auth, builds, certificates, completion, deploy, describe, doctor, env, events,
+    exec, explain, kinds, logs, members, nodes, plan, policy, quotas, registries, releases,
+    replicas, roles, rollback, scale, secrets, snapshots, status, tokens, up, usage, users,
+    validate, version, volumes, wait,
 };
 
 /// Run apps on your own machines.
@@ -104,6 +104,8 @@ pub(crate) enum Command {
     Volumes(volumes::VolumesArgs),
     /// Snapshots of volumes: list, describe, events, create, destroy
     Snapshots(snapshots::SnapshotsArgs),
+    /// Certificates of hosts: list, describe, events, add, trust, destroy
+    Certificates(certificates::CertificatesArgs),
     /// The record of what happened: list, export, verify
     Audit(audit::AuditArgs),
     /// The installation as a whole: verify-state, export, import, keys, retention
@@ -144,6 +146,7 @@ impl Command {
             Command::Nodes(nodes) => nodes.streams(),
             Command::Snapshots(snapshots) => snapshots.streams(),
             Command::Volumes(volumes) => volumes.streams(),
+            Command::Certificates(certificates) => certificates.streams(),
             Command::Audit(audit) => audit.streams(),
             Command::Auth(auth) => auth.streams(),
             Command::Users(users) => users.streams(),

@@ -135,7 +135,15 @@ impl Settings {
     /// does not name must be known.
     pub(crate) fn scope_for(&self, kind: Kind, reference: &str) -> Result<Scope> {
         let complete = reference.parse::<AnyId>().is_ok();
-        if matches!(kind, Kind::User | Kind::Member | Kind::Token | Kind::Volume | Kind::Snapshot) {
+        if matches!(
+            kind,
+            Kind::User
+                | Kind::Member
+                | Kind::Token
+                | Kind::Volume
+                | Kind::Snapshot
+                | Kind::Certificate
+        ) {
             return Ok(self.org_scope());
         }
         let mut scope = self.project_scope();
@@ -146,7 +154,12 @@ impl Settings {
                 !reference.contains('@')
             }
             Kind::Org | Kind::Project | Kind::App | Kind::Node => false,
-            Kind::User | Kind::Member | Kind::Token | Kind::Volume | Kind::Snapshot => false,
+            Kind::User
+            | Kind::Member
+            | Kind::Token
+            | Kind::Volume
+            | Kind::Snapshot
+            | Kind::Certificate => false,
         };
         if complete || !needs_app {
             return Ok(scope);
@@ -166,7 +179,7 @@ impl Settings {
         let mut scope = match kind {
             // Tokens of one's own are in no org.
             Kind::Org | Kind::Node | Kind::User | Kind::Token => return Ok(Scope::default()),
-            Kind::Member | Kind::Volume | Kind::Snapshot => {
+            Kind::Member | Kind::Volume | Kind::Snapshot | Kind::Certificate => {
                 return Ok(self.org_scope());
             }
             Kind::Project => Scope { org: Some(self.org.to_string()), ..Scope::default() },

@@ -10,6 +10,7 @@
 
 mod access;
 mod admin;
+mod certificates;
 mod client;
 mod error;
 mod events;

@@ -21,6 +21,8 @@ pub struct Config {
     /// Where the shared HTTP listener accepts. `[::]` accepts IPv4 too and falls
     /// back to `0.0.0.0` where the machine has no IPv6. Port 0 takes a free one.
     pub http_listen: Vec<SocketAddr>,
+    /// The same for the shared HTTPS listener. Without one nothing is encrypted.
+    pub https_listen: Vec<SocketAddr>,
     /// Where the last plan is kept, to serve from after a restart.
     pub plan_file: Option<PathBuf>,
     /// Whether endpoint addresses may be routed to this machine.

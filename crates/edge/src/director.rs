@@ -17,6 +17,7 @@ use crate::saved_plan::SavedPlan;
 use crate::shared::Shared;
 use crate::table::{Roster, TcpKey};
 use crate::tcp::Listeners;
+use crate::tls::Wanted;
 
 /// A request to the director.
 #[derive(Debug)]
@@ -27,11 +28,19 @@ pub(crate) enum Request {
     Stop,
 }
 
+/// How the director and the keeper of certificates speak.
+#[derive(Debug)]
+pub(crate) struct Certified {
+    pub(crate) wanted: watch::Sender<Arc<Wanted>>,
+    /// Told when there is another certificate, or another reason for none.
+    pub(crate) changed: Arc<Notify>,
+}
+
 #[derive(Debug)]
 enum Event {
     Asked(Request),
-    /// A draining instance's last work ended.
-    Drained,
+    /// A draining instance's last work ended, or certificates came.
+    Reportable,
     /// Time to try again what failed and to sweep what idled.
     Tick,
 }
@@ -46,6 +55,7 @@ pub(crate) struct Director {
     listeners: Listeners,
     http_addresses: Vec<SocketAddr>,
     saved: Option<SavedPlan>,
+    certified: Certified,
     reports: watch::Sender<EdgeReport>,
 }
 
@@ -55,6 +65,7 @@ impl Director {
         http_addresses: Vec<SocketAddr>,
         any_ip: AnyIp,
         saved: Option<SavedPlan>,
+        certified: Certified,
         reports: watch::Sender<EdgeReport>,
     ) -> Director {
         let drained = Arc::new(Notify::new());
@@ -66,6 +77,7 @@ impl Director {
             drained,
             http_addresses,
             saved,
+            certified,
             reports,
         }
     }
@@ -77,7 +89,8 @@ impl Director {
         loop {
             let event = tokio::select! {
                 request = requests.recv() => Event::Asked(request.unwrap_or(Request::Stop)),
-                () = self.drained.notified() => Event::Drained,
+                () = self.drained.notified() => Event::Reportable,
+                () = self.certified.changed.notified() => Event::Reportable,
                 _ = ticks.tick() => Event::Tick,
             };
             match event {
@@ -87,7 +100,7 @@ impl Director {
                     let _ = reply.send(self.reports.borrow().clone());
                 }
                 Event::Asked(Request::Stop) => break,
-                Event::Drained => self.report(),
+                Event::Reportable => self.report(),
                 Event::Tick => self.tick().await,
             }
         }
@@ -104,6 +117,7 @@ impl Director {
             return;
         }
         self.plan = plan;
+        self.certified.wanted.send_replace(Arc::new(self.hosts()));
         let wanted = self.tcp_keys();
         // New listeners hold their first clients until the table knows them;
         // old ones close only after it has forgotten them.
@@ -127,8 +141,12 @@ impl Director {
     }
 
     fn report(&self) {
-        let http = &self.http_addresses;
-        let endpoint = |plan| report::endpoint(plan, http, self.listeners.state(plan));
+        let fronts = report::Fronts {
+            http: &self.http_addresses,
+            https_port: self.shared.https_port,
+            certificates: &self.shared.certificates,
+        };
+        let endpoint = |plan| report::endpoint(plan, &fronts, self.listeners.state(plan));
         let fresh = EdgeReport {
             version: self.plan.version,
             drained: self.roster.idle(&self.plan.draining),
@@ -147,6 +165,19 @@ impl Director {
         if let Some(saved) = self.saved {
             saved.finish().await;
         }
+    }
+
+    /// Every host, with the certificate it has if it has one.
+    fn hosts(&self) -> Wanted {
+        let mut hosts = Wanted::new();
+        for endpoint in &self.plan.endpoints {
+            if let Route::Http { hosts: names } = &endpoint.route {
+                for name in names {
+                    hosts.entry(name.as_str().into()).or_insert(endpoint.certificate);
+                }
+            }
+        }
+        hosts
     }
 
     fn tcp_keys(&self) -> Vec<TcpKey> {

@@ -5,15 +5,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use helix_model::plan::{EdgePlan, EdgeReport};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::net::TcpListener;
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
 use crate::config::Config;
-use crate::director::{Director, Request};
+use crate::director::{Certified, Director, Request};
 use crate::error::EdgeError;
 use crate::saved_plan::{self, SavedPlan};
 use crate::shared::Shared;
 use crate::stats::Stats;
+use crate::tls::{self, Acceptor, CertificateSource, Source};
 use crate::{http, sockets};
 
 /// Plans waiting to be applied. Only the latest matters, so a sender that is
@@ -22,28 +24,54 @@ const QUEUE: usize = 8;
 
 /// A running edge. Dropping it stops it at once; [`Edge::shutdown`] is the
 /// orderly way.
-#[derive(Debug)]
 pub struct Edge {
     shared: Arc<Shared>,
     http_addresses: Vec<SocketAddr>,
+    https_addresses: Vec<SocketAddr>,
     requests: mpsc::Sender<Request>,
     reports: watch::Receiver<EdgeReport>,
+    source: watch::Sender<Source>,
     director: JoinHandle<()>,
+}
+
+impl std::fmt::Debug for Edge {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Edge").field("http", &self.http_addresses).finish_non_exhaustive()
+    }
+}
+
+/// Listens everywhere, and says where that came to be.
+fn listen(
+    what: &'static str,
+    wanted: &[SocketAddr],
+) -> Result<(Vec<SocketAddr>, Vec<TcpListener>), EdgeError> {
+    let listen_on = |address: &SocketAddr| {
+        let refuse = |source| EdgeError::Listen { what, address: *address, source };
+        let listener = sockets::listen_shared(*address).map_err(refuse)?;
+        Ok((listener.local_addr().map_err(refuse)?, listener))
+    };
+    let listening = wanted.iter().map(listen_on).collect::<Result<Vec<_>, _>>()?;
+    Ok(listening.into_iter().unzip())
 }
 
 impl Edge {
     /// Starts accepting HTTP and serves the last plan on disk, if there is one.
     pub async fn start(config: Config) -> Result<Edge, EdgeError> {
-        let mut listeners = Vec::new();
-        for address in &config.http_listen {
-            let refuse = |source| EdgeError::Listen { address: *address, source };
-            let listener = sockets::listen_shared(*address).map_err(refuse)?;
-            listeners.push((listener.local_addr().map_err(refuse)?, listener));
-        }
-        let http_addresses: Vec<_> = listeners.iter().map(|(address, _)| *address).collect();
+        let (http_addresses, http_listeners) = listen("HTTP", &config.http_listen)?;
+        let (https_addresses, https_listeners) = listen("HTTPS", &config.https_listen)?;
         let last_plan = config.plan_file.as_deref().and_then(saved_plan::load);
 
-        let shared = Arc::new(Shared::default());
+        let https_port = https_addresses.first().map(SocketAddr::port);
+        let shared = Arc::new(Shared { https_port, ..Shared::default() });
+        let acceptor = Acceptor::new(Arc::clone(&shared))?;
+        let changed = Arc::new(Notify::new());
+        let (wanted, now_wanted) = watch::channel(Arc::default());
+        let (source, now_source) = watch::channel(None);
+        if https_port.is_some() {
+            let keeping =
+                tls::keep(Arc::clone(&shared), now_wanted, now_source, Arc::clone(&changed));
+            tokio::spawn(keeping);
+        }
         let (requests, queue) = mpsc::channel(QUEUE);
         let (report_sender, reports) = watch::channel(EdgeReport::default());
         let director = Director::new(
@@ -51,16 +79,22 @@ impl Edge {
             http_addresses.clone(),
             config.any_ip,
             config.plan_file.map(SavedPlan::start),
+            Certified { wanted, changed },
             report_sender,
         );
         let director = tokio::spawn(director.run(queue));
-        let edge = Edge { shared, http_addresses, requests, reports, director };
+        let edge =
+            Edge { shared, http_addresses, https_addresses, requests, reports, source, director };
         if let Some(plan) = last_plan {
             edge.apply(Arc::new(plan)).await;
         }
         // Only now, so that the first request after a restart finds its route.
-        for (_, listener) in listeners {
+        for listener in http_listeners {
             edge.shared.tasks.spawn(http::accept(Arc::clone(&edge.shared), listener));
+        }
+        for listener in https_listeners {
+            let accepting = tls::accept(Arc::clone(&edge.shared), acceptor.clone(), listener);
+            edge.shared.tasks.spawn(accepting);
         }
         Ok(edge)
     }
@@ -68,6 +102,17 @@ impl Edge {
     /// Where HTTP is accepted, with the ports that were bound.
     pub fn http_addresses(&self) -> &[SocketAddr] {
         &self.http_addresses
+    }
+
+    /// The same for HTTPS.
+    pub fn https_addresses(&self) -> &[SocketAddr] {
+        &self.https_addresses
+    }
+
+    /// Has certificates fetched from there, or, without a link, from nowhere: what is
+    /// here stays in use.
+    pub fn certificates_from(&self, source: Option<Arc<dyn CertificateSource>>) {
+        self.source.send_replace(source);
     }
 
     /// Serves a plan and reports; resolves when it is in force. A plan older

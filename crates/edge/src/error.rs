@@ -7,30 +7,41 @@ use std::net::SocketAddr;
 /// error but part of the report.
 #[derive(Debug, thiserror::Error)]
 pub enum EdgeError {
-    /// The shared HTTP listener has nowhere to accept.
-    #[error("cannot accept HTTP on {address}")]
+    /// A shared listener has nowhere to accept.
+    #[error("cannot accept {what} on {address}")]
     Listen {
+        /// What is spoken there.
+        what: &'static str,
         /// The address asked for.
         address: SocketAddr,
         /// What the system answered.
         #[source]
         source: io::Error,
     },
+    /// TLS cannot be spoken at all.
+    #[error("TLS cannot be set up")]
+    Tls(#[source] rustls::Error),
 }
 
 impl EdgeError {
     /// What to try.
     pub fn hint(&self) -> String {
-        let EdgeError::Listen { address, source } = self;
+        let EdgeError::Listen { what, address, source } = self else {
+            return "`helix doctor` checks the machine".to_owned();
+        };
+        let flag = format!("--{}-port", what.to_ascii_lowercase());
         match source.kind() {
             io::ErrorKind::AddrInUse => {
                 format!(
-                    "another program uses port {}: stop it or choose another port",
+                    "another program uses port {}: stop it or choose another with `{flag}`",
                     address.port()
                 )
             }
             io::ErrorKind::PermissionDenied => {
-                format!("port {} needs privileges: choose one from 1024 up", address.port())
+                format!(
+                    "port {} needs privileges: choose one from 1024 up with `{flag}`",
+                    address.port()
+                )
             }
             _ => "check that the address is one of this machine's".to_owned(),
         }

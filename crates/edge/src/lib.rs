@@ -5,7 +5,8 @@
 //! [`EdgeReport`](helix_model::plan::EdgeReport), where each endpoint can be
 //! reached and which draining instances have no work left. Inside, one loop
 //! (`director`) owns listeners and turns plans into immutable routing tables;
-//! `http` and `tcp` only read the table in force. The last plan is kept on disk,
+//! `http` and `tcp` only read the table in force. `tls` decrypts what is then
+//! `http`, with certificates that it fetches by the plan. The last plan is kept on disk,
 //! so an edge serves with the control plane gone.
 //!
 //! This crate must not know how a route was decided: no users, orgs, releases
@@ -25,6 +26,7 @@ mod sockets;
 mod stats;
 mod table;
 mod tcp;
+mod tls;
 mod upstream;
 mod work;
 
@@ -32,3 +34,4 @@ pub use config::{AnyIp, Config};
 pub use edge::Edge;
 pub use error::EdgeError;
 pub use stats::Stats;
+pub use tls::{CertificateSource, Fetched};

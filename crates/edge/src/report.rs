@@ -5,22 +5,30 @@ use std::net::SocketAddr;
 use helix_model::plan::{EndpointPlan, EndpointReport, Route};
 
 use crate::tcp::ListenerState;
+use crate::tls::Certificates;
 
-/// Port that a URL leaves out.
+/// Ports that a URL leaves out.
 const HTTP_PORT: u16 = 80;
+const HTTPS_PORT: u16 = 443;
 
-/// The report of an endpoint, given where HTTP is accepted and the state of the
-/// endpoint's own listener.
+/// The shared listeners.
+pub(crate) struct Fronts<'e> {
+    pub(crate) http: &'e [SocketAddr],
+    pub(crate) https_port: Option<u16>,
+    pub(crate) certificates: &'e Certificates,
+}
+
+/// The report of an endpoint, given the shared listeners and the state of its own.
 pub(crate) fn endpoint(
     plan: &EndpointPlan,
-    http: &[SocketAddr],
+    fronts: &Fronts<'_>,
     listener: Option<&ListenerState>,
 ) -> EndpointReport {
     match &plan.route {
         Route::Http { hosts } => EndpointReport {
             id: plan.id,
-            reachable: hosts.iter().map(|host| url(host, http)).collect(),
-            problem: None,
+            reachable: hosts.iter().flat_map(|host| fronts.urls(host, plan)).collect(),
+            problem: hosts.iter().find_map(|host| fronts.problem(host, plan)),
         },
         Route::Tcp { .. } => EndpointReport {
             id: plan.id,
@@ -34,10 +42,34 @@ pub(crate) fn endpoint(
     }
 }
 
-fn url(host: &str, http: &[SocketAddr]) -> String {
-    match http.first().map(SocketAddr::port) {
-        None | Some(HTTP_PORT) => format!("http://{host}"),
-        Some(port) => format!("http://{host}:{port}"),
+impl Fronts<'_> {
+    /// Where a host is reached. First what a person should use: with a certificate of
+    /// their own, which everybody takes, the encrypted one.
+    fn urls(&self, host: &str, plan: &EndpointPlan) -> Vec<String> {
+        let http = url("http", host, self.http.first().map(SocketAddr::port), HTTP_PORT);
+        let held = self.certificates.host(host);
+        let (Some(port), Some(held)) = (self.https_port, held) else { return vec![http] };
+        let https = url("https", host, Some(port), HTTPS_PORT);
+        match plan.certificate.is_some() && held.pin == plan.certificate {
+            true => vec![https, http],
+            false => vec![http, https],
+        }
+    }
+
+    /// That a certificate somebody brought is not served. One that was to be made here
+    /// is missed by fewer, and told in the log.
+    fn problem(&self, host: &str, plan: &EndpointPlan) -> Option<String> {
+        let pin = plan.certificate.filter(|_| self.https_port.is_some())?;
+        let why = self.certificates.problem(host)?;
+        let is_missing = !self.certificates.serves(host, pin);
+        is_missing.then(|| format!("its certificate cannot be fetched: {why}"))
+    }
+}
+
+fn url(scheme: &str, host: &str, port: Option<u16>, usual: u16) -> String {
+    match port {
+        Some(port) if port != usual => format!("{scheme}://{host}:{port}"),
+        _ => format!("{scheme}://{host}"),
     }
 }
 
@@ -47,7 +79,8 @@ mod tests {
 
     #[test]
     fn the_usual_port_is_left_out_of_a_url() {
-        assert_eq!(url("a.example", &[([0, 0, 0, 0], 80).into()]), "http://a.example");
-        assert_eq!(url("a.example", &[([0, 0, 0, 0], 8080).into()]), "http://a.example:8080");
+        assert_eq!(url("http", "a.example", Some(80), HTTP_PORT), "http://a.example");
+        assert_eq!(url("http", "a.example", Some(8080), HTTP_PORT), "http://a.example:8080");
+        assert_eq!(url("https", "a.example", Some(443), HTTPS_PORT), "https://a.example");
     }
 }

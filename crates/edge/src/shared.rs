@@ -12,11 +12,15 @@ use tokio_util::task::TaskTracker;
 
 use crate::stats::Counters;
 use crate::table::Table;
+use crate::tls::Certificates;
 
 /// Shared by everything that handles traffic.
 #[derive(Debug, Default)]
 pub(crate) struct Shared {
     pub(crate) table: ArcSwap<Table>,
+    pub(crate) certificates: Certificates,
+    /// Where HTTPS is accepted, when it is.
+    pub(crate) https_port: Option<u16>,
     pub(crate) counters: Counters,
     /// Every task that accepts or carries traffic.
     pub(crate) tasks: TaskTracker,
@@ -43,6 +47,10 @@ impl Stage {
         self.token.cancel();
     }
 
+    pub(crate) fn has_come(&self) -> bool {
+        self.has_come.load(Ordering::Acquire)
+    }
+
     /// A token for something that also has reasons of its own to stop.
     pub(crate) fn child_token(&self) -> CancellationToken {
         self.token.child_token()
@@ -62,7 +70,7 @@ impl Stage {
                     return Poll::Ready(None);
                 }
             }
-            if self.has_come.load(Ordering::Acquire) {
+            if self.has_come() {
                 return Poll::Ready(None);
             }
             work.as_mut().poll(context).map(Some)

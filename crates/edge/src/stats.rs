@@ -13,6 +13,10 @@ pub struct Stats {
     pub http_retries: u64,
     /// HTTP client connections open now.
     pub http_connections_open: u64,
+    /// TLS connections whose handshake was completed.
+    pub tls_connections: u64,
+    /// TLS handshakes that failed: no host, an unknown one, not TLS, too slow.
+    pub tls_refused: u64,
     /// TCP connections accepted.
     pub tcp_connections: u64,
     /// TCP connections reset because no backend could take them.
@@ -30,6 +34,8 @@ pub(crate) struct Counters {
     pub(crate) http_refused: AtomicU64,
     pub(crate) http_retries: AtomicU64,
     pub(crate) http_connections_open: AtomicU64,
+    pub(crate) tls_connections: AtomicU64,
+    pub(crate) tls_refused: AtomicU64,
     pub(crate) tcp_connections: AtomicU64,
     pub(crate) tcp_refused: AtomicU64,
     pub(crate) tcp_connections_open: AtomicU64,
@@ -48,6 +54,8 @@ impl Counters {
             http_refused: read(&self.http_refused),
             http_retries: read(&self.http_retries),
             http_connections_open: read(&self.http_connections_open),
+            tls_connections: read(&self.tls_connections),
+            tls_refused: read(&self.tls_refused),
             tcp_connections: read(&self.tcp_connections),
             tcp_refused: read(&self.tcp_refused),
             tcp_connections_open: read(&self.tcp_connections_open),

@@ -4,10 +4,12 @@
 //! only reads it. The roster keeps what outlives a table: backends, their open
 //! work and their idle connections.
 
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::{Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
+use helix_model::certificate::Pin;
 use helix_model::plan::{EdgePlan, EndpointPlan, Route};
 use helix_model::{Id, Instance};
 use tokio::sync::Notify;
@@ -25,6 +27,8 @@ pub(crate) type TcpKey = (Ipv6Addr, u16);
 #[derive(Debug, Default)]
 pub(crate) struct Table {
     http: HashMap<Box<str>, Arc<Service>>,
+    /// Hosts that have a certificate of their own.
+    secured: HashMap<Box<str>, Pin>,
     tcp: HashMap<TcpKey, Arc<Service>>,
 }
 
@@ -40,6 +44,11 @@ impl Table {
     /// The service of a host name in lower case without port.
     pub(crate) fn http(&self, host: &str) -> Option<&Arc<Service>> {
         self.http.get(host)
+    }
+
+    /// The certificate somebody brought for a host.
+    pub(crate) fn certificate(&self, host: &str) -> Option<Pin> {
+        self.secured.get(host).copied()
     }
 
     pub(crate) fn tcp(&self, key: TcpKey) -> Option<&Arc<Service>> {
@@ -67,7 +76,13 @@ impl Roster {
             match &endpoint.route {
                 Route::Http { hosts } => {
                     for host in hosts {
-                        table.http.entry(host.as_str().into()).or_insert_with(|| service.clone());
+                        let Entry::Vacant(place) = table.http.entry(host.as_str().into()) else {
+                            continue;
+                        };
+                        place.insert(Arc::clone(&service));
+                        if let Some(pin) = endpoint.certificate {
+                            table.secured.insert(host.as_str().into(), pin);
+                        }
                     }
                 }
                 Route::Tcp { address, port } => {

@@ -27,6 +27,7 @@ use helix_server::{
 use tokio::sync::{broadcast, mpsc};
 use tokio::task::JoinHandle;
 
+use crate::certificate_source::LocalCertificates;
 use crate::node_link::LocalNode;
 use crate::offline::archive_variables;
 use crate::secret_source::LocalSource;
@@ -43,6 +44,7 @@ pub(crate) struct Options {
     pub data_dir: PathBuf,
     pub listen: SocketAddr,
     pub http_listen: SocketAddr,
+    pub https_listen: SocketAddr,
     pub helix_exe: PathBuf,
     pub isolation: Option<Isolation>,
     pub disk: DiskLimits,
@@ -121,6 +123,7 @@ impl Platform {
         let agent = Arc::new(start_agent(&options, &server, &token).await?);
         let edge = Edge::start(helix_edge::Config {
             http_listen: vec![options.http_listen],
+            https_listen: vec![options.https_listen],
             plan_file: Some(data_dir.join("edge").join("plan.json")),
             any_ip: options.any_ip,
         })
@@ -309,6 +312,8 @@ fn attach_edge(server: &Arc<Server>, edge: &Arc<Edge>, tasks: &mut Vec<JoinHandl
             reporting.edge_reported(EDGE_NAME, report).await;
         }
     }));
+    let certificates = LocalCertificates::new(server, EDGE_NAME);
+    edge.certificates_from(Some(Arc::new(certificates)));
     let mut reports = edge.reports();
     let reporting = Arc::clone(server);
     tasks.push(tokio::spawn(async move {

@@ -70,7 +70,8 @@ impl SecretSource for LinkedSource {
     }
 }
 
-async fn ask(link: Link, ask: AskServer) -> Answer {
+/// Asks the server for something secret.
+pub(crate) async fn ask(link: Link, ask: AskServer) -> Answer {
     let header = serde_json::to_vec(&ask).map_err(|error| error.to_string())?;
     let stream = link.open(Bytes::from(header)).map_err(|error| error.to_string())?;
     let Stream { sender, mut receiver } = stream;

@@ -24,6 +24,7 @@ impl Up for LocalPlatform {
             data_dir: options.data_dir.clone(),
             listen: options.listen,
             http_listen: (std::net::Ipv6Addr::UNSPECIFIED, options.http_port).into(),
+            https_listen: (std::net::Ipv6Addr::UNSPECIFIED, options.https_port).into(),
             helix_exe,
             isolation: options.isolation.map(level),
             disk: disk_limits(options.disk),

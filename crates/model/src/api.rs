@@ -4,6 +4,7 @@
 //! `ts`.
 
 pub mod access;
+mod certificates;
 mod registries;
 mod secrets;
 mod tenancy;
@@ -19,6 +20,7 @@ use crate::receipt::Affected;
 use crate::view::{ResourceView, Shown};
 use crate::{Actor, Id, Instance, Name, Timestamp};
 
+pub use certificates::{AuthorityReport, CertificateRequest};
 pub use registries::{PolicyReport, RegistryLogin, RegistryReport, RegistryRequest};
 pub use secrets::{
     SecretText, SecretsReport, SecretsRequest, SecretsRollbackRequest, SecretsStepRequest,

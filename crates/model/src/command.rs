@@ -5,10 +5,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{AnyId, Env, Id, Instance, Kind, Member, Token, User};
+use crate::{AnyId, Certificate, Env, Id, Instance, Kind, Member, Token, User};
 use crate::{
-    app, bundle, config, deploy, destroy, endpoint, env, instance, member, node, org, policy,
-    project, quota, registry, release, snapshot, token, user, volume,
+    app, bundle, certificate, config, deploy, destroy, endpoint, env, instance, member, node, org,
+    policy, project, quota, registry, release, snapshot, token, user, volume,
 };
 
 /// A wish.
@@ -62,6 +62,10 @@ pub enum Command {
     CreateSnapshot(snapshot::Create),
     ObserveSnapshot(snapshot::Observe),
     BackupRemoved(snapshot::BackupRemoved),
+    SetCertificate(Box<certificate::Set>),
+    /// Note that another part of a certificate's life has begun (a reconciler's).
+    AgeCertificate(Id<Certificate>),
+    SetAuthority(Box<certificate::SetAuthority>),
     CreateUser(user::Create),
     SetUserOperator(user::SetOperator),
     ChangeUserPassword(Id<User>),
@@ -91,6 +95,7 @@ impl Command {
                 Kind::Node => "destroy_node",
                 Kind::Volume => "destroy_volume",
                 Kind::Snapshot => "destroy_snapshot",
+                Kind::Certificate => "destroy_certificate",
                 _ => "destroy",
             },
             Command::FinishDestroy(_) => "finish_destroy",
@@ -130,6 +135,9 @@ impl Command {
             Command::CreateSnapshot(_) => "create_snapshot",
             Command::ObserveSnapshot(_) => "observe_snapshot",
             Command::BackupRemoved(_) => "backup_removed",
+            Command::SetCertificate(_) => "set_certificate",
+            Command::AgeCertificate(_) => "age_certificate",
+            Command::SetAuthority(_) => "set_authority",
             Command::CreateUser(_) => "create_user",
             Command::SetUserOperator(_) => "set_user_operator",
             Command::ChangeUserPassword(_) => "change_user_password",

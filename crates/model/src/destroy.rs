@@ -1,4 +1,5 @@
-//! Destruction: how an org, a project, an app, an env, a volume or a node goes away
+//! Destruction: how an org, a project, an app, an env, a volume, a certificate
+//! or a node goes away
 //! again.
 //!
 //! ```text
@@ -23,8 +24,16 @@ use crate::{
 };
 
 /// The kinds that can be destroyed by themselves, outermost first.
-pub const KINDS: [Kind; 7] =
-    [Kind::Org, Kind::Project, Kind::App, Kind::Env, Kind::Volume, Kind::Node, Kind::Snapshot];
+pub const KINDS: [Kind; 8] = [
+    Kind::Org,
+    Kind::Project,
+    Kind::App,
+    Kind::Env,
+    Kind::Volume,
+    Kind::Node,
+    Kind::Snapshot,
+    Kind::Certificate,
+];
 
 /// The reason of the conditions of what is being destroyed.
 pub const REASON: &str = "destroying";
@@ -124,6 +133,7 @@ impl Apply for Finished {
                 }
                 state.volumes.remove_any(id);
             }
+            Kind::Certificate => state.certificates.remove_any(id),
             Kind::Node => {
                 state.nodes.remove_any(id);
                 if let Some(node) = id.typed() {
@@ -152,7 +162,8 @@ pub fn contents(state: &State, id: AnyId) -> Vec<AnyId> {
             let projects = state.projects.children(id).map(|it| it.id.any());
             let volumes = state.volumes.children(id).map(|it| it.id.any());
             let snapshots = state.snapshots.children(id).map(|it| it.id.any());
-            projects.chain(volumes).chain(snapshots).collect()
+            let certificates = state.certificates.children(id).map(|it| it.id.any());
+            projects.chain(volumes).chain(snapshots).chain(certificates).collect()
         }
         Kind::Project => state.apps.children(id).map(|it| it.id.any()).collect(),
         Kind::App => state.envs.children(id).map(|it| it.id.any()).collect(),

@@ -11,8 +11,8 @@ use serde::{Deserialize, Serialize};
 use crate::state::{Change, State};
 use crate::{AnyId, Name, Timestamp};
 use crate::{
-    app, bundle, deploy, destroy, endpoint, env, instance, member, network, node, org, policy,
-    project, quota, registry, release, snapshot, token, user, volume,
+    app, bundle, certificate, deploy, destroy, endpoint, env, instance, member, network, node, org,
+    policy, project, quota, registry, release, snapshot, token, user, volume,
 };
 use crate::{reference, view};
 
@@ -189,6 +189,12 @@ events! {
     "snapshot.status_changed" => SnapshotStatusChanged(snapshot::StatusChanged), |e| Some(Subject::of(e.of.id.any(), e.of.org.any(), &e.of.name));
     "snapshot.destroying" => SnapshotDestroying(destroy::Begun), |e| Some(e.of.subject());
     "snapshot.destroyed" => SnapshotDestroyed(destroy::Finished), |e| Some(e.of.subject());
+    "certificate.created" => CertificateCreated(certificate::Created), |e| Some(Subject::of(e.id.any(), e.spec.org.any(), &e.name));
+    "certificate.replaced" => CertificateReplaced(certificate::Replaced), |e| Some(Subject::of(e.of.id.any(), e.of.org.any(), &e.of.name));
+    "certificate.status_changed" => CertificateStatusChanged(certificate::StatusChanged), |e| Some(Subject::of(e.of.id.any(), e.of.org.any(), &e.of.name));
+    "certificate.destroying" => CertificateDestroying(destroy::Begun), |e| Some(e.of.subject());
+    "certificate.destroyed" => CertificateDestroyed(destroy::Finished), |e| Some(e.of.subject());
+    "installation.authority_set" => AuthoritySet(certificate::AuthoritySet), |_| None;
     "node.enrolled" => NodeEnrolled(node::Enrolled), |e| Some(Subject::lasting(e.id.any()));
     "node.availability_changed" => NodeAvailabilityChanged(node::AvailabilityChanged), |e| Some(Subject::lasting(e.id.any()));
     "node.destroyed" => NodeDestroyed(destroy::Finished), |e| Some(e.of.subject());

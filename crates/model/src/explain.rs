@@ -159,6 +159,7 @@ pub fn advice(reason: Reason) -> &'static str {
         Reason::VolumeAttachFailed => "`helix describe` of the instance says what failed",
         Reason::VolumeDamaged => "repair it on its node with `e2fsck`, or make a new volume",
         Reason::SnapshotFailed | Reason::BackupFailed => "`helix snapshots describe` says why",
+        Reason::CertificateExpiring | Reason::CertificateExpired => "`helix certificates add`",
         Reason::IntegrityCheckFailed => "restore another snapshot; this one is damaged",
         Reason::QuotaExceeded => {
             "`helix quotas` shows use and limits; scale something down, or have the limit raised"

@@ -32,11 +32,12 @@ pub enum Kind {
     Bundle,
     Volume,
     Snapshot,
+    Certificate,
 }
 
 impl Kind {
     /// Every kind, parents before children.
-    pub const ALL: [Kind; 15] = [
+    pub const ALL: [Kind; 16] = [
         Kind::Org,
         Kind::Project,
         Kind::App,
@@ -52,6 +53,7 @@ impl Kind {
         Kind::Bundle,
         Kind::Volume,
         Kind::Snapshot,
+        Kind::Certificate,
     ];
 
     /// The singular noun, as in `helix describe app/hello`.
@@ -86,6 +88,7 @@ impl Kind {
             Kind::Bundle => ("bundle", "bundles", "bun"),
             Kind::Volume => ("volume", "volumes", "vol"),
             Kind::Snapshot => ("snapshot", "snapshots", "snp"),
+            Kind::Certificate => ("certificate", "certificates", "crt"),
         }
     }
 }
@@ -99,7 +102,7 @@ impl fmt::Display for Kind {
 /// The text names no kind.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "`{0}` is not a kind: use one of org, project, app, env, release, deploy, instance, endpoint, node, user, member, token, bundle, volume, snapshot"
+    "`{0}` is not a kind: use one of org, project, app, env, release, deploy, instance, endpoint, node, user, member, token, bundle, volume, snapshot, certificate"
 )]
 pub struct KindError(pub String);
 

@@ -14,6 +14,7 @@ pub mod api;
 pub mod app;
 pub mod audit;
 pub mod bundle;
+pub mod certificate;
 pub mod command;
 pub mod condition;
 pub mod config;
@@ -66,6 +67,7 @@ pub mod volume;
 
 pub use app::App;
 pub use bundle::Bundle;
+pub use certificate::Certificate;
 pub use command::Command;
 pub use condition::Condition;
 pub use deploy::Deploy;

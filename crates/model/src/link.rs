@@ -3,8 +3,8 @@
 //! A machine opens a stream with its [`Hello`]; on it, [`ToNode`] or [`ToEdge`]
 //! comes down and [`FromNode`] or [`EdgeReport`](crate::plan::EdgeReport) goes
 //! up, one JSON document a message. For each exec or logs the server opens a
-//! stream of its own with an [`Ask`], and a node for secrets with an
-//! [`AskServer`]. After [`ExecBegun::Started`] an exec
+//! stream of its own with an [`Ask`], and a node for secrets, an edge for
+//! certificates, with an [`AskServer`]. After [`ExecBegun::Started`] an exec
 //! stream has the frames of [`exec_frame`](crate::api::exec_frame); a logs
 //! stream has [`LinkLog`] lines.
 
@@ -15,8 +15,8 @@ use serde::{Deserialize, Serialize};
 use crate::bundle::VersionId;
 use crate::plan::{EdgePlan, NodePlan};
 use crate::{
-    Id, Instance, LogFilter, Name, Node, Problem, Snapshot, Timestamp, Volume, instance, node,
-    snapshot, volume,
+    Id, Instance, LogFilter, Name, Node, Problem, Snapshot, Timestamp, Volume, certificate,
+    instance, node, snapshot, volume,
 };
 
 /// The version of all of this. A server refuses a machine that speaks a later
@@ -124,7 +124,7 @@ pub enum Ask {
     },
 }
 
-/// What a node opens a further stream to its server for.
+/// What a node or an edge opens a further stream to its server for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum AskServer {
@@ -135,6 +135,10 @@ pub enum AskServer {
     /// [`SecretsAnswer::Sent`] the next message is a [`PullLogin`], or `null` when
     /// it is pulled as nobody.
     PullLogin { instance: Id<Instance> },
+    /// What a host is served with over TLS: of this certificate, or else made for it
+    /// by the installation. Asked by edges. After [`SecretsAnswer::Sent`] the next
+    /// message is a key and a chain in PEM.
+    Certificate { host: String, pin: Option<certificate::Pin> },
     /// Something of backups; the next message is what belongs to the question. After
     /// [`BackupAnswer::Sent`] the next message is what belongs to the answer.
     Backup { ask: BackupAsk },

@@ -11,6 +11,7 @@ use std::net::{Ipv6Addr, SocketAddr};
 use serde::{Deserialize, Serialize};
 
 use crate::bundle::Pin;
+use crate::certificate;
 use crate::manifest::{Health, Prestart, Resources, Restart};
 use crate::volume::Mount;
 use crate::{Endpoint, Env, Id, Instance, Name, Node, Org, Release, Snapshot, Volume};
@@ -167,6 +168,10 @@ impl EdgePlan {
 pub struct EndpointPlan {
     pub id: Id<Endpoint>,
     pub route: Route,
+    /// What its host is served with over TLS; without one, the installation vouches
+    /// for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub certificate: Option<certificate::Pin>,
     /// Ready instances only; empty means "fail fast".
     pub backends: Vec<Backend>,
 }

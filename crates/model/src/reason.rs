@@ -69,6 +69,8 @@ reasons! {
     SnapshotFailed = "snapshot_failed", "The snapshot could not be taken.";
     BackupFailed = "backup_failed", "The backup could not be sent to its store, or fetched from there.";
     IntegrityCheckFailed = "integrity_check_failed", "What was to be restored is not what was taken.";
+    CertificateExpiring = "certificate_expiring", "The certificate is near its end.";
+    CertificateExpired = "certificate_expired", "The certificate has expired, and clients refuse it.";
     QuotaExceeded = "quota_exceeded", "The org has used up what it may have of this.";
     ReleaseCommandFailed = "release_command_failed", "The release command did not end with code 0, so nothing was replaced.";
     DeployTimeout = "deploy_timeout", "The deploy did not finish in time.";

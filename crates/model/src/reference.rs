@@ -38,6 +38,7 @@ pub fn resolve(state: &State, kind: Kind, text: &str, scope: &Scope) -> Result<A
         Kind::User => named(&state.users, None, text).map(|user| user.id.any()),
         Kind::Member => member(state, text, scope).map(|member| member.id.any()),
         Kind::Snapshot => in_org(state, &state.snapshots, text, scope),
+        Kind::Certificate => in_org(state, &state.certificates, text, scope),
         Kind::Volume => in_org(state, &state.volumes, text, scope),
         Kind::Token => token(state, text, scope).map(|token| token.id.any()),
         Kind::Project => project(state, text, scope).map(|project| project.id.any()),

@@ -8,6 +8,7 @@ use std::net::Ipv6Addr;
 use imbl::{OrdMap, Vector};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use crate::certificate::Authority;
 use crate::condition::{Facts, Standing};
 use crate::destroy::Gone;
 use crate::endpoint::Exposure;
@@ -18,15 +19,15 @@ use crate::quota::Limits;
 use crate::tally::{self, Tally};
 use crate::usage::{Mark, Meter};
 use crate::{
-    AnyId, App, Bundle, Deploy, Endpoint, Env, Id, Instance, Member, Name, Node, Noun, Org,
-    Project, Release, Resource, Role, Snapshot, Table, Timestamp, Token, User, Volume, token,
+    AnyId, App, Bundle, Certificate, Deploy, Endpoint, Env, Id, Instance, Member, Name, Node, Noun,
+    Org, Project, Release, Resource, Role, Snapshot, Table, Timestamp, Token, User, Volume, token,
 };
 
 /// Version of the written form of [`State`], how it is packed, and of what events
 /// mean to it.
 /// Counts up when either changes: a snapshot of another version is not read, the
 /// log is replayed instead.
-pub const SNAPSHOT_FORMAT: u32 = 18;
+pub const SNAPSHOT_FORMAT: u32 = 19;
 
 /// Everything there is, as of one log position.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -51,6 +52,9 @@ pub struct State {
     pub bundles: Table<Bundle>,
     pub volumes: Table<Volume>,
     pub snapshots: Table<Snapshot>,
+    pub certificates: Table<Certificate>,
+    /// What vouches for hosts without a certificate of their own.
+    pub authority: Option<Authority>,
     /// What a user is in each org they are in.
     pub memberships: OrdMap<Id<User>, OrdMap<Id<Org>, Role>>,
     /// Tokens by the hash of their text, also those that were revoked.
@@ -117,6 +121,8 @@ impl Default for State {
             bundles: Table::default(),
             volumes: Table::default(),
             snapshots: Table::default(),
+            certificates: Table::default(),
+            authority: None,
             memberships: OrdMap::new(),
             issued: OrdMap::new(),
             hosts: OrdMap::new(),

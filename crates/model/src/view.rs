@@ -12,12 +12,13 @@ use crate::quota;
 use crate::reference::{self, Scope};
 use crate::tally::Need;
 use crate::{
-    AnyId, App, Bundle, Deploy, Endpoint, Env, Instance, Kind, Member, Name, Node, Noun, Org,
-    Project, Reason, Release, Resource, Snapshot, State, Table, Timestamp, Token, User, Volume,
-    deploy, destroy, env, instance,
+    AnyId, App, Bundle, Certificate, Deploy, Endpoint, Env, Instance, Kind, Member, Name, Node,
+    Noun, Org, Project, Reason, Release, Resource, Snapshot, State, Table, Timestamp, Token, User,
+    Volume, deploy, destroy, env, instance,
 };
 
 mod bundle;
+mod certificate;
 mod node;
 mod snapshot;
 mod volume;
@@ -83,6 +84,7 @@ macro_rules! for_kind {
             Kind::Bundle => $function::<Bundle $(, $more)?>($($argument),*),
             Kind::Volume => $function::<Volume $(, $more)?>($($argument),*),
             Kind::Snapshot => $function::<Snapshot $(, $more)?>($($argument),*),
+            Kind::Certificate => $function::<Certificate $(, $more)?>($($argument),*),
         }
     };
 }

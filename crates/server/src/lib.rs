@@ -13,6 +13,7 @@ mod attach;
 mod audit;
 mod auth;
 mod backups;
+mod certificates;
 mod clock;
 mod elsewhere;
 mod entropy;

@@ -25,10 +25,6 @@ use crate::{clock, entropy};
 /// What the ids of the records begin with.
 const RECORDS: &str = "registries/";
 
-/// A record is written before the login it is of, and one that is this old and of
-/// no login never became one.
-const ORPHAN_AFTER_MS: i64 = 60 * 60 * 1000;
-
 /// How often what became of logins is looked at. Whoever replaces or removes one
 /// removes its record at once; this is for those who were killed at it, and for
 /// orgs that went.
@@ -95,30 +91,13 @@ fn is_in_use(state: &State, org: Id<Org>, record: VersionId) -> bool {
 /// Removes passwords that no login leads to, for as long as it is not dropped.
 pub(crate) async fn tend(engine: Engine, vault: std::sync::Arc<Vault>) {
     loop {
-        if let Err(error) = sweep(&vault, &engine.state()).await {
+        let state = engine.state();
+        let is_in_use = |org, record| is_in_use(&state, org, record);
+        if let Err(error) = vault.sweep_of_orgs(RECORDS, &state, is_in_use).await {
             tracing::warn!(%error, "passwords that are not needed cannot be searched for");
         }
+        drop(state);
         tokio::time::sleep(TEND_EVERY).await;
-    }
-}
-
-async fn sweep(vault: &Vault, state: &State) -> Result<(), helix_log::LogError> {
-    let mut after = RECORDS.to_owned();
-    loop {
-        let names = vault.names(RECORDS, &after).await?;
-        let Some(last) = names.last() else { return Ok(()) };
-        after.clone_from(last);
-        for name in &names {
-            let parts = name.strip_prefix(RECORDS).and_then(|rest| rest.split_once('/'));
-            let parsed = parts.and_then(|(org, record)| {
-                Some((org.parse::<Id<Org>>().ok()?, record.parse::<VersionId>().ok()?))
-            });
-            let Some((org, record)) = parsed else { continue };
-            let is_old = clock::now().0 - record.made_at().0 > ORPHAN_AFTER_MS;
-            if (is_old || state.orgs.get(org).is_none()) && !is_in_use(state, org, record) {
-                vault.remove(name).await;
-            }
-        }
     }
 }
 

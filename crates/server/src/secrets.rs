@@ -132,14 +132,37 @@ impl Vault {
     }
 
     /// Names of records that begin with this, a page of them behind `after`.
-    pub(crate) async fn names(
-        &self,
-        prefix: &str,
-        after: &str,
-    ) -> Result<Vec<String>, helix_log::LogError> {
+    async fn names(&self, prefix: &str, after: &str) -> Result<Vec<String>, helix_log::LogError> {
         let page = self.rows.page(after, PAGE).await?;
         let names = page.into_iter().map(|row| row.key.id);
         Ok(names.take_while(|name| name.starts_with(prefix)).collect())
+    }
+
+    /// Removes records of orgs, `PREFIX/ORG/RECORD`, that are of no use: old enough to
+    /// be no part of a change under way, or of an org that is gone.
+    pub(crate) async fn sweep_of_orgs(
+        &self,
+        prefix: &str,
+        state: &State,
+        is_in_use: impl Fn(Id<Org>, VersionId) -> bool,
+    ) -> Result<(), helix_log::LogError> {
+        let mut after = prefix.to_owned();
+        loop {
+            let names = self.names(prefix, &after).await?;
+            let Some(last) = names.last() else { return Ok(()) };
+            after.clone_from(last);
+            for name in &names {
+                let parts = name.strip_prefix(prefix).and_then(|rest| rest.split_once('/'));
+                let parsed = parts.and_then(|(org, record)| {
+                    Some((org.parse::<Id<Org>>().ok()?, record.parse::<VersionId>().ok()?))
+                });
+                let Some((org, record)) = parsed else { continue };
+                let is_old = clock::now().0 - record.made_at().0 > ORPHAN_AFTER_MS;
+                if (is_old || state.orgs.get(org).is_none()) && !is_in_use(org, record) {
+                    self.remove(name).await;
+                }
+            }
+        }
     }
 
     /// Removes all values of an env that is gone.

@@ -10,8 +10,8 @@ use helix_model::bundle::VersionId;
 use helix_model::link::{BackupAsk, PullLogin};
 use helix_model::plan::EdgeReport;
 use helix_model::{
-    Actor, Code, Command, Id, Instance, Name, Problem, Receipt, Snapshot, Volume, instance, node,
-    org, snapshot, volume,
+    Actor, Code, Command, Id, Instance, Name, Problem, Receipt, Snapshot, Volume, certificate,
+    instance, node, org, snapshot, volume,
 };
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -32,7 +32,7 @@ use crate::replicas::Replicas;
 use crate::secrets::{self, Vault};
 use crate::storage::Storage;
 use crate::token::TokenHash;
-use crate::{entropy, http, observe, reconciler, retention};
+use crate::{certificates, entropy, http, observe, reconciler, retention};
 
 /// What a server needs.
 pub struct Config {
@@ -173,13 +173,15 @@ impl Server {
             replicas,
             closing: closed,
         });
+        certificates::ensure_authority(&engine, &shared.vault).await;
         let api = tokio::spawn(http::serve(listener, Arc::clone(&shared)));
         let jobs = tokio::spawn(jobs(engine, shared.replicas.clone()));
         let server = Server { shared, address, closing, api, jobs };
         server.spawn(retention::run(server.shared.storage.clone()));
         let vault = Arc::clone(&server.shared.vault);
         server.spawn(secrets::tend(server.shared.engine.clone(), Arc::clone(&vault)));
-        server.spawn(registries::tend(server.shared.engine.clone(), vault));
+        server.spawn(registries::tend(server.shared.engine.clone(), Arc::clone(&vault)));
+        server.spawn(certificates::tend(server.shared.engine.clone(), vault));
         server.spawn(backups::tend(Arc::clone(&server.shared)));
         Ok(server)
     }
@@ -231,6 +233,16 @@ impl Server {
         id: Id<Instance>,
     ) -> Result<Option<PullLogin>, Problem> {
         self.shared.pull_login(to, id).await
+    }
+
+    /// What an edge serves a host with over TLS.
+    pub async fn deliver_certificate(
+        &self,
+        edge: &str,
+        host: &str,
+        pin: Option<certificate::Pin>,
+    ) -> Result<Zeroizing<Vec<u8>>, Problem> {
+        self.shared.deliver_certificate(edge, host, pin).await
     }
 
     /// Takes in what a node sees of a volume.

@@ -64,7 +64,7 @@ impl Platform {
             .arg("--data-dir")
             .arg(directory.path().join("data"))
             .args(["--listen", &address])
-            .args(["--http-port", &http_port.to_string()])
+            .args(["--http-port", &http_port.to_string(), "--https-port", "0"])
             .env("XDG_CONFIG_HOME", directory.path().join("config"))
             // It deploys the manifest of the directory it is started in.
             .current_dir(directory.path())

@@ -41,7 +41,14 @@ const ROOMS: &[Room] = &[
     },
     Room {
         name: "helix-server",
-        may_know: &["helix-control", "helix-model", "helix-log", "helix-image", "helix-link"],
+        may_know: &[
+            "helix-certificate",
+            "helix-control",
+            "helix-model",
+            "helix-log",
+            "helix-image",
+            "helix-link",
+        ],
         because: "it is the shell around the core, resolves images and takes links, \
                   but does not isolate instances or carry user traffic",
     },
@@ -64,11 +71,17 @@ const ROOMS: &[Room] = &[
     },
     Room { name: "helix-runtime", may_know: &[], because: "one instance needs no plan" },
     Room { name: "helix-image", may_know: &[], because: "OCI images exist without the platform" },
+    Room {
+        name: "helix-certificate",
+        may_know: &[],
+        because: "certificates exist without the platform",
+    },
     Room { name: "helix-link", may_know: &[], because: "it must not know what flows through" },
     Room {
         name: "helix-edge",
-        may_know: &["helix-model"],
-        because: "it carries out an edge plan without knowing how it was decided",
+        may_know: &["helix-certificate", "helix-model"],
+        because: "it carries out an edge plan, with the certificates it is given, without knowing \
+                  how it was decided",
     },
     Room { name: "helix-files", may_know: &[], because: "it runs alone inside an instance" },
     Room {

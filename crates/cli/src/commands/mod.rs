@@ -4,6 +4,7 @@ pub(crate) mod admin;
 pub(crate) mod audit;
 pub(crate) mod auth;
 pub(crate) mod builds;
+pub(crate) mod certificates;
 pub(crate) mod completion;
 pub(crate) mod create;
 pub(crate) mod deploy;
@@ -84,6 +85,7 @@ pub(crate) async fn dispatch(
         Command::Nodes(args) => nodes::run(session, args).await,
         Command::Snapshots(args) => snapshots::run(session, args).await,
         Command::Volumes(args) => volumes::run(session, args).await,
+        Command::Certificates(args) => certificates::run(session, args).await,
         Command::Audit(args) => audit::run(session, args).await,
         Command::Admin(args) => admin::run(session, args, roles).await,
         Command::Registries(args) => registries::run(session, args).await,

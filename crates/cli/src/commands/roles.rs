@@ -105,6 +105,7 @@ pub struct EdgeOptions {
     pub name: Option<Name>,
     pub token: String,
     pub http_port: u16,
+    pub https_port: u16,
 }
 
 /// Run a control plane replica: the API, decisions, and links to nodes and edges
@@ -182,7 +183,7 @@ pub(crate) struct NodeArgs {
 /// foreground; Ctrl-C or SIGTERM lets requests end and stops.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  helix edge --server http://10.0.0.1:7420,http://10.0.0.2:7420 --http-port 80 --token-file /etc/helix/token"
+    after_help = "Examples:\n  helix edge --server http://10.0.0.1:7420,http://10.0.0.2:7420 --http-port 80 --https-port 443 --token-file /etc/helix/token"
 )]
 pub(crate) struct EdgeArgs {
     #[command(flatten)]
@@ -190,6 +191,9 @@ pub(crate) struct EdgeArgs {
     /// Port of the shared HTTP listener
     #[arg(long, value_name = "PORT", default_value_t = 8080)]
     http_port: u16,
+    /// Port of the shared HTTPS listener
+    #[arg(long, value_name = "PORT", default_value_t = 8443)]
+    https_port: u16,
 }
 
 #[derive(Debug, Args)]
@@ -274,8 +278,9 @@ async fn start(session: &Session<'_>, args: RoleArgs, roles: &dyn Roles) -> Resu
         RoleArgs::Edge(args) => {
             let (token, machine) = (required_token(session, &args.machine.token)?, args.machine);
             let data_dir = data_dir(session, machine.data_dir.as_deref())?;
-            let (servers, name, http_port) = (machine.server, machine.name, args.http_port);
-            roles.edge(EdgeOptions { servers, data_dir, name, token, http_port }).await
+            let (servers, name) = (machine.server, machine.name);
+            let EdgeArgs { http_port, https_port, .. } = args;
+            roles.edge(EdgeOptions { servers, data_dir, name, token, http_port, https_port }).await
         }
     };
     Ok(started?)

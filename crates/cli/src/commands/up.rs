@@ -69,6 +69,8 @@ pub struct UpOptions {
     pub listen: SocketAddr,
     /// The shared HTTP listener's port.
     pub http_port: u16,
+    /// The same for HTTPS.
+    pub https_port: u16,
     /// The isolation demanded; the strongest there is when `None`.
     pub isolation: Option<Isolation>,
     /// How much of the disk may be used.
@@ -108,7 +110,7 @@ pub enum Isolation {
 /// the platform stops again and the exit code says why.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  helix up examples/hello\n  helix up --image nginx:1.27 --port 80\n  helix up --data-dir ./data --http-port 80"
+    after_help = "Examples:\n  helix up examples/hello\n  helix up --image nginx:1.27 --port 80\n  helix up --data-dir ./data --http-port 80 --https-port 443"
 )]
 pub(crate) struct UpArgs {
     #[command(flatten)]
@@ -122,6 +124,9 @@ pub(crate) struct UpArgs {
     /// Port of the shared HTTP listener
     #[arg(long, value_name = "PORT", default_value_t = 8080)]
     http_port: u16,
+    /// Port of the shared HTTPS listener
+    #[arg(long, value_name = "PORT", default_value_t = 8443)]
+    https_port: u16,
     /// Isolation to demand; the strongest there is when absent
     #[arg(long, value_name = "LEVEL", value_enum)]
     isolation: Option<Isolation>,
@@ -157,6 +162,7 @@ pub(crate) async fn run(
         data_dir: data_dir(&args, session)?,
         listen: args.listen,
         http_port: args.http_port,
+        https_port: args.https_port,
         isolation: args.isolation,
         disk: args.disk.limits(&session.environment)?,
         registries: args.registries.options(&session.environment),
@@ -320,7 +326,7 @@ async fn resume(
 
 /// The platform alone.
 fn bare(session: &mut Session<'_>, client: &Client, options: &UpOptions) -> Result<u8> {
-    let document = json!({ "url": client.url(), "data_dir": options.data_dir, "http_port": options.http_port });
+    let document = json!({ "url": client.url(), "data_dir": options.data_dir, "http_port": options.http_port, "https_port": options.https_port });
     session.ui.result(&document, |style| {
         let rows =
             [("api", client.url().to_owned()), ("data", options.data_dir.display().to_string())];

@@ -4,8 +4,8 @@ use helix_client::Seen;
 use helix_model::node::Availability;
 use helix_model::view::ResourceView;
 use helix_model::{
-    Deploy, Endpoint, Env, Instance, Kind, Member, Node, Release, Snapshot, Timestamp, Token, User,
-    Volume, deploy, endpoint, instance, snapshot, volume,
+    Certificate, Deploy, Endpoint, Env, Instance, Kind, Member, Node, Release, Snapshot, Timestamp,
+    Token, User, Volume, certificate, deploy, endpoint, instance, snapshot, volume,
 };
 
 use super::{Names, word};
@@ -32,6 +32,7 @@ pub(crate) fn list(
         Kind::Node => nodes(views, now),
         Kind::Volume => volumes(views, names, now),
         Kind::Snapshot => snapshots(views, names, now),
+        Kind::Certificate => certificates(views, now),
         Kind::User => users(views, now),
         Kind::Member => members(views, now),
         Kind::Token => tokens(views, now),
@@ -269,6 +270,33 @@ fn snapshots(views: &[ResourceView], names: &Names, now: Timestamp) -> Table {
                 },
                 age(it.view.created_at, now),
                 observed.message.clone().unwrap_or_default(),
+            ],
+        );
+    }
+    table
+}
+
+fn certificates(views: &[ResourceView], now: Timestamp) -> Table {
+    let mut table = Table::new(["CERTIFICATE", "HOSTS", "ISSUER", "STATE", "EXPIRES", "AGE"]);
+    for it in seen::<Certificate>(views) {
+        let phase = it.desired.phase_at(now);
+        let emphasis = match phase {
+            certificate::Phase::Valid => Emphasis::Normal,
+            certificate::Phase::Expiring => Emphasis::Notable,
+            certificate::Phase::Expired => Emphasis::Bad,
+        };
+        table.row(
+            emphasis,
+            [
+                it.view.name.to_string(),
+                it.desired.names.join(" "),
+                it.desired.issuer.clone(),
+                word(&phase),
+                match phase {
+                    certificate::Phase::Expired => it.desired.not_after.to_string(),
+                    _ => format!("in {}", age(now, it.desired.not_after)),
+                },
+                age(it.view.created_at, now),
             ],
         );
     }

@@ -188,6 +188,7 @@ fn destroying(of: Of) -> Result<Event, Problem> {
         Kind::Env => Ok(Event::EnvDestroying(begun)),
         Kind::Volume => Ok(Event::VolumeDestroying(begun)),
         Kind::Snapshot => Ok(Event::SnapshotDestroying(begun)),
+        Kind::Certificate => Ok(Event::CertificateDestroying(begun)),
         other => Err(indestructible(other)),
     }
 }
@@ -202,6 +203,7 @@ fn destroyed(of: Of) -> Result<Event, Problem> {
         Kind::Env => Ok(Event::EnvDestroyed(finished)),
         Kind::Volume => Ok(Event::VolumeDestroyed(finished)),
         Kind::Snapshot => Ok(Event::SnapshotDestroyed(finished)),
+        Kind::Certificate => Ok(Event::CertificateDestroyed(finished)),
         other => Err(indestructible(other)),
     }
 }

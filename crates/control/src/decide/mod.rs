@@ -8,6 +8,7 @@ use helix_model::{AnyId, Command, Event, Id, Noun, Problem, State, Timestamp};
 
 mod app;
 mod bundle;
+mod certificate;
 mod config;
 mod deploy;
 mod destroy;
@@ -59,6 +60,7 @@ pub fn decide(
     quota::check(state, &draft.state, command, subject)?;
     let mut warnings = quota::warnings(state, &draft.state, command, subject);
     warnings.extend(volume::warnings(&draft.state, command, subject));
+    warnings.extend(certificate::warnings(&draft.state, command, subject));
     Ok(Decision { events: draft.events, subject, state: draft.state, warnings })
 }
 
@@ -105,6 +107,9 @@ fn carry_out(draft: &mut Draft<'_, '_>, command: &Command) -> Result<Option<AnyI
         Command::CreateSnapshot(it) => snapshot::create(draft, it)?,
         Command::ObserveSnapshot(it) => snapshot::observe(draft, it),
         Command::BackupRemoved(it) => snapshot::backup_removed(draft, it),
+        Command::SetCertificate(it) => certificate::set(draft, it)?,
+        Command::AgeCertificate(id) => certificate::age(draft, *id),
+        Command::SetAuthority(it) => certificate::set_authority(draft, it),
         Command::CreateUser(it) => user::create(draft, it)?,
         Command::SetUserOperator(it) => user::set_operator(draft, it)?,
         Command::ChangeUserPassword(it) => user::change_password(draft, *it)?,

@@ -1,5 +1,6 @@
 //! What an edge should be serving.
 
+use helix_model::certificate::Serving;
 use helix_model::endpoint::{Endpoint, Exposure};
 use helix_model::instance::{Desired, Phase};
 use helix_model::plan::{Backend, EdgePlan, EndpointPlan, Route};
@@ -10,11 +11,17 @@ pub fn edge_plan(state: &State) -> EdgePlan {
     let leaving = state.index.leaving().iter();
     let draining = leaving.filter(|(_, desired)| **desired == Desired::Draining);
     let draining = draining.map(|(id, _)| *id).collect();
-    let endpoints = state.endpoints.iter().map(|endpoint| endpoint_plan(state, endpoint)).collect();
+    let serving = Serving::of(state);
+    let endpoints = state.endpoints.iter();
+    let endpoints = endpoints.map(|endpoint| endpoint_plan(state, &serving, endpoint)).collect();
     EdgePlan { version: state.position, endpoints, draining }
 }
 
-fn endpoint_plan(state: &State, endpoint: &Resource<Endpoint>) -> EndpointPlan {
+fn endpoint_plan(
+    state: &State,
+    serving: &Serving<'_>,
+    endpoint: &Resource<Endpoint>,
+) -> EndpointPlan {
     let spec = &endpoint.spec;
     let route = match &spec.exposure {
         Exposure::Http { host } => Route::Http { hosts: vec![host.clone()] },
@@ -35,5 +42,9 @@ fn endpoint_plan(state: &State, endpoint: &Resource<Endpoint>) -> EndpointPlan {
             Some(Backend { instance: instance.id, address })
         })
         .collect();
-    EndpointPlan { id: endpoint.id, route, backends }
+    let certificate = match &spec.exposure {
+        Exposure::Http { host } => serving.host(spec.org, host),
+        Exposure::Tcp { .. } => None,
+    };
+    EndpointPlan { id: endpoint.id, route, certificate, backends }
 }

@@ -8,6 +8,7 @@
 
 use helix_model::{AnyId, Command, Env, Kind, Resource, State, Timestamp};
 
+mod certificate;
 mod deploy;
 mod destroy;
 mod env;
@@ -23,7 +24,8 @@ pub const ACTOR: &str = "reconciler";
 /// Everything that should be asked for now.
 pub fn reconcile(state: &State, now: Timestamp) -> Vec<Command> {
     let envs = state.envs.iter().filter(|env| !steps(state, env, now).is_empty());
-    envs.map(|env| Command::Reconcile(env.id)).chain(ends(state)).collect()
+    let commands = envs.map(|env| Command::Reconcile(env.id)).chain(ends(state));
+    commands.chain(certificate::steps(state, now)).collect()
 }
 
 /// What an env needs now.

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 
 use helix_model::{Command, Env, Id, State, Timestamp};
 
-use super::{ends, is_settled, steps};
+use super::{certificate, ends, is_settled, steps};
 
 /// Follows one log, forwards. The first look is at everything.
 #[derive(Debug, Default)]
@@ -31,6 +31,7 @@ impl Watch {
             has_steps || !is_settled(state, env)
         });
         commands.extend(ends(state));
+        commands.extend(certificate::steps(state, now));
         commands
     }
 }

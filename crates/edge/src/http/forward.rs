@@ -1,13 +1,14 @@
 //! One request: find its service, find a backend that takes it, stream both ways.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use http::header::TRANSFER_ENCODING;
-use http::{HeaderValue, Method, Request, Response, StatusCode};
+use http::uri::PathAndQuery;
+use http::{HeaderValue, Method, Request, Response, StatusCode, Uri};
 use hyper::body::{Body, Incoming};
 
 use super::exchange::{Exchange, Undelivered};
+use super::front::Front;
 use super::headers::{self, X_REQUEST_ID};
 use super::host;
 use super::reply::{Download, Refused, Reply};
@@ -23,6 +24,9 @@ use crate::work::OpenWork;
 /// How often a request may move on to the backends of a newer table because
 /// those of the one it started with have all gone.
 const TABLES: usize = 3;
+
+/// Port that a URL leaves out.
+const HTTPS_PORT: u16 = 443;
 
 /// A backend's response head, and what its body needs.
 struct Answer {
@@ -43,17 +47,19 @@ enum Outcome {
 /// Answers a client's request, from a backend if there is one.
 pub(crate) async fn forward(
     shared: &Arc<Shared>,
-    client: SocketAddr,
+    front: &Front,
     conversation: &Arc<Conversation>,
     request: Request<Incoming>,
 ) -> Response<Reply> {
     count(&shared.counters.http_requests);
     let turn = conversation.begin(!request.body().is_end_stream());
-    match attempt(shared, client, conversation, request).await {
+    match attempt(shared, front, conversation, request).await {
         Ok((answer, wish, id)) => respond(shared, answer, wish, id, turn),
         Err(refused) => {
-            count(&shared.counters.http_refused);
-            tracing::debug!(%client, %refused, "request refused");
+            if !matches!(refused, Refused::Elsewhere(_)) {
+                count(&shared.counters.http_refused);
+            }
+            tracing::debug!(client = %front.client, %refused, "request refused");
             refused.into_response(turn)
         }
     }
@@ -61,20 +67,21 @@ pub(crate) async fn forward(
 
 async fn attempt(
     shared: &Arc<Shared>,
-    client: SocketAddr,
+    front: &Front,
     conversation: &Arc<Conversation>,
     mut request: Request<Incoming>,
 ) -> Result<(Answer, Option<Wish>, HeaderValue), Refused> {
     check(&request)?;
     let sent = host::as_sent(&request)?;
     let host = host::name(&sent)?;
+    direct(shared, front, &host, &request)?;
     let protocol = headers::upgrade_of(request.headers());
-    let id = headers::prepare(&mut request, sent.clone(), client);
+    let id = headers::prepare(&mut request, sent.clone(), front);
     let wish = protocol.map(|protocol| {
         headers::set_upgrade(request.headers_mut(), protocol.clone());
         Wish { protocol, client: hyper::upgrade::on(&mut request) }
     });
-    tracing::debug!(%client, %host, method = %request.method(), path = request.uri().path(), request_id = ?id, "request");
+    tracing::debug!(client = %front.client, %host, method = %request.method(), path = request.uri().path(), request_id = ?id, "request");
     let request = request.map(|body| Upload::new(body, conversation));
     let answer = deliver(shared, &host, request).await?;
     Ok((answer, wish, id))
@@ -90,6 +97,40 @@ fn check(request: &Request<Incoming>) -> Result<(), Refused> {
         Ok(())
     } else {
         Err(Refused::Coding)
+    }
+}
+
+/// Whether the request came the way that is right for its host: over TLS where
+/// somebody brought a certificate for it, and on a connection that proved to be its.
+fn direct(
+    shared: &Shared,
+    front: &Front,
+    host: &str,
+    request: &Request<Incoming>,
+) -> Result<(), Refused> {
+    match &front.secure {
+        Some(secure) if secure.name == host || shared.certificates.is_same(&secure.name, host) => {
+            Ok(())
+        }
+        Some(_) => Err(Refused::Misdirected),
+        None => {
+            let pin = shared.table.load().certificate(host);
+            let is_served = pin.is_some_and(|pin| shared.certificates.serves(host, pin));
+            match shared.https_port.filter(|_| is_served) {
+                Some(port) => Err(Refused::Elsewhere(elsewhere(host, port, request.uri()))),
+                None => Ok(()),
+            }
+        }
+    }
+}
+
+/// The same over TLS.
+fn elsewhere(host: &str, port: u16, asked: &Uri) -> String {
+    let path = asked.path_and_query().map(PathAndQuery::as_str);
+    let path = path.filter(|path| path.starts_with('/')).unwrap_or("/");
+    match port {
+        HTTPS_PORT => format!("https://{host}{path}"),
+        port => format!("https://{host}:{port}{path}"),
     }
 }
 

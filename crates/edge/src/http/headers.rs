@@ -1,14 +1,16 @@
 //! What a proxy changes in headers (RFC 9110 §7.6, RFC 7239).
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 
 use http::header::{
-    CONNECTION, CONTENT_LENGTH, EXPECT, FORWARDED, HOST, HeaderMap, HeaderName, HeaderValue, TE,
-    TRANSFER_ENCODING, UPGRADE,
+    CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, FORWARDED, HOST, HeaderMap, HeaderName,
+    HeaderValue, TE, TRANSFER_ENCODING, UPGRADE,
 };
 use http::uri::PathAndQuery;
 use http::{Request, Uri, Version};
 use ulid::Ulid;
+
+use super::front::Front;
 
 pub(crate) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
@@ -71,8 +73,11 @@ pub(crate) fn set_upgrade(headers: &mut HeaderMap, protocol: HeaderValue) {
 pub(crate) fn prepare<B>(
     request: &mut Request<B>,
     host: HeaderValue,
-    client: SocketAddr,
+    front: &Front,
 ) -> HeaderValue {
+    if request.version() == Version::HTTP_2 {
+        join_cookies(request.headers_mut());
+    }
     *request.version_mut() = Version::HTTP_11;
     if request.uri().authority().is_some() {
         let root = || PathAndQuery::from_static("/");
@@ -84,25 +89,36 @@ pub(crate) fn prepare<B>(
     // The edge itself answers expectations, by reading the body.
     headers.remove(EXPECT);
     headers.remove(X_FORWARDED_PORT);
-    let ip = client.ip().to_canonical();
+    let ip = front.client.ip().to_canonical();
     if let Ok(value) = HeaderValue::from_str(&ip.to_string()) {
         headers.insert(X_FORWARDED_FOR, value);
     }
-    if let Ok(value) = HeaderValue::from_str(&forwarded(ip, &host)) {
+    if let Ok(value) = HeaderValue::from_str(&forwarded(ip, &host, front.scheme())) {
         headers.insert(FORWARDED, value);
     }
-    headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static("http"));
+    headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static(front.scheme()));
     headers.insert(X_FORWARDED_HOST, host.clone());
     headers.insert(HOST, host);
     request_id(headers)
 }
 
+/// HTTP/2 clients may send a cookie header in pieces, which backends that speak HTTP/1
+/// need not understand (RFC 9113 §8.2.3).
+fn join_cookies(headers: &mut HeaderMap) {
+    let mut pieces = headers.get_all(COOKIE).iter().map(HeaderValue::as_bytes);
+    let (Some(first), Some(second)) = (pieces.next(), pieces.next()) else { return };
+    let all: Vec<&[u8]> = [first, second].into_iter().chain(pieces).collect();
+    if let Ok(joined) = HeaderValue::from_bytes(&all.join(b"; ".as_slice())) {
+        headers.insert(COOKIE, joined);
+    }
+}
+
 /// RFC 7239 §4; an IPv6 address needs brackets and quotes (§6).
-fn forwarded(ip: IpAddr, host: &HeaderValue) -> String {
+fn forwarded(ip: IpAddr, host: &HeaderValue, scheme: &str) -> String {
     let host = host.to_str().unwrap_or_default();
     match ip {
-        IpAddr::V4(ip) => format!("for={ip};host=\"{host}\";proto=http"),
-        IpAddr::V6(ip) => format!("for=\"[{ip}]\";host=\"{host}\";proto=http"),
+        IpAddr::V4(ip) => format!("for={ip};host=\"{host}\";proto={scheme}"),
+        IpAddr::V6(ip) => format!("for=\"[{ip}]\";host=\"{host}\";proto={scheme}"),
     }
 }
 
@@ -130,10 +146,15 @@ fn is_request_id(value: &HeaderValue) -> bool {
 mod tests {
     use super::*;
 
+    fn front(name: Option<&str>) -> Front {
+        let secure = name.map(|name| super::super::front::Secure { name: name.to_owned() });
+        Front { client: "[2001:db8::7]:5000".parse().unwrap(), secure }
+    }
+
     fn prepared(request: http::request::Builder) -> Request<()> {
         let mut request = request.body(()).unwrap();
         let host = HeaderValue::from_static("a.example:8080");
-        prepare(&mut request, host, "[2001:db8::7]:5000".parse().unwrap());
+        prepare(&mut request, host, &front(None));
         request
     }
 
@@ -174,6 +195,23 @@ mod tests {
         let forwarded = "for=\"[2001:db8::7]\";host=\"a.example:8080\";proto=http";
         assert_eq!(request.headers()[FORWARDED], forwarded);
         assert_eq!(request.headers()[HOST], "a.example:8080");
+    }
+
+    #[test]
+    fn an_encrypted_connection_is_told_and_pieces_of_cookies_are_joined() {
+        let request = Request::get("https://a.example/")
+            .version(Version::HTTP_2)
+            .header("cookie", "a=1")
+            .header("cookie", "b=2; c=3")
+            .header("x-forwarded-proto", "http");
+        let mut request = request.body(()).unwrap();
+        let host = HeaderValue::from_static("a.example");
+        prepare(&mut request, host, &front(Some("a.example")));
+        assert_eq!(request.headers()["x-forwarded-proto"], "https");
+        assert!(request.headers()[FORWARDED].to_str().unwrap().ends_with("proto=https"));
+        let cookies: Vec<_> = request.headers().get_all("cookie").iter().collect();
+        assert_eq!(cookies, ["a=1; b=2; c=3"]);
+        assert_eq!(request.version(), Version::HTTP_11);
     }
 
     #[test]

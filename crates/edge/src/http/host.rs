@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use http::header::HOST;
 use http::uri::Authority;
-use http::{HeaderValue, Request};
+use http::{HeaderValue, Request, Version};
 
 /// Longer than any host name with a port (RFC 1035 allows 253 for the name).
 const LENGTH_MAX: usize = 261;
@@ -16,6 +16,8 @@ pub(crate) enum HostError {
     Missing,
     #[error("the request has more than one Host header")]
     Several,
+    #[error("the request names two hosts: :authority and Host differ")]
+    Differing,
     #[error("the request's Host is not a host name")]
     Malformed,
 }
@@ -28,7 +30,17 @@ pub(crate) fn as_sent<B>(request: &Request<B>) -> Result<HeaderValue, HostError>
     if headers.next().is_some() {
         return Err(HostError::Several);
     }
+    let is_h2 = request.version() == Version::HTTP_2;
     match request.uri().authority() {
+        // RFC 9113 §8.3.1.
+        Some(authority)
+            if is_h2
+                && header.is_some_and(|it| {
+                    !it.as_bytes().eq_ignore_ascii_case(authority.as_str().as_bytes())
+                }) =>
+        {
+            Err(HostError::Differing)
+        }
         Some(authority) => {
             HeaderValue::from_str(authority.as_str()).map_err(|_| HostError::Malformed)
         }

@@ -1,6 +1,7 @@
-//! The shared HTTP listener: requests find their backends by host name.
+//! The shared listeners: requests find their backends by host name.
 //!
-//! In the order a request meets them: `server` accepts connections, `strict_head`
+//! In the order a request meets them: `server` accepts connections (`h2` serves those
+//! of HTTP/2, which come encrypted), `front` says how one came, `strict_head`
 //! refuses ambiguous framing before the parser sees it, `host` says which app is
 //! meant, `headers` are rewritten, `forward` finds a backend that takes the
 //! request over an `exchange`, `reply` streams the response, `upgrade` tunnels
@@ -8,6 +9,8 @@
 
 mod exchange;
 mod forward;
+mod front;
+mod h2;
 mod headers;
 mod host;
 mod reply;
@@ -18,4 +21,6 @@ mod upgrade;
 mod upload;
 
 pub(crate) use exchange::IdleConnections;
-pub(crate) use server::accept;
+pub(crate) use front::{Front, Secure};
+pub(crate) use h2::serve_h2;
+pub(crate) use server::{accept, serve};

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
 
 use bytes::Bytes;
-use http::header::{CONTENT_TYPE, RETRY_AFTER};
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, LOCATION, RETRY_AFTER};
 use http::{HeaderName, HeaderValue, Response, StatusCode};
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 
@@ -20,6 +20,10 @@ const X_HELIX_REASON: HeaderName = HeaderName::from_static("x-helix-reason");
 /// Seconds after which a client may try again: about how long a fresh instance
 /// takes to become ready.
 const RETRY_AFTER_SECONDS: HeaderValue = HeaderValue::from_static("1");
+
+/// Browsers keep a permanent redirect for ever unless told otherwise, and certificates
+/// may be taken away again.
+const REDIRECT_CACHED: HeaderValue = HeaderValue::from_static("max-age=300");
 
 /// A response's body. The request's turn ends with it.
 #[derive(Debug)]
@@ -53,6 +57,10 @@ pub(crate) enum Refused {
     Connect,
     #[error("only the chunked transfer coding is understood")]
     Coding,
+    #[error("this connection was made for another host")]
+    Misdirected,
+    #[error("this is served over HTTPS: {0}")]
+    Elsewhere(String),
     #[error("no app here is called {0}\n\nTo see which are: helix endpoints list")]
     UnknownHost(String),
     #[error("no instance of this app is ready\n\nTo see why: helix status")]
@@ -69,6 +77,8 @@ impl Refused {
             Refused::Host(_) => StatusCode::BAD_REQUEST,
             Refused::Connect => StatusCode::METHOD_NOT_ALLOWED,
             Refused::Coding => StatusCode::NOT_IMPLEMENTED,
+            Refused::Misdirected => StatusCode::MISDIRECTED_REQUEST,
+            Refused::Elsewhere(_) => StatusCode::PERMANENT_REDIRECT,
             Refused::UnknownHost(_) => StatusCode::NOT_FOUND,
             Refused::NoBackend | Refused::Unreachable => StatusCode::SERVICE_UNAVAILABLE,
             Refused::NoResponse => StatusCode::BAD_GATEWAY,
@@ -81,6 +91,8 @@ impl Refused {
             Refused::Host(_) => "bad_host",
             Refused::Connect => "no_connect",
             Refused::Coding => "unknown_coding",
+            Refused::Misdirected => "misdirected",
+            Refused::Elsewhere(_) => "https",
             Refused::UnknownHost(_) => "unknown_host",
             Refused::NoBackend => "no_backend",
             Refused::Unreachable => "backend_unreachable",
@@ -98,6 +110,12 @@ impl Refused {
         headers.insert(X_HELIX_REASON, HeaderValue::from_static(self.reason()));
         if self.status() == StatusCode::SERVICE_UNAVAILABLE {
             headers.insert(RETRY_AFTER, RETRY_AFTER_SECONDS);
+        }
+        if let Refused::Elsewhere(location) = &self
+            && let Ok(location) = HeaderValue::from_str(location)
+        {
+            headers.insert(LOCATION, location);
+            headers.insert(CACHE_CONTROL, REDIRECT_CACHED);
         }
         response
     }

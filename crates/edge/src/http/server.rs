@@ -1,7 +1,6 @@
 //! Accepting HTTP connections and reading requests off them.
 
 use std::io;
-use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
 
@@ -12,6 +11,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 
 use super::forward::forward;
+use super::front::Front;
 use super::strict_head::StrictHead;
 use super::turn::Conversation;
 use crate::shared::Shared;
@@ -19,7 +19,7 @@ use crate::sockets;
 use crate::stats::Gauge;
 
 /// The largest request head. Larger ones get 431.
-const HEAD_BYTES_MAX: usize = 64 * 1024;
+pub(crate) const HEAD_BYTES_MAX: usize = 64 * 1024;
 
 /// How much of a request is read ahead of a backend.
 const BUFFER_BYTES_MAX: usize = 2 * HEAD_BYTES_MAX;
@@ -27,20 +27,23 @@ const BUFFER_BYTES_MAX: usize = 2 * HEAD_BYTES_MAX;
 /// Accepts until the edge drains.
 pub(crate) async fn accept(shared: Arc<Shared>, listener: TcpListener) {
     while let Some((stream, peer)) = shared.draining.interrupts(sockets::accept(&listener)).await {
-        shared.tasks.spawn(serve(Arc::clone(&shared), stream, peer));
+        let front = Front { client: peer, secure: None };
+        shared.tasks.spawn(serve(Arc::clone(&shared), stream, front));
     }
 }
 
-async fn serve<S>(shared: Arc<Shared>, stream: S, peer: SocketAddr)
+/// Serves an HTTP/1 connection to its end.
+pub(crate) async fn serve<S>(shared: Arc<Shared>, stream: S, front: Front)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let _open = Gauge::open(&shared.counters.http_connections_open);
-    let conversation = Arc::new(Conversation::default());
+    let (conversation, front) = (Arc::new(Conversation::default()), Arc::new(front));
     let stream = TokioIo::new(StrictHead::new(stream, Arc::clone(&conversation)));
     let service = service_fn(|request| {
-        let (shared, conversation) = (Arc::clone(&shared), Arc::clone(&conversation));
-        async move { Ok::<_, io::Error>(forward(&shared, peer, &conversation, request).await) }
+        let (shared, front) = (Arc::clone(&shared), Arc::clone(&front));
+        let conversation = Arc::clone(&conversation);
+        async move { Ok::<_, io::Error>(forward(&shared, &front, &conversation, request).await) }
     });
     let connection = http1::Builder::new()
         .max_buf_size(BUFFER_BYTES_MAX)
@@ -59,6 +62,6 @@ where
         }
     };
     if let Err(error) = outcome {
-        tracing::debug!(%peer, %error, "client connection ended");
+        tracing::debug!(peer = %front.client, %error, "client connection ended");
     }
 }

@@ -7,6 +7,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use tokio::sync::watch;
+
 /// The state of one client connection. All of it is used by one task, so the
 /// ordering is of no concern; atomics only make it shareable.
 #[derive(Debug, Default)]
@@ -16,13 +18,37 @@ pub(crate) struct Conversation {
     opaque: AtomicBool,
     upload_open: AtomicBool,
     tunnelled: AtomicBool,
+    /// Of HTTP/2, where many requests share a connection and each has one of these.
+    _stream: Option<OpenStream>,
 }
+
+/// Counts a request of a connection as open until dropped.
+#[derive(Debug)]
+pub(crate) struct OpenStream(Arc<watch::Sender<usize>>);
 
 /// One request and its response; the turn is over when this is dropped.
 #[derive(Debug)]
 pub(crate) struct Turn(Arc<Conversation>);
 
+impl OpenStream {
+    pub(crate) fn new(streams: &Arc<watch::Sender<usize>>) -> OpenStream {
+        streams.send_modify(|open| *open += 1);
+        OpenStream(Arc::clone(streams))
+    }
+}
+
+impl Drop for OpenStream {
+    fn drop(&mut self) {
+        self.0.send_modify(|open| *open -= 1);
+    }
+}
+
 impl Conversation {
+    /// One request among several.
+    pub(crate) fn of_stream(stream: OpenStream) -> Conversation {
+        Conversation { _stream: Some(stream), ..Conversation::default() }
+    }
+
     /// A request has arrived. `has_body` when its body is still to be read.
     pub(crate) fn begin(self: &Arc<Conversation>, has_body: bool) -> Turn {
         self.in_flight.store(true, Ordering::Relaxed);

@@ -27,12 +27,17 @@ impl World {
 
     pub(crate) async fn with(any_ip: AnyIp, plan_file: Option<PathBuf>) -> World {
         let http_listen = vec![SocketAddr::from((Ipv6Addr::LOCALHOST, 0))];
-        let config = Config { http_listen, plan_file, any_ip };
+        let https_listen = http_listen.clone();
+        let config = Config { http_listen, https_listen, plan_file, any_ip };
         World { edge: Edge::start(config).await.unwrap(), version: AtomicU64::new(0) }
     }
 
     pub(crate) fn http(&self) -> SocketAddr {
         self.edge.http_addresses()[0]
+    }
+
+    pub(crate) fn https(&self) -> SocketAddr {
+        self.edge.https_addresses()[0]
     }
 
     pub(crate) async fn apply(&self, endpoints: Vec<EndpointPlan>) -> EdgeReport {
@@ -83,7 +88,7 @@ fn endpoint(number: u128, route: Route, backends: &[(u128, SocketAddr)]) -> Endp
         address: *address,
     };
     let backends = backends.iter().map(backend).collect();
-    EndpointPlan { id: Id::new(Timestamp(1), number), route, backends }
+    EndpointPlan { id: Id::new(Timestamp(1), number), route, certificate: None, backends }
 }
 
 /// The only address a report gives, as something to connect to.

@@ -20,6 +20,7 @@ use tokio::task::JoinHandle;
 
 use super::dialler::{Dialled, Dialler};
 use super::{ended_by_itself, unusable};
+use crate::certificate_source::LinkedCertificates;
 use crate::platform::{make_private_dir, node_name};
 
 /// How long requests under way may take to end when the edge stops.
@@ -40,6 +41,7 @@ pub(super) async fn start(options: EdgeOptions) -> Result<EdgeRole, Problem> {
     let dialler = Dialler::new(&options.servers, &options.token, noted)?;
     let edge = Edge::start(helix_edge::Config {
         http_listen: vec![(std::net::Ipv6Addr::UNSPECIFIED, options.http_port).into()],
+        https_listen: vec![(std::net::Ipv6Addr::UNSPECIFIED, options.https_port).into()],
         plan_file: Some(data_dir.join("plan.json")),
         any_ip: AnyIp::Auto,
     });
@@ -49,10 +51,12 @@ pub(super) async fn start(options: EdgeOptions) -> Result<EdgeRole, Problem> {
     let edge = Arc::new(edge);
     let name = options.name.unwrap_or_else(node_name);
     let http: Vec<String> = edge.http_addresses().iter().map(ToString::to_string).collect();
+    let https: Vec<String> = edge.https_addresses().iter().map(ToString::to_string).collect();
     let facts = vec![
         ("name", name.to_string()),
         ("servers", options.servers.join(" ")),
         ("http", http.join(" ")),
+        ("https", https.join(" ")),
         ("data", data_dir.display().to_string()),
     ];
     let linking = tokio::spawn(keep_linked(Arc::clone(&edge), name, dialler));
@@ -102,10 +106,12 @@ async fn serve(edge: &Edge, dialled: Dialled, dialler: &mut Dialler) -> String {
         Some(ToEdge::Plan { .. }) => return "a plan before a welcome".to_owned(),
         None => return link.ended().await.to_string(),
     }
+    edge.certificates_from(Some(Arc::new(LinkedCertificates(link.clone()))));
     tokio::select! {
         () = obey(edge, &mut receiver) => {}
         () = report(edge.reports(), sender) => {}
     }
+    edge.certificates_from(None);
     link.close();
     match link.ended().await {
         LinkError::Closed => "the server ended the link".to_owned(),

@@ -46,6 +46,7 @@ const CASES: &[Case] = &[
     case("events", &[], &["--subject", "app/nothing"], 4),
     case("exec", &["--", PROGRAM, "say"], &["--", "/no/such/program"], 255),
     case("registries list", &[], &["--org", "nobody"], 4),
+    case("certificates trust", &[], &["--url", "http://127.0.0.1:1"], 6),
     case("policy set", &["--require-digest", "false"], &[], 2),
     case("quotas set", &["apps=100"], &["apps=many"], 2),
     case("usage", &["--since", "1d"], &["--since", "yesterday"], 2),
@@ -125,6 +126,11 @@ const ELSEWHERE: &[&str] = &[
     "snapshots describe",
     "snapshots events",
     "snapshots destroy",
+    "certificates add",
+    "certificates list",
+    "certificates describe",
+    "certificates events",
+    "certificates destroy",
     "registries add",
     "registries remove",
     "secrets unset",
@@ -313,6 +319,40 @@ fn snapshots_are_refused_where_there_is_nothing_to_take() {
     }
     let destroy = ["snapshots", "destroy", "none", "--yes"];
     is_told(&desk.run(&destroy).code_is(4), &destroy);
+}
+
+#[test]
+fn a_certificate_is_added_renewed_and_destroyed() {
+    let desk = Desk::with_app();
+    let file = |name: &str| desk.world.work().join(name).to_str().unwrap().to_owned();
+    let (cert, key) = (file("own.pem"), file("own.key"));
+    let make = || {
+        let made = std::process::Command::new("openssl")
+            .args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"])
+            .args(["-nodes", "-days", "20", "-subj", "/CN=own", "-out", &cert, "-keyout", &key])
+            .args(["-addext", "subjectAltName=DNS:www.example.com,DNS:*.example.com"])
+            .output()
+            .expect("openssl is installed");
+        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    };
+    make();
+    let add = ["certificates", "add", "--cert", &cert, "--key", &key];
+    let added = desk.json(&add);
+    assert_eq!(added["target"], "default/www-example-com", "{added:#}");
+    assert_eq!(added["certificate"]["current"]["phase"], "valid", "{added:#}");
+    make();
+    let renewed = desk.run(&add).ok();
+    assert!(renewed.stdout.contains("*.example.com"), "{}", renewed.stdout);
+    let listed = desk.run(&["certificates", "list"]).ok();
+    assert!(listed.stdout.contains("in 19d"), "{}", listed.stdout);
+    let events = desk.run(&["certificates", "events", "www-example-com"]).ok();
+    assert!(events.stdout.contains("certificate.replaced"), "{}", events.stdout);
+    let wrong = ["certificates", "add", "--cert", &key, "--key", &cert];
+    is_told(&desk.run(&wrong).code_is(2), &wrong);
+    let missing = ["certificates", "add", "--cert", "no-such-file", "--key", &key];
+    is_told(&desk.run(&missing).code_is(2), &missing);
+    desk.run(&["certificates", "destroy", "www-example-com", "--yes"]).ok();
+    is_told(&desk.run(&["certificates", "describe", "www-example-com"]).code_is(4), &[]);
 }
 
 #[test]

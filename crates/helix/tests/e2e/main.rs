@@ -17,6 +17,7 @@ mod backups;
 mod bad_releases;
 mod crash;
 mod hello;
+mod https;
 mod nginx;
 pub mod other_node;
 mod packs;

@@ -58,7 +58,7 @@ impl Installation {
         installation.start_machine("node", "n1", 0, &["--isolation", "process"]);
         installation.start_machine("node", "n2", 1, &["--isolation", "process"]);
         let port = edge.port().to_string();
-        installation.start_machine("edge", "e1", 2, &["--http-port", &port]);
+        installation.start_machine("edge", "e1", 2, &["--http-port", &port, "--https-port", "0"]);
         Some(installation)
     }
 

@@ -101,7 +101,9 @@ impl World {
         assert!(self.platform.is_none(), "this world's platform runs already");
         let mut command = self.command(self.work());
         command.arg("up").arg("--data-dir").arg(self.data());
-        command.args(["--listen", "127.0.0.1:0", "--http-port", "0"]).args(args);
+        command
+            .args(["--listen", "127.0.0.1:0", "--http-port", "0", "--https-port", "0"])
+            .args(args);
         self.platform = Some(Platform::spawn(command));
         self.platform()
     }

@@ -21,6 +21,7 @@ mod access;
 mod admin;
 mod answer;
 mod audit;
+mod certificates;
 mod config;
 mod create;
 mod cursor;

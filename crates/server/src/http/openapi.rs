@@ -16,6 +16,7 @@ use helix_model::api::access::{
     CreateUserRequest, DeviceStart, DeviceStartRequest, DeviceTokenRequest, MemberRequest,
     OperatorRequest, PasswordRequest, SetupReply, SetupRequest, TokenReply, TokenRequest, WhoAmI,
 };
+use helix_model::api::{AuthorityReport, CertificateRequest};
 use helix_model::api::{
     AvailabilityRequest, BackupsRequest, ConfigRequest, CreateRequest, DeployRequest, EventLine,
     EventPage, ExecToken, ExecTokenRequest, LogLine, Page, PromoteRequest, QuotaReport,
@@ -255,6 +256,11 @@ docs! {
     list_snapshots [SCOPE, PAGING] => Answer::Json(shape::<Page>);
     destroy_snapshot [SCOPE, DESTROY] => Answer::Receipt;
     describe_snapshot [SCOPE] => Answer::Json(shape::<ResourceView>);
+    add_certificate [SCOPE] < CertificateRequest => Answer::Receipt;
+    list_certificates [SCOPE, PAGING] => Answer::Json(shape::<Page>);
+    destroy_certificate [SCOPE, DESTROY] => Answer::Receipt;
+    describe_certificate [SCOPE] => Answer::Json(shape::<ResourceView>);
+    show_authority [] => Answer::Json(shape::<AuthorityReport>);
     list_registries [SCOPE] => Answer::Json(shape::<RegistryReport>);
     set_registry [SCOPE] < RegistryRequest => Answer::Receipt;
     remove_registry [SCOPE] => Answer::Receipt;

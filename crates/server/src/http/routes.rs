@@ -12,15 +12,15 @@ use axum::handler::Handler;
 use axum::middleware::from_fn_with_state;
 use axum::routing::{MethodFilter, MethodRouter, on};
 use helix_model::{
-    App, Env, Member, Node, Org, Permission, Project, Snapshot, Token, User, Volume,
+    App, Certificate, Env, Member, Node, Org, Permission, Project, Snapshot, Token, User, Volume,
 };
 use http::Method;
 
 use super::{
-    Api, admin, audit, config, create, deploys, destroy, events, exec, exec_tokens, gate, images,
-    link, login, logs, members, nodes, openapi, pages, problem, quotas, receipts, registries,
-    releases, replicas, resources, scale, secrets, snapshots, tokens, usage, users, verify,
-    version, volumes, wait,
+    Api, admin, audit, certificates, config, create, deploys, destroy, events, exec, exec_tokens,
+    gate, images, link, login, logs, members, nodes, openapi, pages, problem, quotas, receipts,
+    registries, releases, replicas, resources, scale, secrets, snapshots, tokens, usage, users,
+    verify, version, volumes, wait,
 };
 
 /// Who may ask for something.
@@ -150,6 +150,11 @@ routes! {
     GET "/v1/snapshots" list_snapshots, Rule::Reads, resources::list_of::<Snapshot>, "Snapshots";
     DELETE "/v1/snapshots/{snapshot}" destroy_snapshot, Rule::Org(Permission::VolumesWrite), destroy::destroy::<Snapshot>, "Destroy a snapshot";
     GET "/v1/snapshots/{snapshot}" describe_snapshot, Rule::Reads, resources::describe_of::<Snapshot>, "One snapshot, desired and current";
+    POST "/v1/certificates" add_certificate, Rule::Org(Permission::EndpointsWrite), certificates::add, "Serve hosts of an org with this certificate";
+    GET "/v1/certificates" list_certificates, Rule::Reads, resources::list_of::<Certificate>, "Certificates";
+    DELETE "/v1/certificates/{certificate}" destroy_certificate, Rule::Org(Permission::EndpointsWrite), destroy::destroy::<Certificate>, "Destroy a certificate with its key";
+    GET "/v1/certificates/{certificate}" describe_certificate, Rule::Reads, resources::describe_of::<Certificate>, "One certificate, desired and current";
+    GET "/v1/authority" show_authority, Rule::SignedIn, certificates::authority, "What clients trust for hosts without a certificate";
     GET "/v1/registries" list_registries, Rule::Org(Permission::OrgsRead), registries::list, "Where an org logs in to pull images";
     POST "/v1/registries" set_registry, Rule::Org(Permission::OrgsAdmin), registries::set, "Log in at a registry with this from now on";
     DELETE "/v1/registries/{host}" remove_registry, Rule::Org(Permission::OrgsAdmin), registries::remove, "Log in at a registry no longer";

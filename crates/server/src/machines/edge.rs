@@ -3,12 +3,14 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use helix_link::{Link, Receiver, Sender, Stream};
-use helix_model::link::{EdgeHello, ToEdge};
+use futures::StreamExt;
+use helix_link::{Incoming, Link, Opened, Receiver, Sender, Stream};
+use helix_model::link::{AskServer, EdgeHello, ToEdge};
 use helix_model::plan::{EdgePlan, EdgeReport};
 use tokio::sync::watch;
 
-use super::{check_protocol, json, tell_end};
+use super::node::deliver;
+use super::{ANSWERS_MAX, check_protocol, json, tell_end};
 use crate::links::EdgeLink;
 use crate::observe;
 use crate::server::Shared;
@@ -23,7 +25,12 @@ impl EdgeLink for RemoteEdge {
 }
 
 /// Feeds the edge and takes its reports until the link ends.
-pub(super) async fn serve(shared: &Arc<Shared>, link: Link, stream: Stream, hello: EdgeHello) {
+pub(super) async fn serve(
+    shared: &Arc<Shared>,
+    link: Link,
+    (stream, incoming): (Stream, Incoming),
+    hello: EdgeHello,
+) {
     let Stream { mut sender, receiver } = stream;
     if let Err(problem) = check_protocol(hello.protocol) {
         let _ = sender.send(json(&ToEdge::Refused { problem })).await;
@@ -36,6 +43,7 @@ pub(super) async fn serve(shared: &Arc<Shared>, link: Link, stream: Stream, hell
         () = observe::feed_edge(shared.engine.clone(), Arc::new(RemoteEdge(plans))) => return,
         () = send(sender, sent) => link.ended().await,
         () = take(shared, name, receiver) => link.ended().await,
+        () = answer(shared, name, incoming) => link.ended().await,
         why = link.ended() => why,
         () = shared.closed() => return,
     };
@@ -62,5 +70,26 @@ async fn take(shared: &Shared, name: &str, mut receiver: Receiver) {
             Ok(report) => shared.edge_reported(name, report).await,
             Err(error) => tracing::warn!(%error, edge = name, "a report is not understood"),
         }
+    }
+}
+
+/// Answers what the edge asks for, many at a time.
+async fn answer(shared: &Shared, edge: &str, incoming: Incoming) {
+    let opened = futures::stream::unfold(incoming, |mut incoming| async move {
+        Some((incoming.next().await?, incoming))
+    });
+    opened.for_each_concurrent(ANSWERS_MAX, |opened| answer_one(shared, edge, opened)).await;
+}
+
+async fn answer_one(shared: &Shared, edge: &str, opened: Opened) {
+    let Opened { header, stream } = opened;
+    match serde_json::from_slice(&header) {
+        Ok(AskServer::Certificate { host, pin }) => {
+            let delivered = shared.deliver_certificate(edge, &host, pin).await;
+            deliver(stream.sender, delivered).await;
+        }
+        // Edges run no instances.
+        Ok(_) => stream.sender.reset("this is for nodes"),
+        Err(error) => stream.sender.reset(&format!("not understood: {error}")),
     }
 }

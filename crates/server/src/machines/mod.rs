@@ -19,6 +19,9 @@ use crate::server::Shared;
 /// How long a machine may take to say who it is.
 const HELLO_WAIT: Duration = Duration::from_secs(10);
 
+/// What a machine asks for at a time; more waits. Each is a look into the database.
+const ANSWERS_MAX: usize = 16;
+
 /// Serves a link until either side ends it, the server is closing, or the right to
 /// it has `ended`.
 pub(crate) async fn serve(
@@ -41,7 +44,9 @@ pub(crate) async fn serve(
             Hello::Node(hello) => {
                 node::serve(&shared, link, (opened.stream, incoming), hello).await;
             }
-            Hello::Edge(hello) => edge::serve(&shared, link, opened.stream, hello).await,
+            Hello::Edge(hello) => {
+                edge::serve(&shared, link, (opened.stream, incoming), hello).await;
+            }
         }
     };
     tokio::pin!(serving);

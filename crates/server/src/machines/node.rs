@@ -18,7 +18,7 @@ use helix_model::{Code, Id, Instance, Problem};
 use tokio::sync::{mpsc, watch};
 use zeroize::Zeroizing;
 
-use super::{HELLO_WAIT, check_protocol, json, tell_end};
+use super::{ANSWERS_MAX, HELLO_WAIT, check_protocol, json, tell_end};
 use crate::attach::Attached;
 use crate::links::{
     Exec, ExecInput, ExecOutput, ExecRefused, ExecSession, LogQuery, LogRecord, NodeLink,
@@ -32,9 +32,6 @@ const EXEC_WAIT: Duration = Duration::from_secs(30);
 /// Frames under way in one direction of an exec session; the link has windows
 /// of its own.
 const FRAMES_MAX: usize = 16;
-
-/// What a node asks for at a time; more waits. Each is a look into the database.
-const ANSWERS_MAX: usize = 16;
 
 /// The server's end of a node's link.
 struct RemoteNode {
@@ -155,7 +152,7 @@ async fn answer(shared: &Shared, to: &Attached, incoming: Incoming) {
 
 async fn answer_one(shared: &Shared, to: &Attached, opened: Opened) {
     let Opened { header, stream } = opened;
-    let Stream { mut sender, receiver } = stream;
+    let Stream { sender, receiver } = stream;
     let delivered = match serde_json::from_slice(&header) {
         Ok(AskServer::Secrets { instance, version }) => {
             shared.deliver_secrets(to, instance, version).await
@@ -167,9 +164,18 @@ async fn answer_one(shared: &Shared, to: &Attached, opened: Opened) {
         Ok(AskServer::Backup { ask }) => {
             return answer_backup(shared, to, &ask, sender, receiver).await;
         }
+        // Nodes carry no traffic.
+        Ok(AskServer::Certificate { .. }) => {
+            return sender.reset("certificates are for edges");
+        }
         Err(error) => return sender.reset(&format!("not understood: {error}")),
     };
-    // A node that does not wait for its answer has the link's own end to tell.
+    deliver(sender, delivered).await;
+}
+
+/// Sends what was asked for, or why not.
+pub(super) async fn deliver(mut sender: Sender, delivered: Result<Zeroizing<Vec<u8>>, Problem>) {
+    // A machine that does not wait for its answer has the link's own end to tell.
     let _ = match delivered {
         Ok(bytes) => match sender.send(json(&SecretsAnswer::Sent)).await {
             Ok(()) => sender.send(Bytes::copy_from_slice(&bytes)).await,

@@ -82,6 +82,7 @@ fn request(route: &Route, receipt: &str) -> Option<(String, Value)> {
         | "list_envs"
         | "list_volumes"
         | "list_snapshots"
+        | "list_certificates"
         | "show_quotas"
         | "list_registries"
         | "show_policy"
@@ -116,6 +117,10 @@ fn request(route: &Route, receipt: &str) -> Option<(String, Value)> {
         "describe_volume" => path("/v1/volumes/default%2Fdata"),
         "destroy_volume" => path("/v1/volumes/default%2Fdata?expected_version=1"),
         // Of no use, so that nothing is changed.
+        "add_certificate" => {
+            with("/v1/certificates?org=default", json!({ "certificate": "none", "key": "none" }))
+        }
+        "describe_certificate" | "destroy_certificate" => path("/v1/certificates/default%2Fnone"),
         "set_registry" => with(
             "/v1/registries?org=default",
             json!({ "host": "no host", "username": "u", "password": "p" }),
@@ -133,7 +138,7 @@ fn request(route: &Route, receipt: &str) -> Option<(String, Value)> {
         // Refused behind the rule, because it does not ask for a WebSocket.
         "link" => path(route.path),
         "verify_log" | "verify_state" | "whoami" | "list_users" | "list_members"
-        | "list_tokens" | "list_replicas" => path(route.path),
+        | "list_tokens" | "list_replicas" | "show_authority" => path(route.path),
         "list_audit" | "export_audit" => path(&format!("{}?org=default", route.path)),
         "change_password" => with(route.path, json!({ "current": "x", "new": "y" })),
         "create_user" => with(route.path, json!({ "name": "again", "email": "nowhere" })),
@@ -219,7 +224,19 @@ fn everything() -> Permissions {
     Permission::ALL.iter().copied().filter(|it| *it != Permission::NodesAdmin).collect()
 }
 
+/// Asks, and again when the org has asked for too much in all: this test alone does.
 async fn ask(world: &World, receipt: &str, route: &Route, token: &str) -> char {
+    loop {
+        let (status, body) = ask_once(world, receipt, route, token).await;
+        let detail = body["detail"].as_str().or(body["errors"][0]["message"].as_str());
+        if status != 429 || !detail.is_some_and(|detail| detail.contains("of the org")) {
+            return verdict(status, route.operation, &body);
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+}
+
+async fn ask_once(world: &World, receipt: &str, route: &Route, token: &str) -> (u16, Value) {
     if route.operation == "revoke_token" {
         keep(world).await;
     }
@@ -238,8 +255,7 @@ async fn ask(world: &World, receipt: &str, route: &Route, token: &str) -> char {
     }
     let response = asked.send().await.unwrap();
     let status = response.status().as_u16();
-    let body = response.json().await.unwrap_or_default();
-    verdict(status, route.operation, &body)
+    (status, response.json().await.unwrap_or_default())
 }
 
 /// Makes the token that the next request may revoke.

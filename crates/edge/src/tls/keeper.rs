@@ -1,0 +1,111 @@
+//! Fetches the certificates the plan wants, and again what nears its end.
+//!
+//! What is in use stays in use until its successor is here. Keys are in this
+//! process's memory and nowhere else.
+
+use std::pin::Pin as Pinned;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use helix_model::certificate::Pin;
+use tokio::sync::{Notify, watch};
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+use zeroize::Zeroizing;
+
+use super::certificates::{Held, Missing, Wanted};
+use crate::shared::Shared;
+
+/// How long a server may take to answer.
+const FETCH_WAIT: Duration = Duration::from_secs(10);
+
+/// Questions under way at a time: as many as a server answers at once.
+const FETCHES_MAX: usize = 16;
+
+/// Pauses before what failed is tried again, at first and at most.
+const RETRY_MIN: Duration = Duration::from_secs(1);
+const RETRY_MAX: Duration = Duration::from_secs(60);
+
+/// How often it is looked for what nears its end.
+const LOOK_EVERY: Duration = Duration::from_secs(60 * 60);
+
+/// A key and a chain in PEM; the error is for people.
+pub type Fetched =
+    Pinned<Box<dyn Future<Output = Result<Zeroizing<Vec<u8>>, String>> + Send + 'static>>;
+
+/// Where certificates come from: the server this edge is linked to.
+pub trait CertificateSource: Send + Sync + 'static {
+    /// What a host is served with: of this certificate, or else made for it.
+    fn fetch(&self, host: &str, pin: Option<Pin>) -> Fetched;
+}
+
+/// The present source, while there is a link.
+pub(crate) type Source = Option<Arc<dyn CertificateSource>>;
+
+/// Runs until nobody says any more what is wanted. `changed` is told when there is
+/// something to report.
+pub(crate) async fn keep(
+    shared: Arc<Shared>,
+    mut wanted: watch::Receiver<Arc<Wanted>>,
+    mut source: watch::Receiver<Source>,
+    changed: Arc<Notify>,
+) {
+    let mut pause = RETRY_MIN;
+    loop {
+        let now_wanted = Arc::clone(&wanted.borrow_and_update());
+        let from = source.borrow_and_update().clone();
+        shared.certificates.keep_only(&now_wanted);
+        let missing = shared.certificates.missing(&now_wanted, SystemTime::now());
+        let mut is_complete = missing.is_empty();
+        if let (Some(from), false) = (from, is_complete) {
+            is_complete = true;
+            for batch in missing.chunks(FETCHES_MAX) {
+                let fetched = fetch(&from, batch).await;
+                is_complete &= fetched.iter().all(|(_, outcome)| outcome.is_ok());
+                if shared.certificates.take(fetched) {
+                    changed.notify_one();
+                }
+                if wanted.has_changed().unwrap_or(true) || source.has_changed().unwrap_or(true) {
+                    break;
+                }
+            }
+        }
+        let wait = if is_complete { LOOK_EVERY } else { pause };
+        pause = if is_complete { RETRY_MIN } else { (pause * 2).min(RETRY_MAX) };
+        let goes_on = tokio::select! {
+            more = wanted.changed() => more.is_ok(),
+            more = source.changed() => more.is_ok(),
+            () = tokio::time::sleep(wait) => true,
+        };
+        if !goes_on {
+            return;
+        }
+    }
+}
+
+async fn fetch(
+    from: &Arc<dyn CertificateSource>,
+    batch: &[Missing],
+) -> Vec<(Missing, Result<Held, String>)> {
+    let mut fetching = JoinSet::new();
+    for missing in batch {
+        let (from, missing) = (Arc::clone(from), missing.clone());
+        fetching.spawn(async move {
+            let outcome = fetch_one(&from, &missing).await;
+            (missing, outcome)
+        });
+    }
+    fetching.join_all().await
+}
+
+async fn fetch_one(from: &Arc<dyn CertificateSource>, missing: &Missing) -> Result<Held, String> {
+    let Some(host) = missing.hosts.first() else { return Err("it is for no host".to_owned()) };
+    let outcome = match timeout(FETCH_WAIT, from.fetch(host, missing.pin)).await {
+        Ok(Ok(pem)) => {
+            Held::read(&pem, missing.pin, SystemTime::now()).map_err(|error| error.to_string())
+        }
+        Ok(Err(why)) => Err(why),
+        Err(_) => Err("the server does not answer".to_owned()),
+    };
+    outcome.inspect_err(|error| tracing::warn!(%host, error, "a certificate cannot be fetched"))
+}

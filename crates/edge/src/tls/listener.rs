@@ -1,0 +1,110 @@
+//! Taking connections through their handshake.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls::ServerConfig;
+use rustls::crypto::ring;
+use tokio::io::AsyncWriteExt;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::time::timeout;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+
+use super::certificates::Resolver;
+use crate::error::EdgeError;
+use crate::http::{self, Front, Secure};
+use crate::shared::Shared;
+use crate::sockets;
+use crate::stats::count;
+
+/// From the connection to the end of its handshake. Ends clients that hold a
+/// connection by saying little.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// What is spoken inside, the best first.
+const H2: &[u8] = b"h2";
+const HTTP_1_1: &[u8] = b"http/1.1";
+
+/// The first byte of a TLS record that carries a handshake (RFC 8446 §5.1).
+const HANDSHAKE_RECORD: u8 = 22;
+
+/// For who speaks plain HTTP here, which a mistyped address easily comes to.
+const PLAIN_ANSWER: &[u8] =
+    b"HTTP/1.1 400 Bad Request\r\ncontent-type: text/plain; charset=utf-8\r\n\
+x-helix-reason: https_port\r\nconnection: close\r\ncontent-length: 49\r\n\r\n\
+this port speaks HTTPS: begin the URL with https\n";
+
+/// How TLS is spoken.
+#[derive(Clone)]
+pub(crate) struct Acceptor(TlsAcceptor);
+
+impl Acceptor {
+    /// TLS 1.2 and 1.3 with what rustls has for them, which are forward-secret AEAD
+    /// suites only. Sessions resume by tickets, which cost no memory here.
+    pub(crate) fn new(shared: Arc<Shared>) -> Result<Acceptor, EdgeError> {
+        let provider = Arc::new(ring::default_provider());
+        let mut config = ServerConfig::builder_with_provider(provider)
+            .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
+            .map_err(EdgeError::Tls)?
+            .with_no_client_auth()
+            .with_cert_resolver(Arc::new(Resolver(shared)));
+        config.alpn_protocols = vec![H2.to_vec(), HTTP_1_1.to_vec()];
+        config.ticketer = ring::Ticketer::new().map_err(EdgeError::Tls)?;
+        Ok(Acceptor(TlsAcceptor::from(Arc::new(config))))
+    }
+}
+
+/// Accepts until the edge drains.
+pub(crate) async fn accept(shared: Arc<Shared>, acceptor: Acceptor, listener: TcpListener) {
+    while let Some((stream, peer)) = shared.draining.interrupts(sockets::accept(&listener)).await {
+        shared.tasks.spawn(serve(Arc::clone(&shared), acceptor.clone(), stream, peer));
+    }
+}
+
+async fn serve(shared: Arc<Shared>, acceptor: Acceptor, stream: TcpStream, peer: SocketAddr) {
+    let shaking = timeout(HANDSHAKE_TIMEOUT, shake_hands(&acceptor, stream));
+    let stream = match shared.draining.interrupts(shaking).await {
+        Some(Ok(Ok(Some(stream)))) => stream,
+        // Plain HTTP, or nothing at all.
+        Some(Ok(Ok(None))) | None => return,
+        Some(Ok(Err(error))) => {
+            count(&shared.counters.tls_refused);
+            return tracing::debug!(%peer, %error, "TLS handshake failed");
+        }
+        Some(Err(_)) => {
+            count(&shared.counters.tls_refused);
+            return tracing::debug!(%peer, "TLS handshake took too long");
+        }
+    };
+    count(&shared.counters.tls_connections);
+    let (_, session) = stream.get_ref();
+    let is_h2 = session.alpn_protocol() == Some(H2);
+    let name = session.server_name().unwrap_or_default().to_ascii_lowercase();
+    let front = Front { client: peer, secure: Some(Secure { name }) };
+    if is_h2 {
+        http::serve_h2(shared, stream, front).await;
+    } else {
+        http::serve(shared, stream, front).await;
+    }
+}
+
+async fn shake_hands(
+    acceptor: &Acceptor,
+    mut stream: TcpStream,
+) -> std::io::Result<Option<TlsStream<TcpStream>>> {
+    let mut first = [0];
+    if stream.peek(&mut first).await? == 0 {
+        return Ok(None);
+    }
+    if first[0].is_ascii_uppercase() {
+        stream.write_all(PLAIN_ANSWER).await?;
+        stream.shutdown().await?;
+        return Ok(None);
+    }
+    if first[0] != HANDSHAKE_RECORD {
+        return Err(std::io::Error::new(std::io::ErrorKind::InvalidData, "this is not TLS"));
+    }
+    acceptor.0.accept(stream).await.map(Some)
+}

@@ -79,7 +79,7 @@ fn a_folder_with_a_dockerfile() {
     let failed = world.helix_in(&folder, ["deploy", "--json"]).code_is(1);
     assert_eq!(failed.document()["error"]["code"], "build_failed");
     assert!(failed.stderr.contains("nothing"), "the builder's own words: {}", failed.stderr);
-    let build = failed.document()["error"]["build"].as_str().unwrap().to_owned();
+    let build = failed.document()["build"].as_str().unwrap().to_owned();
     let said = world.helix_in(&folder, ["builds", "logs", &build]).ok().stdout;
     assert!(said.contains("nothing"), "and they are kept: {said}");
     let builds = world.json(&folder, ["builds", "list"]);

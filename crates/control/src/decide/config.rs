@@ -2,11 +2,10 @@
 
 use helix_model::config::{self, Configure};
 use helix_model::deploy::Intent;
-use helix_model::{AnyId, Code, Kind, Manifest, Problem, Release};
+use helix_model::{AnyId, Code, Kind, Manifest, Problem};
 
-use super::deploy::{self, Made};
 use super::env::names;
-use super::{Draft, destroy};
+use super::{Draft, deploy, destroy};
 
 /// Makes a release of what the env should be running with another configuration, and
 /// moves the env there unless that is only planned. A change of nothing makes none.
@@ -33,10 +32,8 @@ pub(super) fn configure(
         let subject = if command.plan { release.id.any() } else { command.env.any() };
         return Ok(Some(subject));
     }
-    let Release { app, image, source, .. } = release.spec.clone();
-    let manifest = release.spec.written().clone();
-    let made = Made { image: &image, manifest: &manifest, source: &source };
-    let release = deploy::create_release(draft, app, made, Some((command.env, after)))?;
+    let spec = release.spec.clone();
+    let release = deploy::remake(draft, &spec, command.env, after)?;
     if command.plan {
         return Ok(Some(release.any()));
     }

@@ -77,10 +77,20 @@ fn made_for(
     if is_plain || release.spec.config_of(env).is_some() {
         return Ok(id);
     }
-    let Release { app, image, source, .. } = release.spec.clone();
-    let manifest = release.spec.written().clone();
-    let made = Made { image: &image, manifest: &manifest, source: &source };
-    create_release(draft, app, made, Some((env, config)))
+    let spec = release.spec.clone();
+    remake(draft, &spec, env, config)
+}
+
+/// The same image and manifest as another release has, with what is set of an env.
+pub(super) fn remake(
+    draft: &mut Draft<'_, '_>,
+    release: &Release,
+    env: Id<Env>,
+    config: Config,
+) -> Result<Id<Release>, Problem> {
+    let (image, manifest) = (&release.image, release.written());
+    let made = Made { image, manifest, source: &release.source };
+    create_release(draft, release.app, made, Some((env, config)))
 }
 
 /// Moves an env back to an older release. Nothing is rebuilt.
@@ -185,15 +195,15 @@ fn find_or_create_env(
 
 /// What a release is made from.
 #[derive(Clone, Copy)]
-pub(super) struct Made<'a> {
-    pub image: &'a Image,
+struct Made<'a> {
+    image: &'a Image,
     /// As it was written.
-    pub manifest: &'a Manifest,
-    pub source: &'a str,
+    manifest: &'a Manifest,
+    source: &'a str,
 }
 
 /// Makes a release, with what is set of an env if it is for one.
-pub(super) fn create_release(
+fn create_release(
     draft: &mut Draft<'_, '_>,
     app: Id<App>,
     made: Made<'_>,

@@ -5,6 +5,8 @@
 //! Only images go, which can be had again. What is in volumes, and what programs
 //! said, is never touched here.
 
+mod space;
+
 use std::io::ErrorKind;
 use std::path::PathBuf;
 use std::sync::Mutex;
@@ -12,9 +14,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use helix_model::Reason;
-use helix_model::manifest::format_bytes;
 use helix_model::node::Disk as Seen;
-use nix::sys::statvfs::statvfs;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
@@ -24,6 +24,9 @@ use crate::lifecycle::Refusal;
 use crate::machine::chain;
 use crate::shared::Shared;
 use crate::supervisor::PlanSlot;
+
+pub use space::DiskLimits;
+pub(crate) use space::Space;
 
 /// How often free space is looked at: one system call, and a program that fills a
 /// disk at 1 GB/s has written the half of a small reserve by then.
@@ -36,37 +39,11 @@ const TRIM_AFTER: Duration = Duration::from_secs(60);
 /// While a disk stays full, how often what may have become free is removed.
 const TRIM_AGAIN: Duration = Duration::from_secs(15);
 
-/// What is kept free unless told otherwise: a twentieth of the disk …
-const RESERVE_DIVISOR: u64 = 20;
-
-/// … but never more than this. Logs, databases and state files need no more the
-/// larger the disk is.
-const RESERVE_BYTES_MAX: u64 = 2 << 30;
-
-/// Of files that can still be made, one in so many is kept free.
-const INODES_DIVISOR: u64 = 50;
-
-/// What images may take unless told otherwise, as a part of the disk.
-const CACHE_DIVISOR: u64 = 5;
-
-/// Relief comes with a quarter more than the reserve, so that what is on the edge
-/// does not go to and fro.
-const RELIEF_DIVISOR: u64 = 4;
-
 /// Figures are told when one has changed by so small a part of the disk, …
 const NEWS_DIVISOR: u64 = 50;
 
 /// … and no more often than this: each is an event for ever.
 const NEWS_INTERVAL: Duration = Duration::from_secs(60);
-
-/// Limits an operator may set; what is not set follows from the disk's size.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct DiskLimits {
-    /// What images may take.
-    pub image_cache_bytes: Option<u64>,
-    /// What is kept free.
-    pub reserve_bytes: Option<u64>,
-}
 
 /// How the disk is, as it was last told; `None` before the first look.
 pub type DiskSeen = watch::Receiver<Option<Seen>>;
@@ -83,15 +60,6 @@ pub(crate) struct Disk {
     cache_changed: AtomicBool,
     /// Something could not be written: look now.
     hurry: Notify,
-}
-
-/// One look.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Space {
-    total_bytes: u64,
-    free_bytes: u64,
-    files: u64,
-    free_files: u64,
 }
 
 impl Disk {
@@ -125,26 +93,8 @@ impl Disk {
 
     /// The tightest of the file systems; `None` where nothing can be told.
     fn look(&self) -> Option<Space> {
-        let space = |path: &PathBuf| {
-            let stat = statvfs(path).ok()?;
-            let block = stat.fragment_size();
-            Some(Space {
-                total_bytes: stat.blocks().saturating_mul(block),
-                free_bytes: stat.blocks_available().saturating_mul(block),
-                files: stat.files(),
-                free_files: stat.files_available(),
-            })
-        };
-        self.paths.iter().filter_map(space).min_by_key(|space| space.free_bytes)
-    }
-
-    fn reserve_bytes(&self, space: Space) -> u64 {
-        let usual = (space.total_bytes / RESERVE_DIVISOR).min(RESERVE_BYTES_MAX);
-        self.limits.reserve_bytes.unwrap_or(usual)
-    }
-
-    fn cache_bytes_max(&self, space: Space) -> u64 {
-        self.limits.image_cache_bytes.unwrap_or(space.total_bytes / CACHE_DIVISOR)
+        let spaces = self.paths.iter().filter_map(|path| Space::of(path));
+        spaces.min_by_key(|space| space.free_bytes)
     }
 }
 
@@ -181,9 +131,9 @@ impl Watching {
         if disk.cache_changed.swap(false, Ordering::Relaxed) {
             self.cache_bytes = shared.images.cache_bytes().await.unwrap_or(self.cache_bytes);
         }
-        let reserve_bytes = disk.reserve_bytes(space);
-        let max_bytes = disk.cache_bytes_max(space);
-        let is_full = shortage(space, reserve_bytes).is_some();
+        let reserve_bytes = disk.limits.reserve_bytes(space);
+        let max_bytes = disk.limits.cache_bytes_max(space);
+        let is_full = space.shortage(reserve_bytes).is_some();
         let is_due = self.trim_at.is_some_and(|at| at <= now);
         let rested = self.trimmed_at.is_none_or(|at| now.duration_since(at) >= TRIM_AGAIN);
         let is_over = self.cache_bytes > max_bytes;
@@ -198,9 +148,8 @@ impl Watching {
             space = disk.look().unwrap_or(space);
         }
         let was = disk.refusal().is_some();
-        let wanted =
-            if was { reserve_bytes + reserve_bytes / RELIEF_DIVISOR } else { reserve_bytes };
-        let pressure = shortage(space, wanted);
+        let wanted = if was { disk.limits.relief_bytes(space) } else { reserve_bytes };
+        let pressure = space.shortage(wanted);
         *disk.pressure.lock().unwrap_or_else(std::sync::PoisonError::into_inner) =
             pressure.map(|what| what.text(space, reserve_bytes));
         self.tell(disk, space, now);
@@ -213,9 +162,9 @@ impl Watching {
             pressure,
             total_bytes: space.total_bytes,
             free_bytes: space.free_bytes,
-            reserve_bytes: disk.reserve_bytes(space),
+            reserve_bytes: disk.limits.reserve_bytes(space),
             image_cache_bytes: self.cache_bytes,
-            image_cache_bytes_max: disk.cache_bytes_max(space),
+            image_cache_bytes_max: disk.limits.cache_bytes_max(space),
         };
         let told = disk.seen.borrow().clone();
         let is_news = told.is_none_or(|told| {
@@ -241,37 +190,6 @@ fn differs(told: &Seen, next: &Seen) -> bool {
             != (next.reserve_bytes, next.image_cache_bytes_max, next.total_bytes)
 }
 
-/// What there is too little of.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Shortage {
-    Bytes,
-    Files,
-}
-
-fn shortage(space: Space, reserve_bytes: u64) -> Option<Shortage> {
-    if space.free_bytes < reserve_bytes {
-        return Some(Shortage::Bytes);
-    }
-    // Some file systems make room for files as they need it, and say zero.
-    (space.files > 0 && space.free_files < space.files / INODES_DIVISOR).then_some(Shortage::Files)
-}
-
-impl Shortage {
-    fn text(self, space: Space, reserve_bytes: u64) -> String {
-        match self {
-            Shortage::Bytes => format!(
-                "its disk has {} free, and {} are kept for what runs",
-                format_bytes(space.free_bytes),
-                format_bytes(reserve_bytes)
-            ),
-            Shortage::Files => format!(
-                "its file system has room for {} more files of {}",
-                space.free_files, space.files
-            ),
-        }
-    }
-}
-
 /// The reason for a failure of this machine: its disk is full, or `otherwise`.
 pub(crate) fn reason_of(error: &(dyn std::error::Error + 'static), otherwise: Reason) -> Reason {
     let mut cause = Some(error);
@@ -289,16 +207,6 @@ pub(crate) fn reason_of(error: &(dyn std::error::Error + 'static), otherwise: Re
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn bytes_and_files_can_both_run_out() {
-        let space = Space { total_bytes: 1000, free_bytes: 50, files: 1000, free_files: 500 };
-        assert_eq!(shortage(space, 50), None);
-        assert_eq!(shortage(space, 51), Some(Shortage::Bytes));
-        assert_eq!(shortage(Space { free_files: 19, ..space }, 50), Some(Shortage::Files));
-        let without = Space { files: 0, free_files: 0, ..space };
-        assert_eq!(shortage(without, 50), None, "this file system does not count files");
-    }
 
     #[test]
     fn small_changes_are_no_news() {

@@ -35,6 +35,8 @@ use helix_runtime::{InstanceSpec, Isolation};
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
+use crate::config::Config;
+use crate::disk::{DiskLimits, Space};
 use crate::files;
 use crate::machine::chain;
 use backup::Backups;
@@ -45,10 +47,6 @@ pub(crate) use backup::Keeper;
 pub use backup::{BackupKeeper, BackupRefusal};
 pub(crate) use keep::keep;
 pub(crate) use snapshots::keep_snapshots;
-
-/// Of the file system that volumes are on, this share stays free for images, logs
-/// and the scratch space of instances.
-const KEPT_FREE_PERCENT: u64 = 10;
 
 /// How volumes are kept here.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -127,6 +125,8 @@ pub(crate) struct Volumes {
     driver: Option<Driver>,
     /// Why this driver.
     why: String,
+    /// How much of the disk may be used.
+    limits: DiskLimits,
     plans: Mutex<HashMap<Id<Volume>, VolumePlan>>,
     /// Who has which: one at a time.
     users: Mutex<HashMap<Id<Volume>, Id<Instance>>>,
@@ -139,7 +139,7 @@ pub(crate) struct Volumes {
 
 impl Volumes {
     /// Finds out how volumes can be kept here.
-    pub(crate) fn detect(data_dir: &Path, isolation: Isolation) -> Volumes {
+    pub(crate) fn detect(config: &Config, isolation: Isolation) -> Volumes {
         let (driver, why) = match isolation {
             Isolation::Process => (None, "a plain process sees no volume at a path".to_owned()),
             Isolation::ContainerRootless => {
@@ -151,13 +151,15 @@ impl Volumes {
                 Some(why) => (Some(Driver::Directory), why),
             },
         };
-        let data_dir = std::path::absolute(data_dir).unwrap_or_else(|_| data_dir.to_owned());
+        let data_dir = &config.data_dir;
+        let data_dir = std::path::absolute(data_dir).unwrap_or_else(|_| data_dir.clone());
         Volumes {
             dir: data_dir.join("volumes"),
             snapshots: Snapshots::new(&data_dir),
             backups: Arc::new(Backups::new()),
             driver,
             why,
+            limits: config.disk,
             plans: Mutex::default(),
             users: Mutex::default(),
             locks: Mutex::default(),
@@ -179,12 +181,8 @@ impl Volumes {
     /// What volumes have here already, and what more they may take.
     fn capacity_bytes(&self) -> u64 {
         let place = self.dir.ancestors().find(|path| path.is_dir());
-        let Some(free) = place.and_then(|path| nix::sys::statvfs::statvfs(path).ok()) else {
-            return 0;
-        };
-        let block = free.fragment_size();
-        let kept = free.blocks() / 100 * KEPT_FREE_PERCENT;
-        let more = free.blocks_available().saturating_sub(kept).saturating_mul(block);
+        let Some(space) = place.and_then(Space::of) else { return 0 };
+        let more = self.limits.volume_bytes(space);
         let entries = std::fs::read_dir(&self.dir).into_iter().flatten().flatten();
         let taken: u64 = entries.map(|entry| loop_file::allocated_bytes(&entry.path())).sum();
         more.saturating_add(taken)

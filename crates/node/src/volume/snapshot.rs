@@ -18,7 +18,8 @@ use serde::{Deserialize, Serialize};
 
 use super::copy::{self, Copy, PART_BYTES};
 use super::place::Place;
-use super::{KEPT_FREE_PERCENT, VolumeFailure, loop_file, tool};
+use super::{VolumeFailure, loop_file, tool};
+use crate::disk::{DiskLimits, Space};
 use crate::files;
 use crate::machine::chain;
 use crate::shared::now;
@@ -61,7 +62,11 @@ pub(super) struct Begun {
 }
 
 /// Copies what is in a volume, while programs go on writing where it is mounted.
-pub(super) fn begin(volume: &Path, dir: PathBuf) -> Result<Begun, VolumeFailure> {
+pub(super) fn begin(
+    volume: &Path,
+    dir: PathBuf,
+    limits: DiskLimits,
+) -> Result<Begun, VolumeFailure> {
     let place = dir.clone();
     let failed = VolumeFailure::at(Reason::SnapshotFailed, "take a snapshot into", &place);
     let source = match File::open(loop_file::disk(volume)) {
@@ -72,7 +77,7 @@ pub(super) fn begin(volume: &Path, dir: PathBuf) -> Result<Begun, VolumeFailure>
         opened => opened.map_err(|error| failed(&error))?,
     };
     files::make_dir(&dir).map_err(|error| failed(&chain(&error)))?;
-    refuse_full(&dir, copy::data_bytes(&source).map_err(|error| failed(&error))?)?;
+    refuse_full(&dir, copy::data_bytes(&source).map_err(|error| failed(&error))?, limits)?;
     let target = File::create(disk(&dir)).map_err(|error| failed(&error))?;
     let mut copy = Copy::new(source, target).map_err(|error| failed(&error))?;
     if loop_file::is_mounted(volume) {
@@ -82,10 +87,9 @@ pub(super) fn begin(volume: &Path, dir: PathBuf) -> Result<Begun, VolumeFailure>
 }
 
 /// Refuses what would take the space that is kept for everything else.
-fn refuse_full(dir: &Path, needed: u64) -> Result<(), VolumeFailure> {
-    let Ok(disk) = nix::sys::statvfs::statvfs(dir) else { return Ok(()) };
-    let kept = disk.blocks() / 100 * KEPT_FREE_PERCENT;
-    let free = disk.blocks_available().saturating_sub(kept).saturating_mul(disk.fragment_size());
+fn refuse_full(dir: &Path, needed: u64, limits: DiskLimits) -> Result<(), VolumeFailure> {
+    let Some(space) = Space::of(dir) else { return Ok(()) };
+    let free = limits.volume_bytes(space);
     if needed <= free {
         return Ok(());
     }

@@ -160,7 +160,9 @@ impl Volumes {
         }
         let volume = self.dir.join(plan.volume.to_string());
         // Without the lock of the volume: it may be opened and closed meanwhile.
-        let begun = tokio::task::spawn_blocking(move || snapshot::begin(&volume, dir)).await;
+        let limits = self.limits;
+        let begun = move || snapshot::begin(&volume, dir, limits);
+        let begun = tokio::task::spawn_blocking(begun).await;
         let begun = begun.map_err(|error| failed(&error.to_string()))??;
         let pause_max = Duration::from_millis(plan.pause_max_ms);
         self.with(plan.volume, move |_, place| begun.finish(place, pause_max)).await

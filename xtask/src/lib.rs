@@ -2,7 +2,8 @@
 //!
 //! Start at [`suite`] for what `cargo xtask test` does, at [`tidy`] for the
 //! rules the source itself must keep, at [`bench`] for the figures in
-//! `docs/benchmarks.md`, at [`fuzz`] for hostile input. Nothing here is part of the product: no room depends
+//! `docs/benchmarks.md`, at [`fuzz`] for hostile input, at [`vm`] for the
+//! virtual machine of the tests that need one. Nothing here is part of the product: no room depends
 //! on this package, and it drives the product only through the built binary.
 
 pub mod bench;
@@ -16,4 +17,5 @@ pub mod python;
 pub mod sim;
 pub mod suite;
 pub mod tidy;
+pub mod vm;
 pub mod workspace;

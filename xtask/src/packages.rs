@@ -113,6 +113,22 @@ pub const FOR_TESTS: &[Package] = &[
     },
 ];
 
+/// What the tests in a virtual machine need besides.
+pub const FOR_VM: &[Package] = &[
+    Package {
+        name: "qemu-system-x86",
+        program: "qemu-system-x86_64",
+        how: How::Install,
+        reason: "a machine with a kernel of its own, where this one's lacks device mapper",
+    },
+    Package {
+        name: "e2fsprogs",
+        program: "mkfs.ext4",
+        how: How::Install,
+        reason: "makes the disks of that machine",
+    },
+];
+
 /// What `cargo xtask bench start`, `deploy` and `memory` need besides.
 pub const FOR_CONTAINER_BENCHES: &[Package] = &[
     Package {
@@ -377,7 +393,7 @@ mod tests {
 
     #[test]
     fn every_package_says_why() {
-        let lists = [FOR_TESTS, FOR_CONTAINER_BENCHES, FOR_PULL_BENCH, FOR_CONTROL_BENCHES];
+        let lists = [FOR_TESTS, FOR_VM, FOR_CONTAINER_BENCHES, FOR_PULL_BENCH, FOR_CONTROL_BENCHES];
         for package in lists.into_iter().flatten() {
             assert!(package.reason.len() > 20, "{} needs a reason", package.name);
         }

@@ -21,6 +21,9 @@ const END_TO_END_PACKAGE: &str = "helix";
 /// step of its own.
 const CONFORMANCE_TEST: &str = "conformance";
 
+/// Another: it boots a virtual machine.
+const VM_TEST: &str = "vm";
+
 /// End-to-end tests run whole platforms; more at a time than this on two cores
 /// makes their deadlines a matter of luck.
 const END_TO_END_THREADS: usize = 2;
@@ -55,6 +58,8 @@ pub enum Step {
     EndToEnd,
     /// The API held against docs/openapi.json by a fuzzer.
     Conformance,
+    /// The built binary in a virtual machine with a kernel of its own.
+    Vm,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -134,11 +139,18 @@ fn perform(step: Step) -> Result<()> {
         Step::Unit => unit(),
         Step::Doc => cargo(&["test", "--workspace", "--locked", "--doc"], &[]),
         Step::EndToEnd => end_to_end(),
-        Step::Conformance => {
-            let selection = ["--".to_owned(), "--nocapture".to_owned()];
-            cargo(&["test", "--workspace", "--locked", "--test", CONFORMANCE_TEST], &selection)
+        Step::Conformance => alone(CONFORMANCE_TEST),
+        Step::Vm => {
+            packages::provide(packages::FOR_VM)?;
+            alone(VM_TEST)
         }
     }
+}
+
+/// One integration test that says meanwhile how far it is.
+fn alone(test: &str) -> Result<()> {
+    let selection = ["--".to_owned(), "--nocapture".to_owned()];
+    cargo(&["test", "--workspace", "--locked", "--test", test], &selection)
 }
 
 fn unit() -> Result<()> {
@@ -149,7 +161,7 @@ fn unit() -> Result<()> {
 
 fn end_to_end() -> Result<()> {
     let tests = integration_tests(|package, test| {
-        package == END_TO_END_PACKAGE && test != CONFORMANCE_TEST
+        package == END_TO_END_PACKAGE && ![CONFORMANCE_TEST, VM_TEST].contains(&test)
     })?;
     if tests.is_empty() {
         bail!("package {END_TO_END_PACKAGE} has no end-to-end test");

@@ -85,6 +85,17 @@ pub fn newest(name: &str) -> Result<String> {
     found.with_context(|| format!("find out which version of {name} there is"))
 }
 
+/// The one package that another, without files of its own, stands for: the kernel
+/// with its version in its name.
+///
+/// # Errors
+/// When apt does not know the package, or it stands for nothing.
+pub fn stands_for(name: &str) -> Result<String> {
+    let records = known(&BTreeSet::from([name.to_owned()]))?;
+    let needed = records.values().flat_map(|record| dependencies(record)).next();
+    needed.with_context(|| format!("find out what {name} stands for"))
+}
+
 fn is_version(name: &str, needed: &str) -> bool {
     let version = needed.strip_prefix(name).and_then(|rest| rest.strip_prefix(['-', '.']));
     version.is_some_and(|rest| rest.bytes().all(|byte| byte.is_ascii_digit()))

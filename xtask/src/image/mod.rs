@@ -7,12 +7,13 @@
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use anyhow::{Context, Result};
 use clap::ValueEnum;
 
 use crate::output::{result, say};
-use crate::workspace;
+use crate::{process, workspace};
 
 pub mod debian;
 pub mod layout;
@@ -144,6 +145,16 @@ fn link_busybox(root: &Path) -> Result<()> {
     link_applets(root, applets)
 }
 
+/// Gives a root file system every program of busybox that no package brought.
+///
+/// # Errors
+/// When there is no busybox or a link cannot be made.
+pub fn link_all_applets(root: &Path) -> Result<()> {
+    // It is static: what runs in the image runs here.
+    let applets = process::capture(Command::new(busybox(root)?).arg("--list"))?;
+    link_applets(root, applets.lines())
+}
+
 /// Gives an image these programs of busybox.
 fn link_applets<'a>(root: &Path, applets: impl IntoIterator<Item = &'a str>) -> Result<()> {
     let busybox = busybox(root)?;
@@ -159,7 +170,10 @@ fn link_applets<'a>(root: &Path, applets: impl IntoIterator<Item = &'a str>) -> 
 }
 
 /// Where busybox is among the unpacked files.
-fn busybox(root: &Path) -> Result<PathBuf> {
+///
+/// # Errors
+/// When it is not there.
+pub fn busybox(root: &Path) -> Result<PathBuf> {
     ["bin/busybox", "usr/bin/busybox"]
         .iter()
         .map(|path| root.join(path))

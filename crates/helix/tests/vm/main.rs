@@ -1,0 +1,30 @@
+//! The whole product on a kernel of its own: what needs device mapper, a clock that can
+//! be set, or the controllers of cgroup v2.
+//!
+//! [`machine`] boots Debian's kernel in QEMU with this very program in it, which then tells
+//! the stories below. To have some of them only:
+//! `HELIX_VM_TESTS=NAME cargo test --workspace --test vm -- --nocapture`.
+
+// Helpers are not built as tests, so clippy does not see that they are ones.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout)]
+
+#[path = "../world/mod.rs"]
+pub mod world;
+
+pub mod keeper;
+pub mod machine;
+
+mod limits;
+
+/// What is tested inside, each in a world of its own.
+const STORIES: &[machine::Story] =
+    &[("an_instance_gets_what_its_cgroup_allows", limits::an_instance_gets_what_its_cgroup_allows)];
+
+#[test]
+fn what_needs_a_kernel_of_its_own() {
+    if machine::is_this() {
+        machine::tell(STORIES);
+    } else {
+        machine::boot();
+    }
+}

@@ -5,8 +5,8 @@
 use clap::{Args, Parser, Subcommand};
 
 use crate::commands::{
-    admin, audit, auth, builds, certificates, completion, deploy, describe, doctor, env, events,
-    exec, explain, kinds, logs, members, nodes, plan, policy, quotas, registries, releases,
+    admin, audit, auth, builds, certificates, completion, deploy, describe, doctor, edges, env,
+    events, exec, explain, kinds, logs, members, nodes, plan, policy, quotas, registries, releases,
     replicas, roles, rollback, scale, secrets, snapshots, status, tokens, up, usage, users,
     validate, version, volumes, wait,
 };
@@ -100,6 +100,8 @@ pub(crate) enum Command {
     Orgs(kinds::OwnedArgs),
     /// Nodes: list, describe, events, cordon, uncordon, drain, destroy
     Nodes(nodes::NodesArgs),
+    /// Edges: list, describe, events, destroy
+    Edges(edges::EdgesArgs),
     /// Volumes: list, describe, events, create, resize, destroy
     Volumes(volumes::VolumesArgs),
     /// Snapshots of volumes: list, describe, events, create, destroy
@@ -144,6 +146,7 @@ impl Command {
             | Command::Endpoints(kind)
             | Command::Bundles(kind) => kind.streams(),
             Command::Nodes(nodes) => nodes.streams(),
+            Command::Edges(edges) => edges.streams(),
             Command::Snapshots(snapshots) => snapshots.streams(),
             Command::Volumes(volumes) => volumes.streams(),
             Command::Certificates(certificates) => certificates.streams(),

@@ -50,6 +50,7 @@ const DEFERRED: &[(&[&str], &str)] = &[
     (&["fmt"], "`helix validate` checks the file; its layout is up to you"),
     (&["destroy"], "`helix apps destroy NAME` destroys an app, `helix envs destroy NAME` an env"),
     (&["nodes", "create"], "start `helix node --server URL` on that machine"),
+    (&["edges", "create"], "start `helix edge --server URL` on that machine"),
     (
         &["endpoints", "expose"],
         "add an `[[endpoints]]` section to helix.toml and run `helix deploy`",

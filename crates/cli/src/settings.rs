@@ -153,7 +153,7 @@ impl Settings {
             Kind::Deploy | Kind::Instance | Kind::Endpoint | Kind::Bundle => {
                 !reference.contains('@')
             }
-            Kind::Org | Kind::Project | Kind::App | Kind::Node => false,
+            Kind::Org | Kind::Project | Kind::App | Kind::Node | Kind::Edge => false,
             Kind::User
             | Kind::Member
             | Kind::Token
@@ -178,7 +178,9 @@ impl Settings {
     pub(crate) fn list_scope(&self, kind: Kind, everything: bool) -> Result<Scope> {
         let mut scope = match kind {
             // Tokens of one's own are in no org.
-            Kind::Org | Kind::Node | Kind::User | Kind::Token => return Ok(Scope::default()),
+            Kind::Org | Kind::Node | Kind::Edge | Kind::User | Kind::Token => {
+                return Ok(Scope::default());
+            }
             Kind::Member | Kind::Volume | Kind::Snapshot | Kind::Certificate => {
                 return Ok(self.org_scope());
             }

@@ -1,47 +1,50 @@
-//! What an edge's report says that the state does not: the edge tells all it
+//! What an edge's report says that the state does not: each edge tells all it
 //! knows whenever any of it changes, and most of that has been recorded before.
 
 use std::collections::BTreeSet;
 
+use helix_model::edge::Linked;
 use helix_model::instance::Desired;
 use helix_model::plan::EdgeReport;
 use helix_model::{Command, Instance, Resource, State, endpoint, instance};
 
-/// The commands in an edge's report. A state that is older than the plan the
+/// The commands in what an edge reports over a link. A state that is older than the plan the
 /// edge follows cannot tell what is known already: all of it is passed on then,
 /// since nothing repeats a report.
-pub fn edge_commands(state: &State, report: EdgeReport) -> Vec<Command> {
+pub fn edge_commands(state: &State, from: Linked, report: EdgeReport) -> Vec<Command> {
     let is_behind = state.position < report.version;
     let drained = report.drained.into_iter().filter(|id| {
         let known = state.instances.get(*id);
-        let is_news =
-            |it: &Resource<Instance>| it.spec.desired == Desired::Draining && !it.status.drained;
+        let is_news = |it: &Resource<Instance>| {
+            it.spec.desired == Desired::Draining && !it.status.drained_by.contains(&from.edge)
+        };
         is_behind || known.is_some_and(is_news)
     });
     let drained: BTreeSet<_> = drained.collect();
     let now = report.routed.as_ref();
+    let is_routed = |it: &Resource<Instance>| it.status.routed_by.contains(&from.edge);
     let began = now
         .into_iter()
         .flatten()
         .copied()
-        .filter(|id| is_behind || state.instances.get(*id).is_some_and(|it| !it.status.routed));
+        .filter(|id| is_behind || state.instances.get(*id).is_some_and(|it| !is_routed(it)));
     let ceased = state.instances.iter().filter(|it| {
         // Drained says as much.
-        it.status.routed
-            && now.is_some_and(|now| !now.contains(&it.id))
-            && !drained.contains(&it.id)
+        is_routed(it) && now.is_some_and(|now| !now.contains(&it.id)) && !drained.contains(&it.id)
     });
     let routed = began.map(|id| (id, true)).chain(ceased.map(|it| (it.id, false)));
     let routed = routed.map(|(instance, routed)| {
-        Command::SetInstanceRouted(instance::SetRouted { instance, routed })
+        Command::SetInstanceRouted(instance::SetRouted { instance, from, routed })
     });
     let endpoints = report.endpoints.into_iter().filter_map(|it| {
-        let status = endpoint::Status { reachable: it.reachable, problem: it.problem };
-        let is_news = state.endpoints.get(it.id).is_some_and(|known| known.status != status);
-        let observe = endpoint::Observe { endpoint: it.id, status };
+        let seen = endpoint::Seen { reachable: it.reachable, problem: it.problem };
+        let known = state.endpoints.get(it.id);
+        let is_news = known.is_some_and(|known| known.status.edges.get(&from.edge) != Some(&seen));
+        let observe = endpoint::Observe { endpoint: it.id, from, seen };
         (is_behind || is_news).then_some(Command::ObserveEndpoint(observe))
     });
-    let emptied = drained.iter().map(|instance| instance::MarkDrained { instance: *instance });
+    let emptied =
+        drained.iter().map(|instance| instance::MarkDrained { instance: *instance, from });
     emptied.map(Command::MarkDrained).chain(routed).chain(endpoints).collect()
 }
 
@@ -61,9 +64,10 @@ mod tests {
             endpoints: Vec::new(),
         };
         let mut state = State::default();
-        let told = edge_commands(&state, report.clone());
+        let from = Linked { edge: Id::new(helix_model::Timestamp(1), 3), link: 1 };
+        let told = edge_commands(&state, from, report.clone());
         assert!(matches!(told[..], [Command::MarkDrained(_), Command::SetInstanceRouted(_)]));
         state.position = 7;
-        assert_eq!(edge_commands(&state, report), [], "of neither is anything known");
+        assert_eq!(edge_commands(&state, from, report), [], "of neither is anything known");
     }
 }

@@ -5,6 +5,7 @@ use std::sync::{Arc, Weak};
 
 use helix_edge::{CertificateSource, Fetched};
 use helix_link::Link;
+use helix_model::Name;
 use helix_model::certificate::Pin;
 use helix_model::link::AskServer;
 use helix_server::Server;
@@ -15,21 +16,21 @@ use crate::secret_source::ask;
 /// the last of its sources goes.
 pub(crate) struct LocalCertificates {
     server: Weak<Server>,
-    edge: &'static str,
+    edge: Name,
 }
 
 impl LocalCertificates {
-    pub(crate) fn new(server: &Arc<Server>, edge: &'static str) -> LocalCertificates {
+    pub(crate) fn new(server: &Arc<Server>, edge: Name) -> LocalCertificates {
         LocalCertificates { server: Arc::downgrade(server), edge }
     }
 }
 
 impl CertificateSource for LocalCertificates {
     fn fetch(&self, host: &str, pin: Option<Pin>) -> Fetched {
-        let (server, edge, host) = (self.server.clone(), self.edge, host.to_owned());
+        let (server, edge, host) = (self.server.clone(), self.edge.clone(), host.to_owned());
         Box::pin(async move {
             let server = server.upgrade().ok_or("the server is shutting down")?;
-            let delivered = server.deliver_certificate(edge, &host, pin).await;
+            let delivered = server.deliver_certificate(edge.as_str(), &host, pin).await;
             delivered.map_err(|problem| problem.detail)
         })
     }

@@ -36,9 +36,6 @@ use crate::token_file;
 /// How long requests under way may take to end when the platform stops.
 const EDGE_GRACE: Duration = Duration::from_secs(5);
 
-/// The name under which the edge appears as an actor.
-const EDGE_NAME: &str = "edge";
-
 /// What to start with.
 pub(crate) struct Options {
     pub data_dir: PathBuf,
@@ -131,7 +128,7 @@ impl Platform {
         let edge = Arc::new(edge);
         let mut tasks = Vec::new();
         let node = attach_node(&server, &agent, node_name(), &mut tasks).await?;
-        attach_edge(&server, &edge, &mut tasks);
+        attach_edge(&server, &edge, &mut tasks).await?;
         Ok(Platform { server, agent, edge, node, token, tasks })
     }
 
@@ -299,30 +296,46 @@ impl EdgeLink for LocalEdge {
     }
 }
 
-fn attach_edge(server: &Arc<Server>, edge: &Arc<Edge>, tasks: &mut Vec<JoinHandle<()>>) {
+async fn attach_edge(
+    server: &Arc<Server>,
+    edge: &Arc<Edge>,
+    tasks: &mut Vec<JoinHandle<()>>,
+) -> Result<(), PlatformError> {
     let (sender, mut plans) = mpsc::unbounded_channel();
+    let link = Arc::new(LocalEdge(sender));
+    let attached = server.attach_edge(node_name(), edge_facts(edge), link).await?;
+    let certificates = LocalCertificates::new(server, attached.name.clone());
+    edge.certificates_from(Some(Arc::new(certificates)));
     let applying = Arc::clone(edge);
-    let reporting = Arc::clone(server);
+    let (reporting, from) = (Arc::clone(server), attached.clone());
     tasks.push(tokio::spawn(async move {
         while let Some(mut plan) = plans.recv().await {
             while let Ok(newer) = plans.try_recv() {
                 plan = newer;
             }
             let report = applying.apply(Arc::new(plan)).await;
-            reporting.edge_reported(EDGE_NAME, report).await;
+            reporting.edge_reported(&from, report).await;
         }
     }));
-    let certificates = LocalCertificates::new(server, EDGE_NAME);
-    edge.certificates_from(Some(Arc::new(certificates)));
     let mut reports = edge.reports();
     let reporting = Arc::clone(server);
     tasks.push(tokio::spawn(async move {
         while reports.changed().await.is_ok() {
             let report = reports.borrow_and_update().clone();
-            reporting.edge_reported(EDGE_NAME, report).await;
+            reporting.edge_reported(&attached, report).await;
         }
     }));
-    server.attach_edge(Arc::new(LocalEdge(sender)));
+    Ok(())
+}
+
+/// What an edge says of itself.
+pub(crate) fn edge_facts(edge: &Edge) -> helix_model::edge::Facts {
+    let text = |addresses: &[SocketAddr]| addresses.iter().map(ToString::to_string).collect();
+    helix_model::edge::Facts {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        http: text(edge.http_addresses()),
+        https: text(edge.https_addresses()),
+    }
 }
 
 pub(crate) fn make_private_dir(path: &Path) -> Result<(), PlatformError> {

@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::{AnyId, Certificate, Env, Id, Instance, Kind, Member, Token, User};
 use crate::{
-    app, bundle, certificate, config, deploy, destroy, endpoint, env, instance, member, node, org,
-    policy, project, quota, registry, release, snapshot, token, user, volume,
+    app, bundle, certificate, config, deploy, destroy, edge, endpoint, env, instance, member, node,
+    org, policy, project, quota, registry, release, snapshot, token, user, volume,
 };
 
 /// A wish.
@@ -53,6 +53,8 @@ pub enum Command {
     ObserveEndpoint(endpoint::Observe),
     ConnectNode(node::Connect),
     DisconnectNode(node::Disconnect),
+    ConnectEdge(edge::Connect),
+    DisconnectEdge(edge::Disconnect),
     SetNodeAvailability(node::SetAvailability),
     ObserveNode(node::Observe),
     CreateVolume(volume::Create),
@@ -87,17 +89,7 @@ impl Command {
             Command::CreateProject(_) => "create_project",
             Command::CreateApp(_) => "create_app",
             Command::CreateEnv(_) => "create_env",
-            Command::Destroy(it) => match it.target.kind() {
-                Kind::Org => "destroy_org",
-                Kind::Project => "destroy_project",
-                Kind::App => "destroy_app",
-                Kind::Env => "destroy_env",
-                Kind::Node => "destroy_node",
-                Kind::Volume => "destroy_volume",
-                Kind::Snapshot => "destroy_snapshot",
-                Kind::Certificate => "destroy_certificate",
-                _ => "destroy",
-            },
+            Command::Destroy(it) => destroy_operation(it.target.kind()),
             Command::FinishDestroy(_) => "finish_destroy",
             Command::SetQuota(_) => "set_quota",
             Command::SetRegistryLogin(_) => "set_registry_login",
@@ -126,6 +118,8 @@ impl Command {
             Command::ObserveEndpoint(_) => "observe_endpoint",
             Command::ConnectNode(_) => "connect_node",
             Command::DisconnectNode(_) => "disconnect_node",
+            Command::ConnectEdge(_) => "connect_edge",
+            Command::DisconnectEdge(_) => "disconnect_edge",
             Command::SetNodeAvailability(_) => "set_node_availability",
             Command::ObserveNode(_) => "observe_node",
             Command::CreateVolume(_) => "create_volume",
@@ -148,5 +142,21 @@ impl Command {
             Command::RevokeToken(_) => "revoke_token",
             Command::NoteTokenUse(_) => "note_token_use",
         }
+    }
+}
+
+/// The operation by which something of a kind is destroyed.
+fn destroy_operation(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Org => "destroy_org",
+        Kind::Project => "destroy_project",
+        Kind::App => "destroy_app",
+        Kind::Env => "destroy_env",
+        Kind::Node => "destroy_node",
+        Kind::Volume => "destroy_volume",
+        Kind::Snapshot => "destroy_snapshot",
+        Kind::Certificate => "destroy_certificate",
+        Kind::Edge => "destroy_edge",
+        _ => "destroy",
     }
 }

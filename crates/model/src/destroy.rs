@@ -19,12 +19,12 @@ use crate::event::{Apply, Subject};
 use crate::instance::Desired;
 use crate::state::{Change, State};
 use crate::{
-    AnyId, Env, Id, Instance, Kind, Name, Node, Resource, Snapshot, Timestamp, Volume, reference,
-    view,
+    AnyId, Env, Id, Instance, Kind, Name, Node, Resource, Snapshot, Timestamp, Volume, edge,
+    reference, view,
 };
 
 /// The kinds that can be destroyed by themselves, outermost first.
-pub const KINDS: [Kind; 8] = [
+pub const KINDS: [Kind; 9] = [
     Kind::Org,
     Kind::Project,
     Kind::App,
@@ -33,6 +33,7 @@ pub const KINDS: [Kind; 8] = [
     Kind::Node,
     Kind::Snapshot,
     Kind::Certificate,
+    Kind::Edge,
 ];
 
 /// The reason of the conditions of what is being destroyed.
@@ -134,6 +135,12 @@ impl Apply for Finished {
                 state.volumes.remove_any(id);
             }
             Kind::Certificate => state.certificates.remove_any(id),
+            Kind::Edge => {
+                state.edges.remove_any(id);
+                if let Some(edge) = id.typed() {
+                    edge::forget(state, edge);
+                }
+            }
             Kind::Node => {
                 state.nodes.remove_any(id);
                 if let Some(node) = id.typed() {

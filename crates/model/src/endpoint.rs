@@ -1,13 +1,15 @@
 //! Endpoints: what makes a process reachable, always explicit.
 
+use std::collections::BTreeMap;
 use std::net::Ipv6Addr;
 
 use serde::{Deserialize, Serialize};
 
 use crate::condition::Facts;
+use crate::edge::{ByEdge, Linked};
 use crate::event::Apply;
 use crate::state::{Change, State};
-use crate::{Env, Id, Kind, Name, Noun, Org, Resource};
+use crate::{Edge, Env, Id, Kind, Name, Noun, Org, Resource};
 
 /// What is desired of an endpoint.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -45,10 +47,41 @@ pub enum Exposure {
 /// What is known of an endpoint.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Status {
-    /// Where it can be reached, as a person would type it.
+    /// Where it can be reached at one edge or another.
+    #[serde(flatten)]
+    pub seen: Seen,
+    /// What each edge says of it.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub edges: ByEdge<Seen>,
+}
+
+/// How an endpoint can be reached.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Seen {
+    /// Where, as a person would type it.
     pub reachable: Vec<String>,
     /// Why it cannot be, or less than asked.
     pub problem: Option<String>,
+}
+
+impl Status {
+    /// Takes in what an edge says, or that it says nothing any more.
+    pub(crate) fn told(&mut self, edge: Id<Edge>, seen: Option<Seen>) {
+        match seen {
+            Some(seen) => self.edges.insert(edge, seen),
+            None => self.edges.remove(&edge),
+        };
+        let mut all = Seen::default();
+        for seen in self.edges.values() {
+            for place in &seen.reachable {
+                if !all.reachable.contains(place) {
+                    all.reachable.push(place.clone());
+                }
+            }
+            all.problem = all.problem.or_else(|| seen.problem.clone());
+        }
+        self.seen = all;
+    }
 }
 
 impl Noun for Endpoint {
@@ -56,8 +89,8 @@ impl Noun for Endpoint {
     type Status = Status;
 
     fn facts(endpoint: &Resource<Endpoint>) -> Option<Facts> {
-        let ready = !endpoint.status.reachable.is_empty();
-        let degraded = endpoint.status.problem.is_some();
+        let ready = !endpoint.status.seen.reachable.is_empty();
+        let degraded = endpoint.status.seen.problem.is_some();
         Some(Facts { ready, reconciling: !ready && !degraded, degraded })
     }
 }
@@ -66,7 +99,8 @@ impl Noun for Endpoint {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Observe {
     pub endpoint: Id<Endpoint>,
-    pub status: Status,
+    pub from: Linked,
+    pub seen: Seen,
 }
 
 /// Event: an endpoint was made.
@@ -107,13 +141,17 @@ pub struct Deleted {
     pub of: Of,
 }
 
-/// Event: where an endpoint can be reached changed.
+/// Event: where an endpoint can be reached at an edge changed.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct StatusChanged {
     #[serde(flatten)]
     pub of: Of,
     #[serde(flatten)]
-    pub status: Status,
+    pub seen: Seen,
+    /// Absent from what was recorded before edges had names; each says it again when it
+    /// links.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub edge: Option<Id<Edge>>,
 }
 
 impl Apply for Created {
@@ -171,7 +209,10 @@ fn release(state: &mut State, id: Id<Endpoint>) {
 impl Apply for StatusChanged {
     fn apply(&self, state: &mut State, change: Change) {
         state.endpoints.update(self.of.id, |endpoint| {
-            endpoint.status = self.status.clone();
+            match self.edge {
+                Some(edge) => endpoint.status.told(edge, Some(self.seen.clone())),
+                None => endpoint.status.seen = self.seen.clone(),
+            }
             change.touch(endpoint);
         });
     }

@@ -11,8 +11,8 @@ use serde::{Deserialize, Serialize};
 use crate::state::{Change, State};
 use crate::{AnyId, Name, Timestamp};
 use crate::{
-    app, bundle, certificate, deploy, destroy, endpoint, env, instance, member, network, node, org,
-    policy, project, quota, registry, release, snapshot, token, user, volume,
+    app, bundle, certificate, deploy, destroy, edge, endpoint, env, instance, member, network,
+    node, org, policy, project, quota, registry, release, snapshot, token, user, volume,
 };
 use crate::{reference, view};
 
@@ -199,6 +199,9 @@ events! {
     "node.availability_changed" => NodeAvailabilityChanged(node::AvailabilityChanged), |e| Some(Subject::lasting(e.id.any()));
     "node.destroyed" => NodeDestroyed(destroy::Finished), |e| Some(e.of.subject());
     "node.status_changed" => NodeStatusChanged(node::StatusChanged), |e| Some(Subject::lasting(e.id.any()));
+    "edge.enrolled" => EdgeEnrolled(edge::Enrolled), |e| Some(Subject::lasting(e.id.any()));
+    "edge.destroyed" => EdgeDestroyed(destroy::Finished), |e| Some(e.of.subject());
+    "edge.status_changed" => EdgeStatusChanged(edge::StatusChanged), |e| Some(Subject::lasting(e.id.any()));
 }
 
 /// Event: the log's first entry; fixes the installation's address block.

@@ -8,7 +8,7 @@
 //! A crashed program is started again on the spot by the node, so `failed` is
 //! not the end of an instance; `restarts` counts.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv6Addr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
@@ -16,12 +16,13 @@ use serde::{Deserialize, Serialize};
 use crate::bundle::Pin;
 use crate::condition::Facts;
 use crate::deploy::Pause;
+use crate::edge::Linked;
 use crate::event::Apply;
 use crate::state::{Change, State};
 use crate::volume::Mount;
 use crate::{
-    Deploy, Env, Id, Kind, Name, Node, Noun, Org, Reason, Release, Resource, Timestamp, env, node,
-    release_command,
+    Deploy, Edge, Env, Id, Kind, Name, Node, Noun, Org, Reason, Release, Resource, Timestamp, env,
+    node, release_command,
 };
 
 /// What the shim, the page tables and the kernel's own structures of one
@@ -70,11 +71,12 @@ pub struct Status {
     pub ready_at: Option<Timestamp>,
     /// When it began to drain.
     pub draining_since: Option<Timestamp>,
-    /// No connection or request is left at the edge.
-    pub drained: bool,
-    /// The edge sends it new connections and requests.
-    #[serde(default)]
-    pub routed: bool,
+    /// Edges that have no connection or request left for it, and send it none.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub drained_by: BTreeSet<Id<Edge>>,
+    /// Edges that send it new connections and requests.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub routed_by: BTreeSet<Id<Edge>>,
 }
 
 /// What a node sees of an instance.
@@ -189,12 +191,14 @@ pub struct Observe {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct MarkDrained {
     pub instance: Id<Instance>,
+    pub from: Linked,
 }
 
 /// Command: an edge began or ceased to send an instance new work.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SetRouted {
     pub instance: Id<Instance>,
+    pub from: Linked,
     pub routed: bool,
 }
 
@@ -238,11 +242,15 @@ pub struct StatusChanged {
     pub observed: Observed,
 }
 
-/// Event: nothing is open to a draining instance any more.
+/// Event: an edge has nothing open to a draining instance any more.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Drained {
     #[serde(flatten)]
     pub of: Of,
+    /// Absent from what was recorded before edges had names: such an instance is long
+    /// gone, or waits out its grace.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub edge: Option<Id<Edge>>,
 }
 
 /// Event: an edge began or ceased to send an instance new work. Ceasing is left
@@ -252,6 +260,10 @@ pub struct RoutedChanged {
     #[serde(flatten)]
     pub of: Of,
     pub routed: bool,
+    /// Absent from what was recorded before edges had names; each says it again when it
+    /// links.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub edge: Option<Id<Edge>>,
 }
 
 /// Event: a stopped instance was forgotten.
@@ -397,9 +409,10 @@ fn end_pause(state: &mut State, id: Id<Instance>, change: Change) {
 
 impl Apply for Drained {
     fn apply(&self, state: &mut State, change: Change) {
+        let Some(edge) = self.edge else { return };
         state.instances.update(self.of.id, |instance| {
-            instance.status.drained = true;
-            instance.status.routed = false;
+            instance.status.drained_by.insert(edge);
+            instance.status.routed_by.remove(&edge);
             change.touch(instance);
         });
     }
@@ -407,8 +420,14 @@ impl Apply for Drained {
 
 impl Apply for RoutedChanged {
     fn apply(&self, state: &mut State, change: Change) {
+        let Some(edge) = self.edge else { return };
         state.instances.update(self.of.id, |instance| {
-            instance.status.routed = self.routed;
+            let routed_by = &mut instance.status.routed_by;
+            if self.routed {
+                routed_by.insert(edge);
+            } else {
+                routed_by.remove(&edge);
+            }
             change.touch(instance);
         });
     }

@@ -33,11 +33,12 @@ pub enum Kind {
     Volume,
     Snapshot,
     Certificate,
+    Edge,
 }
 
 impl Kind {
     /// Every kind, parents before children.
-    pub const ALL: [Kind; 16] = [
+    pub const ALL: [Kind; 17] = [
         Kind::Org,
         Kind::Project,
         Kind::App,
@@ -54,6 +55,7 @@ impl Kind {
         Kind::Volume,
         Kind::Snapshot,
         Kind::Certificate,
+        Kind::Edge,
     ];
 
     /// The singular noun, as in `helix describe app/hello`.
@@ -89,6 +91,7 @@ impl Kind {
             Kind::Volume => ("volume", "volumes", "vol"),
             Kind::Snapshot => ("snapshot", "snapshots", "snp"),
             Kind::Certificate => ("certificate", "certificates", "crt"),
+            Kind::Edge => ("edge", "edges", "edg"),
         }
     }
 }
@@ -102,7 +105,7 @@ impl fmt::Display for Kind {
 /// The text names no kind.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "`{0}` is not a kind: use one of org, project, app, env, release, deploy, instance, endpoint, node, user, member, token, bundle, volume, snapshot, certificate"
+    "`{0}` is not a kind: use one of org, project, app, env, release, deploy, instance, endpoint, node, user, member, token, bundle, volume, snapshot, certificate, edge"
 )]
 pub struct KindError(pub String);
 

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use crate::bundle::VersionId;
 use crate::plan::{EdgePlan, NodePlan};
 use crate::{
-    Id, Instance, LogFilter, Name, Node, Problem, Snapshot, Timestamp, Volume, certificate,
+    Id, Instance, LogFilter, Name, Node, Problem, Snapshot, Timestamp, Volume, certificate, edge,
     instance, node, snapshot, volume,
 };
 
@@ -44,6 +44,8 @@ pub struct NodeHello {
 pub struct EdgeHello {
     pub protocol: u32,
     pub name: Name,
+    #[serde(default)]
+    pub facts: edge::Facts,
 }
 
 /// From a node. The first is how things stand there.

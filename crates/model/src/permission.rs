@@ -79,7 +79,7 @@ impl Permission {
             Kind::Bundle => Permission::SecretsReadMetadata,
             Kind::Volume | Kind::Snapshot => Permission::VolumesRead,
             // Members and owners see their own in any case.
-            Kind::Node | Kind::User => Permission::NodesAdmin,
+            Kind::Node | Kind::Edge | Kind::User => Permission::NodesAdmin,
         }
     }
 }

@@ -35,6 +35,7 @@ pub fn resolve(state: &State, kind: Kind, text: &str, scope: &Scope) -> Result<A
     let found = match kind {
         Kind::Org => org(state, text).map(|org| org.id.any()),
         Kind::Node => named(&state.nodes, None, text).map(|node| node.id.any()),
+        Kind::Edge => named(&state.edges, None, text).map(|edge| edge.id.any()),
         Kind::User => named(&state.users, None, text).map(|user| user.id.any()),
         Kind::Member => member(state, text, scope).map(|member| member.id.any()),
         Kind::Snapshot => in_org(state, &state.snapshots, text, scope),

@@ -19,15 +19,16 @@ use crate::quota::Limits;
 use crate::tally::{self, Tally};
 use crate::usage::{Mark, Meter};
 use crate::{
-    AnyId, App, Bundle, Certificate, Deploy, Endpoint, Env, Id, Instance, Member, Name, Node, Noun,
-    Org, Project, Release, Resource, Role, Snapshot, Table, Timestamp, Token, User, Volume, token,
+    AnyId, App, Bundle, Certificate, Deploy, Edge, Endpoint, Env, Id, Instance, Member, Name, Node,
+    Noun, Org, Project, Release, Resource, Role, Snapshot, Table, Timestamp, Token, User, Volume,
+    token,
 };
 
 /// Version of the written form of [`State`], how it is packed, and of what events
 /// mean to it.
 /// Counts up when either changes: a snapshot of another version is not read, the
 /// log is replayed instead.
-pub const SNAPSHOT_FORMAT: u32 = 19;
+pub const SNAPSHOT_FORMAT: u32 = 20;
 
 /// Everything there is, as of one log position.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -46,6 +47,7 @@ pub struct State {
     pub instances: Table<Instance>,
     pub endpoints: Table<Endpoint>,
     pub nodes: Table<Node>,
+    pub edges: Table<Edge>,
     pub users: Table<User>,
     pub members: Table<Member>,
     pub tokens: Table<Token>,
@@ -115,6 +117,7 @@ impl Default for State {
             instances: Table::default(),
             endpoints: Table::default(),
             nodes: Table::default(),
+            edges: Table::default(),
             users: Table::default(),
             members: Table::default(),
             tokens: Table::default(),

@@ -12,13 +12,14 @@ use crate::quota;
 use crate::reference::{self, Scope};
 use crate::tally::Need;
 use crate::{
-    AnyId, App, Bundle, Certificate, Deploy, Endpoint, Env, Instance, Kind, Member, Name, Node,
-    Noun, Org, Project, Reason, Release, Resource, Snapshot, State, Table, Timestamp, Token, User,
-    Volume, deploy, destroy, env, instance,
+    AnyId, App, Bundle, Certificate, Deploy, Edge, Endpoint, Env, Instance, Kind, Member, Name,
+    Node, Noun, Org, Project, Reason, Release, Resource, Snapshot, State, Table, Timestamp, Token,
+    User, Volume, deploy, destroy, env, instance,
 };
 
 mod bundle;
 mod certificate;
+mod edge;
 mod node;
 mod snapshot;
 mod volume;
@@ -85,6 +86,7 @@ macro_rules! for_kind {
             Kind::Volume => $function::<Volume $(, $more)?>($($argument),*),
             Kind::Snapshot => $function::<Snapshot $(, $more)?>($($argument),*),
             Kind::Certificate => $function::<Certificate $(, $more)?>($($argument),*),
+            Kind::Edge => $function::<Edge $(, $more)?>($($argument),*),
         }
     };
 }
@@ -539,19 +541,19 @@ impl Described for Endpoint {
     }
 
     fn conditions(endpoint: &Resource<Endpoint>, _state: &State) -> Vec<Condition> {
-        let reachable = !endpoint.status.reachable.is_empty();
-        let (reason, message) = match &endpoint.status.problem {
+        let reachable = !endpoint.status.seen.reachable.is_empty();
+        let (reason, message) = match &endpoint.status.seen.problem {
             Some(problem) => ("limited", problem.clone()),
-            None if reachable => ("reachable", endpoint.status.reachable.join(", ")),
+            None if reachable => ("reachable", endpoint.status.seen.reachable.join(", ")),
             None => ("pending", "No edge has taken it up yet.".to_owned()),
         };
         three(&endpoint.standing, reason, &message)
     }
 
     fn difference(endpoint: &Resource<Endpoint>, _state: &State) -> Option<String> {
-        let pending = endpoint.status.reachable.is_empty();
+        let pending = endpoint.status.seen.reachable.is_empty();
         let pending = pending.then(|| "no edge has taken it up yet".to_owned());
-        endpoint.status.problem.clone().or(pending)
+        endpoint.status.seen.problem.clone().or(pending)
     }
 }
 

@@ -7,10 +7,11 @@ use std::time::Duration;
 
 use futures::future::join_all;
 use helix_model::audit::{Attempt, Decision};
+use helix_model::edge::Linked;
 use helix_model::plan::EdgeReport;
 use helix_model::{
-    Actor, Code, Command, Id, Instance, Name, Node, Org, Problem, Snapshot, Volume, instance, node,
-    snapshot, volume,
+    Actor, AnyId, Code, Command, Id, Instance, Name, Node, Org, Problem, Snapshot, Volume, edge,
+    instance, node, snapshot, volume,
 };
 
 use crate::engine::Origin;
@@ -18,7 +19,7 @@ use crate::links::NodeLink;
 use crate::server::Shared;
 use crate::{clock, entropy, observe};
 
-/// How long the database may be away when a node goes: nothing else would tell
+/// How long the database may be away when a machine goes: nothing else would tell
 /// that it has, so long as this server lives.
 const DETACH_PATIENCE: Duration = Duration::from_secs(120);
 
@@ -50,6 +51,14 @@ impl Attached {
             count: 1,
         }
     }
+}
+
+/// An edge as it is connected now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AttachedEdge {
+    pub name: Name,
+    /// Which edge it is, and the number of its link.
+    pub linked: Linked,
 }
 
 /// A node that is linked here, and the way to it.
@@ -97,6 +106,30 @@ impl Shared {
 
     /// Enrols a node on first sight and takes the number of its link.
     async fn connect_node(&self, name: Name, facts: node::Facts) -> Result<Attached, Problem> {
+        let connect = node::Connect { name: name.clone(), facts, replica: self.own_url() };
+        let (id, link) = self.connect(&name, Command::ConnectNode(connect)).await?;
+        match id.typed() {
+            Some(node) => Ok(Attached { node, name, link }),
+            None => Err(untold(&name)),
+        }
+    }
+
+    /// Connects an edge and enrols it on first sight. Feeding it is the caller's business.
+    pub(crate) async fn attach_edge(
+        &self,
+        name: Name,
+        facts: edge::Facts,
+    ) -> Result<AttachedEdge, Problem> {
+        let connect = edge::Connect { name: name.clone(), facts, replica: self.own_url() };
+        let (id, link) = self.connect(&name, Command::ConnectEdge(connect)).await?;
+        match id.typed() {
+            Some(edge) => Ok(AttachedEdge { name, linked: Linked { edge, link } }),
+            None => Err(untold(&name)),
+        }
+    }
+
+    /// Has a machine connected: which it is, and the number of its link.
+    async fn connect(&self, name: &Name, command: Command) -> Result<(AnyId, u64), Problem> {
         let origin = Origin {
             actor: Actor::Machine(name.to_string()),
             request_id: entropy::request_id(),
@@ -104,19 +137,16 @@ impl Shared {
             idempotency: None,
             precondition: None,
         };
-        let replica = self.replicas.as_ref().map(|replicas| replicas.url.clone());
-        let connect = node::Connect { name: name.clone(), facts, replica };
-        let receipt = self.engine.submit(Command::ConnectNode(connect), origin).await?;
+        let receipt = self.engine.submit(command, origin).await?;
         // The receipt and not the state: another link may be younger already.
-        let node = receipt.subject.and_then(|subject| subject.id.typed());
-        let status: Result<node::Status, _> = serde_json::from_value(receipt.current);
-        match (node, status) {
-            (Some(node), Ok(status)) => Ok(Attached { node, name, link: status.link }),
-            _ => {
-                let detail = format!("the receipt of node `{name}` does not tell its link");
-                Err(Problem::new(Code::Internal, detail))
-            }
-        }
+        let link = receipt.current["link"].as_u64();
+        let subject = receipt.subject.map(|subject| subject.id);
+        subject.zip(link).ok_or_else(|| untold(name))
+    }
+
+    /// What a machine that is linked here is found by from other replicas.
+    fn own_url(&self) -> Option<String> {
+        self.replicas.as_ref().map(|replicas| replicas.url.clone())
     }
 
     /// Takes in what a node sees of an instance.
@@ -159,10 +189,17 @@ impl Shared {
     }
 
     /// Takes in what an edge reports.
-    pub(crate) async fn edge_reported(&self, edge: &str, report: EdgeReport) {
-        for command in helix_control::report::edge_commands(&self.engine.state(), report) {
-            observe::report(&self.engine, edge, command).await;
+    pub(crate) async fn edge_reported(&self, from: &AttachedEdge, report: EdgeReport) {
+        let state = self.engine.state();
+        for command in helix_control::report::edge_commands(&state, from.linked, report) {
+            observe::report(&self.engine, from.name.as_str(), command).await;
         }
+    }
+
+    /// An edge's link is gone, by accident or on purpose.
+    pub(crate) async fn detach_edge(&self, gone: &AttachedEdge) {
+        let Linked { edge, link } = gone.linked;
+        self.note_gone(&gone.name, Command::DisconnectEdge(edge::Disconnect { edge, link })).await;
     }
 
     /// A node's link is gone, by accident or on purpose.
@@ -171,10 +208,13 @@ impl Shared {
             nodes.retain(|known| known.node != gone.node || known.number != gone.link);
         }
         let disconnect = node::Disconnect { node: gone.node, link: gone.link };
-        let command = Command::DisconnectNode(disconnect);
-        let noting = observe::report(&self.engine, gone.name.as_str(), command);
+        self.note_gone(&gone.name, Command::DisconnectNode(disconnect)).await;
+    }
+
+    async fn note_gone(&self, name: &Name, command: Command) {
+        let noting = observe::report(&self.engine, name.as_str(), command);
         if tokio::time::timeout(DETACH_PATIENCE, noting).await.is_err() {
-            tracing::warn!(node = %gone.name, "nobody could be told that a node is gone");
+            tracing::warn!(machine = %name, "nobody could be told that a machine is gone");
         }
     }
 
@@ -191,4 +231,9 @@ impl Shared {
         let status = &state.nodes.get(node)?.status;
         status.replica.clone().filter(|url| status.connected && url != own)
     }
+}
+
+/// The receipt of a machine that connects lacks what is always there.
+fn untold(name: &Name) -> Problem {
+    Problem::new(Code::Internal, format!("the receipt of `{name}` does not tell its link"))
 }

@@ -30,7 +30,7 @@ mod server;
 mod storage;
 mod token;
 
-pub use attach::Attached;
+pub use attach::{Attached, AttachedEdge};
 pub use engine::{Engine, EngineError, Idempotency, Origin, Writers};
 pub use http::{ROUTES, Route, Rule, openapi_document};
 pub use registries::Registries;

@@ -11,7 +11,7 @@ use helix_model::{
     snapshot, volume,
 };
 
-use crate::attach::Attached;
+use crate::attach::{Attached, AttachedEdge};
 use crate::engine::{Engine, Origin};
 use crate::entropy;
 use crate::links::{EdgeLink, NodeLink};
@@ -104,13 +104,20 @@ pub(crate) async fn feed_node(engine: Engine, to: Attached, link: Arc<dyn NodeLi
     }
 }
 
-/// Sends an edge its plan now and whenever it changes; does not end by itself.
-pub(crate) async fn feed_edge(engine: Engine, link: Arc<dyn EdgeLink>) {
+/// Sends an edge its plan now and whenever it changes; ends when the edge has connected
+/// anew.
+pub(crate) async fn feed_edge(engine: Engine, to: AttachedEdge, link: Arc<dyn EdgeLink>) {
     let mut position = engine.position();
     let mut sent: Option<EdgePlan> = None;
     loop {
         position.mark_unchanged();
-        let plan = plan::edge_plan(&engine.state());
+        let state = engine.state();
+        let edge = state.edges.get(to.linked.edge);
+        if edge.is_none_or(|edge| edge.status.link != to.linked.link) {
+            return;
+        }
+        let plan = plan::edge_plan(&state);
+        drop(state);
         let changed = sent
             .as_ref()
             .is_none_or(|sent| sent.endpoints != plan.endpoints || sent.draining != plan.draining);

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use helix_log::{Lease, Leases};
-use helix_model::{Command, Id, Node, node};
+use helix_model::{AnyId, Command, edge, node};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::engine::Engine;
@@ -145,36 +145,48 @@ impl Replicas {
         }
     }
 
-    /// Notes of nodes whose replica is gone that they are not connected; a job
-    /// for the one that reconciles.
+    /// Notes of nodes and edges whose replica is gone that they are not connected; a
+    /// job for the one that reconciles.
     pub(crate) async fn tend_orphans(&self, engine: &Engine) {
-        let mut missing: HashMap<(Id<Node>, u64), Instant> = HashMap::new();
+        let mut missing: HashMap<(AnyId, u64), Instant> = HashMap::new();
         loop {
             tokio::time::sleep(ORPHANS_INTERVAL).await;
             let Ok(Ok(held)) = timeout(TTL, self.leases.held(PREFIX)).await else { continue };
             let there = by_url(held);
             let state = engine.state();
-            let orphans: Vec<(Id<Node>, u64)> = state
-                .nodes
-                .iter()
-                .filter(|node| node.status.connected)
-                .filter(|node| {
-                    node.status.replica.as_ref().is_some_and(|url| !there.contains_key(url))
-                })
-                .map(|node| (node.id, node.status.link))
+            let is_gone = |connected: bool, replica: &Option<String>| {
+                connected && replica.as_ref().is_some_and(|url| !there.contains_key(url))
+            };
+            let nodes = state.nodes.iter().map(|it| (it.id.any(), &it.status));
+            let nodes = nodes.map(|(id, it)| (id, it.link, it.connected, &it.replica));
+            let edges = state.edges.iter().map(|it| (it.id.any(), &it.status));
+            let edges = edges.map(|(id, it)| (id, it.link, it.connected, &it.replica));
+            let orphans: Vec<(AnyId, u64)> = nodes
+                .chain(edges)
+                .filter(|(_, _, connected, replica)| is_gone(*connected, replica))
+                .map(|(id, link, ..)| (id, link))
                 .collect();
             drop(state);
             missing.retain(|orphan, _| orphans.contains(orphan));
             for orphan in orphans {
                 let since = *missing.entry(orphan).or_insert_with(Instant::now);
                 if since.elapsed() >= ORPHANED_AFTER {
-                    let (node, link) = orphan;
-                    let command = Command::DisconnectNode(node::Disconnect { node, link });
+                    let Some(command) = disconnect(orphan) else { continue };
                     observe::report_once(engine, "replicas", command).await;
                 }
             }
         }
     }
+}
+
+/// The command by which a machine is no longer connected.
+fn disconnect((id, link): (AnyId, u64)) -> Option<Command> {
+    let node = id.typed().map(|node| Command::DisconnectNode(node::Disconnect { node, link }));
+    let edge = || {
+        let edge = id.typed()?;
+        Some(Command::DisconnectEdge(edge::Disconnect { edge, link }))
+    };
+    node.or_else(edge)
 }
 
 /// Ids of replicas by URL.

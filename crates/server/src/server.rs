@@ -11,14 +11,14 @@ use helix_model::link::{BackupAsk, PullLogin};
 use helix_model::plan::EdgeReport;
 use helix_model::{
     Actor, Code, Command, Id, Instance, Name, Problem, Receipt, Snapshot, Volume, certificate,
-    instance, node, org, snapshot, volume,
+    edge, instance, node, org, snapshot, volume,
 };
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use zeroize::Zeroizing;
 
-use crate::attach::{Attached, LinkedNode};
+use crate::attach::{Attached, AttachedEdge, LinkedNode};
 use crate::audit::Audit;
 use crate::auth::{Accounts, Devices, Limits};
 use crate::backups::{self, Backups};
@@ -280,14 +280,22 @@ impl Server {
         self.shared.snapshot_reported(from, id, observed).await;
     }
 
-    /// Connects the edge and feeds it plans from now on.
-    pub fn attach_edge(&self, link: Arc<dyn EdgeLink>) {
-        self.spawn(observe::feed_edge(self.shared.engine.clone(), link));
+    /// Connects an edge: enrols it on first sight and feeds it plans from now on, until
+    /// the edge connects anew.
+    pub async fn attach_edge(
+        &self,
+        name: Name,
+        facts: edge::Facts,
+        link: Arc<dyn EdgeLink>,
+    ) -> Result<AttachedEdge, Problem> {
+        let attached = self.shared.attach_edge(name, facts).await?;
+        self.spawn(observe::feed_edge(self.shared.engine.clone(), attached.clone(), link));
+        Ok(attached)
     }
 
     /// Takes in what an edge reports.
-    pub async fn edge_reported(&self, edge: &str, report: EdgeReport) {
-        self.shared.edge_reported(edge, report).await;
+    pub async fn edge_reported(&self, from: &AttachedEdge, report: EdgeReport) {
+        self.shared.edge_reported(from, report).await;
     }
 
     /// Runs a task until the server closes. Tasks hold the engine, and the

@@ -39,11 +39,13 @@ pub enum Canary {
     /// The numbers of links are ignored: in reports, in news that one is gone,
     /// and by the replica that holds an older one.
     UnfencedLink,
+    /// What one edge has drained counts as drained at all of them.
+    OneEdgeSpeaks,
 }
 
 impl Canary {
     /// All of them, with the name of the checker that must notice.
-    pub const ALL: [(Canary, &'static str); 16] = [
+    pub const ALL: [(Canary, &'static str); 17] = [
         (Canary::AnswerEarly, "acknowledged"),
         (Canary::ForgetReceipts, "acknowledged"),
         (Canary::OneAddress, "owners"),
@@ -60,5 +62,6 @@ impl Canary {
         (Canary::SharedVolume, "volumes"),
         (Canary::LostSnapshots, "snapshots"),
         (Canary::UnfencedLink, "settled"),
+        (Canary::OneEdgeSpeaks, "grace"),
     ];
 }

@@ -164,7 +164,7 @@ pub(crate) async fn land(
     let release = client.get(Kind::Release, &release.to_string(), &scope).await?;
     let endpoints = endpoints(client, target).await?;
     let limited = endpoints.iter().filter_map(|endpoint| {
-        let problem = endpoint.current.problem.as_ref()?;
+        let problem = endpoint.current.seen.problem.as_ref()?;
         Some(format!("{}: {problem}", endpoint.view.name))
     });
     Ok(Landed {
@@ -174,7 +174,7 @@ pub(crate) async fn land(
         limited: limited.collect(),
         reachable: endpoints
             .iter()
-            .flat_map(|endpoint| endpoint.current.reachable.iter().cloned())
+            .flat_map(|endpoint| endpoint.current.seen.reachable.iter().cloned())
             .collect(),
         isolation: isolation(client, target, &deploy).await,
         release,
@@ -187,7 +187,7 @@ async fn endpoints(client: &Client, target: &Target) -> Result<Vec<Seen<Endpoint
     let scope = target.scope();
     let mut taken_up = Vec::new();
     for endpoint in client.all::<Endpoint>(&scope).await? {
-        if endpoint.current.reachable.is_empty() && endpoint.current.problem.is_none() {
+        if endpoint.current.seen.reachable.is_empty() && endpoint.current.seen.problem.is_none() {
             let id = endpoint.view.id.to_string();
             let waited = client.wait(Kind::Endpoint, &id, ENDPOINT_TIMEOUT, &scope).await?;
             taken_up.push(Seen::new(waited.resource)?);

@@ -12,6 +12,7 @@ pub(crate) mod describe;
 pub(crate) mod destroy;
 pub(crate) mod disk;
 pub(crate) mod doctor;
+pub(crate) mod edges;
 pub(crate) mod env;
 pub(crate) mod events;
 pub(crate) mod exec;
@@ -83,6 +84,7 @@ pub(crate) async fn dispatch(
         Command::Projects(args) => kinds::run_owned(session, Kind::Project, args).await,
         Command::Orgs(args) => kinds::run_owned(session, Kind::Org, args).await,
         Command::Nodes(args) => nodes::run(session, args).await,
+        Command::Edges(args) => edges::run(session, args).await,
         Command::Snapshots(args) => snapshots::run(session, args).await,
         Command::Volumes(args) => volumes::run(session, args).await,
         Command::Certificates(args) => certificates::run(session, args).await,

@@ -39,8 +39,16 @@ enum NodesVerb {
     )]
     Uncordon(UseArgs),
     Drain(DrainArgs),
-    #[command(visible_alias = "rm")]
-    Destroy(DestroyNodeArgs),
+    /// Give up a machine that never comes back
+    ///
+    /// Only a node that does not answer can go. Its instances are forgotten and begin
+    /// elsewhere. Should the machine come back all the same, it is a new node and
+    /// stops what it still runs.
+    #[command(
+        visible_alias = "rm",
+        after_help = "Examples:\n  helix nodes destroy rack-3\n  helix nodes destroy rack-3 --yes --json"
+    )]
+    Destroy(GiveUp),
 }
 
 #[derive(Debug, Args)]
@@ -67,16 +75,9 @@ struct DrainArgs {
     wait: WaitFlags,
 }
 
-/// Give up a machine that never comes back
-///
-/// Only a node that does not answer can go. Its instances are forgotten and begin
-/// elsewhere. Should the machine come back all the same, it is a new node and
-/// stops what it still runs.
+/// Which machine is given up.
 #[derive(Debug, Args)]
-#[command(
-    after_help = "Examples:\n  helix nodes destroy rack-3\n  helix nodes destroy rack-3 --yes --json"
-)]
-struct DestroyNodeArgs {
+pub(crate) struct GiveUp {
     /// Id or name
     #[arg(value_name = "NAME")]
     reference: String,
@@ -101,7 +102,10 @@ pub(crate) async fn run(session: &mut Session<'_>, args: NodesArgs) -> Result<u8
             set(session, &args, Availability::Active).await?.tell(session, "is in use")
         }
         NodesVerb::Drain(args) => run_drain(session, args).await,
-        NodesVerb::Destroy(args) => run_destroy(session, args).await,
+        NodesVerb::Destroy(args) => {
+            let what = "will be given up, and what ran there begins elsewhere";
+            give_up(session, Kind::Node, args, what).await
+        }
     }
 }
 
@@ -157,17 +161,23 @@ async fn run_drain(session: &mut Session<'_>, args: DrainArgs) -> Result<u8> {
     said.tell(session, "is drained: nothing runs there any more")
 }
 
-async fn run_destroy(session: &mut Session<'_>, args: DestroyNodeArgs) -> Result<u8> {
-    let scope = session.settings.scope_for(Kind::Node, &args.reference)?;
+/// Destroys a machine that is gone, once the person has agreed to what that means.
+pub(super) async fn give_up(
+    session: &mut Session<'_>,
+    kind: Kind,
+    args: GiveUp,
+    what: &str,
+) -> Result<u8> {
+    let scope = session.settings.scope_for(kind, &args.reference)?;
     let client = session.client()?;
-    let view = client.get(Kind::Node, &args.reference, &scope).await?;
-    destroy::confirm(session, &view, "will be given up, and what ran there begins elsewhere")?;
+    let view = client.get(kind, &args.reference, &scope).await?;
+    destroy::confirm(session, &view, what)?;
     let expected_version = args.precondition.expected_version;
     let query = DestroyQuery { cascade: false, expected_version };
-    let receipt = client.destroy(Kind::Node, &view.id.to_string(), &query, &scope).await?;
+    let receipt = client.destroy(kind, &view.id.to_string(), &query, &scope).await?;
     let document = json!({ "target": view.path, "receipt": receipt, "gone": true });
     session.ui.result(&document, |style| {
-        format!("{} node {} is gone", style.tick(), style.bold(&view.path))
+        format!("{} {kind} {} is gone", style.tick(), style.bold(&view.path))
     })?;
     Ok(0)
 }

@@ -4,8 +4,8 @@ use helix_client::Seen;
 use helix_model::node::Availability;
 use helix_model::view::ResourceView;
 use helix_model::{
-    Certificate, Deploy, Endpoint, Env, Instance, Kind, Member, Node, Release, Snapshot, Timestamp,
-    Token, User, Volume, certificate, deploy, endpoint, instance, snapshot, volume,
+    Certificate, Deploy, Edge, Endpoint, Env, Instance, Kind, Member, Node, Release, Snapshot,
+    Timestamp, Token, User, Volume, certificate, deploy, endpoint, instance, snapshot, volume,
 };
 
 use super::{Names, word};
@@ -30,6 +30,7 @@ pub(crate) fn list(
         Kind::Endpoint => endpoints(views, now),
         Kind::Env => envs(views, names, now),
         Kind::Node => nodes(views, now),
+        Kind::Edge => edges(views, now),
         Kind::Volume => volumes(views, names, now),
         Kind::Snapshot => snapshots(views, names, now),
         Kind::Certificate => certificates(views, now),
@@ -138,8 +139,8 @@ pub(crate) fn endpoints(views: &[ResourceView], now: Timestamp) -> Table {
                 format!("tcp [{address}]:{listen_port}")
             }
         };
-        let reachable = it.current.reachable.join(" ");
-        let emphasis = match (&it.current.problem, reachable.is_empty()) {
+        let reachable = it.current.seen.reachable.join(" ");
+        let emphasis = match (&it.current.seen.problem, reachable.is_empty()) {
             (Some(_), true) => Emphasis::Bad,
             (None, false) => Emphasis::Normal,
             _ => Emphasis::Notable,
@@ -152,7 +153,7 @@ pub(crate) fn endpoints(views: &[ResourceView], now: Timestamp) -> Table {
                 declared,
                 if reachable.is_empty() { "-".to_owned() } else { reachable },
                 age(it.view.created_at, now),
-                it.current.problem.unwrap_or_default(),
+                it.current.seen.problem.unwrap_or_default(),
             ],
         );
     }
@@ -208,6 +209,26 @@ fn nodes(views: &[ResourceView], now: Timestamp) -> Table {
                 fact(|facts| facts.cpus.to_string()),
                 fact(|facts| helix_model::manifest::format_bytes(facts.memory_bytes)),
                 fact(|facts| facts.version.clone()),
+                age(it.view.created_at, now),
+            ],
+        );
+    }
+    table
+}
+
+fn edges(views: &[ResourceView], now: Timestamp) -> Table {
+    let mut table = Table::new(["EDGE", "CONNECTED", "HTTP", "HTTPS", "VERSION", "AGE"]);
+    for it in seen::<Edge>(views) {
+        let facts = it.current.facts.clone().unwrap_or_default();
+        let emphasis = if it.current.connected { Emphasis::Normal } else { Emphasis::Bad };
+        table.row(
+            emphasis,
+            [
+                it.view.name.to_string(),
+                if it.current.connected { "yes" } else { "no" }.to_owned(),
+                facts.http.join(" "),
+                facts.https.join(" "),
+                facts.version,
                 age(it.view.created_at, now),
             ],
         );

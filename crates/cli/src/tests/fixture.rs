@@ -8,8 +8,9 @@ use helix_model::event::InstallationCreated;
 use helix_model::manifest;
 use helix_model::release::Image;
 use helix_model::{
-    App, Deploy, Endpoint, Env, Event, Id, Instance, Name, Node, Noun, Org, Project, Reason,
-    Release, State, Timestamp, app, deploy, endpoint, env, instance, node, org, project, release,
+    App, Deploy, Edge, Endpoint, Env, Event, Id, Instance, Name, Node, Noun, Org, Project, Reason,
+    Release, State, Timestamp, app, deploy, edge, endpoint, env, instance, node, org, project,
+    release,
 };
 
 /// When it all began.
@@ -47,6 +48,15 @@ fn name(text: &str) -> Name {
     text.parse().unwrap()
 }
 
+fn fronting() -> edge::Status {
+    let facts = edge::Facts {
+        version: "0.1.0".into(),
+        http: vec!["[::]:8080".into()],
+        https: vec!["[::]:8443".into()],
+    };
+    edge::Status { connected: true, link: 1, replica: None, facts: Some(facts) }
+}
+
 fn history() -> Vec<Event> {
     let address: Ipv6Addr = "fd12::1".parse().unwrap();
     vec![
@@ -59,6 +69,8 @@ fn history() -> Vec<Event> {
         }),
         Event::NodeEnrolled(node::Enrolled { id: id::<Node>(1), name: name("local"), subnet: 1 }),
         Event::NodeStatusChanged(node::StatusChanged { id: id(1), status: connected() }),
+        Event::EdgeEnrolled(edge::Enrolled { id: id::<Edge>(1), name: name("front") }),
+        Event::EdgeStatusChanged(edge::StatusChanged { id: id(1), status: fronting() }),
         Event::AppCreated(app::Created {
             id: id::<App>(1),
             org: id(1),
@@ -90,10 +102,11 @@ fn history() -> Vec<Event> {
         observed(1, instance::Phase::Ready, None),
         Event::EndpointStatusChanged(endpoint::StatusChanged {
             of: endpoint::Of { id: id(1), name: name("http"), env: id(1) },
-            status: endpoint::Status {
+            seen: endpoint::Seen {
                 reachable: vec!["http://hello.localhost:8080".into(), "[fd12::1]:80".into()],
                 problem: None,
             },
+            edge: Some(id(1)),
         }),
         Event::DeployFinished(deploy::Finished {
             id: id(1),

@@ -66,6 +66,7 @@ async fn every_kind_lists_and_describes_alike() {
         ("instances", "web-1"),
         ("endpoints", "http"),
         ("nodes", "local"),
+        ("edges", "front"),
     ];
     for (kind, name) in kinds {
         let listed = world.helix(&[kind, "list"]).await;
@@ -87,7 +88,8 @@ async fn every_kind_lists_and_describes_alike() {
 async fn lists_have_the_columns_people_look_for() {
     let (world, _wire) = World::with_api().await;
     let mut screens = String::new();
-    for kind in ["apps", "envs", "releases", "deploys", "instances", "endpoints", "nodes"] {
+    for kind in ["apps", "envs", "releases", "deploys", "instances", "endpoints", "nodes", "edges"]
+    {
         screens.push_str(&without_ages(&world.helix(&[kind, "list"]).await.stdout));
         screens.push('\n');
     }
@@ -116,6 +118,9 @@ async fn lists_have_the_columns_people_look_for() {
         NODE   CONNECTED  USE     ISOLATION  CPUS  MEMORY  VERSION  AGE
         local  yes        active  container  2     1Gi     0.1.0
 
+        EDGE   CONNECTED  HTTP       HTTPS      VERSION  AGE
+        front  yes        [::]:8080  [::]:8443  0.1.0
+
     "#]].assert_eq(&screens);
 }
 
@@ -135,7 +140,7 @@ async fn describe_takes_paths_names_and_ids() {
     expect![[r#"
         instance default/default/hello@production/web-2
           id       ins_01KG9YS7G00000000000000002
-          version  18
+          version  20
 
         not as desired: it ended with 3
 
@@ -157,13 +162,11 @@ async fn describe_takes_paths_names_and_ids() {
           release: rel_01KG9YS7G00000000000000002
 
         current
-          drained: false
           isolation: container
           message: it ended with 3
           phase: failed
           reason: workload_exited
           restarts: 4
-          routed: false
     "#]]
     .assert_eq(&without_ages(&steady));
     for line in lines {

@@ -8,11 +8,11 @@ use helix_model::deploy::{self, Outcome};
 use helix_model::destroy::{self, Begun, Destroy, Finished, Of};
 use helix_model::token::Owner;
 use helix_model::{
-    AnyId, Code, Endpoint, Env, Event, Id, Kind, Node, Org, Problem, Project, Reason, Resource,
-    Snapshot, State, Volume, endpoint, org, reference,
+    AnyId, Code, Edge, Endpoint, Env, Event, Id, Kind, Node, Org, Problem, Project, Reason,
+    Resource, Snapshot, State, Volume, endpoint, org, reference,
 };
 
-use super::{Draft, member, node, snapshot, token, volume};
+use super::{Draft, edge, member, node, snapshot, token, volume};
 
 /// Marks something and all that is in it.
 pub(super) fn destroy(
@@ -30,6 +30,9 @@ pub(super) fn destroy(
     }
     if let Some(node) = target.typed::<Node>() {
         return node::destroy(draft, node);
+    }
+    if let Some(edge) = target.typed::<Edge>() {
+        return edge::destroy(draft, edge);
     }
     if let Some(volume) = target.typed::<Volume>() {
         volume::refuse_attached(&draft.state, volume)?;

@@ -121,9 +121,11 @@ fn delete(draft: &mut Draft<'_, '_>, endpoint: &Resource<Endpoint>) {
 /// Notes what an edge says of an endpoint, when it is news.
 pub(super) fn observe(draft: &mut Draft<'_, '_>, command: &endpoint::Observe) -> Option<AnyId> {
     let known = draft.state.endpoints.get(command.endpoint)?;
-    if known.status != command.status {
-        let (of, status) = (Of::new(known), command.status.clone());
-        draft.emit(Event::EndpointStatusChanged(endpoint::StatusChanged { of, status }));
+    let edge = command.from.edge;
+    if known.status.edges.get(&edge) != Some(&command.seen) && command.from.is_current(&draft.state)
+    {
+        let (of, seen, edge) = (Of::new(known), command.seen.clone(), Some(edge));
+        draft.emit(Event::EndpointStatusChanged(endpoint::StatusChanged { of, seen, edge }));
     }
     Some(command.endpoint.any())
 }

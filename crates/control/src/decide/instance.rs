@@ -144,15 +144,20 @@ pub(super) fn observe(draft: &mut Draft<'_, '_>, command: &instance::Observe) ->
     Some(command.instance.any())
 }
 
-/// Notes that nothing is open to a draining instance any more.
+/// Notes that an edge has nothing open to a draining instance any more. What comes over
+/// a link that the edge has replaced is no news.
 pub(super) fn mark_drained(
     draft: &mut Draft<'_, '_>,
     command: &instance::MarkDrained,
 ) -> Option<AnyId> {
     let known = draft.state.instances.get(command.instance)?;
-    if known.spec.desired == Desired::Draining && !known.status.drained {
-        let of = Of::new(known);
-        draft.emit(Event::InstanceDrained(instance::Drained { of }));
+    let edge = command.from.edge;
+    if known.spec.desired == Desired::Draining
+        && !known.status.drained_by.contains(&edge)
+        && command.from.is_current(&draft.state)
+    {
+        let (of, edge) = (Of::new(known), Some(edge));
+        draft.emit(Event::InstanceDrained(instance::Drained { of, edge }));
     }
     Some(command.instance.any())
 }
@@ -163,9 +168,12 @@ pub(super) fn set_routed(
     command: &instance::SetRouted,
 ) -> Option<AnyId> {
     let known = draft.state.instances.get(command.instance)?;
-    if known.status.routed != command.routed {
-        let (of, routed) = (Of::new(known), command.routed);
-        draft.emit(Event::InstanceRoutedChanged(instance::RoutedChanged { of, routed }));
+    let edge = command.from.edge;
+    if known.status.routed_by.contains(&edge) != command.routed
+        && command.from.is_current(&draft.state)
+    {
+        let (of, routed, edge) = (Of::new(known), command.routed, Some(edge));
+        draft.emit(Event::InstanceRoutedChanged(instance::RoutedChanged { of, routed, edge }));
     }
     Some(command.instance.any())
 }

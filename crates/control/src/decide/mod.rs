@@ -12,6 +12,7 @@ mod certificate;
 mod config;
 mod deploy;
 mod destroy;
+mod edge;
 mod endpoint;
 mod env;
 mod instance;
@@ -99,6 +100,8 @@ fn carry_out(draft: &mut Draft<'_, '_>, command: &Command) -> Result<Option<AnyI
         Command::ObserveEndpoint(it) => endpoint::observe(draft, it),
         Command::ConnectNode(it) => node::connect(draft, it)?,
         Command::DisconnectNode(it) => node::disconnect(draft, it),
+        Command::ConnectEdge(it) => edge::connect(draft, it),
+        Command::DisconnectEdge(it) => edge::disconnect(draft, it),
         Command::ObserveNode(it) => node::observe(draft, it),
         Command::CreateVolume(it) => volume::create(draft, it)?,
         Command::ResizeVolume(it) => volume::resize(draft, it)?,

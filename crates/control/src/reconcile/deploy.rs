@@ -1,7 +1,7 @@
 //! Whether a rolling deploy has come to an end.
 //!
 //! It succeeds when every process has its full count of ready instances of the
-//! new release, none of another is running and the edge sends new work to just
+//! new release, none of another is running and the edges send new work to just
 //! those: who is told that a release is running must not meet another one. It
 //! fails on the first failure
 //! that trying again will not mend, so that a bad release is told from a slow
@@ -13,7 +13,9 @@ use helix_model::deploy::{Finish, Outcome};
 use helix_model::instance::{Desired, Instance, Phase};
 use helix_model::manifest::RestartPolicy;
 use helix_model::quota;
-use helix_model::{Command, Deploy, Env, Reason, Release, Resource, State, Timestamp, manifest};
+use helix_model::{
+    Command, Deploy, Edge, Env, Id, Reason, Release, Resource, State, Timestamp, manifest,
+};
 
 use super::env::{self, Group, Leaving};
 use super::release_command::{self, Waiting};
@@ -30,7 +32,7 @@ const NODE_WAIT: Duration = Duration::from_secs(15);
 /// back: longer than the usual grace, shorter than patience.
 const ROOM_WAIT: Duration = Duration::from_secs(60);
 
-/// How long a deploy whose instances are as they should be waits for the edge to
+/// How long a deploy whose instances are as they should be waits for every edge to
 /// say that it has taken note: it does so within milliseconds, and one that is
 /// away must not fail or hold a deploy.
 const EDGE_WAIT: Duration = Duration::from_secs(5);
@@ -81,24 +83,32 @@ fn is_complete(
     }) && is_routed(state, env, now)
 }
 
-/// Whether the edge sends new work to the env's ready instances and to no other.
+/// Whether each edge sends new work to the env's ready instances and to no other.
 fn is_routed(state: &State, env: &Resource<Env>, now: Timestamp) -> bool {
-    let endpoints = || state.endpoints.children(env.id.any());
-    // What no edge has told of has none that could say more.
-    let served = || endpoints().filter(|endpoint| !endpoint.status.reachable.is_empty());
+    let edges: Vec<_> = state.edges.iter().filter(|it| it.counts(now)).map(|it| it.id).collect();
+    // What an edge has not told of it does not serve.
+    let served = |edge: Id<Edge>| {
+        state.endpoints.children(env.id.any()).filter(move |endpoint| {
+            endpoint.status.edges.get(&edge).is_some_and(|seen| !seen.reachable.is_empty())
+        })
+    };
     state.instances.children(env.id.any()).all(|instance| {
         let since = match instance.spec.desired {
             Desired::Running => instance.status.ready_at,
             Desired::Draining => instance.status.draining_since,
             Desired::Stopped => None,
         };
-        let wanted = instance.serves()
-            && served().any(|endpoint| {
-                let endpoint = &endpoint.spec;
-                endpoint.process == instance.spec.process
-                    && instance.status.observed.ports.contains_key(&endpoint.port)
-            });
-        instance.status.routed == wanted || since.is_none_or(|at| now.since(at) >= EDGE_WAIT)
+        let wanted = |edge: Id<Edge>| {
+            instance.serves()
+                && served(edge).any(|endpoint| {
+                    let endpoint = &endpoint.spec;
+                    endpoint.process == instance.spec.process
+                        && instance.status.observed.ports.contains_key(&endpoint.port)
+                })
+        };
+        let is_as_wanted =
+            |edge: &Id<Edge>| instance.status.routed_by.contains(edge) == wanted(*edge);
+        edges.iter().all(is_as_wanted) || since.is_none_or(|at| now.since(at) >= EDGE_WAIT)
     })
 }
 

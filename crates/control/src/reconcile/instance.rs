@@ -58,8 +58,8 @@ pub(super) fn awaits_its_node(state: &State, instance: &Resource<Instance>) -> b
         && instance.status.observed.reason != Some(Reason::VolumeHomeNodeOffline)
 }
 
-/// Nothing is open to it (nothing ever was to one that never began), or its
-/// grace is over.
+/// Nothing is open to it at any edge (nothing ever was to one that never began), or
+/// its grace is over.
 fn is_empty(state: &State, instance: &Resource<Instance>, now: Timestamp) -> bool {
     let grace = state
         .releases
@@ -69,5 +69,12 @@ fn is_empty(state: &State, instance: &Resource<Instance>, now: Timestamp) -> boo
     let since = instance.status.draining_since.unwrap_or(now);
     let never_began =
         instance.status.observed.phase == Phase::Pending && instance.status.ready_at.is_none();
-    never_began || instance.status.drained || now.since(since) >= grace
+    never_began || is_drained(state, instance, now) || now.since(since) >= grace
+}
+
+/// Whether every edge has let go of it. Where none has ever linked, nobody could say so.
+fn is_drained(state: &State, instance: &Resource<Instance>, now: Timestamp) -> bool {
+    let mut counting = state.edges.iter().filter(|edge| edge.counts(now));
+    state.edges.iter().next().is_some()
+        && counting.all(|edge| instance.status.drained_by.contains(&edge.id))
 }

@@ -75,7 +75,8 @@ fn take(world: &mut World, step: &Step, releases: &mut u32) {
         }
         Step::Drained(index) => {
             if let Some(id) = pick(world, *index) {
-                world.mark_drained(id);
+                let from = world.edge("front");
+                world.mark_drained(from, id);
             }
         }
         Step::Pass(seconds) => world.pass(Duration::from_secs(*seconds)),
@@ -140,7 +141,8 @@ proptest! {
                 .filter(|it| it.spec.desired != Desired::Running)
                 .map(|it| it.id).collect();
             for id in going {
-                world.mark_drained(id);
+                let from = world.edge("front");
+                world.mark_drained(from, id);
                 world.observe(id, seen(Phase::Stopped));
             }
             world.pass(Duration::from_secs(1));

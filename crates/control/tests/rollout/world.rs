@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use helix_control::decide::{Context, decide};
 use helix_control::reconcile::{Watch, reconcile};
+use helix_model::edge::Linked;
 use helix_model::instance::{self, Desired, Instance, Observed, Phase};
 use helix_model::manifest::parse_with_defaults;
 use helix_model::node::Availability;
@@ -12,7 +13,7 @@ use helix_model::reference::Scope;
 use helix_model::release::Image;
 use helix_model::{
     AnyId, Command, Deploy, Id, Kind, Manifest, Name, Node, Problem, Reason, Resource, State,
-    Timestamp, deploy, destroy, env, node, org, project, reference, tally,
+    Timestamp, deploy, destroy, edge, env, node, org, project, reference, tally,
 };
 
 /// More passes than any change needs; beyond it the reconcilers go in circles.
@@ -248,7 +249,8 @@ impl World {
         let going = |it: &&Resource<Instance>| it.spec.desired != Desired::Running;
         let ids: Vec<_> = self.state.instances.iter().filter(going).map(|it| it.id).collect();
         for id in ids {
-            self.mark_drained(id);
+            let from = self.edge("front");
+            self.mark_drained(from, id);
             self.observe(id, seen(Phase::Stopped));
         }
     }
@@ -319,13 +321,39 @@ impl World {
         self.observe(id, Observed { reason: Some(reason), ..seen(Phase::Failed) });
     }
 
+    /// The only edge has nothing open to it.
     pub(crate) fn drained(&mut self, instance: &str) {
-        let id = self.instance(instance).unwrap().id;
-        self.mark_drained(id);
+        self.drained_at("front", instance);
     }
 
-    pub(crate) fn mark_drained(&mut self, id: Id<Instance>) {
-        let mark = instance::MarkDrained { instance: id };
+    pub(crate) fn drained_at(&mut self, edge: &str, instance: &str) {
+        let from = self.edge(edge);
+        let id = self.instance(instance).unwrap().id;
+        self.mark_drained(from, id);
+    }
+
+    /// An edge by name, linked the first time.
+    pub(crate) fn edge(&mut self, name: &str) -> Linked {
+        let name: Name = name.parse().unwrap();
+        let known = self.state.edges.named(None, &name);
+        if known.is_none_or(|edge| !edge.status.connected) {
+            let facts = edge::Facts::default();
+            let connect = edge::Connect { name: name.clone(), facts, replica: None };
+            self.command(Command::ConnectEdge(connect)).unwrap();
+        }
+        let edge = self.state.edges.named(None, &name).unwrap();
+        Linked { edge: edge.id, link: edge.status.link }
+    }
+
+    /// An edge's link ends.
+    pub(crate) fn edge_leaves(&mut self, name: &str) {
+        let Linked { edge, link } = self.edge(name);
+        self.command(Command::DisconnectEdge(edge::Disconnect { edge, link })).unwrap();
+        self.settle();
+    }
+
+    pub(crate) fn mark_drained(&mut self, from: Linked, id: Id<Instance>) {
+        let mark = instance::MarkDrained { instance: id, from };
         self.command(Command::MarkDrained(mark)).unwrap();
         self.settle();
     }

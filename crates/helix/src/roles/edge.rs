@@ -21,7 +21,7 @@ use tokio::task::JoinHandle;
 use super::dialler::{Dialled, Dialler};
 use super::{ended_by_itself, unusable};
 use crate::certificate_source::LinkedCertificates;
-use crate::platform::{make_private_dir, node_name};
+use crate::platform::{edge_facts, make_private_dir, node_name};
 
 /// How long requests under way may take to end when the edge stops.
 const GRACE: Duration = Duration::from_secs(5);
@@ -50,13 +50,12 @@ pub(super) async fn start(options: EdgeOptions) -> Result<EdgeRole, Problem> {
     })?;
     let edge = Arc::new(edge);
     let name = options.name.unwrap_or_else(node_name);
-    let http: Vec<String> = edge.http_addresses().iter().map(ToString::to_string).collect();
-    let https: Vec<String> = edge.https_addresses().iter().map(ToString::to_string).collect();
+    let says = edge_facts(&edge);
     let facts = vec![
         ("name", name.to_string()),
         ("servers", options.servers.join(" ")),
-        ("http", http.join(" ")),
-        ("https", https.join(" ")),
+        ("http", says.http.join(" ")),
+        ("https", says.https.join(" ")),
         ("data", data_dir.display().to_string()),
     ];
     let linking = tokio::spawn(keep_linked(Arc::clone(&edge), name, dialler));
@@ -89,7 +88,8 @@ impl Role for EdgeRole {
 /// Linked to one server after the other, for ever.
 async fn keep_linked(edge: Arc<Edge>, name: Name, mut dialler: Dialler) {
     loop {
-        let hello = EdgeHello { protocol: LINK_PROTOCOL, name: name.clone() };
+        let facts = edge_facts(&edge);
+        let hello = EdgeHello { protocol: LINK_PROTOCOL, name: name.clone(), facts };
         let dialled = dialler.dial(&Hello::Edge(hello)).await;
         let why = serve(&edge, dialled, &mut dialler).await;
         dialler.lost(&why).await;

@@ -20,6 +20,7 @@ const LATER: &[&[&str]] = &[
     &["dev"],
     &["join", "https://example.net"],
     &["nodes", "create", "rack-3"],
+    &["edges", "create", "front-2"],
     &["endpoints", "expose", "web", "--port", "80"],
     &["endpoints", "create"],
     &["releases", "create"],

@@ -9,8 +9,18 @@ use crate::api;
 use crate::installation::Installation;
 use crate::writers::Accounts;
 
-const KINDS: &[&str] =
-    &["orgs", "projects", "apps", "envs", "releases", "deploys", "instances", "endpoints", "nodes"];
+const KINDS: &[&str] = &[
+    "orgs",
+    "projects",
+    "apps",
+    "envs",
+    "releases",
+    "deploys",
+    "instances",
+    "endpoints",
+    "nodes",
+    "edges",
+];
 
 /// Every event.
 pub struct Ledger {

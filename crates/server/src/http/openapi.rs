@@ -246,6 +246,8 @@ docs! {
     set_node_availability [SCOPE] < AvailabilityRequest => Answer::Receipt;
     destroy_node [SCOPE, DESTROY] => Answer::Receipt;
     describe_node [SCOPE] => Answer::Json(shape::<ResourceView>);
+    destroy_edge [SCOPE, DESTROY] => Answer::Receipt;
+    describe_edge [SCOPE] => Answer::Json(shape::<ResourceView>);
     create_volume [SCOPE] < VolumeRequest => Answer::Receipt;
     list_volumes [SCOPE, PAGING] => Answer::Json(shape::<Page>);
     set_volume_backups [SCOPE] < BackupsRequest => Answer::Receipt;

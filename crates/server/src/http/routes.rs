@@ -12,7 +12,8 @@ use axum::handler::Handler;
 use axum::middleware::from_fn_with_state;
 use axum::routing::{MethodFilter, MethodRouter, on};
 use helix_model::{
-    App, Certificate, Env, Member, Node, Org, Permission, Project, Snapshot, Token, User, Volume,
+    App, Certificate, Edge, Env, Member, Node, Org, Permission, Project, Snapshot, Token, User,
+    Volume,
 };
 use http::Method;
 
@@ -140,6 +141,8 @@ routes! {
     POST "/v1/nodes/{node}/availability" set_node_availability, Rule::Installation(Permission::NodesAdmin), nodes::availability, "Cordon or drain a node, or take it back into use";
     DELETE "/v1/nodes/{node}" destroy_node, Rule::Installation(Permission::NodesAdmin), destroy::destroy::<Node>, "Give up a machine that does not answer";
     GET "/v1/nodes/{node}" describe_node, Rule::Reads, resources::describe_of::<Node>, "One node, desired and current";
+    DELETE "/v1/edges/{edge}" destroy_edge, Rule::Installation(Permission::NodesAdmin), destroy::destroy::<Edge>, "Give up an edge that does not answer";
+    GET "/v1/edges/{edge}" describe_edge, Rule::Reads, resources::describe_of::<Edge>, "One edge, desired and current";
     POST "/v1/volumes" create_volume, Rule::Org(Permission::VolumesWrite), volumes::create, "Make a volume";
     GET "/v1/volumes" list_volumes, Rule::Reads, resources::list_of::<Volume>, "Volumes";
     POST "/v1/volumes/{volume}/backups" set_volume_backups, Rule::Org(Permission::VolumesWrite), volumes::backups, "Back a volume up at times, or no longer";

@@ -11,6 +11,7 @@ use tokio::sync::watch;
 
 use super::node::deliver;
 use super::{ANSWERS_MAX, check_protocol, json, tell_end};
+use crate::attach::AttachedEdge;
 use crate::links::EdgeLink;
 use crate::observe;
 use crate::server::Shared;
@@ -24,7 +25,8 @@ impl EdgeLink for RemoteEdge {
     }
 }
 
-/// Feeds the edge and takes its reports until the link ends.
+/// Feeds the edge and takes its reports until the link ends; then the edge is no longer
+/// connected, unless it has linked anew meanwhile.
 pub(super) async fn serve(
     shared: &Arc<Shared>,
     link: Link,
@@ -36,18 +38,31 @@ pub(super) async fn serve(
         let _ = sender.send(json(&ToEdge::Refused { problem })).await;
         return sender.close();
     }
-    tracing::info!(edge = %hello.name, "an edge is linked");
-    let (plans, sent) = watch::channel(None);
-    let name = hello.name.as_str();
-    let why = tokio::select! {
-        () = observe::feed_edge(shared.engine.clone(), Arc::new(RemoteEdge(plans))) => return,
-        () = send(sender, sent) => link.ended().await,
-        () = take(shared, name, receiver) => link.ended().await,
-        () = answer(shared, name, incoming) => link.ended().await,
-        why = link.ended() => why,
-        () = shared.closed() => return,
+    let attached = match shared.attach_edge(hello.name, hello.facts).await {
+        Ok(attached) => attached,
+        Err(problem) => {
+            tracing::warn!(%problem, "an edge was refused");
+            let _ = sender.send(json(&ToEdge::Refused { problem: Box::new(problem) })).await;
+            return sender.close();
+        }
     };
-    tell_end(name, "edge", &why);
+    let name = attached.name.as_str();
+    tracing::info!(edge = name, link = attached.linked.link, "an edge is linked");
+    let (plans, sent) = watch::channel(None);
+    let remote = Arc::new(RemoteEdge(plans));
+    let why = tokio::select! {
+        // Ends when the edge has linked anew, here or elsewhere.
+        () = observe::feed_edge(shared.engine.clone(), attached.clone(), remote) => None,
+        () = send(sender, sent) => Some(link.ended().await),
+        () = take(shared, &attached, receiver) => Some(link.ended().await),
+        () = answer(shared, name, incoming) => Some(link.ended().await),
+        why = link.ended() => Some(why),
+        () = shared.closed() => None,
+    };
+    if let Some(why) = why {
+        tell_end(name, "edge", &why);
+    }
+    shared.detach_edge(&attached).await;
 }
 
 async fn send(mut sender: Sender, mut plans: watch::Receiver<Option<EdgePlan>>) {
@@ -64,11 +79,11 @@ async fn send(mut sender: Sender, mut plans: watch::Receiver<Option<EdgePlan>>) 
     }
 }
 
-async fn take(shared: &Shared, name: &str, mut receiver: Receiver) {
+async fn take(shared: &Shared, from: &AttachedEdge, mut receiver: Receiver) {
     while let Ok(Some(message)) = receiver.next().await {
         match serde_json::from_slice::<EdgeReport>(&message) {
-            Ok(report) => shared.edge_reported(name, report).await,
-            Err(error) => tracing::warn!(%error, edge = name, "a report is not understood"),
+            Ok(report) => shared.edge_reported(from, report).await,
+            Err(error) => tracing::warn!(%error, edge = %from.name, "a report is not understood"),
         }
     }
 }

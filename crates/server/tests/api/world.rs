@@ -12,10 +12,14 @@ use helix_image::registry::repository;
 use helix_image::{ComposeFile, ComposeLayer, FileSource, ImageConfig, Store, compose};
 use helix_log::LogError;
 use helix_model::instance::{Desired, Observed, Phase};
-use helix_model::plan::{EdgeReport, NodePlan};
-use helix_model::{Id, Instance, Name, node};
-use helix_server::links::{Exec, ExecRefused, ExecSession, LogQuery, LogRecord, NodeLink};
-use helix_server::{Attached, Config, Engine, Keep, Server, Storage, StorageError, Token};
+use helix_model::plan::{EdgePlan, EdgeReport, NodePlan};
+use helix_model::{Id, Instance, Name, edge, node};
+use helix_server::links::{
+    EdgeLink, Exec, ExecRefused, ExecSession, LogQuery, LogRecord, NodeLink,
+};
+use helix_server::{
+    Attached, AttachedEdge, Config, Engine, Keep, Server, Storage, StorageError, Token,
+};
 use reqwest::{Method, RequestBuilder, Response};
 use serde_json::{Value, json};
 use tokio::sync::watch;
@@ -34,6 +38,7 @@ pub(crate) struct World {
     token: Token,
     plans: watch::Receiver<Option<NodePlan>>,
     node: Attached,
+    edge: AttachedEdge,
     dir: tempfile::TempDir,
 }
 
@@ -53,6 +58,13 @@ impl NodeLink for IdleNode {
     async fn exec(&self, _: Id<Instance>, _: Exec) -> Result<ExecSession, ExecRefused> {
         Err(ExecRefused { message: "this node runs nothing".to_owned(), not_running: true })
     }
+}
+
+/// An edge that serves nothing.
+struct IdleEdge;
+
+impl EdgeLink for IdleEdge {
+    fn apply(&self, _plan: EdgePlan) {}
 }
 
 impl World {
@@ -138,7 +150,9 @@ impl World {
         let link = Arc::new(IdleNode(sender));
         let node = server.attach_node(node_name(), facts, BTreeSet::new(), link).await.unwrap();
         let http = reqwest::Client::new();
-        World { image, http, server, storage, keep, token, plans, node, dir }
+        let (edge, facts) = ("front".parse().unwrap(), edge::Facts::default());
+        let edge = server.attach_edge(edge, facts, Arc::new(IdleEdge)).await.unwrap();
+        World { image, http, server, storage, keep, token, plans, node, edge, dir }
     }
 
     /// The installation's own token.
@@ -203,7 +217,7 @@ impl World {
         let state = engine.state();
         for id in state.instances.iter().map(|it| it.id) {
             let drained = EdgeReport { drained: vec![id], ..EdgeReport::default() };
-            self.server.edge_reported("edge", drained).await;
+            self.server.edge_reported(&self.edge, drained).await;
             let observed = Observed { phase: Phase::Stopped, ..Observed::default() };
             self.server.instance_reported(&self.node, id, observed).await;
         }

@@ -8,7 +8,7 @@ use helix_model::{Event, Id, Instance, State};
 
 use super::{Failed, fail};
 use crate::agenda::Moment;
-use crate::world::Work;
+use crate::world::Edge;
 
 const NAME: &str = "grace";
 
@@ -33,7 +33,7 @@ impl Grace {
         state: &State,
         event: &Event,
         now: Moment,
-        work: &Work,
+        edges: &[Edge],
     ) {
         match event {
             Event::InstanceDesiredChanged(changed) if changed.desired == Desired::Draining => {
@@ -48,18 +48,24 @@ impl Grace {
             Event::InstanceRemoved(removed) => {
                 self.until.remove(&removed.of.id);
             }
-            Event::InstanceDrained(drained) if work.contains_key(&drained.of.id) => {
+            Event::InstanceDrained(drained) => {
                 let id = drained.of.id;
-                fail(failed, NAME, || format!("{id} was taken for drained with work open to it"));
+                let said = drained.edge.and_then(|edge| state.edges.get(edge));
+                let here = |edge: &&Edge| said.is_some_and(|said| said.name == edge.name);
+                if edges.iter().find(here).is_some_and(|edge| edge.work.contains_key(&id)) {
+                    let message = || format!("{id} was taken for drained with work open to it");
+                    fail(failed, NAME, message);
+                }
             }
             _ => {}
         }
     }
 
     /// A node asks an instance to end because no plan has it.
-    pub(crate) fn ended(&self, failed: &mut Failed, id: Id<Instance>, now: Moment, work: &Work) {
+    pub(crate) fn ended(&self, failed: &mut Failed, id: Id<Instance>, now: Moment, edges: &[Edge]) {
         let Some(until) = self.until.get(&id) else { return };
-        if work.contains_key(&id) && now + self.tolerance_ms < *until {
+        let is_open = edges.iter().any(|edge| edge.work.contains_key(&id));
+        if is_open && now + self.tolerance_ms < *until {
             fail(failed, NAME, || {
                 format!("{id} was stopped with work open to it, {} ms early", until - now)
             });

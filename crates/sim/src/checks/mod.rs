@@ -23,7 +23,7 @@ use std::collections::BTreeMap;
 use helix_model::{Command, Id, Snapshot};
 
 use crate::agenda::Moment;
-use crate::world::{Batch, Node, Store, Work};
+use crate::world::{Batch, Edge, Node, Store};
 
 /// Which checker noticed what; `None` while all is well.
 pub(crate) type Failed = Option<(&'static str, String)>;
@@ -60,7 +60,7 @@ impl Checks {
         &mut self,
         batch: &Batch,
         now: Moment,
-        work: &Work,
+        edges: &[Edge],
         asked: impl Fn(&str) -> Option<&'w Command>,
     ) {
         let failed = &mut self.failed;
@@ -79,7 +79,7 @@ impl Checks {
             rollout::happened(failed, &before, after, event);
             self.rollback.happened(failed, &before, event, asked(&recorded.request_id));
             self.routes.happened(event);
-            self.grace.happened(failed, after, event, now, work);
+            self.grace.happened(failed, after, event, now, edges);
         }
     }
 

@@ -155,7 +155,7 @@ impl World {
         body.wanted = false;
         match body.doing {
             Doing::Up => {
-                self.checks.grace.ended(&mut self.checks.failed, id, now, &self.edge.work);
+                self.checks.grace.ended(&mut self.checks.failed, id, now, &self.edges);
                 self.halt(node, id, false);
             }
             // These end by themselves, and then find that it is unwanted.

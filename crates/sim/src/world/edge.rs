@@ -1,11 +1,11 @@
-//! The fake edge: the latest plan wins and is kept on disk a moment later, work
+//! A fake edge: the latest plan wins and is kept on disk a moment later, work
 //! is counted per instance, and what is idle of the draining ones is reported.
 //! Traffic is drawn here too.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use helix_model::plan::{EdgePlan, EdgeReport, EndpointPlan, EndpointReport};
-use helix_model::{Id, Instance};
+use helix_model::{Id, Instance, Name};
 
 use super::World;
 use super::body::Doing;
@@ -17,8 +17,8 @@ pub(crate) type Work = BTreeMap<Id<Instance>, BTreeSet<u64>>;
 /// How often it looks at its own standing.
 const TICK_MS: u64 = 1000;
 
-#[derive(Default)]
 pub(crate) struct Edge {
+    pub name: Name,
     pub up: bool,
     pub life: u32,
     pub link: Option<Session>,
@@ -28,97 +28,121 @@ pub(crate) struct Edge {
     reported: Option<EdgeReport>,
 }
 
+impl Edge {
+    pub(crate) fn new(name: Name) -> Edge {
+        Edge {
+            name,
+            up: false,
+            life: 0,
+            link: None,
+            plan: EdgePlan::default(),
+            disk: None,
+            work: Work::new(),
+            reported: None,
+        }
+    }
+
+    fn is_open(&self, instance: Id<Instance>) -> bool {
+        self.work.get(&instance).is_some_and(|open| !open.is_empty())
+    }
+}
+
 impl World {
-    pub(crate) fn start_edge(&mut self) {
-        if self.edge.up {
+    pub(crate) fn start_edge(&mut self, index: usize) {
+        let edge = &mut self.edges[index];
+        if edge.up {
             return;
         }
-        let life = self.edge.life + 1;
-        let disk = self.edge.disk.take();
-        let plan = disk.clone().unwrap_or_default();
-        self.edge = Edge { up: true, life, plan, disk, ..Edge::default() };
-        self.agenda.plan(TICK_MS, Happening::EdgeTick { life });
-        self.dial_soon(Place::Edge);
+        edge.up = true;
+        edge.life += 1;
+        edge.plan = edge.disk.clone().unwrap_or_default();
+        let life = edge.life;
+        self.agenda.plan(TICK_MS, Happening::EdgeTick { edge: index, life });
+        self.dial_soon(Place::Edge(index));
     }
 
     /// It dies, and every connection through it.
-    pub(crate) fn crash_edge(&mut self) {
-        if !self.edge.up {
+    pub(crate) fn crash_edge(&mut self, index: usize) {
+        let edge = &mut self.edges[index];
+        if !edge.up {
             return;
         }
-        self.edge.up = false;
-        self.edge.life += 1;
-        self.edge.work.clear();
-        if let Some(session) = self.edge.link.take() {
+        edge.up = false;
+        edge.life += 1;
+        edge.work.clear();
+        if let Some(session) = edge.link.take() {
             self.break_session(session);
         }
     }
 
-    pub(crate) fn edge_says_hello(&mut self) {
-        self.edge.reported = None;
-        self.say(Place::Edge, Message::EdgeHello);
-        self.edge_reports();
+    pub(crate) fn edge_says_hello(&mut self, index: usize) {
+        self.edges[index].reported = None;
+        self.say(Place::Edge(index), Message::EdgeHello);
+        self.edge_reports(index);
     }
 
-    pub(crate) fn edge_takes_plan(&mut self, plan: EdgePlan) {
-        if !self.edge.up || plan.version < self.edge.plan.version {
+    pub(crate) fn edge_takes_plan(&mut self, index: usize, plan: EdgePlan) {
+        let edge = &mut self.edges[index];
+        if !edge.up || plan.version < edge.plan.version {
             return;
         }
-        let version = plan.version;
-        self.tell(|| format!("edge follows plan {version}"));
-        self.edge.plan = plan.clone();
-        let life = self.edge.life;
+        edge.plan = plan.clone();
+        let (life, version) = (edge.life, plan.version);
+        self.tell(|| format!("edge {index} follows plan {version}"));
         let delay = self.random.between(1, 5);
-        self.agenda.plan(delay, Happening::EdgeSaved { life, plan: Box::new(plan) });
-        self.edge_reports();
+        let saved = Happening::EdgeSaved { edge: index, life, plan: Box::new(plan) };
+        self.agenda.plan(delay, saved);
+        self.edge_reports(index);
     }
 
-    pub(crate) fn edge_saved(&mut self, life: u32, plan: EdgePlan) {
-        if self.edge.life == life {
-            self.edge.disk = Some(plan);
+    pub(crate) fn edge_saved(&mut self, index: usize, life: u32, plan: EdgePlan) {
+        if self.edges[index].life == life {
+            self.edges[index].disk = Some(plan);
         }
     }
 
-    pub(crate) fn edge_tick(&mut self) {
-        let life = self.edge.life;
-        self.agenda.plan(TICK_MS, Happening::EdgeTick { life });
-        self.edge_reports();
+    pub(crate) fn edge_tick(&mut self, index: usize, life: u32) {
+        if self.edges[index].life == life {
+            self.agenda.plan(TICK_MS, Happening::EdgeTick { edge: index, life });
+            self.edge_reports(index);
+        }
     }
 
-    fn edge_reports(&mut self) {
-        let idle = |id: &&Id<Instance>| self.edge.work.get(id).is_none_or(BTreeSet::is_empty);
-        let drained = self.edge.plan.draining.iter().filter(idle).copied().collect();
-        let plan = &self.edge.plan;
+    fn edge_reports(&mut self, index: usize) {
+        let edge = &mut self.edges[index];
+        let idle = |id: &Id<Instance>| !edge.is_open(*id);
+        let drained = edge.plan.draining.iter().copied().filter(idle).collect();
         let reachable = |plan: &EndpointPlan| EndpointReport {
             id: plan.id,
             reachable: vec![plan.id.to_string()],
             problem: None,
         };
         let report = EdgeReport {
-            version: plan.version,
+            version: edge.plan.version,
             drained,
-            routed: Some(plan.routed()),
-            endpoints: plan.endpoints.iter().map(reachable).collect(),
+            routed: Some(edge.plan.routed()),
+            endpoints: edge.plan.endpoints.iter().map(reachable).collect(),
         };
-        if self.edge.link.is_none() || self.edge.reported.as_ref() == Some(&report) {
+        if edge.link.is_none() || edge.reported.as_ref() == Some(&report) {
             return;
         }
-        self.edge.reported = Some(report.clone());
-        self.say(Place::Edge, Message::EdgeReport(report));
+        edge.reported = Some(report.clone());
+        self.say(Place::Edge(index), Message::EdgeReport(report));
     }
 
-    /// Someone connects to a random endpoint.
+    /// Someone connects to a random endpoint at a random edge.
     pub(crate) fn traffic(&mut self) {
         if self.healed_at.is_none() {
             let delay = self.random.between(20, 400);
             self.agenda.plan(delay, Happening::Traffic);
         }
-        if !self.edge.up || self.edge.plan.endpoints.is_empty() {
+        let index = self.random.index(self.edges.len());
+        let edge = &self.edges[index];
+        if !edge.up || edge.plan.endpoints.is_empty() {
             return;
         }
-        let chosen = self.random.index(self.edge.plan.endpoints.len());
-        let endpoint = self.edge.plan.endpoints[chosen].clone();
-        let draining = &self.edge.plan.draining;
+        let endpoint = edge.plan.endpoints[self.random.index(edge.plan.endpoints.len())].clone();
+        let draining = &edge.plan.draining;
         let open: Vec<_> =
             endpoint.backends.iter().filter(|it| !draining.contains(&it.instance)).collect();
         if open.is_empty() {
@@ -132,8 +156,8 @@ impl World {
             };
             node.bodies.values().find(here).map(|body| (index, body))
         });
-        let Some((index, body)) = found else { return };
-        if self.network.is_blocked(Place::Edge, Place::Node(index)) {
+        let Some((node, body)) = found else { return };
+        if self.network.is_blocked(Place::Edge(index), Place::Node(node)) {
             return;
         }
         self.checks.routes.opened(&mut self.checks.failed, &endpoint, &body.plan);
@@ -141,24 +165,26 @@ impl World {
         self.tokens += 1;
         let token = self.tokens;
         let instance = backend.instance;
-        self.edge.work.entry(instance).or_default().insert(token);
+        self.edges[index].work.entry(instance).or_default().insert(token);
         let lasts = self.random.between(1, lasts);
-        self.agenda.plan(lasts, Happening::WorkEnds { instance, token });
+        self.agenda.plan(lasts, Happening::WorkEnds { edge: index, instance, token });
     }
 
-    pub(crate) fn work_ends(&mut self, instance: Id<Instance>, token: u64) {
-        let Some(open) = self.edge.work.get_mut(&instance) else { return };
+    pub(crate) fn work_ends(&mut self, index: usize, instance: Id<Instance>, token: u64) {
+        let Some(open) = self.edges[index].work.get_mut(&instance) else { return };
         open.remove(&token);
         if open.is_empty() {
-            self.edge.work.remove(&instance);
-            self.edge_reports();
+            self.edges[index].work.remove(&instance);
+            self.edge_reports(index);
         }
     }
 
     /// An instance is no more, and every connection to it.
     pub(crate) fn work_dies(&mut self, instance: Id<Instance>) {
-        if self.edge.work.remove(&instance).is_some() && self.edge.up {
-            self.edge_reports();
+        for index in 0..self.edges.len() {
+            if self.edges[index].work.remove(&instance).is_some() && self.edges[index].up {
+                self.edge_reports(index);
+            }
         }
     }
 }

@@ -81,8 +81,9 @@ impl World {
                 self.agenda.plan(lasts, Happening::StartAgent { node });
             }
             Fault::EdgeCrash => {
-                self.crash_edge();
-                self.agenda.plan(lasts / 4, Happening::StartEdge);
+                let edge = self.random.index(self.edges.len());
+                self.crash_edge(edge);
+                self.agenda.plan(lasts / 4, Happening::StartEdge { edge });
             }
             Fault::ClockJump => {
                 let limit = self.skew_max_ms;
@@ -129,12 +130,13 @@ impl World {
     }
 
     fn some_pair(&mut self, replica: usize, node: usize) -> (Place, Place) {
+        let edge = Place::Edge(self.random.index(self.edges.len()));
         let pairs = [
             (Place::Replica(replica), Place::Store),
             (Place::Replica(replica), Place::Node(node)),
-            (Place::Replica(replica), Place::Edge),
+            (Place::Replica(replica), edge),
             (Place::Replica(replica), Place::People),
-            (Place::Edge, Place::Node(node)),
+            (edge, Place::Node(node)),
         ];
         pairs[self.random.index(pairs.len())]
     }
@@ -170,7 +172,9 @@ impl World {
             self.nodes[node].registry_down = false;
             self.start_agent(node);
         }
-        self.start_edge();
+        for edge in 0..self.edges.len() {
+            self.start_edge(edge);
+        }
         self.agenda.plan(1000, Happening::Look);
     }
 }

@@ -8,9 +8,10 @@
 use helix_control::plan::{edge_plan, node_plan};
 use helix_control::reconcile::{reconcile, steps};
 use helix_control::report::edge_commands;
-use helix_model::instance::{Allocate, Desired, Observe, Observed, Phase, SetDesired};
-use helix_model::plan::{EdgePlan, NodePlan};
-use helix_model::{Command, Deploy, Id, Instance, Resource, node, snapshot, volume};
+use helix_model::edge::Linked;
+use helix_model::instance::{Allocate, Desired, MarkDrained, Observe, Observed, Phase, SetDesired};
+use helix_model::plan::{EdgePlan, EdgeReport, NodePlan};
+use helix_model::{Command, Deploy, Id, Instance, Resource, edge, node, snapshot, volume};
 
 use super::World;
 use super::happening::{Happening, Message, Place, Session};
@@ -24,7 +25,9 @@ pub(crate) struct Feed {
     pub node: Option<Id<helix_model::Node>>,
     /// The link's number, as known to the log.
     pub link: u64,
-    /// What the node said since its introduction, until that is through.
+    /// The same of an edge.
+    pub edge: Option<Linked>,
+    /// What the machine said since its introduction, until that is through.
     pub waiting: Vec<Message>,
     node_sent: Option<NodePlan>,
     edge_sent: Option<EdgePlan>,
@@ -32,7 +35,15 @@ pub(crate) struct Feed {
 
 impl Feed {
     pub(crate) fn new(machine: Place) -> Feed {
-        Feed { machine, node: None, link: 0, waiting: Vec::new(), node_sent: None, edge_sent: None }
+        Feed {
+            machine,
+            node: None,
+            link: 0,
+            edge: None,
+            waiting: Vec::new(),
+            node_sent: None,
+            edge_sent: None,
+        }
     }
 }
 
@@ -61,14 +72,17 @@ impl World {
         }
     }
 
-    /// A link that the log has a younger one of is ended: should its node still
+    /// A link that the log has a younger one of is ended: should its machine still
     /// be there, it connects anew.
     fn end_superseded(&mut self, index: usize) {
         let ignores = self.options.canary == Some(Canary::UnfencedLink);
         let replica = &self.replicas[index];
         let superseded = |(session, feed): (&Session, &Feed)| {
-            let node = replica.state.nodes.get(feed.node?)?;
-            (node.status.link != feed.link && !ignores).then_some(*session)
+            let node = feed.node.and_then(|node| replica.state.nodes.get(node));
+            let edge = feed.edge.and_then(|it| replica.state.edges.get(it.edge).zip(Some(it.link)));
+            let is_old = node.is_some_and(|node| node.status.link != feed.link)
+                || edge.is_some_and(|(edge, link)| edge.status.link != link);
+            (is_old && !ignores).then_some(*session)
         };
         let superseded: Vec<_> = replica.links.iter().filter_map(superseded).collect();
         for session in superseded {
@@ -82,8 +96,8 @@ impl World {
         let replica = &mut self.replicas[index];
         let Some(feed) = replica.links.get_mut(&session) else { return };
         let machine = feed.machine;
-        let message = match (machine, feed.node) {
-            (Place::Node(_), Some(node)) => {
+        let message = match (machine, feed.node, feed.edge) {
+            (Place::Node(_), Some(node), _) => {
                 let plan = node_plan(&replica.state, node);
                 let same = |sent: &NodePlan| {
                     sent.instances == plan.instances
@@ -99,7 +113,7 @@ impl World {
                 feed.node_sent = Some(plan.clone());
                 Message::NodePlan(Box::new(plan))
             }
-            (Place::Edge, _) => {
+            (Place::Edge(_), _, Some(_)) => {
                 let mut plan = edge_plan(&replica.state);
                 if self.options.canary == Some(Canary::ForeignBackend) {
                     name_strangers(&mut plan);
@@ -202,29 +216,75 @@ impl World {
                 let origin = Origin::Hello(session, current, present.into_iter().collect());
                 self.submit(index, command, origin);
             }
-            Message::Report(..) | Message::VolumeReport(..) | Message::SnapshotReport(..) => {
-                match self.replicas[index].links.get_mut(&session) {
-                    Some(feed) if feed.node.is_none() => feed.waiting.push(message),
-                    _ => self.take_word(index, session, message),
+            Message::Report(..)
+            | Message::VolumeReport(..)
+            | Message::SnapshotReport(..)
+            | Message::EdgeReport(_) => match self.replicas[index].links.get_mut(&session) {
+                Some(feed) if feed.node.is_none() && feed.edge.is_none() => {
+                    feed.waiting.push(message);
                 }
-            }
+                _ => self.take_word(index, session, message),
+            },
             Message::KeepBackup(id, content) => self.keep_backup(index, session, id, content),
-            Message::EdgeHello => self.wake(index),
-            Message::EdgeReport(report) => {
-                for command in edge_commands(&self.replicas[index].state, report) {
-                    self.submit(index, command, Origin::Machine);
-                }
+            Message::EdgeHello => {
+                let Some(Place::Edge(edge)) =
+                    self.replicas[index].links.get(&session).map(|feed| feed.machine)
+                else {
+                    return;
+                };
+                let (name, facts) = (self.edges[edge].name.clone(), edge::Facts::default());
+                let command = Command::ConnectEdge(edge::Connect { name, facts, replica: None });
+                self.submit(index, command, Origin::EdgeHello(session));
             }
             _ => {}
         }
     }
 
-    /// Records what a node says of anything on it.
+    /// What an edge's introduction leads to.
+    pub(crate) fn edge_attached(&mut self, index: usize, session: Session, linked: Option<Linked>) {
+        let Some(feed) = self.replicas[index].links.get_mut(&session) else { return };
+        feed.edge = linked;
+        for message in std::mem::take(&mut feed.waiting) {
+            self.take_word(index, session, message);
+        }
+        self.wake(index);
+    }
+
+    /// Records what an edge says.
+    fn take_edge_report(&mut self, index: usize, from: Linked, report: EdgeReport) {
+        let state = &self.replicas[index].state;
+        let mut commands = edge_commands(state, from, report);
+        if self.options.canary == Some(Canary::OneEdgeSpeaks) {
+            let others = state.edges.iter().filter(|it| it.id != from.edge);
+            let others = others.map(|it| Linked { edge: it.id, link: it.status.link });
+            let for_others = |from: Linked| {
+                let drained = commands.iter().filter_map(move |command| match command {
+                    Command::MarkDrained(it) => {
+                        Some(Command::MarkDrained(MarkDrained { from, ..it.clone() }))
+                    }
+                    _ => None,
+                });
+                drained.collect::<Vec<_>>()
+            };
+            let more: Vec<_> = others.flat_map(for_others).collect();
+            commands.extend(more);
+        }
+        for command in commands {
+            self.submit(index, command, Origin::Machine);
+        }
+    }
+
+    /// Records what a machine says of anything on it.
     pub(crate) fn take_word(&mut self, index: usize, session: Session, message: Message) {
-        let Some(link) = self.replicas[index].links.get(&session).map(|feed| feed.link) else {
-            return;
-        };
+        let Some(feed) = self.replicas[index].links.get(&session) else { return };
+        let (link, edge) = (feed.link, feed.edge);
         let command = match message {
+            Message::EdgeReport(report) => {
+                if let Some(from) = edge {
+                    self.take_edge_report(index, from, report);
+                }
+                return;
+            }
             Message::VolumeReport(volume, observed) => {
                 Command::ObserveVolume(volume::Observe { volume, observed, link })
             }
@@ -255,6 +315,10 @@ impl World {
     /// A replica learns that a link is gone.
     pub(crate) fn replica_loses(&mut self, index: usize, session: Session) {
         let Some(feed) = self.replicas[index].links.remove(&session) else { return };
+        if let Some(Linked { edge, link }) = feed.edge {
+            let disconnect = edge::Disconnect { edge, link };
+            self.submit(index, Command::DisconnectEdge(disconnect), Origin::System);
+        }
         if let Some(node) = feed.node {
             let mut link = feed.link;
             if self.options.canary == Some(Canary::UnfencedLink) {

@@ -11,7 +11,7 @@ use helix_model::{Code, Id, Instance, Receipt, Snapshot, Volume, node, snapshot,
 pub(crate) enum Place {
     Replica(usize),
     Node(usize),
-    Edge,
+    Edge(usize),
     People,
     Store,
 }
@@ -87,16 +87,21 @@ pub(crate) enum Happening {
     StartAgent {
         node: usize,
     },
-    StartEdge,
+    StartEdge {
+        edge: usize,
+    },
     EdgeTick {
+        edge: usize,
         life: u32,
     },
     EdgeSaved {
+        edge: usize,
         life: u32,
         plan: Box<EdgePlan>,
     },
     Traffic,
     WorkEnds {
+        edge: usize,
         instance: Id<Instance>,
         token: u64,
     },

@@ -30,13 +30,12 @@ use crate::{Failure, Options, Summary};
 
 pub(crate) use body::Body;
 pub(crate) use disks::digest;
-pub(crate) use edge::Work;
+pub(crate) use edge::Edge;
 use happening::Happening;
 pub(crate) use node::Node;
 pub(crate) use replica::key;
 pub(crate) use store::{Batch, Store};
 
-use edge::Edge;
 use faults::Fault;
 use network::Network;
 use people::Wish;
@@ -58,7 +57,7 @@ pub(crate) struct World {
     network: Network,
     replicas: Vec<Replica>,
     nodes: Vec<Node>,
-    edge: Edge,
+    edges: Vec<Edge>,
     /// The store of backups, and what is in each.
     backups: BTreeMap<Id<Snapshot>, u64>,
     wishes: Vec<Wish>,
@@ -91,6 +90,10 @@ impl World {
             let memory_bytes = random.between(6, 40) * (128 << 20);
             nodes.push(Node::new(name, memory_bytes));
         }
+        let count = random.between(1, 3);
+        let names = ["front", "side", "back"].into_iter().zip(0..count);
+        let names = names.filter_map(|(name, _)| name.parse().ok());
+        let edges = names.map(Edge::new).collect();
         let share = random.pick(&[0, 25, 50, 90, 100]).unwrap_or(0);
         let faults = Fault::ALL.into_iter().filter(|_| random.percent(share)).collect();
         let network = Network::new(random.percent(50));
@@ -105,7 +108,7 @@ impl World {
             network,
             replicas,
             nodes,
-            edge: Edge::default(),
+            edges,
             backups: BTreeMap::new(),
             wishes: Vec::new(),
             faults,
@@ -158,7 +161,10 @@ impl World {
             let delay = self.random.between(0, 2000);
             self.agenda.plan(delay, Happening::StartAgent { node });
         }
-        self.agenda.plan(0, Happening::StartEdge);
+        for edge in 0..self.edges.len() {
+            let delay = self.random.between(0, 1000);
+            self.agenda.plan(delay, Happening::StartEdge { edge });
+        }
         self.agenda.plan(500, Happening::Wish);
         self.agenda.plan(1000, Happening::Traffic);
         self.agenda.plan(3000, Happening::Fault);
@@ -179,11 +185,13 @@ impl World {
                 self.take(node, life, snapshot, tries);
             }
             Happening::StartAgent { node } => self.start_agent(node),
-            Happening::StartEdge => self.start_edge(),
-            Happening::EdgeTick { life } if life == self.edge.life => self.edge_tick(),
-            Happening::EdgeSaved { life, plan } => self.edge_saved(life, *plan),
+            Happening::StartEdge { edge } => self.start_edge(edge),
+            Happening::EdgeTick { edge, life } => self.edge_tick(edge, life),
+            Happening::EdgeSaved { edge, life, plan } => self.edge_saved(edge, life, *plan),
             Happening::Traffic => self.traffic(),
-            Happening::WorkEnds { instance, token } => self.work_ends(instance, token),
+            Happening::WorkEnds { edge, instance, token } => {
+                self.work_ends(edge, instance, token);
+            }
             Happening::Wish => self.wish(),
             Happening::Ask { wish } => self.ask(wish),
             Happening::Fault => self.fault(),

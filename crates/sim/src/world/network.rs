@@ -142,9 +142,9 @@ impl World {
                 Message::BackupKept(id, kept) => self.backup_answered(node, id, kept),
                 _ => {}
             },
-            Place::Edge => {
+            Place::Edge(edge) => {
                 if let (Message::EdgePlan(plan), true) = (message, self.is_current(session)) {
-                    self.edge_takes_plan(plan);
+                    self.edge_takes_plan(edge, plan);
                 }
             }
             _ => {}
@@ -238,14 +238,15 @@ impl World {
         self.tell(|| format!("{machine:?} is linked to replica {replica} (session {session})"));
         match machine {
             Place::Node(node) => self.node_says_hello(node),
-            _ => self.edge_says_hello(),
+            Place::Edge(edge) => self.edge_says_hello(edge),
+            _ => {}
         }
     }
 
     pub(crate) fn link_of(&self, machine: Place) -> Option<Session> {
         match machine {
             Place::Node(node) => self.nodes[node].link,
-            Place::Edge => self.edge.link,
+            Place::Edge(edge) => self.edges[edge].link,
             _ => None,
         }
     }
@@ -253,7 +254,7 @@ impl World {
     pub(crate) fn set_link(&mut self, machine: Place, session: Option<Session>) {
         match machine {
             Place::Node(node) => self.nodes[node].link = session,
-            Place::Edge => self.edge.link = session,
+            Place::Edge(edge) => self.edges[edge].link = session,
             _ => {}
         }
     }
@@ -261,7 +262,7 @@ impl World {
     fn life_of(&self, machine: Place) -> u32 {
         match machine {
             Place::Node(node) => self.nodes[node].life,
-            Place::Edge => self.edge.life,
+            Place::Edge(edge) => self.edges[edge].life,
             _ => 0,
         }
     }

@@ -12,6 +12,7 @@ use helix_control::decide::Context;
 use helix_control::reconcile::Watch;
 use helix_control::round::{self, Idempotency, Round, Stored};
 use helix_model::deploy::Intent;
+use helix_model::edge::Linked;
 use helix_model::instance::{Desired, Observed, Phase};
 use helix_model::{
     Actor, Code, Command, Event, Id, Instance, Node, Receipt, Recorded, State, Timestamp, node,
@@ -76,6 +77,8 @@ pub(crate) enum Origin {
     Machine,
     /// A node that introduces itself; what follows depends on the answer.
     Hello(Session, Vec<(Id<Instance>, Observed)>, Vec<Id<Instance>>),
+    /// An edge that introduces itself.
+    EdgeHello(Session),
     /// The replica itself.
     System,
 }
@@ -268,7 +271,7 @@ impl World {
                 let number = request.strip_prefix("wish-")?.parse::<usize>().ok()?;
                 wishes.get(number).map(|wish| &wish.command)
             };
-            self.checks.appended(&batch, self.agenda.now, &self.edge.work, asked);
+            self.checks.appended(&batch, self.agenda.now, &self.edges, asked);
             self.notify_others(index);
         }
         let blocked = self.network.is_blocked(Place::Replica(index), Place::Store);
@@ -353,6 +356,14 @@ impl World {
                 let status = answer.ok().map(|receipt| serde_json::from_value(receipt.current));
                 let status: node::Status = status.and_then(Result::ok).unwrap_or_default();
                 self.attached(index, session, status.link, current, &present);
+            }
+            Origin::EdgeHello(session) => {
+                let receipt = answer.ok();
+                let linked = receipt.and_then(|receipt| {
+                    let edge = receipt.subject?.id.typed()?;
+                    Some(Linked { edge, link: receipt.current["link"].as_u64()? })
+                });
+                self.edge_attached(index, session, linked);
             }
             Origin::Person(_) => self.answer_person(index, &submission, answer),
             Origin::Machine | Origin::System => {}

@@ -12,6 +12,7 @@ use helix_model::{Env, Id, Name, Node, Release, Resource, Snapshot, State};
 
 use super::World;
 use super::body::{Behaviour, Doing};
+use super::edge::Edge;
 use super::happening::Happening;
 
 /// Looks in a row that must find all well.
@@ -171,9 +172,21 @@ impl World {
 
     fn edge_unsettled(&self, state: &State) -> Option<String> {
         let current = helix_control::plan::edge_plan(state);
-        let followed = &self.edge.plan;
-        let same = followed.endpoints == current.endpoints && followed.draining == current.draining;
-        (!same).then(|| "the edge follows an old plan".to_owned())
+        let unsettled = |edge: &&Edge| {
+            let known = state.edges.named(None, &edge.name);
+            let connected = known.is_some_and(|known| known.status.connected);
+            let (followed, routed) = (&edge.plan, current.routed());
+            let told = |instance: &Resource<Instance>| {
+                let by = known.is_some_and(|it| instance.status.routed_by.contains(&it.id));
+                by == routed.contains(&instance.id)
+            };
+            !connected
+                || followed.endpoints != current.endpoints
+                || followed.draining != current.draining
+                || !state.instances.iter().all(told)
+        };
+        let edge = self.edges.iter().find(unsettled)?;
+        Some(format!("edge {} follows an old plan, or nobody knows what it follows", edge.name))
     }
 }
 

@@ -62,6 +62,7 @@ fn describe(event: &Event) -> String {
         Event::EndpointCreated(it) => format!("{:?}", it.spec.exposure),
         Event::EndpointUpdated(it) => format!("{:?}", it.spec.exposure),
         Event::EnvScaled(it) => format!("{:?}", it.processes),
+        Event::EdgeStatusChanged(it) => format!("connected {}", it.status.connected),
         Event::NodeStatusChanged(it) => format!("connected {}", it.status.connected),
         _ => String::new(),
     };

@@ -45,6 +45,7 @@ pub(crate) struct Options {
     pub helix_exe: PathBuf,
     pub isolation: Option<Isolation>,
     pub disk: DiskLimits,
+    pub volume_pool: Option<String>,
     pub registries: Registries,
     pub any_ip: AnyIp,
     pub keep: Keep,
@@ -187,6 +188,7 @@ async fn start_agent(
     config.image_dir = Some(options.data_dir.join("images"));
     config.image_dir_is_registrys = true;
     config.disk = options.disk;
+    config.volume_pool.clone_from(&options.volume_pool);
     config.registries = options.registries.transport.clone();
     Ok(Agent::start(config).await?)
 }

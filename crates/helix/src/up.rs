@@ -28,6 +28,7 @@ impl Up for LocalPlatform {
             helix_exe,
             isolation: options.isolation.map(level),
             disk: disk_limits(options.disk),
+            volume_pool: options.volume_pool.clone(),
             registries: Registries {
                 transport: transport(&options.registries)?,
                 logins: options.registry_logins.clone(),

@@ -126,7 +126,7 @@ pub struct Facts {
 /// How a node keeps volumes.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct VolumeFacts {
-    /// `loop` or `directory`.
+    /// `lvm-thin`, `loop` or `directory`.
     pub driver: String,
     /// Whether more than its size does not fit into a volume.
     pub size_enforced: bool,

@@ -61,7 +61,7 @@ impl Agent {
         let (plans, plans_seen) = watch::channel(last.map(Arc::new));
         let (leave, leave_seen) = watch::channel(None);
         let egress = Egress::detect(machine.isolation()).await;
-        let volumes = crate::volume::Volumes::detect(&config, machine.isolation());
+        let volumes = crate::volume::Volumes::detect(&config, machine.isolation())?;
         let shared = Arc::new(Shared::new(config, machine, images, egress, volumes));
         shared.volumes.thaw().await;
         let supervisor = Supervisor::new(shared.clone(), plans_seen, leave_seen);

@@ -45,6 +45,9 @@ pub struct Config {
     pub registries: Transport,
     /// How much of the disk may be used.
     pub disk: DiskLimits,
+    /// The thin pool of LVM that volumes are kept in, as `VG/POOL`; in files below
+    /// `data_dir` when `None`.
+    pub volume_pool: Option<String>,
     /// Source of boot ids.
     pub entropy: Entropy,
 }
@@ -79,6 +82,7 @@ impl Config {
             image_dir_is_registrys: false,
             registries: Transport::default(),
             disk: DiskLimits::default(),
+            volume_pool: None,
             entropy: Arc::new(|| ulid::Ulid::new().random()),
         }
     }

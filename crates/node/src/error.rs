@@ -39,6 +39,14 @@ pub enum NodeError {
         /// Why not.
         reason: String,
     },
+    /// The pool that volumes are to be kept in cannot be used.
+    #[error("volumes cannot be kept in the pool `{pool}`: {reason}")]
+    Pool {
+        /// The pool, as it was named.
+        pool: String,
+        /// Why not.
+        reason: String,
+    },
     /// The instance does not run here.
     #[error("the instance {0} is not running on this node")]
     NotRunning(Id<Instance>),
@@ -55,6 +63,10 @@ impl NodeError {
             NodeError::Garbled { .. } => Some("remove the file; the control plane sends it anew"),
             NodeError::Images(error) => Some(error.hint()),
             NodeError::Isolation { .. } => Some("leave the isolation level out to take the best"),
+            NodeError::Pool { .. } => Some(
+                "`lvs -o vg_name,lv_name,segtype` shows the thin pools there are; leave \
+                 --volume-pool (HELIX_VOLUME_POOL) out to keep volumes in files",
+            ),
             NodeError::NotRunning(_) => None,
             NodeError::Exec(failure) => failure.reason.hint(),
         }

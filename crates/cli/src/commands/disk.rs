@@ -1,4 +1,4 @@
-//! How much of a machine's disk a node may use: flags that `up` and `node` share.
+//! How much of a machine's disk a node may use, and where volumes are: flags that `up` and `node` share.
 
 use clap::Args;
 use helix_model::manifest::parse_bytes;
@@ -25,6 +25,9 @@ pub(crate) struct DiskArgs {
     /// most 2Gi, when absent (HELIX_DISK_RESERVE)
     #[arg(long, value_name = "SIZE", value_parser = size)]
     disk_reserve: Option<u64>,
+    /// Thin pool of LVM to keep volumes in; in files when absent (HELIX_VOLUME_POOL)
+    #[arg(long, value_name = "VG/POOL", value_parser = pool)]
+    volume_pool: Option<String>,
 }
 
 impl DiskArgs {
@@ -34,6 +37,15 @@ impl DiskArgs {
             reserve_bytes: variable(self.disk_reserve, "HELIX_DISK_RESERVE", environment)?,
         })
     }
+
+    /// The pool that volumes are to be kept in.
+    pub(crate) fn volume_pool(&self, environment: &Environment) -> Result<Option<String>> {
+        const NAME: &str = "HELIX_VOLUME_POOL";
+        let named = environment.get(NAME).filter(|_| self.volume_pool.is_none());
+        let Some(text) = named else { return Ok(self.volume_pool.clone()) };
+        let refused = |hint| Failure::usage(format!("{NAME} is not a pool: `{text}`"), hint);
+        pool(text).map(Some).map_err(refused)
+    }
 }
 
 fn variable(flag: Option<u64>, name: &str, environment: &Environment) -> Result<Option<u64>> {
@@ -42,6 +54,14 @@ fn variable(flag: Option<u64>, name: &str, environment: &Environment) -> Result<
     };
     let parsed = size(text).map(Some);
     parsed.map_err(|hint| Failure::usage(format!("{name} is not a size: `{text}`"), hint))
+}
+
+fn pool(text: &str) -> std::result::Result<String, String> {
+    let parts: Vec<&str> = text.split('/').collect();
+    match parts[..] {
+        [group, name] if !group.is_empty() && !name.is_empty() => Ok(text.to_owned()),
+        _ => Err("write it as VG/POOL, such as vg0/helix".to_owned()),
+    }
 }
 
 fn size(text: &str) -> std::result::Result<u64, String> {

@@ -93,6 +93,8 @@ pub struct NodeOptions {
     pub token: String,
     pub isolation: Option<Isolation>,
     pub disk: DiskLimits,
+    /// The thin pool of LVM that volumes are kept in; in files when `None`.
+    pub volume_pool: Option<String>,
     pub registries: RegistryOptions,
 }
 
@@ -271,6 +273,7 @@ async fn start(session: &Session<'_>, args: RoleArgs, roles: &dyn Roles) -> Resu
                 token,
                 isolation: args.isolation,
                 disk: args.disk.limits(&session.environment)?,
+                volume_pool: args.disk.volume_pool(&session.environment)?,
                 registries: args.registries.options(&session.environment),
             };
             roles.node(options).await

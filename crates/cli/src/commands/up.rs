@@ -75,6 +75,8 @@ pub struct UpOptions {
     pub isolation: Option<Isolation>,
     /// How much of the disk may be used.
     pub disk: DiskLimits,
+    /// The thin pool of LVM that volumes are kept in; in files when `None`.
+    pub volume_pool: Option<String>,
     /// How other people's registries are reached.
     pub registries: RegistryOptions,
     /// A Docker config whose logins every org may pull with.
@@ -165,6 +167,7 @@ pub(crate) async fn run(
         https_port: args.https_port,
         isolation: args.isolation,
         disk: args.disk.limits(&session.environment)?,
+        volume_pool: args.disk.volume_pool(&session.environment)?,
         registries: args.registries.options(&session.environment),
         registry_logins: args.logins.file(&session.environment),
         keep_events: settings::keep(args.keep_events, "HELIX_KEEP_EVENTS", &session.environment)?,

@@ -46,7 +46,9 @@ pub(super) fn create(
     let facts = node.status.facts.as_ref().and_then(|it| it.volumes.as_ref());
     if !facts.is_some_and(|it| it.size_enforced) {
         let why = format!("is a plain directory on node {}, of which there are none", node.name);
-        return Err(unready(&why).hint("snapshots need a node that keeps volumes with `loop`"));
+        return Err(
+            unready(&why).hint("snapshots need a node with the driver `loop` or `lvm-thin`")
+        );
     }
     if !command.backup {
         refuse_many(state, volume)?;

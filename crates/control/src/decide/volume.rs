@@ -73,7 +73,7 @@ fn any_home(
     let home = first.or_else(|| state.nodes.iter().find(can));
     home.map(|node| node.id).ok_or_else(|| {
         let detail = "no node can take it: none is connected that has room for it and keeps \
-                      volumes with `loop`";
+                      volumes with `loop` or `lvm-thin`";
         Problem::new(Code::PreconditionFailed, detail).hint("`helix nodes list` shows them")
     })
 }

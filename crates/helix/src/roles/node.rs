@@ -45,6 +45,7 @@ pub(super) async fn start(options: NodeOptions) -> Result<NodeRole, Problem> {
     let mut config = helix_node::Config::new(data_dir.clone(), executable, registries);
     config.isolation = options.isolation.map(crate::up::level);
     config.disk = crate::up::disk_limits(options.disk);
+    config.volume_pool = options.volume_pool;
     config.registries = crate::up::transport(&options.registries)?;
     let agent = Agent::start(config).await.map_err(|error| {
         let hint = error.hint().unwrap_or("`helix doctor` checks the machine");

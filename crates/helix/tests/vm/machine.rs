@@ -26,7 +26,7 @@ const CONSOLE_CHARS_MAX: usize = 8_000;
 /// The disk for a pool, in the machine.
 pub const POOL_DISK: &str = "/dev/vdc";
 
-const POOL_DISK_BYTES: u64 = 6 << 30;
+const POOL_DISK_BYTES: u64 = 12 << 30;
 
 /// How the machine says what its tests came to.
 const ENDED: &str = "vm: the tests ended with ";
@@ -35,7 +35,7 @@ const ENDED: &str = "vm: the tests ended with ";
 const INIT: &str = "\
 #!/bin/sh
 exec >/dev/ttyS1 2>&1
-for module in loop overlay dm_thin_pool veth bridge; do modprobe $module; done
+for module in loop overlay dm_thin_pool dm_snapshot veth bridge; do modprobe $module; done
 mkdir -p $(dirname @HELIX@)
 ln -s /host/helix @HELIX@
 export HELIX_IN_VM=1 HELIX_VM_TESTS=@FILTER@

@@ -15,10 +15,24 @@ pub mod keeper;
 pub mod machine;
 
 mod limits;
+mod volumes;
 
 /// What is tested inside, each in a world of its own.
-const STORIES: &[machine::Story] =
-    &[("an_instance_gets_what_its_cgroup_allows", limits::an_instance_gets_what_its_cgroup_allows)];
+const STORIES: &[machine::Story] = &[
+    ("an_instance_gets_what_its_cgroup_allows", limits::an_instance_gets_what_its_cgroup_allows),
+    (
+        "a_volume_in_a_pool_is_enforced_grown_adopted_copied_and_removed",
+        volumes::a_volume_in_a_pool_is_enforced_grown_adopted_copied_and_removed,
+    ),
+    (
+        "an_agent_that_is_killed_while_it_makes_volumes_finishes_them",
+        volumes::an_agent_that_is_killed_while_it_makes_volumes_finishes_them,
+    ),
+    (
+        "a_full_pool_refuses_and_one_that_is_not_there_is_told",
+        volumes::a_full_pool_refuses_and_one_that_is_not_there_is_told,
+    ),
+];
 
 #[test]
 fn what_needs_a_kernel_of_its_own() {

@@ -87,6 +87,11 @@ impl Space {
         })
     }
 
+    /// That of a pool, which is no file system.
+    pub(crate) fn in_pool(total_bytes: u64, free_bytes: u64) -> Space {
+        Space { total_bytes, free_bytes, ..Space::default() }
+    }
+
     pub(super) fn shortage(self, reserve_bytes: u64) -> Option<Shortage> {
         if self.free_bytes < reserve_bytes {
             return Some(Shortage::Bytes);

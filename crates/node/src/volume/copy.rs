@@ -6,7 +6,7 @@
 //! so writers wait for reading and not for writing. Must not know plans.
 
 use std::fs::File;
-use std::io;
+use std::io::{self, Seek, SeekFrom};
 use std::os::unix::fs::FileExt;
 use std::time::{Duration, Instant};
 
@@ -36,7 +36,7 @@ pub(super) struct Copy {
 impl Copy {
     /// Nothing is copied yet.
     pub(super) fn new(source: File, target: File) -> io::Result<Copy> {
-        let size_bytes = source.metadata()?.len();
+        let size_bytes = size(&source)?;
         target.set_len(size_bytes)?;
         let parts = vec![None; count(size_bytes)?];
         Ok(Copy { source, target, size_bytes, parts })
@@ -72,9 +72,15 @@ impl Copy {
     }
 }
 
+/// How long a file is, or how large a device, whose metadata says zero.
+fn size(source: &File) -> io::Result<u64> {
+    let mut source = source;
+    source.seek(SeekFrom::End(0))
+}
+
 /// How many bytes of a file are more than holes, by whole parts.
 pub(super) fn data_bytes(file: &File) -> io::Result<u64> {
-    let size = file.metadata()?.len();
+    let size = size(file)?;
     let mut sum = 0;
     for index in 0..count(size)? {
         if !is_hole(file, offset_of(index))? {
@@ -96,6 +102,8 @@ fn is_hole(file: &File, offset: u64) -> io::Result<bool> {
     match lseek(file, from, Whence::SeekData) {
         Ok(next) => Ok(u64::try_from(next).is_ok_and(|next| next >= offset + PART_BYTES as u64)),
         Err(Errno::ENXIO) => Ok(true),
+        // A device does not tell.
+        Err(Errno::EINVAL) => Ok(false),
         Err(errno) => Err(errno.into()),
     }
 }

@@ -2,7 +2,8 @@
 //! [`Volumes`]; [`keep`] follows the plan.
 //!
 //! ```text
-//! <data>/volumes/<id>/disk.img     the file system, with the loop driver
+//! <data>/volumes/<id>/disk.img     the file system, with the loop driver; with lvm-thin
+//!                                  it is in the operator's pool
 //! <data>/volumes/<id>/mount/       where it is mounted while an instance has it
 //! <data>/volumes/<id>/data/        what is in it, with the directory driver
 //! <data>/volumes/<id>/volume.json  how large it was made
@@ -15,15 +16,19 @@
 mod backup;
 mod copy;
 mod directory;
+mod ext4;
 mod keep;
 mod loop_file;
+mod lvm_thin;
 mod mounts;
 mod place;
+mod pool;
 mod snapshot;
 mod snapshots;
 mod tool;
 
 use std::collections::{BTreeMap, HashMap};
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -37,10 +42,12 @@ use tokio::sync::watch;
 
 use crate::config::Config;
 use crate::disk::{DiskLimits, Space};
+use crate::error::NodeError;
 use crate::files;
 use crate::machine::chain;
 use backup::Backups;
 use place::Place;
+use pool::Pool;
 use snapshots::Snapshots;
 
 pub(crate) use backup::Keeper;
@@ -51,6 +58,8 @@ pub(crate) use snapshots::keep_snapshots;
 /// How volumes are kept here.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Driver {
+    /// An ext4 file system in a thin volume each, in a pool of LVM.
+    LvmThin(Pool),
     /// An ext4 file system in a file each.
     Loop,
     /// A directory each, whose size nobody limits.
@@ -60,9 +69,15 @@ pub(crate) enum Driver {
 impl Driver {
     fn as_str(&self) -> &'static str {
         match self {
+            Driver::LvmThin(_) => "lvm-thin",
             Driver::Loop => "loop",
             Driver::Directory => "directory",
         }
+    }
+
+    /// Whether more than its size does not fit into a volume.
+    fn enforces_size(&self) -> bool {
+        !matches!(self, Driver::Directory)
     }
 }
 
@@ -106,7 +121,7 @@ struct Source {
 
 impl Source {
     /// Writes what is in it to a new file. For a thread that may block.
-    fn write_to(&self, file: &std::fs::File) -> Result<(), VolumeFailure> {
+    fn write_to(&self, file: &File) -> Result<(), VolumeFailure> {
         match &self.backups {
             None => snapshot::restore(&self.dir, &self.sha256, file),
             Some(backups) => tokio::runtime::Handle::current().block_on(backups.fetch(
@@ -139,8 +154,14 @@ pub(crate) struct Volumes {
 
 impl Volumes {
     /// Finds out how volumes can be kept here.
-    pub(crate) fn detect(config: &Config, isolation: Isolation) -> Volumes {
+    ///
+    /// # Errors
+    /// When they are to be kept in a pool that cannot be used.
+    pub(crate) fn detect(config: &Config, isolation: Isolation) -> Result<Volumes, NodeError> {
+        let pool = config.volume_pool.as_deref();
+        let pool = pool.map(|named| pool_of(named, config.disk, isolation)).transpose()?;
         let (driver, why) = match isolation {
+            _ if pool.is_some() => (pool.map(Driver::LvmThin), "a pool is named for it".to_owned()),
             Isolation::Process => (None, "a plain process sees no volume at a path".to_owned()),
             Isolation::ContainerRootless => {
                 let why = "mounting a file system of its own needs root".to_owned();
@@ -153,7 +174,7 @@ impl Volumes {
         };
         let data_dir = &config.data_dir;
         let data_dir = std::path::absolute(data_dir).unwrap_or_else(|_| data_dir.clone());
-        Volumes {
+        Ok(Volumes {
             dir: data_dir.join("volumes"),
             snapshots: Snapshots::new(&data_dir),
             backups: Arc::new(Backups::new()),
@@ -164,7 +185,7 @@ impl Volumes {
             users: Mutex::default(),
             locks: Mutex::default(),
             board: watch::channel(BTreeMap::new()).0,
-        }
+        })
     }
 
     /// What this machine says of its volumes.
@@ -172,7 +193,7 @@ impl Volumes {
         let driver = self.driver.as_ref()?;
         Some(VolumeFacts {
             driver: driver.as_str().to_owned(),
-            size_enforced: *driver == Driver::Loop,
+            size_enforced: driver.enforces_size(),
             reason: self.why.clone(),
             capacity_bytes: self.capacity_bytes(),
         })
@@ -180,6 +201,9 @@ impl Volumes {
 
     /// What volumes have here already, and what more they may take.
     fn capacity_bytes(&self) -> u64 {
+        if let Some(Driver::LvmThin(pool)) = &self.driver {
+            return pool.capacity_bytes();
+        }
         let place = self.dir.ancestors().find(|path| path.is_dir());
         let Some(space) = place.and_then(Space::of) else { return 0 };
         let more = self.limits.volume_bytes(space);
@@ -228,6 +252,7 @@ impl Volumes {
                 made => made?,
             }
             match driver {
+                Driver::LvmThin(pool) => lvm_thin::mount(place, pool),
                 Driver::Loop => loop_file::mount(place),
                 Driver::Directory => Ok(directory::data(place.dir())),
             }
@@ -242,7 +267,7 @@ impl Volumes {
         }
         let closed = self
             .with(id, |driver, place| match driver {
-                Driver::Loop => loop_file::unmount(place.dir()),
+                Driver::LvmThin(_) | Driver::Loop => ext4::unmount(place.dir()),
                 Driver::Directory => Ok(()),
             })
             .await;
@@ -265,13 +290,13 @@ impl Volumes {
         let id = plan.id;
         let size_bytes = plan.size_bytes;
         if !plan.made && !self.board.borrow().contains_key(&id) {
-            self.report(id, self.observed(Phase::Creating, None, None));
+            self.report(id, self.observed(id, Phase::Creating, None, None));
         }
         let from = self.source(&plan);
         let make = move |driver: &Driver, place: &Place| make(driver, place, &plan, from.as_ref());
         let made = self.with(id, make).await;
         match made {
-            Ok(()) => self.report(id, self.observed(Phase::Available, Some(size_bytes), None)),
+            Ok(()) => self.report(id, self.observed(id, Phase::Available, Some(size_bytes), None)),
             Err(failure) => {
                 tracing::warn!(volume = %id, error = %failure, "cannot make a volume");
                 let made = self.board.borrow().get(&id).and_then(|known| known.size_bytes);
@@ -282,7 +307,7 @@ impl Volumes {
                 };
                 // The snapshot will be no better the next time.
                 let is_final = failure.reason == Reason::IntegrityCheckFailed;
-                self.report(id, self.observed(phase, made, Some(failure)));
+                self.report(id, self.observed(id, phase, made, Some(failure)));
                 return is_final;
             }
         }
@@ -308,8 +333,11 @@ impl Volumes {
         let removed = self
             .with(id, |driver, place| {
                 let dir = place.dir();
-                if *driver == Driver::Loop {
-                    loop_file::unmount(dir)?;
+                if *driver != Driver::Directory {
+                    ext4::unmount(dir)?;
+                }
+                if let Driver::LvmThin(pool) = driver {
+                    lvm_thin::remove(place, pool)?;
                 }
                 place.forget();
                 match std::fs::remove_dir_all(dir) {
@@ -329,7 +357,7 @@ impl Volumes {
             Err(failure) => {
                 tracing::error!(volume = %id, error = %failure, "cannot remove a volume");
                 let size = self.board.borrow().get(&id).and_then(|known| known.size_bytes);
-                self.report(id, self.observed(Phase::Failed, size, Some(failure)));
+                self.report(id, self.observed(id, Phase::Failed, size, Some(failure)));
                 false
             }
         }
@@ -337,17 +365,32 @@ impl Volumes {
 
     fn observed(
         &self,
+        id: Id<Volume>,
         phase: Phase,
         size_bytes: Option<u64>,
         failure: Option<VolumeFailure>,
     ) -> Observed {
+        let driver = self.driver_of(&self.place_of(id));
         Observed {
             phase,
             reason: failure.as_ref().map(|failure| failure.reason),
             message: failure.map(|failure| failure.message),
-            driver: self.driver.as_ref().map(|driver| driver.as_str().to_owned()),
-            size_enforced: self.driver == Some(Driver::Loop),
+            driver: driver.as_ref().map(|driver| driver.as_str().to_owned()),
+            size_enforced: driver.is_some_and(|driver| driver.enforces_size()),
             size_bytes,
+        }
+    }
+
+    fn place_of(&self, id: Id<Volume>) -> PathBuf {
+        self.dir.join(id.to_string())
+    }
+
+    /// How one volume is kept: one that is in a file already stays there when a pool is
+    /// named later.
+    fn driver_of(&self, dir: &Path) -> Option<Driver> {
+        match &self.driver {
+            Some(Driver::LvmThin(_)) if loop_file::exists(dir) => Some(Driver::Loop),
+            driver => driver.clone(),
         }
     }
 
@@ -366,10 +409,10 @@ impl Volumes {
         work: impl FnOnce(&Driver, &Place) -> Result<T, VolumeFailure> + Send + 'static,
     ) -> Result<T, VolumeFailure> {
         let failed = |message: &str| VolumeFailure::new(Reason::VolumeAttachFailed, message);
-        let driver = self.driver.clone().ok_or_else(|| failed(&self.why))?;
+        let dir = self.place_of(id);
+        let driver = self.driver_of(&dir).ok_or_else(|| failed(&self.why))?;
         let held = Arc::clone(lock(&self.locks).entry(id).or_default());
         let _held = held.lock().await;
-        let dir = self.dir.join(id.to_string());
         let working = tokio::task::spawn_blocking(move || {
             let place = Place::hold(dir).map_err(|error| {
                 let message = format!("lock the place of the volume: {error}");
@@ -394,7 +437,17 @@ pub(crate) fn of_instance(dir: &Path) -> Vec<Id<Volume>> {
 /// Whether there is a volume, however large.
 fn is_made(driver: &Driver, place: &Place) -> bool {
     let known = files::load::<Made>(&place.dir().join("volume.json"));
-    matches!(driver, Driver::Loop) && loop_file::exists(place.dir()) && matches!(known, Ok(Some(_)))
+    driver.enforces_size()
+        && exists(driver, place.dir()).unwrap_or_default()
+        && matches!(known, Ok(Some(_)))
+}
+
+fn exists(driver: &Driver, dir: &Path) -> Result<bool, VolumeFailure> {
+    match driver {
+        Driver::LvmThin(pool) => lvm_thin::exists(pool, dir),
+        Driver::Loop => Ok(loop_file::exists(dir)),
+        Driver::Directory => Ok(directory::exists(dir)),
+    }
 }
 
 /// Whether it was only not made larger: its program must not wait for that.
@@ -413,13 +466,14 @@ fn make(
     let failed = |error: &dyn std::fmt::Display| {
         VolumeFailure::new(Reason::VolumeCreateFailed, error.to_string())
     };
-    let exists = match driver {
-        Driver::Loop => loop_file::exists(dir),
-        Driver::Directory => directory::exists(dir),
-    };
+    let exists = exists(driver, dir)?;
     if !exists && plan.made {
         // A fresh one in its place would pass for the data that was there.
-        let message = format!("what was in it is not at {} any more", dir.display());
+        let place = match driver {
+            Driver::LvmThin(pool) => format!("in the pool {}", pool.path()),
+            _ => format!("at {}", dir.display()),
+        };
+        let message = format!("what was in it is not {place} any more");
         return Err(VolumeFailure::new(Reason::VolumeDamaged, message));
     }
     let path = dir.join("volume.json");
@@ -429,6 +483,11 @@ fn make(
     }
     files::make_dir(dir).map_err(|error| failed(&chain(&error)))?;
     match (driver, from) {
+        (Driver::LvmThin(pool), _) if exists => lvm_thin::grow(place, pool, plan.size_bytes)?,
+        (Driver::LvmThin(pool), from) => {
+            let write = from.map(|from| |file: &File| from.write_to(file));
+            lvm_thin::create(place, pool, plan.size_bytes, write)?;
+        }
         (Driver::Loop, _) if exists => loop_file::grow(place, plan.size_bytes)?,
         (Driver::Loop, None) => loop_file::create(place, plan.size_bytes)?,
         (Driver::Loop, Some(from)) => {
@@ -441,6 +500,15 @@ fn make(
     }
     files::store(&path, &Made { size_bytes: plan.size_bytes })
         .map_err(|error| failed(&chain(&error)))
+}
+
+/// The pool that an operator has named.
+fn pool_of(named: &str, limits: DiskLimits, isolation: Isolation) -> Result<Pool, NodeError> {
+    if isolation != Isolation::Container {
+        let reason = "mounting what is in it needs root and isolation `container`".to_owned();
+        return Err(NodeError::Pool { pool: named.to_owned(), reason });
+    }
+    Pool::open(named, limits)
 }
 
 fn lock<T>(what: &Mutex<T>) -> MutexGuard<'_, T> {

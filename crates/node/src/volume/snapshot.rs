@@ -1,11 +1,11 @@
-//! Snapshots of `loop` volumes: what is in one at a moment, in a file of its own.
+//! Snapshots of volumes: what is in one at a moment, in a file of its own.
 //!
 //! ```text
 //! <data>/snapshots/<id>/disk.img       what was in the volume; parts of zeros are holes
 //! <data>/snapshots/<id>/snapshot.json  the hash of each part; written last
 //! ```
 //! Start at [`begin`], which copies while programs write, and [`Begun::finish`],
-//! which makes them wait. Must not know plans.
+//! which makes them wait; [`copy_moment`] where LVM kept the moment. Must not know plans.
 
 use std::fs::File;
 use std::io;
@@ -17,8 +17,9 @@ use helix_model::{Reason, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::copy::{self, Copy, PART_BYTES};
+use super::lvm_thin::Moment;
 use super::place::Place;
-use super::{VolumeFailure, loop_file, tool};
+use super::{VolumeFailure, ext4, loop_file, tool};
 use crate::disk::{DiskLimits, Space};
 use crate::files;
 use crate::machine::chain;
@@ -80,7 +81,7 @@ pub(super) fn begin(
     refuse_full(&dir, copy::data_bytes(&source).map_err(|error| failed(&error))?, limits)?;
     let target = File::create(disk(&dir)).map_err(|error| failed(&error))?;
     let mut copy = Copy::new(source, target).map_err(|error| failed(&error))?;
-    if loop_file::is_mounted(volume) {
+    if ext4::is_mounted(volume) {
         copy.pass(None).map_err(|error| failed(&error))?;
     }
     Ok(Begun { dir, copy })
@@ -112,9 +113,9 @@ impl Begun {
     ) -> Result<Taken, VolumeFailure> {
         let dir = self.dir.clone();
         let failed = VolumeFailure::at(Reason::SnapshotFailed, "take a snapshot into", &dir);
-        let point = loop_file::mount_point(place.dir());
+        let point = ext4::mount_point(place.dir());
         let (taken_at, paused_ms);
-        if loop_file::is_mounted(place.dir()) {
+        if ext4::is_mounted(place.dir()) {
             let begun = Instant::now();
             let frozen = Frozen::new(place, point)?;
             taken_at = now();
@@ -130,11 +131,39 @@ impl Begun {
             (taken_at, paused_ms) = (now(), 0);
             self.copy.pass(None).map_err(|error| failed(&error))?;
         }
-        let (size_bytes, parts) = self.copy.finish().map_err(|error| failed(&error))?;
-        let taken = Taken { taken_at, paused_ms, size_bytes, parts };
-        files::store(&list(&self.dir), &taken).map_err(|error| failed(&chain(&error)))?;
-        Ok(taken)
+        keep(self.copy, &self.dir, taken_at, paused_ms)
     }
+}
+
+/// Copies what LVM has kept of a volume, for which nobody waits any more.
+pub(super) fn copy_moment(
+    moment: &Moment,
+    dir: &Path,
+    limits: DiskLimits,
+) -> Result<Taken, VolumeFailure> {
+    let failed = VolumeFailure::at(Reason::SnapshotFailed, "take a snapshot into", dir);
+    files::make_dir(dir).map_err(|error| failed(&chain(&error)))?;
+    refuse_full(dir, moment.data_bytes, limits)?;
+    let source = File::open(&moment.device).map_err(|error| failed(&error))?;
+    let target = File::create(disk(dir)).map_err(|error| failed(&error))?;
+    let mut copy = Copy::new(source, target).map_err(|error| failed(&error))?;
+    copy.pass(None).map_err(|error| failed(&error))?;
+    let paused_ms = u64::try_from(moment.paused.as_millis()).unwrap_or(u64::MAX);
+    keep(copy, dir, moment.taken_at, paused_ms)
+}
+
+/// Writes the list of parts: without it there is no snapshot.
+fn keep(
+    copy: Copy,
+    dir: &Path,
+    taken_at: Timestamp,
+    paused_ms: u64,
+) -> Result<Taken, VolumeFailure> {
+    let failed = VolumeFailure::at(Reason::SnapshotFailed, "keep the snapshot in", dir);
+    let (size_bytes, parts) = copy.finish().map_err(|error| failed(&error))?;
+    let taken = Taken { taken_at, paused_ms, size_bytes, parts };
+    files::store(&list(dir), &taken).map_err(|error| failed(&chain(&error)))?;
+    Ok(taken)
 }
 
 fn too_long(pause_max: Duration) -> VolumeFailure {
@@ -179,8 +208,8 @@ fn damaged(dir: &Path, what: &str) -> VolumeFailure {
 /// Lets go of a file system that an agent had frozen when it was killed: nobody else
 /// would, and writers would wait for ever.
 pub(super) fn thaw(place: &Place) {
-    let point = loop_file::mount_point(place.dir());
-    if loop_file::is_mounted(place.dir()) {
+    let point = ext4::mount_point(place.dir());
+    if ext4::is_mounted(place.dir()) {
         // Refused when it is not frozen.
         let _ = tool::run(place, "fsfreeze", &[Path::new("-u"), &point], Reason::SnapshotFailed);
     }

@@ -11,11 +11,11 @@ use std::time::Duration;
 
 use helix_model::plan::{NodePlan, SnapshotPlan};
 use helix_model::snapshot::{Observed, Phase};
-use helix_model::{Id, Reason, Snapshot};
+use helix_model::{Id, Reason, Snapshot, Volume};
 use tokio::sync::watch;
 
 use super::snapshot::{self, Taken};
-use super::{Driver, Keeper, VolumeFailure, Volumes, loop_file};
+use super::{Driver, Keeper, VolumeFailure, Volumes, ext4, loop_file, lvm_thin};
 use crate::supervisor::PlanSlot;
 
 /// A full disk may take a while to pass.
@@ -151,16 +151,26 @@ impl Volumes {
 
     async fn taken(self: &Arc<Self>, plan: &SnapshotPlan) -> Result<Taken, VolumeFailure> {
         let failed = |message: &str| VolumeFailure::new(Reason::SnapshotFailed, message);
-        if self.driver != Some(Driver::Loop) {
-            return Err(failed("a volume that is a plain directory has no snapshots"));
-        }
         let dir = self.snapshots.place_of(plan);
         if let Some(taken) = snapshot::load(&dir) {
             return Ok(taken);
         }
-        let volume = self.dir.join(plan.volume.to_string());
-        // Without the lock of the volume: it may be opened and closed meanwhile.
         let limits = self.limits;
+        let volume = self.place_of(plan.volume);
+        match self.driver_of(&volume) {
+            Some(Driver::Loop) => {}
+            Some(Driver::LvmThin(pool)) => {
+                // Quick, and alone with the volume; what takes time is copying it.
+                let moment = self.with(plan.volume, move |_, place| lvm_thin::moment(place, &pool));
+                let moment = moment.await?;
+                let copied = move || snapshot::copy_moment(&moment, &dir, limits);
+                let copied = tokio::task::spawn_blocking(copied).await;
+                self.forget_moment(plan.volume).await;
+                return copied.map_err(|error| failed(&error.to_string()))?;
+            }
+            _ => return Err(failed("a volume that is a plain directory has no snapshots")),
+        }
+        // Without the lock of the volume: it may be opened and closed meanwhile.
         let begun = move || snapshot::begin(&volume, dir, limits);
         let begun = tokio::task::spawn_blocking(begun).await;
         let begun = begun.map_err(|error| failed(&error.to_string()))??;
@@ -172,19 +182,34 @@ impl Volumes {
     /// whoever writes there would wait, and hold the volume meanwhile.
     pub(crate) async fn thaw(self: &Arc<Self>) {
         let entries = std::fs::read_dir(&self.dir).into_iter().flatten().flatten();
-        let mounted = entries.filter(|entry| loop_file::is_mounted(&entry.path()));
         let ids: Vec<_> =
-            mounted.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
+            entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
         for id in ids {
-            let thawed = self.with(id, |driver, place| {
-                if *driver == Driver::Loop {
-                    snapshot::thaw(place);
+            match self.driver_of(&self.place_of(id)) {
+                Some(Driver::Loop) if ext4::is_mounted(&self.place_of(id)) => {
+                    let thawed = self.with(id, |_, place| {
+                        snapshot::thaw(place);
+                        Ok(())
+                    });
+                    if let Err(error) = thawed.await {
+                        tracing::error!(volume = %id, %error, "cannot thaw a volume");
+                    }
                 }
-                Ok(())
-            });
-            if let Err(error) = thawed.await {
-                tracing::error!(volume = %id, %error, "cannot look whether a volume is frozen");
+                Some(Driver::LvmThin(_)) => self.forget_moment(id).await,
+                _ => {}
             }
+        }
+    }
+
+    /// Lets go of what LVM keeps of a volume while it is copied.
+    async fn forget_moment(self: &Arc<Self>, id: Id<Volume>) {
+        let forgotten = self.with(id, |driver, place| match driver {
+            Driver::LvmThin(pool) => lvm_thin::forget_moment(place, pool),
+            _ => Ok(()),
+        });
+        if let Err(error) = forgotten.await {
+            // The next one that is taken of the volume removes it, or its removal.
+            tracing::error!(volume = %id, %error, "cannot remove a snapshot from the pool");
         }
     }
 }

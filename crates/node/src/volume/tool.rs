@@ -3,7 +3,7 @@
 
 use std::ffi::OsStr;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use helix_model::Reason;
 
@@ -32,16 +32,13 @@ pub(super) fn run<S: AsRef<OsStr>>(
 ) -> Result<Outcome, VolumeFailure> {
     let failed =
         |error: &std::io::Error| VolumeFailure::new(reason, format!("start {program}: {error}"));
-    let output = Command::new(program)
+    let output = command(program)
         .args(arguments)
-        .env("LC_ALL", "C")
-        .env("PATH", SYSTEM_PATH)
         .stdin(place.lock().map_err(|error| failed(&error))?)
         .output()
         .map_err(|error| failed(&error))?;
-    let said = [output.stderr, output.stdout].concat();
-    let said = String::from_utf8_lossy(&said).trim().replace('\n', "; ");
-    Ok(Outcome { code: output.status.code(), said: said.chars().take(SAID_CHARS_MAX).collect() })
+    let said = brief(&[output.stderr, output.stdout].concat());
+    Ok(Outcome { code: output.status.code(), said })
 }
 
 /// Runs a program that must succeed.
@@ -56,6 +53,37 @@ pub(super) fn must<S: AsRef<OsStr>>(
         return Ok(());
     }
     Err(VolumeFailure::new(reason, format!("{program} failed: {}", outcome.said)))
+}
+
+/// What a program prints that only reads, or does what may be done at any time.
+pub(super) fn answer(
+    program: &str,
+    arguments: &[&str],
+    reason: Reason,
+) -> Result<String, VolumeFailure> {
+    let mut command = command(program);
+    let output = command
+        .args(arguments)
+        .stdin(Stdio::null())
+        .output()
+        .map_err(|error| VolumeFailure::new(reason, format!("start {program}: {error}")))?;
+    if !output.status.success() {
+        let message = format!("{program} failed: {}", brief(&output.stderr));
+        return Err(VolumeFailure::new(reason, message));
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+fn command(program: &str) -> Command {
+    let mut command = Command::new(program);
+    command.env("LC_ALL", "C").env("PATH", SYSTEM_PATH);
+    command
+}
+
+fn brief(said: &[u8]) -> String {
+    let said = String::from_utf8_lossy(said);
+    let lines: Vec<&str> = said.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+    lines.join("; ").chars().take(SAID_CHARS_MAX).collect()
 }
 
 /// Whether a program is installed.

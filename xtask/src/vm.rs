@@ -133,7 +133,8 @@ fn make(into: &Path) -> Result<()> {
     let mkfs = packages::find("mkfs.ext4")?.context("find mkfs.ext4")?;
     let mut command = Command::new(mkfs);
     command.args(["-q", "-F", "-d"]).arg(&root).arg(into.join("root.ext4")).arg(ROOT_SIZE);
-    process::run(&mut command)?;
+    // It tells which file it makes even with `-q`, and our own stdout names the machine.
+    process::output(&mut command)?;
     fs::remove_dir_all(&root).context("remove the unpacked packages")
 }
 

@@ -116,8 +116,8 @@ impl Objects {
         loop {
             let made = self.curl(&["--request", "PUT"], bucket()).output().expect("run curl");
             let said = String::from_utf8_lossy(&made.stderr).into_owned();
-            // It may be there already.
-            if made.status.success() || said.contains("409") {
+            // It may be there already. The number alone would do for a port, too.
+            if made.status.success() || said.contains("error: 409") {
                 return true;
             }
             assert!(begun.elapsed() < PATIENCE, "no bucket: {said}");

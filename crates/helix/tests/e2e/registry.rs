@@ -8,6 +8,8 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
 use tempfile::TempDir;
 
+use crate::world::xtask;
+
 /// A running registry; it ends with its last user.
 pub struct Registry {
     server: Server,
@@ -73,25 +75,8 @@ impl Registry {
 
     /// Makes an image from Debian packages and pushes it; its pinned reference.
     fn push(&self, recipe: &str, arguments: &[&str]) -> String {
-        let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-        let mut command = Command::new(cargo);
-        for (name, _) in std::env::vars_os() {
-            let text = name.to_string_lossy();
-            // They are about this test, and would tell cargo that xtask changed.
-            if text.starts_with("CARGO_PKG_") || text.starts_with("CARGO_MANIFEST_") {
-                command.env_remove(&name);
-            }
-        }
-        let output = command
-            .args(["run", "--quiet", "--package", "xtask", "--", "image", recipe])
-            .args(["--registry", &self.server.address])
-            .args(arguments)
-            .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("../.."))
-            .output()
-            .expect("run cargo xtask image");
-        let said = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "cargo xtask image: {said}");
-        let reference = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+        let words = [&["image", recipe, "--registry", &self.server.address], arguments].concat();
+        let (reference, said) = xtask::run(&words, Stdio::piped());
         assert!(reference.starts_with(&self.server.address), "{reference:?}\n{said}");
         reference
     }

@@ -17,6 +17,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use crate::world::xtask;
+
 /// Several times what it takes on a busy machine with two processors.
 const LIMIT: Duration = Duration::from_secs(15 * 60);
 
@@ -154,23 +156,7 @@ impl Drop for Machine {
 
 /// The kernel and the first disk.
 fn parts() -> PathBuf {
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let mut command = Command::new(cargo);
-    for (name, _) in std::env::vars_os() {
-        let text = name.to_string_lossy();
-        // They are about this test, and would tell cargo that xtask changed.
-        if text.starts_with("CARGO_PKG_") || text.starts_with("CARGO_MANIFEST_") {
-            command.env_remove(&name);
-        }
-    }
-    let output = command
-        .args(["run", "--quiet", "--package", "xtask", "--", "vm"])
-        .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("../.."))
-        .stderr(Stdio::inherit())
-        .output()
-        .expect("run cargo xtask vm");
-    assert!(output.status.success(), "cargo xtask vm failed");
-    PathBuf::from(String::from_utf8_lossy(&output.stdout).trim())
+    PathBuf::from(xtask::run(&["vm"], Stdio::inherit()).0)
 }
 
 /// What the machine has of this one.

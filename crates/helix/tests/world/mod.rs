@@ -11,6 +11,7 @@ pub mod outcome;
 pub mod platform;
 pub mod tool;
 pub mod traces;
+pub mod xtask;
 
 use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};

@@ -3,7 +3,6 @@
 //! Each edge says for itself what it serves and what is still open there. Whoever
 //! waits for "the edges" waits for every one that [counts](Resource::counts).
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -147,6 +146,3 @@ pub(crate) fn forget(state: &mut State, id: Id<Edge>) {
         state.endpoints.update(endpoint, |endpoint| endpoint.status.told(id, None));
     }
 }
-
-/// What each edge says of one thing.
-pub type ByEdge<T> = BTreeMap<Id<Edge>, T>;

@@ -6,7 +6,7 @@ use std::net::Ipv6Addr;
 use serde::{Deserialize, Serialize};
 
 use crate::condition::Facts;
-use crate::edge::{ByEdge, Linked};
+use crate::edge::Linked;
 use crate::event::Apply;
 use crate::state::{Change, State};
 use crate::{Edge, Env, Id, Kind, Name, Noun, Org, Resource};
@@ -52,7 +52,7 @@ pub struct Status {
     pub seen: Seen,
     /// What each edge says of it.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub edges: ByEdge<Seen>,
+    pub edges: BTreeMap<Id<Edge>, Seen>,
 }
 
 /// How an endpoint can be reached.

@@ -14,6 +14,11 @@ use async_trait::async_trait;
 
 use crate::error::LogError;
 
+/// No lease is for longer. One that ends later than this from now was taken before the
+/// clock was set back, and is not in force: what its holder left would stay in the way
+/// for as long as the clock was wrong.
+pub(crate) const TTL_MAX: Duration = Duration::from_secs(60);
+
 /// Milliseconds since the Unix epoch, for leases that have no database server
 /// to ask for the time.
 pub type Clock = Arc<dyn Fn() -> i64 + Send + Sync>;
@@ -34,7 +39,8 @@ pub struct Lease {
 pub trait Leases: Send + Sync + 'static {
     /// Takes the lease if it is free, has run out, or is `holder`'s already; the
     /// epoch is a new one in each case, so that a holder that restarted fences
-    /// off its former self. `None` when somebody else has it.
+    /// off its former self. `None` when somebody else has it. A `ttl` above
+    /// a minute is cut to that.
     async fn acquire(
         &self,
         name: &str,
@@ -96,7 +102,7 @@ impl Leases for MemoryLeases {
         let now = (self.clock)();
         let mut leases = self.leases();
         let last = leases.get(name);
-        if last.is_some_and(|it| it.expires_at_ms > now && it.holder != holder) {
+        if last.is_some_and(|it| is_in_force(it, now) && it.holder != holder) {
             return Ok(None);
         }
         let lease = Lease {
@@ -129,25 +135,28 @@ impl Leases for MemoryLeases {
 
     async fn current(&self, name: &str) -> Result<Option<Lease>, LogError> {
         let now = (self.clock)();
-        Ok(self.leases().get(name).filter(|it| it.expires_at_ms > now).cloned())
+        Ok(self.leases().get(name).filter(|it| is_in_force(it, now)).cloned())
     }
 
     async fn held(&self, prefix: &str) -> Result<Vec<Lease>, LogError> {
         let now = (self.clock)();
         let leases = self.leases();
         let named = leases.values().filter(|it| it.name.starts_with(prefix));
-        let mut held: Vec<Lease> = named.filter(|it| it.expires_at_ms > now).cloned().collect();
+        let mut held: Vec<Lease> = named.filter(|it| is_in_force(it, now)).cloned().collect();
         held.sort_by(|one, other| one.name.cmp(&other.name));
         held.truncate(HELD_MAX);
         Ok(held)
     }
 }
 
-/// A time to live beyond what a clock can say is for ever.
+fn is_in_force(lease: &Lease, now_ms: i64) -> bool {
+    lease.expires_at_ms > now_ms && lease.expires_at_ms <= expiry(now_ms, TTL_MAX)
+}
+
 pub(crate) fn expiry(now_ms: i64, ttl: Duration) -> i64 {
     now_ms.saturating_add(milliseconds(ttl))
 }
 
 pub(crate) fn milliseconds(ttl: Duration) -> i64 {
-    i64::try_from(ttl.as_millis()).unwrap_or(i64::MAX)
+    i64::try_from(ttl.min(TTL_MAX).as_millis()).unwrap_or(i64::MAX)
 }

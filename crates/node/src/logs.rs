@@ -1,9 +1,14 @@
 //! Output of several instances as one stream, in the order of time.
 //!
 //! Lines present are merged exactly. While following, what arrives within one
-//! look is sorted; between instances the order is that close and no closer.
+//! look is merged; between instances the order is that close and no closer. The
+//! lines of one instance stay in the order they were written in, whatever was
+//! done to the clock meanwhile.
 
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
 use std::io;
+use std::iter::Peekable;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -117,24 +122,40 @@ async fn run(
     }
 }
 
-/// Everything new, sorted by time.
+/// Everything new, in the order of time.
 fn look(
     sources: &mut [Source],
     since_ms: Option<u64>,
     tail_lines: Option<usize>,
     matcher: &LogMatcher,
 ) -> Vec<LogLine> {
-    let mut lines = Vec::new();
+    let mut all = Vec::new();
     for source in sources {
         match source.look(since_ms, tail_lines, matcher) {
-            Ok(new) => lines.extend(new),
+            Ok(new) => all.push(new),
             Err(error) => {
                 tracing::warn!(instance = %source.id, error = chain(&error), "cannot read its log");
             }
         }
     }
-    lines.sort_by_key(|line| line.ts);
-    lines
+    merge(all)
+}
+
+/// Of what comes next of each, the earliest, until nothing is left. Sorting instead would
+/// turn the lines of one instance round where the clock was set back.
+fn merge(sources: Vec<Vec<LogLine>>) -> Vec<LogLine> {
+    let mut merged = Vec::with_capacity(sources.iter().map(Vec::len).sum());
+    let mut sources: Vec<_> = sources.into_iter().map(|it| it.into_iter().peekable()).collect();
+    let next = |index: usize, source: &mut Peekable<_>| {
+        source.peek().map(|line: &LogLine| Reverse((line.ts, index)))
+    };
+    let first = sources.iter_mut().enumerate().filter_map(|(index, source)| next(index, source));
+    let mut heads: BinaryHeap<_> = first.collect();
+    while let Some(Reverse((_, index))) = heads.pop() {
+        merged.extend(sources[index].next());
+        heads.extend(next(index, &mut sources[index]));
+    }
+    merged
 }
 
 impl Source {
@@ -194,5 +215,41 @@ fn label(dir: &std::path::Path, id: Id<Instance>) -> (String, String) {
     match Slot::load(dir) {
         Some(slot) => (slot.name.to_string(), slot.process.to_string()),
         None => (id.to_string(), String::new()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lines(instance: &str, times: &[i64]) -> Vec<LogLine> {
+        let line = |ts: &i64| LogLine {
+            kind: "log".to_owned(),
+            ts: Timestamp(*ts),
+            instance: instance.to_owned(),
+            instance_id: String::new(),
+            process: String::new(),
+            stream: "stdout".to_owned(),
+            line: format!("{instance}{ts}"),
+            truncated: false,
+            dropped: 0,
+        };
+        times.iter().map(line).collect()
+    }
+
+    fn merged(sources: Vec<Vec<LogLine>>) -> Vec<String> {
+        merge(sources).into_iter().map(|line| line.line).collect()
+    }
+
+    #[test]
+    fn lines_of_several_are_in_the_order_of_time() {
+        let sources = vec![lines("a", &[1, 4, 4, 9]), vec![], lines("b", &[2, 4, 5])];
+        assert_eq!(merged(sources), ["a1", "b2", "a4", "a4", "b4", "b5", "a9"]);
+    }
+
+    #[test]
+    fn a_clock_that_is_set_back_turns_nothing_round() {
+        let sources = vec![lines("a", &[7, 8, 1, 2]), lines("b", &[7, 9, 1])];
+        assert_eq!(merged(sources), ["a7", "b7", "a8", "a1", "a2", "b9", "b1"]);
     }
 }

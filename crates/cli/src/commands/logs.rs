@@ -22,7 +22,14 @@ pub(crate) struct LogsArgs {
     #[arg(short, long)]
     follow: bool,
     /// The last so many lines
-    #[arg(short = 'n', long, value_name = "LINES", default_value_t = 200, value_parser = clap::value_parser!(u32).range(0..=10_000))]
+    #[arg(
+        short = 'n',
+        long,
+        visible_alias = "lines",
+        value_name = "LINES",
+        default_value_t = 200,
+        value_parser = clap::value_parser!(u32).range(0..=10_000)
+    )]
     tail: u32,
     /// Only since a time, such as 10m ago or 2026-01-31T12:00:00Z
     #[arg(long, value_name = "TIME")]

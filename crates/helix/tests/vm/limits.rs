@@ -30,11 +30,8 @@ pub(crate) fn an_instance_gets_what_its_cgroup_allows() {
     let words: Vec<&str> = page.split_whitespace().collect();
     assert!(words.join(" ").contains("web-1 v1 ready 0"), "{page}");
 
-    let eats = keeper::write(&world, "restart = { policy = \"never\" }", "");
-    let manifest = std::fs::read_to_string(eats.join("helix.toml")).expect("read the manifest");
-    let httpd = "\"httpd\", \"-f\", \"-p\", \"8080\", \"-h\", \"/app\"";
-    let manifest = manifest.replace(httpd, "\"tail\", \"/dev/zero\"");
-    std::fs::write(eats.join("helix.toml"), manifest).expect("write the manifest");
+    let never = "restart = { policy = \"never\" }";
+    let eats = keeper::write_running(&world, &[keeper::BUSYBOX, "tail", "/dev/zero"], never, "");
     let failed = world.helix_in(&eats, ["deploy"]);
     assert_ne!(failed.code, 0, "{failed:?}");
     let events = world.helix_in(&eats, ["events", "--json"]).ok();

@@ -14,12 +14,14 @@ pub mod world;
 pub mod keeper;
 pub mod machine;
 
+mod clock;
 mod limits;
 mod volumes;
 
 /// What is tested inside, each in a world of its own.
 const STORIES: &[machine::Story] = &[
     ("an_instance_gets_what_its_cgroup_allows", limits::an_instance_gets_what_its_cgroup_allows),
+    ("a_clock_that_jumps_takes_nothing_with_it", clock::a_clock_that_jumps_takes_nothing_with_it),
     (
         "a_volume_in_a_pool_is_enforced_grown_adopted_copied_and_removed",
         volumes::a_volume_in_a_pool_is_enforced_grown_adopted_copied_and_removed,

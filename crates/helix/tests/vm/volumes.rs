@@ -19,13 +19,13 @@ struct Pool(&'static str);
 
 impl Pool {
     fn new(name: &'static str, size: &str) -> Pool {
-        if lvm("vgs", &[GROUP]).is_err() {
-            lvm("vgcreate", &[GROUP, machine::POOL_DISK]).expect("make a group");
+        if run("vgs", &[GROUP]).is_err() {
+            run("vgcreate", &[GROUP, machine::POOL_DISK]).expect("make a group");
         }
         // Large chunks are quickly filled.
         let made = ["--type", "thin-pool", "--chunksize", "1M", "--size", size, "--name", name];
         let made = [&made[..], &[GROUP]].concat();
-        lvm("lvcreate", &made).expect("make a pool");
+        run("lvcreate", &made).expect("make a pool");
         Pool(name)
     }
 
@@ -36,7 +36,7 @@ impl Pool {
     /// The volumes in it, without the beginnings of their names.
     fn volumes(&self) -> Vec<String> {
         let condition = format!("pool_lv={}", self.0);
-        let text = lvm("lvs", &["--noheadings", "-o", "lv_name", "-S", &condition, GROUP]);
+        let text = run("lvs", &["--noheadings", "-o", "lv_name", "-S", &condition, GROUP]);
         let text = text.expect("list volumes");
         text.split_whitespace().map(|name| name.replace("helix_", "")).collect()
     }
@@ -45,13 +45,14 @@ impl Pool {
 impl Drop for Pool {
     fn drop(&mut self) {
         if !std::thread::panicking() {
-            lvm("lvremove", &["--yes", &self.path()]).expect("remove the pool");
+            run("lvremove", &["--yes", &self.path()]).expect("remove the pool");
         }
     }
 }
 
-fn lvm(program: &str, arguments: &[&str]) -> Result<String, String> {
-    let output = Command::new(program).args(arguments).output().expect("run lvm");
+fn run(program: &str, arguments: &[&str]) -> Result<String, String> {
+    let output =
+        Command::new(program).args(arguments).output().expect("run a program of the machine");
     if !output.status.success() {
         return Err(String::from_utf8_lossy(&output.stderr).into_owned());
     }
@@ -140,6 +141,9 @@ fn copies(world: &World, folder: &Path, before: &str, pool: &Pool) {
     assert_eq!(pool.volumes().len(), 1, "LVM's snapshots are gone: {:?}", pool.volumes());
     writing.signal(nix::sys::signal::Signal::SIGINT);
     writing.end();
+    world.helix(["volumes", "clone", VOLUME, "--as", "cloned"]).ok();
+    assert_eq!(looked_up(world, "cloned"), before, "cloned");
+    world.helix(["volumes", "destroy", "cloned", "--yes"]).ok();
     world.helix(["envs", "destroy", "keeper@production", "--yes"]).ok();
     world.helix(["volumes", "destroy", VOLUME, "--yes"]).ok();
 
@@ -157,6 +161,19 @@ fn copies(world: &World, folder: &Path, before: &str, pool: &Pool) {
         world.helix(["volumes", "destroy", restored, "--yes"]).ok();
         world.helix(["snapshots", "destroy", copy, "--yes"]).ok();
     }
+}
+
+/// The digest of the file in a volume that no instance has.
+fn looked_up(world: &World, volume: &str) -> String {
+    let seen = world.json(&world.work(), ["volumes", "describe", volume]);
+    let device = format!("/dev/{GROUP}/helix_{}", seen["id"].as_str().expect("an id"));
+    let place = world.home().join("mounted");
+    std::fs::create_dir_all(&place).expect("make a place to mount it");
+    let place = place.to_str().expect("a path");
+    run("mount", &["-o", "ro", &device, place]).expect("mount it");
+    let said = run("sha256sum", &[&format!("{place}/kept")]).expect("read the file");
+    run("umount", &[place]).expect("unmount it");
+    said.replace(&format!("{place}/"), "")
 }
 
 pub(crate) fn an_agent_that_is_killed_while_it_makes_volumes_finishes_them() {
@@ -198,6 +215,11 @@ pub(crate) fn a_full_pool_refuses_and_one_that_is_not_there_is_told() {
     assert_ne!(refused.code, 0, "{refused:?}");
     assert!(refused.stderr.contains("vg0/nothing"), "{refused:?}");
     assert!(refused.stderr.contains("Failed to find logical volume"), "{refused:?}");
+    run("lvchange", &["--zero", "n", &pool.path()]).expect("change the pool");
+    world.launch(["--volume-pool", &pool.path()]);
+    let refused = world.wait_for_end();
+    assert!(refused.code != 0 && refused.stderr.contains("lvchange --zero y"), "{refused:?}");
+    run("lvchange", &["--zero", "y", &pool.path()]).expect("change the pool back");
     let wrong = world.helix(["up", "--volume-pool", "nothing"]).code_is(2);
     assert!(wrong.stderr.contains("VG/POOL"), "{wrong:?}");
 
@@ -206,7 +228,7 @@ pub(crate) fn a_full_pool_refuses_and_one_that_is_not_there_is_told() {
     keeper::sh(&world, &folder, "/app/busybox dd if=/dev/urandom of=/data/kept bs=1M count=4");
     let before = digest(&world, &folder);
     // Somebody else fills it.
-    lvm("lvcreate", &["--virtualsize", "2G", "--thinpool", &pool.path(), "--name", "other"])
+    run("lvcreate", &["--virtualsize", "2G", "--thinpool", &pool.path(), "--name", "other"])
         .expect("make another volume");
     let other = File::options().write(true).open("/dev/vg0/other").expect("open it");
     for chunk in 0..1_500 {
@@ -223,7 +245,7 @@ pub(crate) fn a_full_pool_refuses_and_one_that_is_not_there_is_told() {
     };
     until("it to be said that it cannot grow", || message().contains("pool_low_space"));
     assert_eq!(digest(&world, &folder), before, "what is there is there");
-    lvm("lvremove", &["--yes", "vg0/other"]).expect("remove the other volume");
+    run("lvremove", &["--yes", "vg0/other"]).expect("remove the other volume");
     until("it to have grown", || size_bytes(&world) == 1200 << 20);
     assert_eq!(digest(&world, &folder), before);
     world.helix(["envs", "destroy", "keeper@production", "--yes"]).ok();

@@ -10,7 +10,7 @@ use async_trait::async_trait;
 
 use super::server::Server;
 use crate::error::LogError;
-use crate::leases::{HELD_MAX, Lease, Leases, milliseconds};
+use crate::leases::{HELD_MAX, Lease, Leases, TTL_MAX, milliseconds};
 
 /// `clock_timestamp()` throughout: `now()` is when a transaction began, which
 /// for one that waited for a row lock is too early.
@@ -21,6 +21,7 @@ const ACQUIRE: &str = "
         expires_at = clock_timestamp() + $3 * interval '1 millisecond'
     WHERE leases.holder IS NULL OR leases.holder = excluded.holder
         OR leases.expires_at <= clock_timestamp()
+        OR leases.expires_at > clock_timestamp() + $4 * interval '1 millisecond'
     RETURNING name, holder, epoch, (extract(epoch FROM expires_at) * 1000)::bigint";
 
 const RENEW: &str = "
@@ -30,16 +31,14 @@ const RENEW: &str = "
 
 const CURRENT: &str = "
     SELECT name, holder, epoch, (extract(epoch FROM expires_at) * 1000)::bigint
-    FROM leases WHERE name = $1 AND expires_at > clock_timestamp()";
+    FROM leases WHERE name = $1 AND expires_at > clock_timestamp()
+        AND expires_at <= clock_timestamp() + $2 * interval '1 millisecond'";
 
 const HELD: &str = "
     SELECT name, holder, epoch, (extract(epoch FROM expires_at) * 1000)::bigint
     FROM leases WHERE starts_with(name, $1) AND expires_at > clock_timestamp()
+        AND expires_at <= clock_timestamp() + $3 * interval '1 millisecond'
     ORDER BY name LIMIT $2";
-
-/// A longer time to live is cut to this, a century, which the server's dates
-/// can hold.
-const TTL_MAX_MS: i64 = 100 * 365 * 24 * 60 * 60 * 1000;
 
 /// [`Leases`] in the database of a [`super::PostgresLog`].
 #[derive(Clone, Debug)]
@@ -59,12 +58,13 @@ impl Leases for PostgresLeases {
         ttl: Duration,
     ) -> Result<Option<Lease>, LogError> {
         let (name, holder) = (name.to_owned(), holder.to_owned());
-        let ttl_ms = milliseconds(ttl).min(TTL_MAX_MS);
+        let ttl_ms = milliseconds(ttl);
         let row: Option<Row> = self
             .server
             .run("acquire a lease", move |connection| {
                 let (name, holder) = (name.clone(), holder.clone());
-                let acquiring = sqlx::query_as(ACQUIRE).bind(name).bind(holder).bind(ttl_ms as f64);
+                let acquiring = sqlx::query_as(ACQUIRE).bind(name).bind(holder);
+                let acquiring = acquiring.bind(ttl_ms as f64).bind(longest_ms());
                 Box::pin(acquiring.fetch_optional(connection))
             })
             .await?;
@@ -73,7 +73,7 @@ impl Leases for PostgresLeases {
 
     async fn renew(&self, lease: &Lease, ttl: Duration) -> Result<Option<Lease>, LogError> {
         let (name, epoch) = (lease.name.clone(), lease.epoch.cast_signed());
-        let ttl_ms = milliseconds(ttl).min(TTL_MAX_MS);
+        let ttl_ms = milliseconds(ttl);
         let row: Option<Row> = self
             .server
             .run("renew a lease", move |connection| {
@@ -100,7 +100,8 @@ impl Leases for PostgresLeases {
         let row: Option<Row> = self
             .server
             .run("read a lease", move |connection| {
-                Box::pin(sqlx::query_as(CURRENT).bind(name.clone()).fetch_optional(connection))
+                let reading = sqlx::query_as(CURRENT).bind(name.clone()).bind(longest_ms());
+                Box::pin(reading.fetch_optional(connection))
             })
             .await?;
         Ok(row.and_then(lease))
@@ -112,11 +113,16 @@ impl Leases for PostgresLeases {
             .server
             .run("read leases", move |connection| {
                 let reading = sqlx::query_as(HELD).bind(prefix.clone()).bind(HELD_MAX as i64);
+                let reading = reading.bind(longest_ms());
                 Box::pin(reading.fetch_all(connection))
             })
             .await?;
         Ok(rows.into_iter().filter_map(lease).collect())
     }
+}
+
+fn longest_ms() -> f64 {
+    milliseconds(TTL_MAX) as f64
 }
 
 /// `None` for one that was released.

@@ -14,7 +14,7 @@ use super::failure::storage_error;
 use super::files::DataDir;
 use super::writer::Writer;
 use crate::error::LogError;
-use crate::leases::{Clock, HELD_MAX, Lease, Leases, expiry};
+use crate::leases::{Clock, HELD_MAX, Lease, Leases, TTL_MAX, expiry};
 
 /// [`Leases`] in the file of a [`super::SqliteLog`].
 pub struct SqliteLeases {
@@ -52,13 +52,14 @@ impl Leases for SqliteLeases {
              ON CONFLICT (name) DO UPDATE SET holder = excluded.holder, epoch = epoch + 1,
                  expires_at_ms = excluded.expires_at_ms
              WHERE leases.holder IS NULL OR leases.holder = excluded.holder
-                 OR leases.expires_at_ms <= ?4
+                 OR leases.expires_at_ms NOT BETWEEN ?4 + 1 AND ?5
              RETURNING name, holder, epoch, expires_at_ms",
         )
         .bind(name)
         .bind(holder)
         .bind(expiry(now, ttl))
         .bind(now)
+        .bind(expiry(now, TTL_MAX))
         .fetch_optional(self.writer.lock().await.connection())
         .await
         .map_err(self.failed("acquire a lease"))?;
@@ -96,10 +97,11 @@ impl Leases for SqliteLeases {
         let now = (self.clock)();
         let row: Option<Row> = sqlx::query_as(
             "SELECT name, holder, epoch, expires_at_ms FROM leases
-             WHERE name = ? AND expires_at_ms > ?",
+             WHERE name = ?1 AND expires_at_ms BETWEEN ?2 + 1 AND ?3",
         )
         .bind(name)
         .bind(now)
+        .bind(expiry(now, TTL_MAX))
         .fetch_optional(self.writer.lock().await.connection())
         .await
         .map_err(self.failed("read a lease"))?;
@@ -110,11 +112,12 @@ impl Leases for SqliteLeases {
         let now = (self.clock)();
         let rows: Vec<Row> = sqlx::query_as(
             "SELECT name, holder, epoch, expires_at_ms FROM leases
-             WHERE substr(name, 1, length(?1)) = ?1 AND expires_at_ms > ?2
-             ORDER BY name LIMIT ?3",
+             WHERE substr(name, 1, length(?1)) = ?1 AND expires_at_ms BETWEEN ?2 + 1 AND ?3
+             ORDER BY name LIMIT ?4",
         )
         .bind(prefix)
         .bind(now)
+        .bind(expiry(now, TTL_MAX))
         .bind(HELD_MAX as i64)
         .fetch_all(self.writer.lock().await.connection())
         .await

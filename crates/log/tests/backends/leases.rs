@@ -10,7 +10,7 @@ use helix_log::{Clock, Leases, MemoryLeases, PostgresLog, SqliteLog};
 
 use crate::world;
 
-const LONG: Duration = Duration::from_secs(60);
+const LONG: Duration = Duration::from_secs(30);
 
 /// Leases, and a way to let time go by for them.
 struct World {
@@ -21,8 +21,8 @@ struct World {
 enum Time {
     /// Milliseconds since the Unix epoch, moved by hand.
     Ours(Arc<AtomicI64>),
-    /// The server's, which can only be waited for.
-    Servers,
+    /// The server's, which can only be waited for; where its database is.
+    Servers(String),
 }
 
 impl World {
@@ -33,7 +33,7 @@ impl World {
                     now.store(lease.expires_at_ms, Ordering::Relaxed);
                 }
             }
-            Time::Servers => {
+            Time::Servers(_) => {
                 let deadline = Instant::now() + LONG;
                 while self.leases.current(name).await.unwrap().is_some() {
                     assert!(Instant::now() < deadline, "the lease does not run out");
@@ -42,11 +42,25 @@ impl World {
         }
     }
 
+    /// An hour less is on the clock. That a server's is cannot be had: what it has of
+    /// leases is moved instead.
+    async fn set_back(&self) {
+        match &self.time {
+            Time::Ours(now) => {
+                now.fetch_sub(3_600_000, Ordering::Relaxed);
+            }
+            Time::Servers(url) => {
+                let moved = "UPDATE leases SET expires_at = expires_at + interval '1 hour'";
+                world::meddle(url, moved).await.unwrap();
+            }
+        }
+    }
+
     /// Short where the test has to wait for it.
     fn ttl(&self) -> Duration {
         match self.time {
             Time::Ours(_) => LONG,
-            Time::Servers => Duration::from_millis(300),
+            Time::Servers(_) => Duration::from_millis(300),
         }
     }
 }
@@ -68,7 +82,8 @@ async fn for_each_backend<F: Future<Output = ()>>(body: impl Fn(World) -> F) {
 
     if let Some(database) = world::database().await {
         let log = PostgresLog::connect(&database.url).await.unwrap();
-        body(World { leases: Arc::new(log.leases()), time: Time::Servers }).await;
+        let time = Time::Servers(database.url.clone());
+        body(World { leases: Arc::new(log.leases()), time }).await;
     }
 }
 
@@ -172,7 +187,7 @@ async fn the_leases_in_force_are_listed_by_the_beginning_of_their_names() {
         let gone = world.leases.acquire("replica/c", "somebody", LONG).await.unwrap().unwrap();
         world.leases.release(&gone).await.unwrap();
         world.leases.acquire("replica/d", "somebody", world.ttl()).await.unwrap().unwrap();
-        if let Time::Servers = world.time {
+        if let Time::Servers(_) = world.time {
             world.wait_out("replica/d").await;
             let held = world.leases.held("replica/").await.unwrap();
             let names: Vec<&str> = held.iter().map(|it| it.name.as_str()).collect();
@@ -181,6 +196,25 @@ async fn the_leases_in_force_are_listed_by_the_beginning_of_their_names() {
         let held = world.leases.held("replica/a").await.unwrap();
         assert_eq!((held.len(), held[0].holder.as_str()), (1, "somebody"));
         assert_eq!(world.leases.held("other").await.unwrap(), []);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_was_held_when_the_clock_was_set_back_is_free() {
+    for_each_backend(|world| async move {
+        let stale = world.leases.acquire("job", "a", LONG).await.unwrap().unwrap();
+        world.set_back().await;
+        assert_eq!(world.leases.current("job").await.unwrap(), None);
+        assert_eq!(world.leases.held("").await.unwrap(), []);
+        let successor = world.leases.acquire("job", "b", LONG).await.unwrap().unwrap();
+        assert_eq!(successor.epoch, stale.epoch + 1);
+        assert_eq!(world.leases.renew(&stale, LONG).await.unwrap(), None);
+
+        // Who is still there goes on.
+        world.set_back().await;
+        assert!(world.leases.renew(&successor, LONG).await.unwrap().is_some());
+        assert_eq!(world.leases.acquire("job", "a", LONG).await.unwrap(), None);
     })
     .await;
 }

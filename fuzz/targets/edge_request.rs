@@ -64,6 +64,7 @@ async fn start(backend: SocketAddr) -> Edge {
         http_listen: vec![([127, 0, 0, 1], 0).into()],
         https_listen: Vec::new(),
         plan_file: None,
+        balancers: Vec::new(),
         any_ip: AnyIp::Off,
     };
     let edge = Edge::start(config).await.expect("an edge");
@@ -71,6 +72,7 @@ async fn start(backend: SocketAddr) -> Edge {
         id: Id::new(Timestamp(1), 1),
         route: Route::Http { hosts: vec![HOST.to_owned()] },
         certificate: None,
+        proxy_protocol: None,
         backends: vec![Backend { instance: Id::new(Timestamp(1), 2), address: backend }],
     };
     let plan = EdgePlan { version: 1, endpoints: vec![endpoint], draining: Vec::new() };

@@ -24,7 +24,7 @@ const DEFERRED: &[(&[&str], &str)] = &[
     ),
     (&["http"], "run the app here with `helix up` and open the address it prints"),
     (&["tcp"], "declare a `tcp` endpoint in helix.toml; it listens on the env's own address"),
-    (&["udp"], "endpoints are TCP and HTTP so far"),
+    (&["udp"], "declare a `udp` endpoint in helix.toml; it listens on the env's own address"),
     (
         &["tunnel"],
         "endpoints reach this machine's network; put a reverse proxy before them for the rest",

@@ -4,6 +4,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use ipnet::IpNet;
+
 /// How long a backend may take to accept a connection. Backends are on the same
 /// machine or network, so a slower one is as good as gone.
 pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
@@ -25,6 +27,9 @@ pub struct Config {
     pub https_listen: Vec<SocketAddr>,
     /// Where the last plan is kept, to serve from after a restart.
     pub plan_file: Option<PathBuf>,
+    /// Load balancers before this edge: what comes from them begins with a header of the
+    /// PROXY protocol that says whose it is. From nobody else is one taken.
+    pub balancers: Vec<IpNet>,
     /// Whether endpoint addresses may be routed to this machine.
     pub any_ip: AnyIp,
 }

@@ -4,6 +4,7 @@
 //! Everything that happens to it is an [`Event`], taken one at a time, so
 //! nothing here is locked. Traffic never waits for it.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -12,11 +13,11 @@ use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::time::{MissedTickBehavior, interval};
 
 use crate::config::{AnyIp, TICK};
+use crate::ports::Listeners;
 use crate::report;
 use crate::saved_plan::SavedPlan;
 use crate::shared::Shared;
-use crate::table::{Roster, TcpKey};
-use crate::tcp::Listeners;
+use crate::table::{PortKey, Roster};
 use crate::tls::Wanted;
 
 /// A request to the director.
@@ -118,13 +119,13 @@ impl Director {
         }
         self.plan = plan;
         self.certified.wanted.send_replace(Arc::new(self.hosts()));
-        let wanted = self.tcp_keys();
+        let wanted = self.ports();
         // New listeners hold their first clients until the table knows them;
         // old ones close only after it has forgotten them.
         self.listeners.bind_missing(&wanted).await;
         self.shared.table.store(Arc::new(self.roster.table(&self.plan)));
         self.roster.settle(&self.plan);
-        self.listeners.accept_on_all();
+        self.listeners.serve_all();
         self.listeners.close_others(&wanted).await;
         if let Some(saved) = &self.saved {
             saved.keep(Arc::clone(&self.plan));
@@ -134,9 +135,9 @@ impl Director {
 
     async fn tick(&mut self) {
         self.roster.sweep();
-        let wanted = self.tcp_keys();
+        let wanted = self.ports();
         self.listeners.bind_missing(&wanted).await;
-        self.listeners.accept_on_all();
+        self.listeners.serve_all();
         self.report();
     }
 
@@ -161,7 +162,7 @@ impl Director {
     }
 
     async fn stop(mut self) {
-        self.listeners.close_others(&[]).await;
+        self.listeners.close_others(&BTreeSet::new()).await;
         if let Some(saved) = self.saved {
             saved.finish().await;
         }
@@ -180,11 +181,8 @@ impl Director {
         hosts
     }
 
-    fn tcp_keys(&self) -> Vec<TcpKey> {
-        let key = |route: &Route| match route {
-            Route::Tcp { address, port } => Some((*address, *port)),
-            Route::Http { .. } => None,
-        };
-        self.plan.endpoints.iter().filter_map(|endpoint| key(&endpoint.route)).collect()
+    fn ports(&self) -> BTreeSet<PortKey> {
+        let routes = self.plan.endpoints.iter().map(|endpoint| &endpoint.route);
+        routes.filter_map(PortKey::of).collect()
     }
 }

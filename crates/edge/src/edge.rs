@@ -62,7 +62,8 @@ impl Edge {
         let last_plan = config.plan_file.as_deref().and_then(saved_plan::load);
 
         let https_port = https_addresses.first().map(SocketAddr::port);
-        let shared = Arc::new(Shared { https_port, ..Shared::default() });
+        let shared =
+            Arc::new(Shared { https_port, balancers: config.balancers, ..Shared::default() });
         let acceptor = Acceptor::new(Arc::clone(&shared))?;
         let changed = Arc::new(Notify::new());
         let (wanted, now_wanted) = watch::channel(Arc::default());

@@ -5,8 +5,9 @@
 //! [`EdgeReport`](helix_model::plan::EdgeReport), where each endpoint can be
 //! reached and which draining instances have no work left. Inside, one loop
 //! (`director`) owns listeners and turns plans into immutable routing tables;
-//! `http` and `tcp` only read the table in force. `tls` decrypts what is then
-//! `http`, with certificates that it fetches by the plan. The last plan is kept on disk,
+//! `http`, `tcp` and `udp` only read the table in force. `tls` decrypts what is then
+//! `http`, with certificates that it fetches by the plan, and hands what is not to be
+//! decrypted to `tcp`. The last plan is kept on disk,
 //! so an edge serves with the control plane gone.
 //!
 //! This crate must not know how a route was decided: no users, orgs, releases
@@ -18,6 +19,8 @@ mod director;
 mod edge;
 mod error;
 mod http;
+mod ports;
+mod proxy_protocol;
 mod report;
 mod saved_plan;
 mod service;
@@ -27,11 +30,13 @@ mod stats;
 mod table;
 mod tcp;
 mod tls;
+mod udp;
 mod upstream;
 mod work;
 
 pub use config::{AnyIp, Config};
 pub use edge::Edge;
 pub use error::EdgeError;
+pub use proxy_protocol::{Ends, Header, HeaderError, read_header};
 pub use stats::Stats;
-pub use tls::{CertificateSource, Fetched};
+pub use tls::{CertificateSource, Fetched, Hello, read_hello};

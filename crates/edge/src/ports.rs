@@ -1,23 +1,25 @@
-//! One listener per address and port in the plan.
+//! One listener per address and port in the plan, for connections or for datagrams.
 //!
 //! An endpoint whose address cannot be made this machine's gets a loopback port
 //! instead, and says so. What could not be bound is tried again by the director.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::{Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::sync::Arc;
 
-use helix_model::plan::{EndpointPlan, Route};
-use tokio::net::TcpListener;
+use helix_model::endpoint::OwnPort;
+use helix_model::manifest::Transport;
+use helix_model::plan::EndpointPlan;
+use tokio::net::{TcpListener, UdpSocket};
 use tokio_util::sync::CancellationToken;
 
-use super::relay;
 use crate::any_ip::{AnyIpRoutes, Refusal};
 use crate::config::AnyIp;
 use crate::shared::Shared;
-use crate::sockets;
-use crate::table::TcpKey;
+use crate::table::PortKey;
+use crate::tcp::relay;
+use crate::{sockets, udp};
 
 /// Loopback ports for endpoints without their own address: below the range the
 /// kernel hands out for outgoing connections (from 32768), so that they are
@@ -27,12 +29,12 @@ const FALLBACK_PORTS: std::ops::Range<u16> = 20_000..30_000;
 /// How many neighbouring fallback ports are tried before any free one is taken.
 const FALLBACK_TRIES: u16 = 16;
 
-/// Every listener of TCP endpoints.
+/// Every listener of endpoints with a port of their own.
 #[derive(Debug)]
 pub(crate) struct Listeners {
     shared: Arc<Shared>,
     routes: AnyIpRoutes,
-    states: BTreeMap<TcpKey, ListenerState>,
+    states: BTreeMap<PortKey, ListenerState>,
 }
 
 /// What became of one address and port.
@@ -43,12 +45,35 @@ pub(crate) enum ListenerState {
         address: SocketAddr,
         /// Why it is another address than asked for.
         instead: Option<Refusal>,
-        /// Taken by the accept loop.
-        listener: Option<TcpListener>,
+        /// Taken by the loop that serves it.
+        socket: Option<Socket>,
         stop: CancellationToken,
     },
     /// Not accepting, for this reason; to be tried again.
     Failed(String),
+}
+
+/// What something arrives at.
+#[derive(Debug)]
+pub(crate) enum Socket {
+    Connections(TcpListener),
+    Datagrams(UdpSocket),
+}
+
+impl Socket {
+    fn bind(transport: Transport, address: SocketAddrV6) -> io::Result<Socket> {
+        Ok(match transport {
+            Transport::Tcp => Socket::Connections(sockets::listen_any(address)?),
+            Transport::Udp => Socket::Datagrams(sockets::take_any(address)?),
+        })
+    }
+
+    fn local_addr(&self) -> io::Result<SocketAddr> {
+        match self {
+            Socket::Connections(listener) => listener.local_addr(),
+            Socket::Datagrams(socket) => socket.local_addr(),
+        }
+    }
 }
 
 impl ListenerState {
@@ -74,42 +99,44 @@ impl Listeners {
         Listeners { shared, routes: AnyIpRoutes::new(any_ip), states: BTreeMap::new() }
     }
 
-    /// The state of an endpoint's listener; `None` for HTTP, which shares one.
+    /// The state of an endpoint's listener; `None` for one that shares one.
     pub(crate) fn state(&self, endpoint: &EndpointPlan) -> Option<&ListenerState> {
-        match &endpoint.route {
-            Route::Tcp { address, port } => self.states.get(&(*address, *port)),
-            Route::Http { .. } => None,
-        }
+        self.states.get(&PortKey::of(&endpoint.route)?)
     }
 
     /// Binds what is wanted and not yet bound.
-    pub(crate) async fn bind_missing(&mut self, wanted: &[TcpKey]) {
+    pub(crate) async fn bind_missing(&mut self, wanted: &BTreeSet<PortKey>) {
         for key in wanted {
             if let Some(ListenerState::Listening { .. }) = self.states.get(key) {
                 continue;
             }
-            let state = self.bind(*key).await.unwrap_or_else(|error| {
-                ListenerState::Failed(explain(SocketAddrV6::new(key.0, key.1, 0, 0), &error))
-            });
+            let state = self.bind(*key).await;
+            let state = state.unwrap_or_else(|error| ListenerState::Failed(explain(*key, &error)));
             self.states.insert(*key, state);
         }
     }
 
-    /// Starts to accept on what was bound since the last call.
-    pub(crate) fn accept_on_all(&mut self) {
+    /// Starts to serve what was bound since the last call.
+    pub(crate) fn serve_all(&mut self) {
         for (key, state) in &mut self.states {
-            let ListenerState::Listening { listener, stop, .. } = state else {
+            let ListenerState::Listening { socket, stop, .. } = state else {
                 continue;
             };
-            if let Some(listener) = listener.take() {
-                let accept = accept(Arc::clone(&self.shared), *key, listener, stop.clone());
-                self.shared.tasks.spawn(accept);
+            let (shared, stop) = (Arc::clone(&self.shared), stop.clone());
+            match socket.take() {
+                Some(Socket::Connections(listener)) => {
+                    self.shared.tasks.spawn(accept(shared, *key, listener, stop));
+                }
+                Some(Socket::Datagrams(socket)) => {
+                    self.shared.tasks.spawn(udp::serve(shared, *key, socket, stop));
+                }
+                None => {}
             }
         }
     }
 
     /// Closes the listeners that are not wanted; connections stay.
-    pub(crate) async fn close_others(&mut self, wanted: &[TcpKey]) {
+    pub(crate) async fn close_others(&mut self, wanted: &BTreeSet<PortKey>) {
         self.states.retain(|key, state| {
             let stays = wanted.contains(key);
             if let (false, ListenerState::Listening { stop, .. }) = (stays, state) {
@@ -117,43 +144,46 @@ impl Listeners {
             }
             stays
         });
-        let addresses: Vec<Ipv6Addr> = wanted.iter().map(|(address, _)| *address).collect();
+        let addresses: Vec<Ipv6Addr> = wanted.iter().map(|key| key.own.address).collect();
         self.routes.keep_only(&addresses).await;
     }
 
-    async fn bind(&mut self, (address, port): TcpKey) -> io::Result<ListenerState> {
-        let (listener, instead) = match self.routes.make_local(address).await {
-            Err(refusal) => (listen_instead((address, port))?, Some(refusal)),
-            Ok(()) => match sockets::listen_any(SocketAddrV6::new(address, port, 0, 0)) {
+    async fn bind(&mut self, key: PortKey) -> io::Result<ListenerState> {
+        let OwnPort { address, listen_port } = key.own;
+        let wanted = SocketAddrV6::new(address, listen_port, 0, 0);
+        let (socket, instead) = match self.routes.make_local(address).await {
+            Err(refusal) => (bind_instead(key)?, Some(refusal)),
+            Ok(()) => match Socket::bind(key.transport, wanted) {
                 Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
-                    (listen_instead((address, port))?, Some(Refusal::Privilege(address)))
+                    (bind_instead(key)?, Some(Refusal::Privilege(address)))
                 }
                 outcome => (outcome?, None),
             },
         };
         let stop = self.shared.draining.child_token();
-        let address = listener.local_addr()?;
-        Ok(ListenerState::Listening { address, instead, listener: Some(listener), stop })
+        let address = socket.local_addr()?;
+        Ok(ListenerState::Listening { address, instead, socket: Some(socket), stop })
     }
 }
 
-async fn accept(shared: Arc<Shared>, key: TcpKey, listener: TcpListener, stop: CancellationToken) {
+async fn accept(shared: Arc<Shared>, key: PortKey, listener: TcpListener, stop: CancellationToken) {
     while let Some((client, peer)) = stop.run_until_cancelled(sockets::accept(&listener)).await {
-        tracing::debug!(%peer, address = %key.0, port = key.1, "connection");
-        shared.tasks.spawn(relay::carry(Arc::clone(&shared), key, client));
+        tracing::debug!(%peer, address = %key.own.address, port = key.own.listen_port, "connection");
+        shared.tasks.spawn(relay::carry(Arc::clone(&shared), key, client, peer));
     }
 }
 
 /// A loopback port for an address that cannot be ours: the same one each time
 /// where possible, so that bookmarks survive a restart.
-fn listen_instead(key: TcpKey) -> io::Result<TcpListener> {
-    let first = fallback_port(key);
+fn bind_instead(key: PortKey) -> io::Result<Socket> {
+    let first = fallback_port(key.own);
     let neighbours = (0..FALLBACK_TRIES).map(|offset| {
         let span = FALLBACK_PORTS.end - FALLBACK_PORTS.start;
         FALLBACK_PORTS.start + (first - FALLBACK_PORTS.start + offset) % span
     });
     for port in neighbours.chain([0]) {
-        match sockets::listen_any(SocketAddrV6::new(Ipv6Addr::LOCALHOST, port, 0, 0)) {
+        let address = SocketAddrV6::new(Ipv6Addr::LOCALHOST, port, 0, 0);
+        match Socket::bind(key.transport, address) {
             Err(error) if error.kind() == io::ErrorKind::AddrInUse => {}
             outcome => return outcome,
         }
@@ -163,8 +193,8 @@ fn listen_instead(key: TcpKey) -> io::Result<TcpListener> {
 
 /// FNV-1a of the address and port, folded into the range. Not `Hash` from the
 /// standard library, whose result may change between releases.
-fn fallback_port((address, port): TcpKey) -> u16 {
-    let bytes = address.octets().into_iter().chain(port.to_be_bytes());
+fn fallback_port(own: OwnPort) -> u16 {
+    let bytes = own.address.octets().into_iter().chain(own.listen_port.to_be_bytes());
     let hash = bytes.fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
     });
@@ -172,14 +202,17 @@ fn fallback_port((address, port): TcpKey) -> u16 {
     FALLBACK_PORTS.start + u16::try_from(hash % span).unwrap_or(0)
 }
 
-fn explain(address: SocketAddrV6, error: &io::Error) -> String {
+fn explain(key: PortKey, error: &io::Error) -> String {
+    let OwnPort { address, listen_port } = key.own;
     match error.kind() {
         io::ErrorKind::AddrInUse => format!(
-            "port {} on {} is used by another program; trying again every few seconds",
-            address.port(),
-            address.ip()
+            "port {listen_port} on {address} is used by another program; \
+             trying again every few seconds"
         ),
-        _ => format!("cannot listen on {address}: {error}; trying again every few seconds"),
+        _ => {
+            let address = SocketAddrV6::new(address, listen_port, 0, 0);
+            format!("cannot listen on {address}: {error}; trying again every few seconds")
+        }
     }
 }
 
@@ -189,9 +222,9 @@ mod tests {
 
     #[test]
     fn a_fallback_port_is_stable_and_in_range() {
-        let key = ("fd00::1".parse().unwrap(), 5432);
-        assert_eq!(fallback_port(key), fallback_port(key));
-        assert!(FALLBACK_PORTS.contains(&fallback_port(key)));
-        assert_ne!(fallback_port(key), fallback_port((key.0, 80)));
+        let own = OwnPort { address: "fd00::1".parse().unwrap(), listen_port: 5432 };
+        assert_eq!(fallback_port(own), fallback_port(own));
+        assert!(FALLBACK_PORTS.contains(&fallback_port(own)));
+        assert_ne!(fallback_port(own), fallback_port(OwnPort { listen_port: 80, ..own }));
     }
 }

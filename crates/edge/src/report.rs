@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use helix_model::plan::{EndpointPlan, EndpointReport, Route};
 
-use crate::tcp::ListenerState;
+use crate::ports::ListenerState;
 use crate::tls::Certificates;
 
 /// Ports that a URL leaves out.
@@ -30,7 +30,8 @@ pub(crate) fn endpoint(
             reachable: hosts.iter().flat_map(|host| fronts.urls(host, plan)).collect(),
             problem: hosts.iter().find_map(|host| fronts.problem(host, plan)),
         },
-        Route::Tcp { .. } => EndpointReport {
+        Route::Tls { host, own: None } => fronts.passed_on(host, plan),
+        Route::Tcp { .. } | Route::Tls { own: Some(_), .. } | Route::Udp { .. } => EndpointReport {
             id: plan.id,
             reachable: listener
                 .iter()
@@ -43,6 +44,13 @@ pub(crate) fn endpoint(
 }
 
 impl Fronts<'_> {
+    /// Where a host's TLS connections are passed on from.
+    fn passed_on(&self, host: &str, plan: &EndpointPlan) -> EndpointReport {
+        let reachable = self.https_port.map(|port| format!("{host}:{port}"));
+        let problem = reachable.is_none().then(|| "this edge has no HTTPS port".to_owned());
+        EndpointReport { id: plan.id, reachable: reachable.into_iter().collect(), problem }
+    }
+
     /// Where a host is reached. First what a person should use: with a certificate of
     /// their own, which everybody takes, the encrypted one.
     fn urls(&self, host: &str, plan: &EndpointPlan) -> Vec<String> {

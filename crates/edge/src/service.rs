@@ -6,6 +6,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use helix_model::manifest::ProxyProtocol;
+
 use crate::upstream::Upstream;
 use crate::work::OpenWork;
 
@@ -13,6 +15,7 @@ use crate::work::OpenWork;
 #[derive(Debug)]
 pub(crate) struct Service {
     upstreams: Box<[Arc<Upstream>]>,
+    proxy_protocol: Option<ProxyProtocol>,
     cursor: AtomicUsize,
 }
 
@@ -27,8 +30,17 @@ pub(crate) struct Attempts {
 }
 
 impl Service {
-    pub(crate) fn new(upstreams: Vec<Arc<Upstream>>) -> Service {
-        Service { upstreams: upstreams.into_boxed_slice(), cursor: AtomicUsize::new(0) }
+    pub(crate) fn new(
+        upstreams: Vec<Arc<Upstream>>,
+        proxy_protocol: Option<ProxyProtocol>,
+    ) -> Service {
+        let (upstreams, cursor) = (upstreams.into_boxed_slice(), AtomicUsize::new(0));
+        Service { upstreams, proxy_protocol, cursor }
+    }
+
+    /// Whether what a client sends is preceded by where it comes from.
+    pub(crate) fn sends_proxy_header(&self) -> bool {
+        self.proxy_protocol == Some(ProxyProtocol::V2)
     }
 
     pub(crate) fn attempts(self: &Arc<Service>) -> Attempts {
@@ -78,7 +90,7 @@ mod tests {
             let instance = Id::new(Timestamp(1), number);
             Arc::new(Upstream::new(instance, address, Arc::clone(work)))
         });
-        (Arc::new(Service::new(upstreams.collect())), works)
+        (Arc::new(Service::new(upstreams.collect(), None)), works)
     }
 
     fn order(service: &Arc<Service>) -> Vec<String> {

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Poll;
 
 use arc_swap::ArcSwap;
+use ipnet::IpNet;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -21,6 +22,8 @@ pub(crate) struct Shared {
     pub(crate) certificates: Certificates,
     /// Where HTTPS is accepted, when it is.
     pub(crate) https_port: Option<u16>,
+    /// Whose word is taken for whose a connection is.
+    pub(crate) balancers: Vec<IpNet>,
     pub(crate) counters: Counters,
     /// Every task that accepts or carries traffic.
     pub(crate) tasks: TaskTracker,

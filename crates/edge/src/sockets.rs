@@ -5,11 +5,14 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::time::Duration;
 
 use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, TcpKeepalive, Type};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpStream, UdpSocket};
 
 /// Connections the kernel may hold for us until they are accepted: a burst of
 /// new clients should wait, not be refused. The kernel caps it at `somaxconn`.
 const BACKLOG: i32 = 4_096;
+
+/// What may wait on a port that takes datagrams, for bursts.
+const DATAGRAMS_BYTES: usize = 4 * 1024 * 1024;
 
 /// A peer that vanished without a word is noticed after about two minutes:
 /// connections here have no idle timeout of their own.
@@ -52,6 +55,18 @@ pub(crate) fn listen_any(address: SocketAddrV6) -> io::Result<TcpListener> {
     socket.set_only_v6(true)?;
     socket.set_freebind_v6(true)?;
     listen(socket, &address.into())
+}
+
+/// Takes datagrams on an address of an endpoint, which no interface needs to carry.
+pub(crate) fn take_any(address: SocketAddrV6) -> io::Result<UdpSocket> {
+    let socket = Socket::new(Domain::IPV6, Type::DGRAM, Some(Protocol::UDP))?;
+    socket.set_only_v6(true)?;
+    socket.set_freebind_v6(true)?;
+    socket.set_nonblocking(true)?;
+    // The kernel caps it at `rmem_max`; what does not fit is lost.
+    let _ = socket.set_recv_buffer_size(DATAGRAMS_BYTES);
+    socket.bind(&address.into())?;
+    UdpSocket::from_std(socket.into())
 }
 
 fn listen(socket: Socket, address: &SockAddr) -> io::Result<TcpListener> {

@@ -17,6 +17,20 @@ pub struct Stats {
     pub tls_connections: u64,
     /// TLS handshakes that failed: no host, an unknown one, not TLS, too slow.
     pub tls_refused: u64,
+    /// Connections of load balancers without a good header of the PROXY protocol.
+    pub proxy_refused: u64,
+    /// TLS clients that said which host they want.
+    pub hello_named: u64,
+    /// That did not.
+    pub hello_unnamed: u64,
+    /// That spoke no TLS.
+    pub hello_not_tls: u64,
+    /// That began with what cannot be read.
+    pub hello_malformed: u64,
+    /// That took too long to say anything.
+    pub hello_late: u64,
+    /// TLS connections for hosts that no endpoint has.
+    pub hello_unknown: u64,
     /// TCP connections accepted.
     pub tcp_connections: u64,
     /// TCP connections reset because no backend could take them.
@@ -25,6 +39,16 @@ pub struct Stats {
     pub tcp_connections_open: u64,
     /// Bytes of TCP connections passed on, both ways together.
     pub tcp_bytes: u64,
+    /// Sessions of UDP clients begun.
+    pub udp_sessions: u64,
+    /// Open now.
+    pub udp_sessions_open: u64,
+    /// Datagrams passed on, both ways together.
+    pub udp_datagrams: u64,
+    /// Datagrams dropped: no backend, too many sessions, a full queue.
+    pub udp_dropped: u64,
+    /// Bytes of datagrams passed on, both ways together.
+    pub udp_bytes: u64,
 }
 
 /// The live counters behind [`Stats`].
@@ -36,10 +60,22 @@ pub(crate) struct Counters {
     pub(crate) http_connections_open: AtomicU64,
     pub(crate) tls_connections: AtomicU64,
     pub(crate) tls_refused: AtomicU64,
+    pub(crate) proxy_refused: AtomicU64,
+    pub(crate) hello_named: AtomicU64,
+    pub(crate) hello_unnamed: AtomicU64,
+    pub(crate) hello_not_tls: AtomicU64,
+    pub(crate) hello_malformed: AtomicU64,
+    pub(crate) hello_late: AtomicU64,
+    pub(crate) hello_unknown: AtomicU64,
     pub(crate) tcp_connections: AtomicU64,
     pub(crate) tcp_refused: AtomicU64,
     pub(crate) tcp_connections_open: AtomicU64,
     pub(crate) tcp_bytes: AtomicU64,
+    pub(crate) udp_sessions: AtomicU64,
+    pub(crate) udp_sessions_open: AtomicU64,
+    pub(crate) udp_datagrams: AtomicU64,
+    pub(crate) udp_dropped: AtomicU64,
+    pub(crate) udp_bytes: AtomicU64,
 }
 
 /// Counts something as open until dropped.
@@ -56,10 +92,22 @@ impl Counters {
             http_connections_open: read(&self.http_connections_open),
             tls_connections: read(&self.tls_connections),
             tls_refused: read(&self.tls_refused),
+            proxy_refused: read(&self.proxy_refused),
+            hello_named: read(&self.hello_named),
+            hello_unnamed: read(&self.hello_unnamed),
+            hello_not_tls: read(&self.hello_not_tls),
+            hello_malformed: read(&self.hello_malformed),
+            hello_late: read(&self.hello_late),
+            hello_unknown: read(&self.hello_unknown),
             tcp_connections: read(&self.tcp_connections),
             tcp_refused: read(&self.tcp_refused),
             tcp_connections_open: read(&self.tcp_connections_open),
             tcp_bytes: read(&self.tcp_bytes),
+            udp_sessions: read(&self.udp_sessions),
+            udp_sessions_open: read(&self.udp_sessions_open),
+            udp_datagrams: read(&self.udp_datagrams),
+            udp_dropped: read(&self.udp_dropped),
+            udp_bytes: read(&self.udp_bytes),
         }
     }
 }

@@ -6,10 +6,12 @@
 
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::net::{Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use helix_model::certificate::Pin;
+use helix_model::endpoint::OwnPort;
+use helix_model::manifest::Transport;
 use helix_model::plan::{EdgePlan, EndpointPlan, Route};
 use helix_model::{Id, Instance};
 use tokio::sync::Notify;
@@ -18,10 +20,60 @@ use crate::service::Service;
 use crate::upstream::Upstream;
 use crate::work::Work;
 
-/// Where TCP connections for an endpoint arrive. Tables and listeners are keyed
-/// by it rather than by endpoint, so an address passes from one endpoint to
-/// another without its listener closing.
-pub(crate) type TcpKey = (Ipv6Addr, u16);
+/// A port of an endpoint's own. Tables and listeners are keyed by it rather than
+/// by endpoint, so an address passes from one endpoint to another without its
+/// listener closing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct PortKey {
+    pub(crate) transport: Transport,
+    pub(crate) own: OwnPort,
+}
+
+impl PortKey {
+    /// That of a route, unless it shares one.
+    pub(crate) fn of(route: &Route) -> Option<PortKey> {
+        let (transport, own) = match route {
+            Route::Http { .. } | Route::Tls { own: None, .. } => return None,
+            Route::Tcp { address, port } => {
+                (Transport::Tcp, OwnPort { address: *address, listen_port: *port })
+            }
+            Route::Tls { own: Some(own), .. } => (Transport::Tcp, *own),
+            Route::Udp { address, port } => {
+                (Transport::Udp, OwnPort { address: *address, listen_port: *port })
+            }
+        };
+        Some(PortKey { transport, own })
+    }
+}
+
+/// What is on a port that takes connections.
+#[derive(Debug)]
+pub(crate) enum OnPort {
+    /// One endpoint has all of it.
+    Whole(Arc<Service>),
+    /// By the host a TLS client asks for.
+    Named(HashMap<Box<str>, Arc<Service>>),
+}
+
+impl OnPort {
+    /// What everything goes to.
+    pub(crate) fn whole(&self) -> Option<&Arc<Service>> {
+        match self {
+            OnPort::Whole(service) => Some(service),
+            OnPort::Named(_) => None,
+        }
+    }
+
+    /// What is for a host; what is for none goes to what is there alone.
+    pub(crate) fn named(&self, host: Option<&str>) -> Option<&Arc<Service>> {
+        match (self, host) {
+            (OnPort::Whole(service), _) => Some(service),
+            (OnPort::Named(services), Some(host)) => services.get(host),
+            (OnPort::Named(services), None) if services.len() == 1 => services.values().next(),
+            (OnPort::Named(_), None) => None,
+        }
+    }
+}
 
 /// Which service traffic is for.
 #[derive(Debug, Default)]
@@ -29,7 +81,10 @@ pub(crate) struct Table {
     http: HashMap<Box<str>, Arc<Service>>,
     /// Hosts that have a certificate of their own.
     secured: HashMap<Box<str>, Pin>,
-    tcp: HashMap<TcpKey, Arc<Service>>,
+    /// Hosts whose TLS connections are passed on from the shared port.
+    passed_on: HashMap<Box<str>, Arc<Service>>,
+    ports: HashMap<PortKey, OnPort>,
+    datagrams: HashMap<PortKey, Arc<Service>>,
 }
 
 /// Backends and open work, kept across tables.
@@ -51,8 +106,51 @@ impl Table {
         self.secured.get(host).copied()
     }
 
-    pub(crate) fn tcp(&self, key: TcpKey) -> Option<&Arc<Service>> {
-        self.tcp.get(&key)
+    /// The service of a host in lower case that is not decrypted here.
+    pub(crate) fn passed_on(&self, host: &str) -> Option<&Arc<Service>> {
+        self.passed_on.get(host)
+    }
+
+    /// What takes connections on a port.
+    pub(crate) fn port(&self, key: PortKey) -> Option<&OnPort> {
+        self.ports.get(&key)
+    }
+
+    /// What takes datagrams on one.
+    pub(crate) fn datagrams(&self, key: PortKey) -> Option<&Arc<Service>> {
+        self.datagrams.get(&key)
+    }
+
+    fn add(&mut self, endpoint: &EndpointPlan, service: Arc<Service>) {
+        match (&endpoint.route, PortKey::of(&endpoint.route)) {
+            (Route::Http { hosts }, _) => {
+                for host in hosts {
+                    let Entry::Vacant(place) = self.http.entry(host.as_str().into()) else {
+                        continue;
+                    };
+                    place.insert(Arc::clone(&service));
+                    if let Some(pin) = endpoint.certificate {
+                        self.secured.insert(host.as_str().into(), pin);
+                    }
+                }
+            }
+            (Route::Tls { host, own: None }, _) => {
+                self.passed_on.entry(host.as_str().into()).or_insert(service);
+            }
+            (Route::Tls { host, own: Some(_) }, Some(key)) => {
+                let fresh = || OnPort::Named(HashMap::new());
+                if let OnPort::Named(hosts) = self.ports.entry(key).or_insert_with(fresh) {
+                    hosts.entry(host.as_str().into()).or_insert(service);
+                }
+            }
+            (Route::Udp { .. }, Some(key)) => {
+                self.datagrams.entry(key).or_insert(service);
+            }
+            (_, Some(key)) => {
+                self.ports.entry(key).or_insert(OnPort::Whole(service));
+            }
+            (_, None) => {}
+        }
     }
 }
 
@@ -72,23 +170,8 @@ impl Roster {
         }
         let mut table = Table::default();
         for endpoint in &plan.endpoints {
-            let service = Arc::new(self.service(endpoint, &draining));
-            match &endpoint.route {
-                Route::Http { hosts } => {
-                    for host in hosts {
-                        let Entry::Vacant(place) = table.http.entry(host.as_str().into()) else {
-                            continue;
-                        };
-                        place.insert(Arc::clone(&service));
-                        if let Some(pin) = endpoint.certificate {
-                            table.secured.insert(host.as_str().into(), pin);
-                        }
-                    }
-                }
-                Route::Tcp { address, port } => {
-                    table.tcp.entry((*address, *port)).or_insert(service);
-                }
-            }
+            let service = self.service(endpoint, &draining);
+            table.add(endpoint, Arc::new(service));
         }
         table
     }
@@ -148,6 +231,6 @@ impl Roster {
             });
             Arc::clone(upstream)
         });
-        Service::new(upstreams.collect())
+        Service::new(upstreams.collect(), endpoint.proxy_protocol)
     }
 }

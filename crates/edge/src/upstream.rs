@@ -44,6 +44,10 @@ impl Upstream {
         }
     }
 
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
     /// Opens work on the backend, unless it is draining.
     pub(crate) fn open_work(&self) -> Option<OpenWork> {
         self.work.open()

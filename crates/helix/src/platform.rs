@@ -42,6 +42,8 @@ pub(crate) struct Options {
     pub listen: SocketAddr,
     pub http_listen: SocketAddr,
     pub https_listen: SocketAddr,
+    /// Load balancers before the edge, which say whose a connection is.
+    pub balancers: Vec<ipnet::IpNet>,
     pub helix_exe: PathBuf,
     pub isolation: Option<Isolation>,
     pub disk: DiskLimits,
@@ -123,6 +125,7 @@ impl Platform {
             http_listen: vec![options.http_listen],
             https_listen: vec![options.https_listen],
             plan_file: Some(data_dir.join("edge").join("plan.json")),
+            balancers: options.balancers,
             any_ip: options.any_ip,
         })
         .await?;

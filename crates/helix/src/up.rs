@@ -23,8 +23,9 @@ impl Up for LocalPlatform {
         let started = Platform::start(Options {
             data_dir: options.data_dir.clone(),
             listen: options.listen,
-            http_listen: (std::net::Ipv6Addr::UNSPECIFIED, options.http_port).into(),
-            https_listen: (std::net::Ipv6Addr::UNSPECIFIED, options.https_port).into(),
+            http_listen: (std::net::Ipv6Addr::UNSPECIFIED, options.front.http_port).into(),
+            https_listen: (std::net::Ipv6Addr::UNSPECIFIED, options.front.https_port).into(),
+            balancers: options.front.balancers.clone(),
             helix_exe,
             isolation: options.isolation.map(level),
             disk: disk_limits(options.disk),

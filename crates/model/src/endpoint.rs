@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::condition::Facts;
 use crate::edge::Linked;
 use crate::event::Apply;
+use crate::manifest::{ProxyProtocol, Transport};
 use crate::state::{Change, State};
 use crate::{Edge, Env, Id, Kind, Name, Noun, Org, Resource};
 
@@ -21,6 +22,9 @@ pub struct Endpoint {
     /// The name of that process's port.
     pub port: Name,
     pub exposure: Exposure,
+    /// What tells the program whose the connection is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub proxy_protocol: Option<ProxyProtocol>,
     /// What it will be reached by once the deploy that is rolling has succeeded;
     /// kept for it until then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -42,6 +46,79 @@ pub enum Exposure {
     Http { host: String },
     /// By port on the env's own IPv6 address.
     Tcp { address: Ipv6Addr, listen_port: u16 },
+    /// By the host name that a TLS client sends; without a port of its own on the
+    /// shared HTTPS listener.
+    Tls {
+        host: String,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        own: Option<OwnPort>,
+    },
+    /// Datagrams to a port of the env's own IPv6 address.
+    Udp { address: Ipv6Addr, listen_port: u16 },
+}
+
+/// A port of an env's own address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct OwnPort {
+    pub address: Ipv6Addr,
+    pub listen_port: u16,
+}
+
+impl Exposure {
+    /// The name that is its own on the shared listeners.
+    pub fn shared_host(&self) -> Option<&str> {
+        match self {
+            Exposure::Http { host } | Exposure::Tls { host, own: None } => Some(host),
+            Exposure::Tcp { .. } | Exposure::Tls { own: Some(_), .. } | Exposure::Udp { .. } => {
+                None
+            }
+        }
+    }
+
+    /// The port it has to itself, or shares with other names.
+    pub fn port(&self) -> Option<PortClaim> {
+        let (transport, own, host) = match self {
+            Exposure::Http { .. } | Exposure::Tls { own: None, .. } => return None,
+            Exposure::Tcp { address, listen_port } => {
+                let own = OwnPort { address: *address, listen_port: *listen_port };
+                (Transport::Tcp, own, None)
+            }
+            Exposure::Udp { address, listen_port } => {
+                let own = OwnPort { address: *address, listen_port: *listen_port };
+                (Transport::Udp, own, None)
+            }
+            Exposure::Tls { host, own: Some(own) } => (Transport::Tcp, *own, Some(host.clone())),
+        };
+        Some(PortClaim { transport, own, host })
+    }
+
+    /// Whether no two endpoints can be reached like this and like that.
+    pub fn collides(&self, other: &Exposure) -> bool {
+        if let (Some(one), Some(other)) = (self.shared_host(), other.shared_host()) {
+            return one == other;
+        }
+        match (self.port(), other.port()) {
+            (Some(one), Some(other)) => one.collides(&other),
+            _ => false,
+        }
+    }
+}
+
+/// A port that belongs to an endpoint: all of it, or what is for a host name.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct PortClaim {
+    pub transport: Transport,
+    pub own: OwnPort,
+    /// Before all names, for who has the whole port.
+    pub host: Option<String>,
+}
+
+impl PortClaim {
+    /// Whether two cannot have what is asked for at once.
+    pub fn collides(&self, other: &PortClaim) -> bool {
+        let is_same_port = self.transport == other.transport && self.own == other.own;
+        is_same_port && (self.host.is_none() || other.host.is_none() || self.host == other.host)
+    }
 }
 
 /// What is known of an endpoint.
@@ -186,8 +263,8 @@ impl Apply for Deleted {
 
 fn claim(state: &mut State, spec: &Endpoint, id: Id<Endpoint>) {
     for exposure in spec.claims() {
-        if let Exposure::Http { host } = exposure {
-            state.hosts.insert(host.clone(), id);
+        if let Some(host) = exposure.shared_host() {
+            state.hosts.insert(host.to_owned(), id);
         }
         state.index.claim(exposure, id);
     }
@@ -197,7 +274,7 @@ fn claim(state: &mut State, spec: &Endpoint, id: Id<Endpoint>) {
 fn release(state: &mut State, id: Id<Endpoint>) {
     let Some(endpoint) = state.endpoints.get(id) else { return };
     for exposure in endpoint.spec.claims() {
-        if let Exposure::Http { host } = exposure
+        if let Some(host) = exposure.shared_host()
             && state.hosts.get(host) == Some(&id)
         {
             state.hosts.remove(host);

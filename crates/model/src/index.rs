@@ -6,11 +6,10 @@
 //! then equal one that was folded. So an index knows nothing the tables do not.
 
 use std::cmp::Reverse;
-use std::net::Ipv6Addr;
 
 use imbl::{OrdMap, OrdSet};
 
-use crate::endpoint::{Endpoint, Exposure};
+use crate::endpoint::{Endpoint, Exposure, PortClaim};
 use crate::instance::{Desired, Instance, OVERHEAD_BYTES};
 use crate::{Id, Node, Resource, Snapshot, Volume};
 
@@ -25,7 +24,7 @@ pub struct Index {
     /// then by id.
     room: OrdMap<usize, OrdSet<Seat>>,
     leaving: OrdMap<Id<Instance>, Desired>,
-    ports: OrdMap<(Ipv6Addr, u16), Id<Endpoint>>,
+    ports: OrdMap<PortClaim, Id<Endpoint>>,
     /// Volumes by their home.
     volumes: OrdMap<Id<Node>, OrdSet<Id<Volume>>>,
     /// Snapshots by where they are.
@@ -93,8 +92,12 @@ impl Index {
     }
 
     /// Whose a port of an env's address is, now or once its deploy is through.
-    pub fn port_owner(&self, address: Ipv6Addr, port: u16) -> Option<Id<Endpoint>> {
-        self.ports.get(&(address, port)).copied()
+    /// Of several, where all of a port is asked about, one.
+    pub fn port_owner(&self, wanted: &PortClaim) -> Option<Id<Endpoint>> {
+        let all = PortClaim { host: None, ..wanted.clone() };
+        let on_it = self.ports.range(all..).take_while(|(it, _)| it.own == wanted.own);
+        let mut in_the_way = on_it.filter(|(it, _)| it.collides(wanted));
+        in_the_way.next().map(|(_, owner)| *owner)
     }
 
     /// The volumes whose home a node is.
@@ -216,18 +219,17 @@ impl Index {
 
     /// An endpoint has this exposure, or will have.
     pub(crate) fn claim(&mut self, exposure: &Exposure, endpoint: Id<Endpoint>) {
-        if let Exposure::Tcp { address, listen_port } = exposure {
-            self.ports.insert((*address, *listen_port), endpoint);
+        if let Some(port) = exposure.port() {
+            self.ports.insert(port, endpoint);
         }
     }
 
     /// An endpoint gives up what is its own.
     pub(crate) fn release(&mut self, exposure: &Exposure, endpoint: Id<Endpoint>) {
-        if let Exposure::Tcp { address, listen_port } = exposure {
-            let port = (*address, *listen_port);
-            if self.ports.get(&port) == Some(&endpoint) {
-                self.ports.remove(&port);
-            }
+        if let Some(port) = exposure.port()
+            && self.ports.get(&port) == Some(&endpoint)
+        {
+            self.ports.remove(&port);
         }
     }
 }

@@ -12,7 +12,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::bundle::Pin;
 use crate::certificate;
-use crate::manifest::{Health, Prestart, Resources, Restart};
+use crate::endpoint::OwnPort;
+use crate::manifest::{Health, Prestart, ProxyProtocol, Resources, Restart, Transport};
 use crate::volume::Mount;
 use crate::{Endpoint, Env, Id, Instance, Name, Node, Org, Release, Snapshot, Volume};
 
@@ -141,6 +142,8 @@ pub struct PortPlan {
     pub name: Name,
     /// The port inside the instance.
     pub internal: u16,
+    #[serde(default, skip_serializing_if = "Transport::is_tcp")]
+    pub transport: Transport,
 }
 
 /// What one edge should be serving.
@@ -172,6 +175,9 @@ pub struct EndpointPlan {
     /// for it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub certificate: Option<certificate::Pin>,
+    /// What comes before the first byte of a client.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub proxy_protocol: Option<ProxyProtocol>,
     /// Ready instances only; empty means "fail fast".
     pub backends: Vec<Backend>,
 }
@@ -185,6 +191,15 @@ pub enum Route {
     Http { hosts: Vec<String> },
     /// Connections to this address and port.
     Tcp { address: Ipv6Addr, port: u16 },
+    /// TLS connections for this host, lower case, to a port of its own address or,
+    /// without one, to the shared HTTPS listener. They are not decrypted.
+    Tls {
+        host: String,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        own: Option<OwnPort>,
+    },
+    /// Datagrams to this address and port.
+    Udp { address: Ipv6Addr, port: u16 },
 }
 
 /// One ready instance behind an endpoint.

@@ -211,9 +211,7 @@ impl Problem {
 
 impl From<crate::manifest::ManifestError> for Problem {
     fn from(error: crate::manifest::ManifestError) -> Problem {
-        let all_deferred = error.flaws.iter().all(|flaw| flaw.deferred);
-        let code = if all_deferred { Code::NotSupportedYet } else { Code::ManifestInvalid };
-        let mut problem = Problem::new(code, error.to_string());
+        let mut problem = Problem::new(Code::ManifestInvalid, error.to_string());
         for flaw in &error.flaws {
             let at = format!("line {}, column {}: {}", flaw.line, flaw.column, flaw.message);
             problem = problem.field(flaw.field.clone(), at);

@@ -172,8 +172,12 @@ impl State {
     /// Whose a host name or a port is, now or once its deploy is through.
     pub fn owner(&self, exposure: &Exposure) -> Option<Id<Endpoint>> {
         match exposure {
-            Exposure::Http { host } => self.hosts.get(host).copied(),
-            Exposure::Tcp { address, listen_port } => self.index.port_owner(*address, *listen_port),
+            Exposure::Http { host } | Exposure::Tls { host, own: None } => {
+                self.hosts.get(host).copied()
+            }
+            Exposure::Tcp { .. } | Exposure::Udp { .. } | Exposure::Tls { own: Some(_), .. } => {
+                self.index.port_owner(&exposure.port()?)
+            }
         }
     }
 

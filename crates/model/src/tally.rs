@@ -221,8 +221,10 @@ impl State {
     fn count_endpoint(&mut self, spec: &Endpoint, more: bool) {
         let tally = self.tally_mut(spec.org);
         let exposed = match spec.exposure {
-            Exposure::Http { .. } => &mut tally.hostnames,
-            Exposure::Tcp { .. } => &mut tally.tcp_ports,
+            Exposure::Http { .. } | Exposure::Tls { own: None, .. } => &mut tally.hostnames,
+            Exposure::Tcp { .. } | Exposure::Udp { .. } | Exposure::Tls { own: Some(_), .. } => {
+                &mut tally.tcp_ports
+            }
         };
         let step = |counter: &mut u64| {
             *counter = if more { *counter + 1 } else { counter.saturating_sub(1) };

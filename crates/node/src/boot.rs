@@ -110,7 +110,9 @@ pub(crate) fn targets(plan: &InstancePlan, spec: &InstanceSpec) -> Targets {
             let forwarded = |port: &helix_model::plan::PortPlan| {
                 Some((port.name.clone(), host(port.internal)?.host))
             };
-            let routes = vec![plan.ports.iter().filter_map(forwarded).collect()];
+            // The forwarder carries connections only.
+            let ports = plan.ports.iter().filter(|port| port.transport.is_tcp());
+            let routes = vec![ports.filter_map(forwarded).collect()];
             Targets { routes, internal, forwarded: true }
         }
         NetworkSpec::Host {} => host_targets(plan, spec),
@@ -189,7 +191,9 @@ fn network(plan: &InstancePlan, here: &Circumstances) -> NetworkSpec {
                 host: SocketAddr::from((Ipv4Addr::LOCALHOST, *host)),
                 instance_port: port.internal,
             };
-            let forwards = plan.ports.iter().zip(&here.loopback_ports).map(forward).collect();
+            let ports = plan.ports.iter().zip(&here.loopback_ports);
+            let connected = ports.filter(|(port, _)| port.transport.is_tcp());
+            let forwards = connected.map(forward).collect();
             NetworkSpec::Loopback { forwards }
         }
         Isolation::Process => NetworkSpec::Host {},
@@ -223,14 +227,18 @@ pub(crate) fn resolvers(resolv_conf: &str) -> Vec<Ipv4Addr> {
 
 #[cfg(test)]
 mod tests {
-    use helix_model::manifest::{Restart, RestartPolicy};
+    use helix_model::manifest::{Restart, RestartPolicy, Transport};
     use helix_model::plan::{PortPlan, Running};
     use helix_model::{Id, Timestamp};
 
     use super::*;
 
     fn plan() -> InstancePlan {
-        let port = |name: &str, internal| PortPlan { name: name.parse().unwrap(), internal };
+        let port = |name: &str, internal| PortPlan {
+            name: name.parse().unwrap(),
+            internal,
+            transport: Transport::Tcp,
+        };
         InstancePlan {
             id: Id::new(Timestamp(1), 1),
             name: "web-1".parse().unwrap(),

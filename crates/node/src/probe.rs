@@ -7,14 +7,14 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use helix_model::Name;
 use helix_model::manifest::{Check, Health};
 use helix_runtime::{ExecEvent, ExecSpec, Exit, Shim};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, UdpSocket};
 use tokio::time::timeout;
 
 use crate::lifecycle::Ports;
@@ -38,6 +38,9 @@ pub(crate) struct Targets {
     /// Routes pass through a forwarder that accepts for the program.
     pub(crate) forwarded: bool,
 }
+
+/// How long it may take to hear that nobody takes a datagram.
+const REFUSAL: Duration = Duration::from_millis(50);
 
 /// How long a handshake may take before it is begun anew.
 const HANDSHAKE: Duration = Duration::from_millis(100);
@@ -158,9 +161,11 @@ impl Seen {
     fn describe(&self, check: &Check, port: u16) -> String {
         let what = match check {
             Check::Tcp | Check::Exec { .. } => format!("a connection to port {port}"),
+            Check::Udp => format!("a datagram to port {port}"),
             Check::Http { path } => format!("GET {path} on port {port}"),
         };
         match self {
+            Seen::Refused if *check == Check::Udp => format!("nothing listens on UDP port {port}"),
             Seen::Refused => format!("connection refused on port {port}"),
             Seen::Failed(error) => format!("{what} failed: {error}"),
             Seen::Silence(limit) => {
@@ -194,24 +199,29 @@ async fn connect(address: SocketAddr) -> io::Result<TcpStream> {
 }
 
 async fn ask(address: SocketAddr, check: &Check, forwarded: bool) -> Result<(), Seen> {
-    let mut stream = connect(address).await?;
     match check {
-        Check::Tcp | Check::Exec { .. } if forwarded => settles(&mut stream).await,
-        Check::Tcp | Check::Exec { .. } => Ok(()),
-        Check::Http { path } => {
-            let request = format!(
-                "GET {path} HTTP/1.1\r\nHost: {}\r\nUser-Agent: helix-health\r\nAccept: */*\r\n\
-                 Connection: close\r\n\r\n",
-                host(address)
-            );
-            stream.write_all(request.as_bytes()).await?;
-            match status(&mut stream).await? {
-                Some(200..=399) => Ok(()),
-                Some(status) => Err(Seen::Status(status)),
-                None if forwarded => Err(Seen::Refused),
-                None => Err(Seen::NotHttp),
-            }
+        Check::Tcp | Check::Exec { .. } => {
+            let mut stream = connect(address).await?;
+            if forwarded { settles(&mut stream).await } else { Ok(()) }
         }
+        Check::Http { path } => answers(address, path, forwarded).await,
+        Check::Udp => takes_datagrams(address).await,
+    }
+}
+
+async fn answers(address: SocketAddr, path: &str, forwarded: bool) -> Result<(), Seen> {
+    let mut stream = connect(address).await?;
+    let request = format!(
+        "GET {path} HTTP/1.1\r\nHost: {}\r\nUser-Agent: helix-health\r\nAccept: */*\r\n\
+         Connection: close\r\n\r\n",
+        host(address)
+    );
+    stream.write_all(request.as_bytes()).await?;
+    match status(&mut stream).await? {
+        Some(200..=399) => Ok(()),
+        Some(status) => Err(Seen::Status(status)),
+        None if forwarded => Err(Seen::Refused),
+        None => Err(Seen::NotHttp),
     }
 }
 
@@ -242,6 +252,23 @@ fn host(address: SocketAddr) -> String {
     match address {
         SocketAddr::V6(v6) => format!("[{}]", v6.ip()),
         SocketAddr::V4(v4) => v4.ip().to_string(),
+    }
+}
+
+/// Whether a datagram, an empty one, is not refused. What is not refused at once is taken:
+/// a program need not answer, and the kernel of a machine this near says at once that
+/// nobody listens.
+async fn takes_datagrams(address: SocketAddr) -> Result<(), Seen> {
+    let own: IpAddr = match address {
+        SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+        SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+    };
+    let socket = UdpSocket::bind((own, 0)).await?;
+    socket.connect(address).await?;
+    socket.send(&[]).await?;
+    match timeout(REFUSAL, socket.recv(&mut [0])).await {
+        Err(_) | Ok(Ok(_)) => Ok(()),
+        Ok(Err(error)) => Err(error.into()),
     }
 }
 

@@ -52,6 +52,10 @@ enum Recipe {
     Node,
     /// The same with Debian's Python.
     Python,
+    /// Debian's HAProxy, which says who asks, on port 8080; on 8081 by the PROXY protocol.
+    Haproxy,
+    /// Debian's dnsmasq on port 53, which knows `app.test`.
+    Dnsmasq,
     /// A shell of busybox with all it has, and its web server on port 80 or `PORT`.
     Busybox,
 }
@@ -69,6 +73,8 @@ pub fn run(options: &Options) -> Result<()> {
         Recipe::Redis => pushed(&servers::REDIS, options)?,
         Recipe::Node => pushed(&servers::NODE, options)?,
         Recipe::Python => pushed(&servers::PYTHON, options)?,
+        Recipe::Haproxy => pushed(&servers::HAPROXY, options)?,
+        Recipe::Dnsmasq => pushed(&servers::DNSMASQ, options)?,
         Recipe::Busybox => pushed(&servers::BUSYBOX, options)?,
         Recipe::Postgres => ("postgres", postgres::push(&options.registry, &options.tag)?),
     };

@@ -1,5 +1,5 @@
-//! Software people run, as Debian has it: Redis, Node, Python, and busybox for a
-//! shell. Each is the package with the libraries it needs, and a program of a few
+//! Software people run, as Debian has it: Redis, Node, Python, HAProxy, dnsmasq, and
+//! busybox for a shell. Each is the package with the libraries it needs, and a program of a few
 //! lines where the package serves nothing by itself.
 
 use std::fs;
@@ -66,6 +66,33 @@ pub(super) const PYTHON: Server = Server {
         debian::unpack_programs(&[&program, &core, &library, "busybox-static"], root)?;
         symlink(&version, root.join("usr/bin/python3")).context("link python3")
     },
+};
+
+/// Says who asks: on port 8080 by the connection, on 8081 by the PROXY protocol.
+pub(super) const HAPROXY: Server = Server {
+    name: "haproxy",
+    port: 8080,
+    command: &["haproxy", "-db", "-f", "/etc/haproxy.cfg"],
+    files: &[("etc/haproxy.cfg", include_str!("servers/haproxy.cfg"))],
+    unpack: |root| debian::unpack_programs(&["haproxy", "busybox-static"], root),
+};
+
+/// Knows the address of one name, `app.test`.
+pub(super) const DNSMASQ: Server = Server {
+    name: "dnsmasq",
+    port: 53,
+    command: &[
+        "dnsmasq",
+        "--keep-in-foreground",
+        "--user=root",
+        "--pid-file=",
+        "--no-resolv",
+        "--no-hosts",
+        "--log-facility=-",
+        "--address=/app.test/192.0.2.7",
+    ],
+    files: &[],
+    unpack: |root| debian::unpack_programs(&["dnsmasq-base", "busybox-static"], root),
 };
 
 /// A shell with everything busybox has, and its web server.

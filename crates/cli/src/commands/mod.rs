@@ -17,6 +17,7 @@ pub(crate) mod env;
 pub(crate) mod events;
 pub(crate) mod exec;
 pub(crate) mod explain;
+pub(crate) mod front;
 pub(crate) mod kinds;
 pub(crate) mod logs;
 pub(crate) mod members;

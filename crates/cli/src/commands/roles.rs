@@ -14,6 +14,7 @@ use helix_model::{Code, Name, Problem};
 use serde_json::{Map, Value};
 
 use super::disk::{DiskArgs, DiskLimits};
+use super::front::{FrontArgs, FrontOptions};
 use super::registry_options::{RegistryArgs, RegistryLoginArgs, RegistryOptions};
 use super::up::{Isolation, StopSignals, Up};
 use crate::failure::{Failure, Result};
@@ -106,8 +107,7 @@ pub struct EdgeOptions {
     /// The host's name when `None`.
     pub name: Option<Name>,
     pub token: String,
-    pub http_port: u16,
-    pub https_port: u16,
+    pub front: FrontOptions,
 }
 
 /// Run a control plane replica: the API, decisions, and links to nodes and edges
@@ -190,12 +190,8 @@ pub(crate) struct NodeArgs {
 pub(crate) struct EdgeArgs {
     #[command(flatten)]
     machine: MachineArgs,
-    /// Port of the shared HTTP listener
-    #[arg(long, value_name = "PORT", default_value_t = 8080)]
-    http_port: u16,
-    /// Port of the shared HTTPS listener
-    #[arg(long, value_name = "PORT", default_value_t = 8443)]
-    https_port: u16,
+    #[command(flatten)]
+    front: FrontArgs,
 }
 
 #[derive(Debug, Args)]
@@ -282,8 +278,8 @@ async fn start(session: &Session<'_>, args: RoleArgs, roles: &dyn Roles) -> Resu
             let (token, machine) = (required_token(session, &args.machine.token)?, args.machine);
             let data_dir = data_dir(session, machine.data_dir.as_deref())?;
             let (servers, name) = (machine.server, machine.name);
-            let EdgeArgs { http_port, https_port, .. } = args;
-            roles.edge(EdgeOptions { servers, data_dir, name, token, http_port, https_port }).await
+            let front = args.front.options(&session.environment)?;
+            roles.edge(EdgeOptions { servers, data_dir, name, token, front }).await
         }
     };
     Ok(started?)

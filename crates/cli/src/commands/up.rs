@@ -19,6 +19,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use super::admin::Offline;
 use super::deploy::{self, Precondition};
 use super::disk::{DiskArgs, DiskLimits};
+use super::front::{FrontArgs, FrontOptions};
 use super::registry_options::{RegistryArgs, RegistryLoginArgs, RegistryOptions};
 use crate::context::{self, Context};
 use crate::failure::{Failure, Result};
@@ -67,10 +68,8 @@ pub struct UpOptions {
     pub data_dir: PathBuf,
     /// Where the API listens.
     pub listen: SocketAddr,
-    /// The shared HTTP listener's port.
-    pub http_port: u16,
-    /// The same for HTTPS.
-    pub https_port: u16,
+    /// Where user traffic comes in.
+    pub front: FrontOptions,
     /// The isolation demanded; the strongest there is when `None`.
     pub isolation: Option<Isolation>,
     /// How much of the disk may be used.
@@ -123,12 +122,8 @@ pub(crate) struct UpArgs {
     /// Where the API listens
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:7420")]
     listen: SocketAddr,
-    /// Port of the shared HTTP listener
-    #[arg(long, value_name = "PORT", default_value_t = 8080)]
-    http_port: u16,
-    /// Port of the shared HTTPS listener
-    #[arg(long, value_name = "PORT", default_value_t = 8443)]
-    https_port: u16,
+    #[command(flatten)]
+    front: FrontArgs,
     /// Isolation to demand; the strongest there is when absent
     #[arg(long, value_name = "LEVEL", value_enum)]
     isolation: Option<Isolation>,
@@ -163,8 +158,7 @@ pub(crate) async fn run(
     let options = UpOptions {
         data_dir: data_dir(&args, session)?,
         listen: args.listen,
-        http_port: args.http_port,
-        https_port: args.https_port,
+        front: args.front.options(&session.environment)?,
         isolation: args.isolation,
         disk: args.disk.limits(&session.environment)?,
         volume_pool: args.disk.volume_pool(&session.environment)?,
@@ -329,7 +323,7 @@ async fn resume(
 
 /// The platform alone.
 fn bare(session: &mut Session<'_>, client: &Client, options: &UpOptions) -> Result<u8> {
-    let document = json!({ "url": client.url(), "data_dir": options.data_dir, "http_port": options.http_port, "https_port": options.https_port });
+    let document = json!({ "url": client.url(), "data_dir": options.data_dir, "http_port": options.front.http_port, "https_port": options.front.https_port });
     session.ui.result(&document, |style| {
         let rows =
             [("api", client.url().to_owned()), ("data", options.data_dir.display().to_string())];

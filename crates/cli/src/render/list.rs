@@ -138,6 +138,13 @@ pub(crate) fn endpoints(views: &[ResourceView], now: Timestamp) -> Table {
             endpoint::Exposure::Tcp { address, listen_port } => {
                 format!("tcp [{address}]:{listen_port}")
             }
+            endpoint::Exposure::Tls { host, own: None } => format!("tls {host}"),
+            endpoint::Exposure::Tls { host, own: Some(own) } => {
+                format!("tls {host} [{}]:{}", own.address, own.listen_port)
+            }
+            endpoint::Exposure::Udp { address, listen_port } => {
+                format!("udp [{address}]:{listen_port}")
+            }
         };
         let reachable = it.current.seen.reachable.join(" ");
         let emphasis = match (&it.current.seen.problem, reachable.is_empty()) {

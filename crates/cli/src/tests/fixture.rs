@@ -93,6 +93,7 @@ fn history() -> Vec<Event> {
                 env: id(1),
                 process: name("web"),
                 port: name("http"),
+                proxy_protocol: None,
                 exposure: endpoint::Exposure::Http { host: "hello.localhost".into() },
                 reserved: None,
             },

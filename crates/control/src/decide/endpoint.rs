@@ -1,6 +1,6 @@
 //! Deciding on endpoints: who owns a host name and a port.
 
-use helix_model::endpoint::{self, Exposure, Of};
+use helix_model::endpoint::{self, Exposure, Of, OwnPort};
 use helix_model::{
     AnyId, Code, Endpoint, Env, Event, Id, Manifest, Name, Problem, Resource, manifest,
 };
@@ -157,33 +157,37 @@ fn resolve(
     let Some(owner) = draft.state.envs.get(env) else {
         return Err(Problem::not_found(helix_model::Kind::Env, &env.to_string()));
     };
-    let is_wanted = |it: &Exposure| others.iter().any(|(_, other)| other.exposure == *it);
-    let is_free = |host: &str| {
-        let exposure = Exposure::Http { host: host.to_owned() };
-        !is_wanted(&exposure) && is_free(draft, env, &exposure)
-    };
+    let is_wanted = |it: &Exposure| others.iter().any(|(_, other)| other.exposure.collides(it));
+    let is_free = |it: &Exposure| !is_wanted(it) && is_free(draft, env, it);
+    let own = |listen_port: u16| OwnPort { address: owner.spec.address, listen_port };
     let exposure = match &asked.exposure {
         manifest::Exposure::Tcp { listen_port } => {
-            let exposure = Exposure::Tcp { address: owner.spec.address, listen_port: *listen_port };
-            if is_wanted(&exposure) {
-                return Err(asked_twice(*listen_port));
-            }
-            exposure
+            let OwnPort { address, listen_port } = own(*listen_port);
+            Exposure::Tcp { address, listen_port }
         }
-        manifest::Exposure::Http { host: Some(host) } => {
-            if !is_free(host) {
-                return Err(taken(host));
-            }
-            Exposure::Http { host: host.clone() }
+        manifest::Exposure::Udp { listen_port } => {
+            let OwnPort { address, listen_port } = own(*listen_port);
+            Exposure::Udp { address, listen_port }
         }
+        manifest::Exposure::Tls { host, listen_port } => {
+            Exposure::Tls { host: host.clone(), own: listen_port.map(own) }
+        }
+        manifest::Exposure::Http { host: Some(host) } => Exposure::Http { host: host.clone() },
         manifest::Exposure::Http { host: None } => {
             let candidates = default_hosts(draft, owner);
-            let free = candidates.iter().find(|host| is_free(host));
-            Exposure::Http { host: free.ok_or_else(|| taken(&candidates[0]))?.clone() }
+            let mut exposures = candidates.iter().map(|host| Exposure::Http { host: host.clone() });
+            exposures.find(is_free).ok_or_else(|| taken(&candidates[0]))?
         }
     };
+    match (exposure.shared_host(), exposure.port()) {
+        (Some(host), _) if !is_free(&exposure) => return Err(taken(host)),
+        (_, Some(port)) if is_wanted(&exposure) => return Err(asked_twice(port.own.listen_port)),
+        _ => {}
+    }
     let (process, port) = (asked.process.clone(), asked.port.clone());
-    Ok(Endpoint { org: owner.spec.org, env, process, port, exposure, reserved: None })
+    let proxy_protocol = asked.proxy_protocol;
+    let org = owner.spec.org;
+    Ok(Endpoint { org, env, process, port, exposure, proxy_protocol, reserved: None })
 }
 
 fn taken(host: &str) -> Problem {

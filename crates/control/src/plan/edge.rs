@@ -28,6 +28,10 @@ fn endpoint_plan(
         Exposure::Tcp { address, listen_port } => {
             Route::Tcp { address: *address, port: *listen_port }
         }
+        Exposure::Tls { host, own } => Route::Tls { host: host.clone(), own: *own },
+        Exposure::Udp { address, listen_port } => {
+            Route::Udp { address: *address, port: *listen_port }
+        }
     };
     let backends = state
         .instances
@@ -44,7 +48,8 @@ fn endpoint_plan(
         .collect();
     let certificate = match &spec.exposure {
         Exposure::Http { host } => serving.host(spec.org, host),
-        Exposure::Tcp { .. } => None,
+        Exposure::Tcp { .. } | Exposure::Tls { .. } | Exposure::Udp { .. } => None,
     };
-    EndpointPlan { id: endpoint.id, route, certificate, backends }
+    let proxy_protocol = spec.proxy_protocol;
+    EndpointPlan { id: endpoint.id, route, certificate, proxy_protocol, backends }
 }

@@ -76,6 +76,7 @@ fn instance_plan(state: &State, instance: &Resource<Instance>) -> Option<Instanc
     let port = |port: &helix_model::manifest::Port| PortPlan {
         name: port.name.clone(),
         internal: port.internal,
+        transport: port.transport,
     };
     Some(InstancePlan {
         id: instance.id,

@@ -16,8 +16,17 @@ fn tcp(endpoint: &str, listen_port: u16) -> Endpoint {
     exposed(endpoint, Exposure::Tcp { listen_port })
 }
 
+fn tls(endpoint: &str, host: &str, listen_port: Option<u16>) -> Endpoint {
+    exposed(endpoint, Exposure::Tls { host: host.to_owned(), listen_port })
+}
+
+fn udp(endpoint: &str, listen_port: u16) -> Endpoint {
+    exposed(endpoint, Exposure::Udp { listen_port })
+}
+
 fn exposed(endpoint: &str, exposure: Exposure) -> Endpoint {
-    Endpoint { name: name(endpoint), process: name("web"), port: name("http"), exposure }
+    let (name, process, port) = (name(endpoint), name("web"), name("http"));
+    Endpoint { name, process, port, exposure, proxy_protocol: None }
 }
 
 fn with(endpoints: impl IntoIterator<Item = Endpoint>) -> Manifest {
@@ -43,6 +52,11 @@ fn owners(world: &World) -> Vec<String> {
     let words = all.iter().map(|endpoint| match &endpoint.spec.exposure {
         Owned::Http { host } => format!("{} {host}", endpoint.name),
         Owned::Tcp { listen_port, .. } => format!("{} {listen_port}", endpoint.name),
+        Owned::Udp { listen_port, .. } => format!("{} udp {listen_port}", endpoint.name),
+        Owned::Tls { host, own } => {
+            let port = own.map_or_else(String::new, |own| format!(":{}", own.listen_port));
+            format!("{} tls {host}{port}", endpoint.name)
+        }
     });
     words.collect()
 }
@@ -54,6 +68,44 @@ fn a_port_that_moves_to_another_endpoint_is_handed_over_at_the_end() {
     assert_eq!(owners(&world), ["raw 80"]);
     world.report_all(Phase::Ready);
     assert_eq!(owners(&world), ["stream 80"]);
+}
+
+#[test]
+fn names_share_a_port_and_datagrams_have_ports_of_their_own() {
+    let mut world = serving([
+        tls("a", "a.example", Some(443)),
+        tls("b", "b.example", Some(443)),
+        udp("c", 443),
+        tls("d", "d.example", None),
+    ]);
+    let all = ["a tls a.example:443", "b tls b.example:443", "c udp 443", "d tls d.example"];
+    assert_eq!(owners(&world), all);
+    // All of the port for one: the names leave it first.
+    deploy(&mut world, "v2", [tcp("raw", 443)]);
+    assert_eq!(owners(&world), all);
+    world.report_all(Phase::Ready);
+    assert_eq!(owners(&world), ["raw 443"]);
+    deploy(
+        &mut world,
+        "v3",
+        [tls("raw", "a.example", Some(443)), tls("b", "b.example", Some(443))],
+    );
+    world.report_all(Phase::Ready);
+    assert_eq!(owners(&world), ["b tls b.example:443", "raw tls a.example:443"]);
+}
+
+#[test]
+fn a_host_is_decrypted_or_passed_on_but_not_both() {
+    let mut world = serving([http("web", "a.example")]);
+    let taken = with([tls("mine", "a.example", None)]);
+    let problem = world.try_deploy_as("main", "staging", "v1", taken).unwrap_err();
+    assert_eq!(problem.code, Code::HostTaken);
+    // On an address of its own nobody else is in the way.
+    let own = with([tls("mine", "a.example", Some(443))]);
+    world.try_deploy_as("main", "staging", "v2", own).unwrap();
+    deploy(&mut world, "v3", [tls("web", "a.example", None)]);
+    world.report_all(Phase::Ready);
+    assert_eq!(owners(&world), ["mine tls a.example:443", "web tls a.example"]);
 }
 
 #[test]

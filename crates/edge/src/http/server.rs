@@ -1,6 +1,7 @@
 //! Accepting HTTP connections and reading requests off them.
 
 use std::io;
+use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
 
@@ -8,12 +9,13 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 
 use super::forward::forward;
 use super::front::Front;
 use super::strict_head::StrictHead;
 use super::turn::Conversation;
+use crate::proxy_protocol;
 use crate::shared::Shared;
 use crate::sockets;
 use crate::stats::Gauge;
@@ -27,8 +29,15 @@ const BUFFER_BYTES_MAX: usize = 2 * HEAD_BYTES_MAX;
 /// Accepts until the edge drains.
 pub(crate) async fn accept(shared: Arc<Shared>, listener: TcpListener) {
     while let Some((stream, peer)) = shared.draining.interrupts(sockets::accept(&listener)).await {
-        let front = Front { client: peer, secure: None };
-        shared.tasks.spawn(serve(Arc::clone(&shared), stream, front));
+        shared.tasks.spawn(begin(Arc::clone(&shared), stream, peer));
+    }
+}
+
+async fn begin(shared: Arc<Shared>, mut stream: TcpStream, peer: SocketAddr) {
+    let asking = proxy_protocol::whose(&shared, &mut stream, peer);
+    if let Some(whose) = shared.draining.interrupts(asking).await.flatten() {
+        let front = Front { client: whose.client, secure: None };
+        serve(shared, stream, front).await;
     }
 }
 

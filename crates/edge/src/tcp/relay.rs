@@ -1,56 +1,145 @@
-//! One TCP connection: find a backend, carry both directions, end as they end.
+//! One connection: find a backend, carry both directions, end as they end.
 
+use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
+use helix_model::manifest::Transport;
+use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
 use super::pump::pump;
+use crate::proxy_protocol::{self, Ends, Whose};
 use crate::service::Service;
 use crate::shared::Shared;
 use crate::sockets;
 use crate::stats::{Gauge, count};
-use crate::table::TcpKey;
+use crate::table::{OnPort, PortKey, Table};
+use crate::tls::{self, First, Hello};
 use crate::work::OpenWork;
 
 /// How often a client may be sent to the backends of a newer table because
 /// those of the one it started with have all gone.
 const TABLES: usize = 3;
 
-/// Carries one client's connection to its end.
-pub(crate) async fn carry(shared: Arc<Shared>, key: TcpKey, mut client: TcpStream) {
-    count(&shared.counters.tcp_connections);
-    let _open = Gauge::open(&shared.counters.tcp_connections_open);
-    let Some((mut backend, _work)) = connect(&shared, key).await else {
-        count(&shared.counters.tcp_refused);
-        sockets::reset(client);
-        return;
-    };
-    let bytes = &shared.counters.tcp_bytes;
-    let (from_client, to_client) = client.split();
-    let (from_backend, to_backend) = backend.split();
-    let both = async {
-        tokio::try_join!(pump(from_client, to_backend, bytes), pump(from_backend, to_client, bytes),)
-    };
-    let outcome = shared.closing.interrupts(both).await;
-    if !matches!(outcome, Some(Ok(_))) {
-        // Each side learns that it was broken off, not brought to an end.
-        tracing::debug!(?outcome, "connection broken off");
-        sockets::reset_on_close(&client);
-        sockets::reset_on_close(&backend);
+/// One client's connection, and what has been read off it.
+struct Client {
+    stream: TcpStream,
+    whose: Whose,
+    bytes: Vec<u8>,
+}
+
+impl Client {
+    fn ends(&self) -> io::Result<Ends> {
+        let Whose { client, server } = self.whose;
+        let server = server.map_or_else(|| self.stream.local_addr(), Ok)?;
+        Ok(Ends { client, server })
     }
 }
 
-async fn connect(shared: &Shared, key: TcpKey) -> Option<(TcpStream, OpenWork)> {
+/// Carries a connection to a port of an endpoint's own to its end.
+pub(crate) async fn carry(
+    shared: Arc<Shared>,
+    key: PortKey,
+    mut stream: TcpStream,
+    peer: SocketAddr,
+) {
+    count(&shared.counters.tcp_connections);
+    let _open = Gauge::open(&shared.counters.tcp_connections_open);
+    let asking = proxy_protocol::whose(&shared, &mut stream, peer);
+    let Some(whose) = shared.draining.interrupts(asking).await.flatten() else { return };
+    let client = Client { stream, whose, bytes: Vec::new() };
+    let is_named = matches!(shared.table.load().port(key), Some(OnPort::Named(_)));
+    if is_named {
+        carry_named(&shared, key, client).await;
+    } else {
+        carry_to(&shared, client, |table| table.port(key)?.whole().cloned()).await;
+    }
+}
+
+/// Carries a TLS connection that came to the shared port.
+pub(crate) async fn carry_host(
+    shared: Arc<Shared>,
+    stream: TcpStream,
+    whose: Whose,
+    host: String,
+    bytes: Vec<u8>,
+) {
+    count(&shared.counters.tcp_connections);
+    let _open = Gauge::open(&shared.counters.tcp_connections_open);
+    let client = Client { stream, whose, bytes };
+    carry_to(&shared, client, |table| table.passed_on(&host).cloned()).await;
+}
+
+/// Of several endpoints on a port, that of the host a client asks for. One that asks for
+/// none gets what is there if there is one thing only; what is no TLS gets nothing.
+async fn carry_named(shared: &Shared, key: PortKey, mut client: Client) {
+    let sniffing = tls::first(&mut client.stream, &shared.counters);
+    let first = shared.draining.interrupts(sniffing).await.flatten();
+    let Some(First { bytes, hello }) = first else { return sockets::reset(client.stream) };
+    client.bytes = bytes;
+    let Hello::For(host) = hello else { return sockets::reset(client.stream) };
+    let find = |table: &Table| table.port(key)?.named(host.as_deref()).cloned();
+    if find(&shared.table.load()).is_none() {
+        count(&shared.counters.hello_unknown);
+        return tls::refuse_name(client.stream).await;
+    }
+    carry_to(shared, client, find).await;
+}
+
+async fn carry_to(
+    shared: &Shared,
+    mut client: Client,
+    find: impl Fn(&Table) -> Option<Arc<Service>>,
+) {
+    let Some(mut open) = connect(shared, find).await else {
+        count(&shared.counters.tcp_refused);
+        sockets::reset(client.stream);
+        return;
+    };
+    let outcome = shared.closing.interrupts(exchange(shared, &mut client, &mut open)).await;
+    if !matches!(outcome, Some(Ok(_))) {
+        // Each side learns that it was broken off, not brought to an end.
+        tracing::debug!(?outcome, "connection broken off");
+        sockets::reset_on_close(&client.stream);
+        sockets::reset_on_close(&open.backend);
+    }
+}
+
+/// A backend that took a connection.
+struct Open {
+    backend: TcpStream,
+    service: Arc<Service>,
+    _work: OpenWork,
+}
+
+async fn exchange(shared: &Shared, client: &mut Client, open: &mut Open) -> io::Result<((), ())> {
+    let bytes = &shared.counters.tcp_bytes;
+    let mut first = std::mem::take(&mut client.bytes);
+    if open.service.sends_proxy_header() {
+        first.splice(0..0, client.ends()?.header(Transport::Tcp));
+    }
+    if !first.is_empty() {
+        open.backend.write_all(&first).await?;
+        bytes.fetch_add(first.len() as u64, std::sync::atomic::Ordering::Relaxed);
+        drop(first);
+    }
+    let (from_client, to_client) = client.stream.split();
+    let (from_backend, to_backend) = open.backend.split();
+    tokio::try_join!(pump(from_client, to_backend, bytes), pump(from_backend, to_client, bytes))
+}
+
+async fn connect(shared: &Shared, find: impl Fn(&Table) -> Option<Arc<Service>>) -> Option<Open> {
     let mut service: Option<Arc<Service>> = None;
     for _ in 0..TABLES {
-        let current = shared.table.load().tcp(key).cloned()?;
+        let current = find(&shared.table.load())?;
         if service.is_some_and(|tried| Arc::ptr_eq(&tried, &current)) {
             return None;
         }
         let mut attempts = current.attempts();
         while let Some((upstream, work)) = attempts.next() {
-            if let Ok(stream) = upstream.connect().await {
-                return Some((stream, work));
+            if let Ok(backend) = upstream.connect().await {
+                return Some(Open { backend, service: current, _work: work });
             }
         }
         service = Some(current);

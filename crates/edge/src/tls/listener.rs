@@ -1,5 +1,6 @@
 //! Taking connections through their handshake.
 
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,14 +11,16 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
-use tokio_rustls::server::TlsStream;
 
 use super::certificates::Resolver;
+use super::{First, Hello, Unread};
 use crate::error::EdgeError;
 use crate::http::{self, Front, Secure};
+use crate::proxy_protocol::{self, Whose};
 use crate::shared::Shared;
 use crate::sockets;
 use crate::stats::count;
+use crate::tcp::relay;
 
 /// From the connection to the end of its handshake. Ends clients that hold a
 /// connection by saying little.
@@ -27,8 +30,8 @@ const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 const H2: &[u8] = b"h2";
 const HTTP_1_1: &[u8] = b"http/1.1";
 
-/// The first byte of a TLS record that carries a handshake (RFC 8446 §5.1).
-const HANDSHAKE_RECORD: u8 = 22;
+/// A fatal alert, 112, in a record (RFC 8446 §6).
+const UNRECOGNIZED_NAME: &[u8] = &[21, 3, 3, 0, 2, 2, 112];
 
 /// For who speaks plain HTTP here, which a mistyped address easily comes to.
 const PLAIN_ANSWER: &[u8] =
@@ -64,11 +67,28 @@ pub(crate) async fn accept(shared: Arc<Shared>, acceptor: Acceptor, listener: Tc
 }
 
 async fn serve(shared: Arc<Shared>, acceptor: Acceptor, stream: TcpStream, peer: SocketAddr) {
-    let shaking = timeout(HANDSHAKE_TIMEOUT, shake_hands(&acceptor, stream));
+    let beginning = begin(&shared, stream, peer);
+    let Some((stream, whose, first)) = shared.draining.interrupts(beginning).await.flatten() else {
+        return;
+    };
+    let (First { bytes, hello }, peer) = (first, whose.client);
+    match hello {
+        Hello::For(Some(host)) if shared.table.load().passed_on(&host).is_some() => {
+            return relay::carry_host(shared, stream, whose, host, bytes).await;
+        }
+        Hello::NotTls if bytes[0].is_ascii_uppercase() => {
+            // Whether it was heard is theirs to see.
+            let _ = answer_plainly(stream).await;
+            return;
+        }
+        // What is wrong with the rest the handshake says.
+        Hello::For(_) | Hello::NotTls | Hello::Malformed | Hello::Incomplete => {}
+    }
+    let shaking = acceptor.0.accept(Unread::new(bytes, stream));
+    let shaking = timeout(HANDSHAKE_TIMEOUT, shaking);
     let stream = match shared.draining.interrupts(shaking).await {
-        Some(Ok(Ok(Some(stream)))) => stream,
-        // Plain HTTP, or nothing at all.
-        Some(Ok(Ok(None))) | None => return,
+        Some(Ok(Ok(stream))) => stream,
+        None => return,
         Some(Ok(Err(error))) => {
             count(&shared.counters.tls_refused);
             return tracing::debug!(%peer, %error, "TLS handshake failed");
@@ -90,21 +110,25 @@ async fn serve(shared: Arc<Shared>, acceptor: Acceptor, stream: TcpStream, peer:
     }
 }
 
-async fn shake_hands(
-    acceptor: &Acceptor,
+/// Whose a connection is and what it begins with.
+async fn begin(
+    shared: &Shared,
     mut stream: TcpStream,
-) -> std::io::Result<Option<TlsStream<TcpStream>>> {
-    let mut first = [0];
-    if stream.peek(&mut first).await? == 0 {
-        return Ok(None);
-    }
-    if first[0].is_ascii_uppercase() {
-        stream.write_all(PLAIN_ANSWER).await?;
-        stream.shutdown().await?;
-        return Ok(None);
-    }
-    if first[0] != HANDSHAKE_RECORD {
-        return Err(std::io::Error::new(std::io::ErrorKind::InvalidData, "this is not TLS"));
-    }
-    acceptor.0.accept(stream).await.map(Some)
+    peer: SocketAddr,
+) -> Option<(TcpStream, Whose, First)> {
+    let whose = proxy_protocol::whose(shared, &mut stream, peer).await?;
+    let first = super::first(&mut stream, &shared.counters).await?;
+    Some((stream, whose, first))
+}
+
+async fn answer_plainly(mut stream: TcpStream) -> io::Result<()> {
+    stream.write_all(PLAIN_ANSWER).await?;
+    stream.shutdown().await
+}
+
+/// Tells a client that nothing is served by that name here (RFC 6066 §3), which it can
+/// say to a person; a reset could be anything.
+pub(crate) async fn refuse_name(mut stream: TcpStream) {
+    let _ = stream.write_all(UNRECOGNIZED_NAME).await;
+    let _ = stream.shutdown().await;
 }

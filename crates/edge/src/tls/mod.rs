@@ -1,15 +1,20 @@
-//! The shared HTTPS listener: connections are decrypted here, and what is inside is
-//! served by `http`.
+//! TLS: connections for hosts that are served over HTTPS are decrypted here, and what is
+//! inside is served by `http`; those for hosts of `tls` endpoints are passed on untouched.
 //!
-//! `listener` takes connections through their handshake, `certificates` answers which
-//! certificate a host is served with, `keeper` fetches what the plan wants.
+//! `hello` reads which host a client asks for, `sniff` finds it out of a connection,
+//! `listener` takes those of the shared port through their handshake, `certificates`
+//! answers which certificate a host is served with, `keeper` fetches what the plan wants.
 
 mod certificates;
+mod hello;
 mod keeper;
 mod listener;
+mod sniff;
 
 pub(crate) use certificates::{Certificates, Wanted};
 pub(crate) use keeper::{Source, keep};
-pub(crate) use listener::{Acceptor, accept};
+pub(crate) use listener::{Acceptor, accept, refuse_name};
+pub(crate) use sniff::{First, Unread, first};
 
+pub use hello::{Hello, read as read_hello};
 pub use keeper::{CertificateSource, Fetched};

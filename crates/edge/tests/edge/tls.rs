@@ -63,7 +63,7 @@ fn certified(endpoint: EndpointPlan, pin: Pin) -> EndpointPlan {
 }
 
 /// An edge that serves these, each over TLS, too.
-async fn serving(server: &Server, endpoints: Vec<EndpointPlan>) -> World {
+pub(crate) async fn serving(server: &Server, endpoints: Vec<EndpointPlan>) -> World {
     let world = World::new().await;
     world.edge.certificates_from(Some(Arc::new(server.clone())));
     let count = endpoints.len();

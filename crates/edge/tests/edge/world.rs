@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use helix_edge::{AnyIp, Config, Edge};
+use helix_model::endpoint::OwnPort;
 use helix_model::plan::{Backend, EdgePlan, EdgeReport, EndpointPlan, Route};
 use helix_model::{Id, Instance, Timestamp};
 
@@ -25,10 +26,26 @@ impl World {
         World::with(AnyIp::Off, None).await
     }
 
+    /// One that believes load balancers in these networks.
+    pub(crate) async fn behind(networks: &[&str]) -> World {
+        let network = |text: &&str| {
+            text.parse().unwrap_or_else(|_| text.parse::<std::net::IpAddr>().unwrap().into())
+        };
+        World::starting(AnyIp::Off, None, networks.iter().map(network).collect()).await
+    }
+
     pub(crate) async fn with(any_ip: AnyIp, plan_file: Option<PathBuf>) -> World {
+        World::starting(any_ip, plan_file, Vec::new()).await
+    }
+
+    async fn starting(
+        any_ip: AnyIp,
+        plan_file: Option<PathBuf>,
+        balancers: Vec<ipnet::IpNet>,
+    ) -> World {
         let http_listen = vec![SocketAddr::from((Ipv6Addr::LOCALHOST, 0))];
         let https_listen = http_listen.clone();
-        let config = Config { http_listen, https_listen, plan_file, any_ip };
+        let config = Config { http_listen, https_listen, plan_file, balancers, any_ip };
         World { edge: Edge::start(config).await.unwrap(), version: AtomicU64::new(0) }
     }
 
@@ -82,13 +99,34 @@ pub(crate) fn tcp(
     endpoint(number, Route::Tcp { address, port }, backends)
 }
 
+/// A TLS endpoint of these instances, on a port of its own or on the shared one.
+pub(crate) fn tls(
+    number: u128,
+    host: &str,
+    own: Option<OwnPort>,
+    backends: &[(u128, SocketAddr)],
+) -> EndpointPlan {
+    endpoint(number, Route::Tls { host: host.to_owned(), own }, backends)
+}
+
+/// A UDP endpoint of these instances.
+pub(crate) fn udp(
+    number: u128,
+    address: Ipv6Addr,
+    port: u16,
+    backends: &[(u128, SocketAddr)],
+) -> EndpointPlan {
+    endpoint(number, Route::Udp { address, port }, backends)
+}
+
 fn endpoint(number: u128, route: Route, backends: &[(u128, SocketAddr)]) -> EndpointPlan {
     let backend = |(number, address): &(u128, SocketAddr)| Backend {
         instance: instance(*number),
         address: *address,
     };
     let backends = backends.iter().map(backend).collect();
-    EndpointPlan { id: Id::new(Timestamp(1), number), route, certificate: None, backends }
+    let (certificate, proxy_protocol) = (None, None);
+    EndpointPlan { id: Id::new(Timestamp(1), number), route, certificate, proxy_protocol, backends }
 }
 
 /// The only address a report gives, as something to connect to.

@@ -40,9 +40,10 @@ pub(super) async fn start(options: EdgeOptions) -> Result<EdgeRole, Problem> {
     let (noted, notes) = mpsc::unbounded_channel();
     let dialler = Dialler::new(&options.servers, &options.token, noted)?;
     let edge = Edge::start(helix_edge::Config {
-        http_listen: vec![(std::net::Ipv6Addr::UNSPECIFIED, options.http_port).into()],
-        https_listen: vec![(std::net::Ipv6Addr::UNSPECIFIED, options.https_port).into()],
+        http_listen: vec![(std::net::Ipv6Addr::UNSPECIFIED, options.front.http_port).into()],
+        https_listen: vec![(std::net::Ipv6Addr::UNSPECIFIED, options.front.https_port).into()],
         plan_file: Some(data_dir.join("plan.json")),
+        balancers: options.front.balancers,
         any_ip: AnyIp::Auto,
     });
     let edge = edge.await.map_err(|error| {

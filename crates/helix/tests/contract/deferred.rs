@@ -43,24 +43,6 @@ fn commands_of_the_plan_say_what_to_do_instead() {
 }
 
 #[test]
-fn parts_of_the_manifest_say_so_too() {
-    let world = World::new(Setup::default());
-    let process = "schema_version = \"v1\"\n[processes.web]\nports = [{ internal = 80 }]\n";
-    let later = [
-        format!("{process}[[endpoints]]\nprotocol = \"udp\"\nlisten_port = 53\n"),
-        format!("{process}[[endpoints]]\nprotocol = \"tls\"\nhost = \"a.example\"\n"),
-    ];
-    for text in later {
-        std::fs::write(world.work().join("helix.toml"), &text).unwrap();
-        let scripts = world.helix(["validate", "--json"]).code_is(2);
-        let error = is_documented(&scripts.document(), 2, &[&text]);
-        assert_eq!(error["code"], "not_supported_yet", "{text}\n{error:#}");
-        let place = error["details"][0]["message"].as_str().unwrap_or_default();
-        assert!(place.starts_with("line "), "{text}\n{error:#}");
-    }
-}
-
-#[test]
 fn a_word_that_means_nothing_is_only_a_mistake() {
     let world = World::new(Setup::default());
     let mistaken = world.helix(["stauts"]).code_is(2);

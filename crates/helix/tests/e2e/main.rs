@@ -16,6 +16,7 @@ pub mod objects;
 mod backups;
 mod bad_releases;
 mod crash;
+mod endpoints;
 mod hello;
 mod https;
 mod nginx;

@@ -7,7 +7,8 @@ use std::collections::BTreeMap;
 
 use super::source::{self, Source};
 use super::{
-    Build, Flaw, MANIFEST_BYTES_MAX, Manifest, ManifestError, Pack, Port, Secrets, locate,
+    Build, Flaw, MANIFEST_BYTES_MAX, Manifest, ManifestError, Pack, Port, Secrets, Transport,
+    locate,
 };
 use crate::Name;
 
@@ -33,7 +34,11 @@ pub fn parse(text: &str) -> Result<Manifest, ManifestError> {
 
 /// The manifest of an app that has none: one `web` process with one port.
 pub fn parse_with_defaults(port: u16) -> Manifest {
-    let web = process::with_defaults(Port { name: literal("http"), internal: port });
+    let web = process::with_defaults(Port {
+        name: literal("http"),
+        internal: port,
+        transport: Transport::Tcp,
+    });
     let processes = BTreeMap::from([(literal("web"), web)]);
     let endpoints = endpoint::defaults(&processes);
     Manifest {
@@ -55,16 +60,14 @@ fn literal(text: &'static str) -> Name {
 }
 
 fn whole_file(message: String) -> ManifestError {
-    let flaw = Flaw { field: String::new(), message, line: 1, column: 1, deferred: false };
+    let flaw = Flaw { field: String::new(), message, line: 1, column: 1 };
     ManifestError { flaws: vec![flaw] }
 }
 
 fn syntax(text: &str, error: &toml::de::Error) -> ManifestError {
     let (line, column) = locate::position(text, error.span().map_or(0, |span| span.start));
     let message = error.message().to_owned();
-    ManifestError {
-        flaws: vec![Flaw { field: String::new(), message, line, column, deferred: false }],
-    }
+    ManifestError { flaws: vec![Flaw { field: String::new(), message, line, column }] }
 }
 
 struct Checker<'t> {
@@ -76,16 +79,7 @@ impl Checker<'_> {
     fn flaw(&mut self, field: &str, message: impl Into<String>) {
         let (line, column) = locate::field(self.text, field);
         let message = message.into();
-        self.flaws.push(Flaw { field: field.to_owned(), message, line, column, deferred: false });
-    }
-
-    fn deferred(&mut self, field: &str, present: bool, instead: &str) {
-        if present {
-            self.flaw(field, format!("not supported yet: {instead}"));
-            if let Some(flaw) = self.flaws.last_mut() {
-                flaw.deferred = true;
-            }
-        }
+        self.flaws.push(Flaw { field: field.to_owned(), message, line, column });
     }
 
     fn manifest(&mut self, mut source: Source) -> Manifest {

@@ -189,6 +189,28 @@ pub enum RestartPolicy {
 pub struct Port {
     pub name: Name,
     pub internal: u16,
+    /// Left out where it is TCP, so that the hashes of older manifests stay what they
+    /// are.
+    #[serde(default, skip_serializing_if = "Transport::is_tcp")]
+    pub transport: Transport,
+}
+
+/// What a port takes: connections or datagrams.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+#[serde(rename_all = "snake_case")]
+pub enum Transport {
+    #[default]
+    Tcp,
+    Udp,
+}
+
+impl Transport {
+    /// Whether it is the usual one.
+    pub fn is_tcp(&self) -> bool {
+        *self == Transport::Tcp
+    }
 }
 
 /// How to tell that an instance can serve.
@@ -216,6 +238,8 @@ pub enum Check {
     Tcp,
     /// It answers GET with a status from 200 to 399.
     Http { path: String },
+    /// It does not refuse an empty datagram.
+    Udp,
     /// A command inside the instance ends with code 0.
     Exec { command: Vec<String> },
 }
@@ -228,6 +252,17 @@ pub struct Endpoint {
     /// The name of the port.
     pub port: Name,
     pub exposure: Exposure,
+    /// What tells the program whose the connection is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub proxy_protocol: Option<ProxyProtocol>,
+}
+
+/// A header before what a client sends, which says where it comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ProxyProtocol {
+    /// The binary one, version 2 of HAProxy's `proxy-protocol.txt`.
+    V2,
 }
 
 /// How an endpoint is reached.
@@ -239,6 +274,49 @@ pub enum Exposure {
     Http { host: Option<String> },
     /// By port on the env's own address.
     Tcp { listen_port: u16 },
+    /// By the host name that a TLS client sends, on a port of the env's own address or,
+    /// without one, on the shared HTTPS listener. It is passed on untouched.
+    Tls {
+        host: String,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        listen_port: Option<u16>,
+    },
+    /// Datagrams to a port of the env's own address.
+    Udp { listen_port: u16 },
+}
+
+impl Exposure {
+    /// What a port it leads to must take.
+    pub fn transport(&self) -> Transport {
+        match self {
+            Exposure::Udp { .. } => Transport::Udp,
+            Exposure::Http { .. } | Exposure::Tcp { .. } | Exposure::Tls { .. } => Transport::Tcp,
+        }
+    }
+
+    /// What an endpoint is called that has no name of its own.
+    fn usual_name(&self) -> String {
+        match self {
+            Exposure::Http { .. } => "http".to_owned(),
+            Exposure::Tcp { listen_port } => format!("tcp-{listen_port}"),
+            Exposure::Tls { listen_port: None, .. } => "tls".to_owned(),
+            Exposure::Tls { listen_port: Some(port), .. } => format!("tls-{port}"),
+            Exposure::Udp { listen_port } => format!("udp-{listen_port}"),
+        }
+    }
+
+    /// Whether no two endpoints of an env can be reached like this and like that.
+    fn collides(&self, other: &Exposure) -> bool {
+        use Exposure::{Http, Tcp, Tls};
+        match (self, other) {
+            (Http { host: None }, Http { host: None }) => false,
+            (Tls { host, listen_port: None }, Http { host: Some(it) })
+            | (Http { host: Some(it) }, Tls { host, listen_port: None }) => host == it,
+            (Tls { listen_port: Some(port), .. }, Tcp { listen_port })
+            | (Tcp { listen_port }, Tls { listen_port: Some(port), .. }) => port == listen_port,
+            (one, other) => one == other,
+        }
+    }
 }
 
 /// One thing wrong with a manifest.
@@ -251,10 +329,6 @@ pub struct Flaw {
     pub line: usize,
     /// 1-based, in characters.
     pub column: usize,
-    /// The field is right but what it asks for does not exist yet; the message
-    /// says what to do instead.
-    #[serde(default)]
-    pub deferred: bool,
 }
 
 /// Everything wrong with a manifest; never empty.

@@ -161,6 +161,8 @@ pub(super) struct Endpoint {
     pub protocol: Option<String>,
     pub host: Option<String>,
     pub listen_port: Option<u16>,
+    pub proxy_protocol: Option<String>,
+    pub backend_expects_proxy_protocol: Option<bool>,
 }
 
 #[derive(Debug, Deserialize)]

@@ -22,7 +22,7 @@ use std::time::Duration;
 
 use helix_model::Reason;
 use helix_model::instance::{Exit, Observed, Phase};
-use helix_model::manifest::{Check, Health as Rules};
+use helix_model::manifest::{Check, Health as Rules, Transport};
 use helix_model::plan::{InstancePlan, PortPlan, Running};
 
 pub(crate) use cause::{Cause, End, StartFailure};
@@ -509,11 +509,14 @@ impl Lifecycle {
 }
 
 /// The health rules of a plan. One with ports but without rules is asked
-/// whether its first port accepts connections: an address is only worth
-/// handing out once something listens there.
+/// whether one of them is open: an address is only worth handing out once
+/// something listens there.
 pub(crate) fn rules(plan: &InstancePlan) -> Option<Rules> {
     let fallback = |port: &PortPlan| Rules {
-        check: Check::Tcp,
+        check: match port.transport {
+            Transport::Tcp => Check::Tcp,
+            Transport::Udp => Check::Udp,
+        },
         port: Some(port.name.clone()),
         interval_seconds: 10,
         timeout_seconds: 2,
@@ -521,5 +524,6 @@ pub(crate) fn rules(plan: &InstancePlan) -> Option<Rules> {
         success_threshold: 1,
         failure_threshold: 3,
     };
-    plan.health.clone().or_else(|| plan.ports.first().map(fallback))
+    let connects = plan.ports.iter().find(|port| port.transport.is_tcp());
+    plan.health.clone().or_else(|| connects.or(plan.ports.first()).map(fallback))
 }

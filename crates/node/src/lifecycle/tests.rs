@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use helix_model::manifest::{Prestart, Resources, Restart, RestartPolicy};
+use helix_model::manifest::{Prestart, Resources, Restart, RestartPolicy, Transport};
 use helix_model::plan::PortPlan;
 use helix_model::{Id, Name, Timestamp};
 use proptest::prelude::*;
@@ -28,7 +28,7 @@ fn plan(policy: RestartPolicy) -> InstancePlan {
         user: None,
         vars: BTreeMap::new(),
         resources: Resources { memory_bytes: 64 << 20, cpu: 1.0, disk_bytes: 1 << 30 },
-        ports: vec![PortPlan { name: name("http"), internal: 80 }],
+        ports: vec![PortPlan { name: name("http"), internal: 80, transport: Transport::Tcp }],
         health: None,
         restart: Restart { policy, max_retries: 2, backoff_seconds: 2 },
         address: "fd00::5".parse().unwrap(),

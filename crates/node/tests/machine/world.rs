@@ -15,7 +15,7 @@ use helix_image::registry::{repository, router};
 use helix_image::{ComposeFile, ComposeLayer, Digest, FileSource, ImageConfig, Store, compose};
 use helix_model::api::ExecRequest;
 use helix_model::instance::{Observed, Phase};
-use helix_model::manifest::{Check, Health, Resources, Restart, RestartPolicy};
+use helix_model::manifest::{Check, Health, Resources, Restart, RestartPolicy, Transport};
 use helix_model::plan::{InstancePlan, NodePlan, PortPlan, Running, SnapshotPlan, VolumePlan};
 use helix_model::{Id, Instance, Name, Timestamp, Volume, network};
 use helix_node::{Agent, Config, DiskLimits, ExecEvent, Isolation, LogQuery, OwnRegistry};
@@ -245,7 +245,7 @@ impl World {
             failure_threshold: 1,
         };
         InstancePlan {
-            ports: vec![PortPlan { name: http(), internal: 8080 }],
+            ports: vec![PortPlan { name: http(), internal: 8080, transport: Transport::Tcp }],
             health: Some(health),
             command: None,
             ..self.instance(number, &[])

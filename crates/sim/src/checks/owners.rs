@@ -4,7 +4,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv6Addr;
 
-use helix_model::endpoint::Exposure;
 use helix_model::{AnyId, Event, Noun, State, Table};
 
 use super::{Failed, fail};
@@ -75,12 +74,10 @@ fn endpoints(failed: &mut Failed, state: &State) {
             if state.owner(exposure) != Some(id) {
                 fail(failed, NAME, || format!("{exposure:?} of {id} is not noted as its"));
             }
-            let place = match exposure {
-                Exposure::Http { host } => {
-                    hosts += 1;
-                    host.clone()
-                }
-                Exposure::Tcp { address, listen_port } => format!("[{address}]:{listen_port}"),
+            hosts += usize::from(exposure.shared_host().is_some());
+            let place = match exposure.port() {
+                Some(port) => format!("{port:?}"),
+                None => exposure.shared_host().unwrap_or_default().to_owned(),
             };
             if let Some(other) = claims.insert(place, id) {
                 fail(failed, NAME, || format!("{exposure:?} has two owners, {other} and {id}"));

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use helix_model::manifest::{
     Build, Endpoint, Exposure, Manifest, Mount, Port, Process, ReleaseCommand, Resources, Restart,
-    RestartPolicy, Scaling, Secrets, Volume,
+    RestartPolicy, Scaling, Secrets, Transport, Volume,
 };
 use helix_model::release::Image;
 use helix_model::{Command, Name, deploy};
@@ -74,7 +74,10 @@ fn manifest(random: &mut Random) -> Option<Manifest> {
     let mut endpoints = Vec::new();
     let mut add = |name: &str, exposure| {
         let (process, port) = (web.clone(), port.clone());
-        name.parse().ok().map(|name| endpoints.push(Endpoint { name, process, port, exposure }))
+        name.parse().ok().map(|name| {
+            let proxy_protocol = None;
+            endpoints.push(Endpoint { name, process, port, exposure, proxy_protocol });
+        })
     };
     let first = if random.percent(70) { "web" } else { "site" };
     let host = random.percent(60).then(|| random.pick(&HOSTS)).flatten();
@@ -84,7 +87,14 @@ fn manifest(random: &mut Random) -> Option<Manifest> {
         let own_port = if name == "raw" { 80 } else { 90 };
         let moves = random.percent(30);
         let listen_port = if moves { 170 - own_port } else { own_port };
-        add(name, Exposure::Tcp { listen_port })?;
+        let exposure = match host {
+            Some(host) if random.percent(20) => {
+                Exposure::Tls { host: host.to_owned(), listen_port: Some(listen_port) }
+            }
+            _ if random.percent(20) => Exposure::Udp { listen_port },
+            _ => Exposure::Tcp { listen_port },
+        };
+        add(name, exposure)?;
     }
     let (build, secrets) = (Build::default(), Secrets::default());
     let release_command = if random.percent(15) { Some(release_command(random)?) } else { None };
@@ -119,7 +129,7 @@ fn process(random: &mut Random) -> Option<Process> {
             max_retries: u32::try_from(random.between(0, 4)).ok()?,
             backoff_seconds: random.between(0, 2),
         },
-        ports: vec![Port { name: "http".parse().ok()?, internal: 8080 }],
+        ports: vec![Port { name: "http".parse().ok()?, internal: 8080, transport: Transport::Tcp }],
         health: None,
         stop_grace_seconds: random.between(1, 20),
         mounts: Vec::new(),

@@ -5,24 +5,30 @@ use std::collections::BTreeMap;
 use super::{Checker, literal};
 use crate::Name;
 use crate::manifest::source;
-use crate::manifest::{Endpoint, Exposure, Process};
+use crate::manifest::{Endpoint, Exposure, Port, Process, ProxyProtocol, Transport};
 
-/// Without `[[endpoints]]`, the first port of `web` (else of the first process
+/// Without `[[endpoints]]`, the first TCP port of `web` (else of the first process
 /// that has one) is reachable by host name and on port 80 of the env's address:
 /// what someone who deploys a first app expects to find.
 pub(super) fn defaults(processes: &BTreeMap<Name, Process>) -> Vec<Endpoint> {
-    let web = processes.get_key_value(&literal("web")).filter(|(_, p)| !p.ports.is_empty());
-    let chosen = web.or_else(|| processes.iter().find(|(_, process)| !process.ports.is_empty()));
-    let Some((process, spec)) = chosen else {
+    let has_port = |(_, process): &(&Name, &Process)| first(process, Transport::Tcp).is_some();
+    let web = processes.get_key_value(&literal("web")).filter(has_port);
+    let Some((process, spec)) = web.or_else(|| processes.iter().find(has_port)) else {
         return Vec::new();
     };
+    let Some(port) = first(spec, Transport::Tcp) else { return Vec::new() };
     let to = |name: &'static str, exposure| Endpoint {
         name: literal(name),
         process: process.clone(),
-        port: spec.ports[0].name.clone(),
+        port: port.name.clone(),
         exposure,
+        proxy_protocol: None,
     };
     vec![to("http", Exposure::Http { host: None }), to("tcp-80", Exposure::Tcp { listen_port: 80 })]
+}
+
+fn first(process: &Process, transport: Transport) -> Option<&Port> {
+    process.ports.iter().find(|port| port.transport == transport)
 }
 
 impl Checker<'_> {
@@ -40,12 +46,10 @@ impl Checker<'_> {
             let Some(endpoint) = self.endpoint(&field, source, processes) else {
                 continue;
             };
-            let clash = endpoints.iter().any(|other| {
-                other.name == endpoint.name
-                    || (other.exposure == endpoint.exposure
-                        && other.exposure != Exposure::Http { host: None })
-            });
-            if clash {
+            let clashes = |other: &Endpoint| {
+                other.name == endpoint.name || other.exposure.collides(&endpoint.exposure)
+            };
+            if endpoints.iter().any(clashes) {
                 self.flaw(&field, "another endpoint has this name, host or port");
             }
             endpoints.push(endpoint);
@@ -65,63 +69,132 @@ impl Checker<'_> {
             self.flaw(&format!("{field}.process"), format!("there is no process `{wanted}`"));
             return None;
         };
+        let exposure = self.exposure(field, &source)?;
+        let transport = exposure.transport();
         let port = match source.port.as_deref() {
             Some(wanted) => spec.ports.iter().find(|port| port.name.as_str() == wanted),
-            None => spec.ports.first(),
+            None => first(spec, transport),
         };
-        let Some(port) = port else {
-            self.flaw(&format!("{field}.port"), format!("names no port of `{process}`"));
+        let Some(port) = port.filter(|port| port.transport == transport) else {
+            let kind = if transport.is_tcp() { "TCP" } else { "UDP" };
+            self.flaw(&format!("{field}.port"), format!("names no {kind} port of `{process}`"));
             return None;
         };
-        let exposure = self.exposure(field, &source)?;
-        let name = source.name.unwrap_or_else(|| match &exposure {
-            Exposure::Http { .. } => "http".to_owned(),
-            Exposure::Tcp { listen_port } => format!("tcp-{listen_port}"),
-        });
+        let proxy_protocol = self.proxy_protocol(field, &source, &exposure);
+        let name = source.name.unwrap_or_else(|| exposure.usual_name());
         let name = self.name(&format!("{field}.name"), &name)?;
-        Some(Endpoint { name, process: process.clone(), port: port.name.clone(), exposure })
+        let (process, port) = (process.clone(), port.name.clone());
+        Some(Endpoint { name, process, port, exposure, proxy_protocol })
+    }
+
+    /// A program that does not expect the header takes it for what a client sent, and one
+    /// that does believes whoever sends it: whoever asks for it says that he knows.
+    fn proxy_protocol(
+        &mut self,
+        field: &str,
+        source: &source::Endpoint,
+        exposure: &Exposure,
+    ) -> Option<ProxyProtocol> {
+        let expects = source.backend_expects_proxy_protocol.unwrap_or(false);
+        match source.proxy_protocol.as_deref() {
+            None | Some("off") => {
+                if expects {
+                    self.flaw(
+                        &format!("{field}.backend_expects_proxy_protocol"),
+                        "only with proxy_protocol = \"v2\"",
+                    );
+                }
+                return None;
+            }
+            Some("v2") => {}
+            Some(_) => {
+                self.flaw(&format!("{field}.proxy_protocol"), "use \"off\" or \"v2\"");
+                return None;
+            }
+        }
+        if matches!(exposure, Exposure::Http { .. }) {
+            self.flaw(
+                &format!("{field}.proxy_protocol"),
+                "not with protocol = \"http\", where X-Forwarded-For says whose a request is",
+            );
+        } else if !expects {
+            self.flaw(
+                &format!("{field}.proxy_protocol"),
+                "the program must expect the header; \
+                 say so with backend_expects_proxy_protocol = true",
+            );
+        }
+        Some(ProxyProtocol::V2)
     }
 
     fn exposure(&mut self, field: &str, source: &source::Endpoint) -> Option<Exposure> {
-        match source.protocol.as_deref() {
-            Some("http") => {
+        let protocol = source.protocol.as_deref().unwrap_or("tcp");
+        match protocol {
+            "http" => {
                 if source.listen_port.is_some() {
                     self.flaw(
                         &format!("{field}.listen_port"),
                         "not with protocol = \"http\": all share one listener",
                     );
                 }
-                let host = source.host.as_ref().map(|host| host.to_ascii_lowercase());
-                if host.as_deref().is_some_and(|host| !is_host(host)) {
-                    self.flaw(&format!("{field}.host"), "not a host name");
-                }
-                Some(Exposure::Http { host })
+                Some(Exposure::Http { host: self.host(field, source) })
             }
-            None | Some("tcp") => {
+            "tls" => {
+                let Some(host) = self.host(field, source) else {
+                    self.flaw(
+                        &format!("{field}.host"),
+                        "needed with protocol = \"tls\": the name that clients send",
+                    );
+                    return None;
+                };
+                let listen_port = match source.listen_port {
+                    None => None,
+                    Some(_) => Some(self.listen_port(field, source, protocol)?),
+                };
+                Some(Exposure::Tls { host, listen_port })
+            }
+            "tcp" | "udp" => {
                 if source.host.is_some() {
-                    self.flaw(&format!("{field}.host"), "only with protocol = \"http\"");
+                    self.flaw(&format!("{field}.host"), "only with protocol = \"http\" or \"tls\"");
                 }
-                match source.listen_port {
-                    Some(port) if port > 0 => Some(Exposure::Tcp { listen_port: port }),
-                    _ => {
-                        self.flaw(
-                            &format!("{field}.listen_port"),
-                            "needed with protocol = \"tcp\", from 1 to 65535",
-                        );
-                        None
-                    }
-                }
+                let listen_port = self.listen_port(field, source, protocol)?;
+                Some(match protocol {
+                    "udp" => Exposure::Udp { listen_port },
+                    _ => Exposure::Tcp { listen_port },
+                })
             }
-            Some("udp" | "tls") => {
-                let field = format!("{field}.protocol");
-                self.deferred(&field, true, "use \"tcp\", which passes TLS through untouched");
-                None
-            }
-            Some(_) => {
-                self.flaw(&format!("{field}.protocol"), "use \"tcp\" or \"http\"");
+            _ => {
+                self.flaw(
+                    &format!("{field}.protocol"),
+                    "use \"http\", \"tcp\", \"tls\" or \"udp\"",
+                );
                 None
             }
         }
+    }
+
+    fn host(&mut self, field: &str, source: &source::Endpoint) -> Option<String> {
+        let host = source.host.as_ref().map(|host| host.to_ascii_lowercase());
+        if host.as_deref().is_some_and(|host| !is_host(host)) {
+            self.flaw(&format!("{field}.host"), "not a host name");
+        }
+        host
+    }
+
+    fn listen_port(
+        &mut self,
+        field: &str,
+        source: &source::Endpoint,
+        protocol: &str,
+    ) -> Option<u16> {
+        let port = source.listen_port.filter(|port| *port > 0);
+        if port.is_none() {
+            self.flaw(
+                &format!("{field}.listen_port"),
+                format!("needed with protocol = \"{protocol}\", from 1 to 65535"),
+            );
+        }
+        port
     }
 }
 

@@ -6,7 +6,7 @@ use super::Checker;
 use crate::manifest::quantity::{format_bytes, parse_bytes};
 use crate::manifest::source;
 use crate::manifest::{
-    Check, Health, Port, Prestart, Process, Resources, Restart, RestartPolicy, Scaling,
+    Check, Health, Port, Prestart, Process, Resources, Restart, RestartPolicy, Scaling, Transport,
 };
 
 const MEMORY_DEFAULT_BYTES: u64 = 256 << 20;
@@ -48,9 +48,17 @@ pub(super) fn with_defaults(port: Port) -> Process {
     }
 }
 
+/// The port that is asked unless told otherwise: a connection says more than a datagram.
+fn first(ports: &[Port]) -> Option<&Port> {
+    ports.iter().find(|port| port.transport.is_tcp()).or_else(|| ports.first())
+}
+
 fn default_health(port: &Port) -> Health {
     Health {
-        check: Check::Tcp,
+        check: match port.transport {
+            Transport::Tcp => Check::Tcp,
+            Transport::Udp => Check::Udp,
+        },
         port: Some(port.name.clone()),
         interval_seconds: 10,
         timeout_seconds: 2,
@@ -80,7 +88,7 @@ impl Checker<'_> {
         let ports = self.ports(field, source.ports);
         let health = match source.health {
             Some(health) => self.health(&format!("{field}.health"), &health, &ports),
-            None => ports.first().map(default_health),
+            None => first(&ports).map(default_health),
         };
         let scaling = self.scaling(&format!("{field}.scaling"), &source.scaling);
         let mounts = self.mounts(field, source.mounts, &scaling);
@@ -201,17 +209,24 @@ impl Checker<'_> {
             if source.internal == 0 {
                 self.flaw(&format!("{field}.internal"), "from 1 to 65535");
             }
-            if source.protocol.as_deref().is_some_and(|protocol| protocol != "tcp") {
-                self.flaw(&format!("{field}.protocol"), "only \"tcp\" so far");
-            }
+            let transport = match source.protocol.as_deref() {
+                None | Some("tcp") => Transport::Tcp,
+                Some("udp") => Transport::Udp,
+                Some(_) => {
+                    self.flaw(&format!("{field}.protocol"), "use \"tcp\" or \"udp\"");
+                    Transport::Tcp
+                }
+            };
             let name = source.name.unwrap_or_else(|| format!("p{}", source.internal));
             let Some(name) = self.name(&format!("{field}.name"), &name) else {
                 continue;
             };
-            if ports.iter().any(|port| port.name == name || port.internal == source.internal) {
+            let is_number =
+                |port: &Port| port.internal == source.internal && port.transport == transport;
+            if ports.iter().any(|port| port.name == name || is_number(port)) {
                 self.flaw(&field, "another port has this name or number");
             }
-            ports.push(Port { name, internal: source.internal });
+            ports.push(Port { name, internal: source.internal, transport });
         }
         ports
     }
@@ -226,6 +241,7 @@ impl Checker<'_> {
         }
         match kind {
             "tcp" => {}
+            "udp" => return Check::Udp,
             "http" => match source.path.clone().filter(|path| path.starts_with('/')) {
                 Some(path) => return Check::Http { path },
                 None => self.flaw(field, "type = \"http\" needs a path that begins with /"),
@@ -237,20 +253,32 @@ impl Checker<'_> {
                     "type = \"exec\" needs a command, such as [\"/bin/check\", \"--quick\"]",
                 ),
             },
-            _ => self.flaw(&format!("{field}.type"), "use \"tcp\", \"http\" or \"exec\""),
+            _ => self.flaw(&format!("{field}.type"), "use \"tcp\", \"http\", \"udp\" or \"exec\""),
         }
         Check::Tcp
     }
 
     fn health(&mut self, field: &str, source: &source::Health, ports: &[Port]) -> Option<Health> {
         let check = self.health_check(field, source);
+        let transport = match check {
+            Check::Udp => Some(Transport::Udp),
+            Check::Tcp | Check::Http { .. } => Some(Transport::Tcp),
+            Check::Exec { .. } => None,
+        };
+        let fits = |port: &&Port| transport.is_none_or(|it| it == port.transport);
+        let mut fitting = ports.iter().filter(fits);
         let port = match source.port.as_deref() {
-            Some(wanted) => ports.iter().find(|port| port.name.as_str() == wanted),
-            None => ports.first(),
+            Some(wanted) => fitting.find(|port| port.name.as_str() == wanted),
+            None => fitting.next(),
         };
         let needs_port = source.kind.as_deref() != Some("exec") || source.port.is_some();
         if port.is_none() && needs_port {
-            self.flaw(&format!("{field}.port"), "names no port of this process");
+            let message = match check {
+                Check::Udp => "names no UDP port of this process",
+                Check::Tcp | Check::Http { .. } => "names no TCP port of this process",
+                Check::Exec { .. } => "names no port of this process",
+            };
+            self.flaw(&format!("{field}.port"), message);
             return None;
         }
         let interval_seconds = source.interval_seconds.unwrap_or(10);

@@ -4,7 +4,7 @@ use expect_test::{Expect, expect};
 use proptest::prelude::*;
 
 use super::*;
-use crate::manifest::{Check, RestartPolicy};
+use crate::manifest::{Check, Exposure, ProxyProtocol, RestartPolicy};
 
 const HEAD: &str = "schema_version = \"v1\"\n";
 
@@ -61,8 +61,8 @@ fn every_flaw_is_found_and_placed() {
          ports = [{ internal = 80, protocol = \"udp\" }]\n\
          health = { type = \"http\" }\nscaling = { min = 3, max = 1 }\n",
         expect![[r#"
-            4:27 processes.web.ports[0].protocol: only "tcp" so far
             5:1 processes.web.health: type = "http" needs a path that begins with /
+            5:1 processes.web.health.port: names no port of this process
             6:22 processes.web.scaling.max: less than min
             3:31 processes.web.resources.cpu: more than 0 and at most 32
             3:15 processes.web.resources.memory: `1mb` is not a size; write it as 256Mi or 1Gi
@@ -103,11 +103,52 @@ fn a_typo_is_an_error_with_its_place() {
 }
 
 #[test]
-fn what_is_deferred_says_what_to_do_instead() {
+fn endpoints_say_how_they_are_reached_and_what_they_lead_to() {
+    let text = "[processes.dns]\nports = [\n  { internal = 53 },\n  \
+                { name = \"asked\", internal = 53, protocol = \"udp\" },\n]\n\
+                [[endpoints]]\nprocess = \"dns\"\nprotocol = \"udp\"\nlisten_port = 53\n\
+                [[endpoints]]\nprocess = \"dns\"\nprotocol = \"tls\"\nhost = \"Dot.example\"\n\
+                [[endpoints]]\nprocess = \"dns\"\nprotocol = \"tls\"\nhost = \"a.example\"\nlisten_port = 853\n\
+                proxy_protocol = \"v2\"\nbackend_expects_proxy_protocol = true\n";
+    let manifest = parse(&format!("{HEAD}{text}")).unwrap();
+    let ports: Vec<_> =
+        manifest.endpoints.iter().map(|it| (it.name.as_str(), it.port.as_str())).collect();
+    assert_eq!(ports, [("udp-53", "asked"), ("tls", "p53"), ("tls-853", "p53")]);
+    let host = "dot.example".to_owned();
+    assert_eq!(manifest.endpoints[1].exposure, Exposure::Tls { host, listen_port: None });
+    assert_eq!(manifest.endpoints[2].proxy_protocol, Some(ProxyProtocol::V2));
+
+    let datagrams = "[processes.game]\nports = [{ internal = 7777, protocol = \"udp\" }]\n";
+    let manifest = parse(&format!("{HEAD}{datagrams}")).unwrap();
+    assert_eq!(manifest.endpoints, [], "what takes datagrams only is not reached by HTTP");
+    let health = manifest.processes[&literal("game")].health.clone().unwrap();
+    assert_eq!(health.check, Check::Udp);
+}
+
+#[test]
+fn endpoints_that_cannot_be_are_told() {
     check(
-        "[processes.web]\nports = [{ internal = 53 }]\n[[endpoints]]\nprotocol = \"udp\"\nlisten_port = 53\n",
+        "[processes.web]\nports = [{ internal = 80 }]\n\
+         [[endpoints]]\nprotocol = \"udp\"\nlisten_port = 53\n\
+         [[endpoints]]\nprotocol = \"tls\"\n\
+         [[endpoints]]\nprotocol = \"sctp\"\nlisten_port = 1\n\
+         [[endpoints]]\nlisten_port = 25\nproxy_protocol = \"v2\"\n\
+         [[endpoints]]\nprotocol = \"http\"\nproxy_protocol = \"v2\"\n\
+         [[endpoints]]\nlisten_port = 26\nbackend_expects_proxy_protocol = true\n\
+         [[endpoints]]\nlisten_port = 27\nproxy_protocol = \"v1\"\n\
+         [[endpoints]]\nprotocol = \"tls\"\nhost = \"a.example\"\nlisten_port = 27\n\
+         [[endpoints]]\nprotocol = \"tls\"\nname = \"b\"\nhost = \"b.example\"\n\
+         [[endpoints]]\nprotocol = \"http\"\nname = \"c\"\nhost = \"b.example\"\n",
         expect![[r#"
-            5:1 endpoints[0].protocol: not supported yet: use "tcp", which passes TLS through untouched
+            4:1 endpoints[0].port: names no UDP port of `web`
+            7:1 endpoints[1].host: needed with protocol = "tls": the name that clients send
+            10:1 endpoints[2].protocol: use "http", "tcp", "tls" or "udp"
+            14:1 endpoints[3].proxy_protocol: the program must expect the header; say so with backend_expects_proxy_protocol = true
+            17:1 endpoints[4].proxy_protocol: not with protocol = "http", where X-Forwarded-For says whose a request is
+            20:1 endpoints[5].backend_expects_proxy_protocol: only with proxy_protocol = "v2"
+            23:1 endpoints[6].proxy_protocol: use "off" or "v2"
+            24:1 endpoints[7]: another endpoint has this name, host or port
+            32:1 endpoints[9]: another endpoint has this name, host or port
         "#]],
     );
 }

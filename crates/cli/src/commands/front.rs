@@ -1,0 +1,55 @@
+//! Where user traffic comes in: what `helix up` and `helix edge` have alike.
+
+use std::net::IpAddr;
+
+use clap::Args;
+use ipnet::IpNet;
+
+use crate::failure::{Failure, Result};
+use crate::io::Environment;
+
+/// What user traffic comes in by.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FrontOptions {
+    /// The shared HTTP listener's port.
+    pub http_port: u16,
+    /// The same for HTTPS.
+    pub https_port: u16,
+    /// Load balancers that say whose a connection is.
+    pub balancers: Vec<IpNet>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct FrontArgs {
+    /// Port of the shared HTTP listener
+    #[arg(long, value_name = "PORT", default_value_t = 8080)]
+    http_port: u16,
+    /// Port of the shared HTTPS listener
+    #[arg(long, value_name = "PORT", default_value_t = 8443)]
+    https_port: u16,
+    /// Load balancers that send the PROXY protocol: addresses or networks (HELIX_ACCEPT_PROXY_FROM)
+    #[arg(long, value_name = "NETWORK,…", value_delimiter = ',', value_parser = network)]
+    accept_proxy_from: Vec<IpNet>,
+}
+
+impl FrontArgs {
+    pub(crate) fn options(self, environment: &Environment) -> Result<FrontOptions> {
+        let mut balancers = self.accept_proxy_from;
+        if let (true, Some(listed)) = (balancers.is_empty(), environment.get(VARIABLE)) {
+            let refused =
+                |why| Failure::usage(format!("{VARIABLE}: {why}"), "list them with commas between");
+            let listed = listed.split(',').map(|one| network(one.trim()));
+            balancers = listed.collect::<std::result::Result<_, _>>().map_err(refused)?;
+        }
+        Ok(FrontOptions { http_port: self.http_port, https_port: self.https_port, balancers })
+    }
+}
+
+const VARIABLE: &str = "HELIX_ACCEPT_PROXY_FROM";
+
+/// A network, or one address.
+fn network(text: &str) -> std::result::Result<IpNet, String> {
+    let address = || text.parse::<IpAddr>().map(IpNet::from);
+    let wrong = |_| format!("`{text}` is neither an address nor a network such as 10.0.0.0/8");
+    text.parse().or_else(|_| address()).map_err(wrong)
+}

@@ -1,0 +1,132 @@
+//! One client's session with one backend.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use tokio::net::UdpSocket;
+use tokio::time::{Instant, timeout};
+use tokio_util::sync::CancellationToken;
+
+use crate::shared::Shared;
+use crate::stats::{Gauge, count};
+use crate::upstream::Upstream;
+use crate::work::OpenWork;
+
+/// A session in which nothing was sent either way for so long is over. Longer than the
+/// pauses of protocols that keep a session up, short enough for ports to be free again:
+/// RFC 4787 §4.3 asks address translators for two minutes.
+pub(crate) const IDLE_TIMEOUT: Duration = Duration::from_secs(120);
+
+/// No datagram is longer (RFC 768: 16 bits of length).
+pub(crate) const DATAGRAM_BYTES_MAX: usize = 65_535;
+
+/// A client's way to its backend.
+#[derive(Debug)]
+pub(crate) struct Session {
+    backend: UdpSocket,
+    /// Put before each datagram.
+    header: Vec<u8>,
+    has_ended: AtomicBool,
+    /// When something was sent last, in milliseconds since `begun`.
+    used_ms: AtomicU64,
+    begun: Instant,
+}
+
+impl Session {
+    /// A session with a backend, or why there cannot be one.
+    pub(crate) async fn open(upstream: &Upstream, header: Vec<u8>) -> io::Result<Session> {
+        let address = upstream.address();
+        let own: IpAddr = match address {
+            SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+            SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+        };
+        let backend = UdpSocket::bind((own, 0)).await?;
+        backend.connect(address).await?;
+        // Nothing is tried on a socket before it was found ready once.
+        backend.writable().await?;
+        let (has_ended, used_ms) = (AtomicBool::new(false), AtomicU64::new(0));
+        Ok(Session { backend, header, has_ended, used_ms, begun: Instant::now() })
+    }
+
+    pub(crate) fn has_ended(&self) -> bool {
+        self.has_ended.load(Ordering::Acquire)
+    }
+
+    /// Passes a datagram on to the backend; whether it was taken. What a backend refuses
+    /// ends the session: the next datagram finds another.
+    pub(crate) fn pass_on(&self, datagram: &[u8]) -> bool {
+        let sent = match self.header.is_empty() {
+            true => self.backend.try_send(datagram),
+            false => self.backend.try_send(&[&self.header, datagram].concat()),
+        };
+        match sent {
+            Ok(_) => self.touch(),
+            // A full queue is what datagrams are lost in everywhere.
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return false,
+            Err(error) => {
+                tracing::debug!(%error, "a backend refuses datagrams");
+                self.has_ended.store(true, Ordering::Release);
+                return false;
+            }
+        }
+        true
+    }
+
+    fn touch(&self) {
+        let now_ms = u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.used_ms.store(now_ms, Ordering::Relaxed);
+    }
+
+    /// What is left until it is over if nothing more is sent.
+    fn left(&self) -> Duration {
+        let used = Duration::from_millis(self.used_ms.load(Ordering::Relaxed));
+        (used + IDLE_TIMEOUT).saturating_sub(self.begun.elapsed())
+    }
+
+    /// Brings answers back from the address that was asked, until the session is over.
+    pub(crate) async fn answer(
+        self: Arc<Session>,
+        shared: Arc<Shared>,
+        listener: Arc<UdpSocket>,
+        client: SocketAddr,
+        stop: CancellationToken,
+        work: OpenWork,
+    ) {
+        count(&shared.counters.udp_sessions);
+        let _open = Gauge::open(&shared.counters.udp_sessions_open);
+        stop.run_until_cancelled(self.bring_back(&shared, &listener, client)).await;
+        self.has_ended.store(true, Ordering::Release);
+        drop(work);
+    }
+
+    async fn bring_back(&self, shared: &Shared, listener: &UdpSocket, client: SocketAddr) {
+        let mut buffer = vec![0; DATAGRAM_BYTES_MAX];
+        while !self.has_ended() {
+            let length = match timeout(self.left(), self.backend.recv(&mut buffer)).await {
+                Ok(Ok(length)) => length,
+                // Refused: its program does not listen, or is gone.
+                Ok(Err(error)) => {
+                    tracing::debug!(%error, "a backend refused datagrams");
+                    return;
+                }
+                Err(_) if self.left().is_zero() => return,
+                Err(_) => continue,
+            };
+            self.touch();
+            if listener.send_to(&buffer[..length], client).await.is_ok() {
+                passed(shared, length);
+            } else {
+                count(&shared.counters.udp_dropped);
+            }
+        }
+    }
+}
+
+/// Counts a datagram that was passed on.
+pub(crate) fn passed(shared: &Shared, bytes: usize) {
+    count(&shared.counters.udp_datagrams);
+    shared.counters.udp_bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+}

@@ -88,6 +88,12 @@ pub const FOR_TESTS: &[Package] = &[
         reason: "the tests make certificates for a registry behind TLS and for hosts",
     },
     Package {
+        name: "dnsmasq-base",
+        program: "dnsmasq",
+        how: How::Install,
+        reason: "a real DNS server with the records that prove domains; it brings no service",
+    },
+    Package {
         name: "buildah",
         program: "buildah",
         how: How::Install,

@@ -5,10 +5,10 @@
 use clap::{Args, Parser, Subcommand};
 
 use crate::commands::{
-    admin, audit, auth, builds, certificates, completion, deploy, describe, doctor, edges, env,
-    events, exec, explain, kinds, logs, members, nodes, plan, policy, quotas, registries, releases,
-    replicas, roles, rollback, scale, secrets, snapshots, status, tokens, up, usage, users,
-    validate, version, volumes, wait,
+    admin, audit, auth, builds, certificates, completion, deploy, describe, doctor, domains, edges,
+    env, events, exec, explain, kinds, logs, members, nodes, plan, policy, quotas, registries,
+    releases, replicas, roles, rollback, scale, secrets, snapshots, status, tokens, up, usage,
+    users, validate, version, volumes, wait,
 };
 
 /// Run apps on your own machines.
@@ -108,6 +108,8 @@ pub(crate) enum Command {
     Snapshots(snapshots::SnapshotsArgs),
     /// Certificates of hosts: list, describe, events, add, trust, destroy
     Certificates(certificates::CertificatesArgs),
+    /// DNS names of orgs: list, describe, events, add, verify, vouch, destroy
+    Domains(domains::DomainsArgs),
     /// The record of what happened: list, export, verify
     Audit(audit::AuditArgs),
     /// The installation as a whole: verify-state, export, import, keys, retention
@@ -150,6 +152,7 @@ impl Command {
             Command::Snapshots(snapshots) => snapshots.streams(),
             Command::Volumes(volumes) => volumes.streams(),
             Command::Certificates(certificates) => certificates.streams(),
+            Command::Domains(domains) => domains.streams(),
             Command::Audit(audit) => audit.streams(),
             Command::Auth(auth) => auth.streams(),
             Command::Users(users) => users.streams(),

@@ -34,7 +34,6 @@ const DEFERRED: &[(&[&str], &str)] = &[
         "endpoints reach this machine's network; put a reverse proxy before them for the rest",
     ),
     (&["login"], "use `helix auth login`"),
-    (&["domains"], "set `host` of an HTTP endpoint in helix.toml and point DNS at this machine"),
     (&["machines"], "start `helix up` on the machine itself"),
     (&["devices"], "use the addresses that `helix endpoints list` shows"),
     (&["gateways"], "the edge runs inside `helix up`"),

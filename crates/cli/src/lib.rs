@@ -31,6 +31,7 @@ use helix_model::{Code, Problem};
 
 pub use commands::admin::{Installation, Offline};
 pub use commands::disk::DiskLimits;
+pub use commands::domain_options::DomainOptions;
 pub use commands::front::FrontOptions;
 pub use commands::registry_options::RegistryOptions;
 pub use commands::roles::{EdgeOptions, Happening, NodeOptions, Role, Roles, ServerOptions};

@@ -143,6 +143,7 @@ impl Settings {
                 | Kind::Volume
                 | Kind::Snapshot
                 | Kind::Certificate
+                | Kind::Domain
         ) {
             return Ok(self.org_scope());
         }
@@ -159,7 +160,8 @@ impl Settings {
             | Kind::Token
             | Kind::Volume
             | Kind::Snapshot
-            | Kind::Certificate => false,
+            | Kind::Certificate
+            | Kind::Domain => false,
         };
         if complete || !needs_app {
             return Ok(scope);
@@ -181,7 +183,7 @@ impl Settings {
             Kind::Org | Kind::Node | Kind::Edge | Kind::User | Kind::Token => {
                 return Ok(Scope::default());
             }
-            Kind::Member | Kind::Volume | Kind::Snapshot | Kind::Certificate => {
+            Kind::Member | Kind::Volume | Kind::Snapshot | Kind::Certificate | Kind::Domain => {
                 return Ok(self.org_scope());
             }
             Kind::Project => Scope { org: Some(self.org.to_string()), ..Scope::default() },

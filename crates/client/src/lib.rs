@@ -12,6 +12,7 @@ mod access;
 mod admin;
 mod certificates;
 mod client;
+mod domains;
 mod error;
 mod events;
 mod exec;

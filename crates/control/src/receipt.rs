@@ -82,6 +82,14 @@ fn next(command: &Command, state: &State, id: AnyId) -> Vec<String> {
             format!("helix describe deploy/{path}"),
             "helix rollback".to_owned(),
         ],
+        Kind::Domain
+            if id
+                .typed()
+                .and_then(|id| state.domains.get(id))
+                .is_some_and(|it| it.status.proof.is_none()) =>
+        {
+            vec![format!("helix domains verify {path}"), format!("helix wait domain/{path}")]
+        }
         Kind::Bundle => vec!["helix secrets status".to_owned(), "helix secrets list".to_owned()],
         Kind::Env => vec![format!("helix wait env/{path}"), "helix status".to_owned()],
         kind => vec![format!("helix describe {kind}/{path}")],

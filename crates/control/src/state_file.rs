@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use helix_model::quota::Dimension;
 use helix_model::state_file::{App, Env, Org, Project, StateFile, StateFileError};
 use helix_model::{
-    Command, Id, Name, Problem, State, app, deploy, env, member, org, project, quota, user,
+    Command, Id, Name, Problem, State, app, deploy, domain, env, member, org, project, quota, user,
 };
 
 use crate::decide::Context;
@@ -84,11 +84,31 @@ impl Making<'_, '_> {
             })?;
             self.take(path, Command::SetMember(member::Set { org, user, role: it.role }))?;
         }
+        self.domains(path, org, &wanted.domains)?;
         let mut known = BTreeSet::new();
         for (index, project) in wanted.projects.iter().enumerate() {
             let path = format!("{path}.projects[{index}]");
             once(&mut known, &project.name, &format!("{path}.name"))?;
             self.project(&path, org, &wanted.name, project)?;
+        }
+        Ok(())
+    }
+
+    /// Who writes the file runs the installation: their word proves what it names.
+    fn domains(
+        &mut self,
+        path: &str,
+        org: Id<helix_model::Org>,
+        domains: &[String],
+    ) -> Result<(), StateFileError> {
+        for (index, domain) in domains.iter().enumerate() {
+            let path = format!("{path}.domains[{index}]");
+            let add = domain::Add { org, domain: domain.clone() };
+            self.take(&path, Command::AddDomain(add))?;
+            let added = self.round.state.domains.children(org.any());
+            let added = added.filter(|it| it.spec.domain == *domain).map(|it| it.id).next();
+            let added = added.ok_or_else(|| missing(&path))?;
+            self.take(&path, Command::VouchForDomain(added))?;
         }
         Ok(())
     }

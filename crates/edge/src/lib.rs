@@ -18,6 +18,7 @@ mod config;
 mod director;
 mod edge;
 mod error;
+mod hosts;
 mod http;
 mod ports;
 mod proxy_protocol;

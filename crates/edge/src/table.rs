@@ -4,7 +4,6 @@
 //! only reads it. The roster keeps what outlives a table: backends, their open
 //! work and their idle connections.
 
-use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -16,6 +15,7 @@ use helix_model::plan::{EdgePlan, EndpointPlan, Route};
 use helix_model::{Id, Instance};
 use tokio::sync::Notify;
 
+use crate::hosts::Hosts;
 use crate::service::Service;
 use crate::upstream::Upstream;
 use crate::work::Work;
@@ -52,7 +52,7 @@ pub(crate) enum OnPort {
     /// One endpoint has all of it.
     Whole(Arc<Service>),
     /// By the host a TLS client asks for.
-    Named(HashMap<Box<str>, Arc<Service>>),
+    Named(Hosts<Arc<Service>>),
 }
 
 impl OnPort {
@@ -69,8 +69,7 @@ impl OnPort {
         match (self, host) {
             (OnPort::Whole(service), _) => Some(service),
             (OnPort::Named(services), Some(host)) => services.get(host),
-            (OnPort::Named(services), None) if services.len() == 1 => services.values().next(),
-            (OnPort::Named(_), None) => None,
+            (OnPort::Named(services), None) => services.only(),
         }
     }
 }
@@ -78,13 +77,29 @@ impl OnPort {
 /// Which service traffic is for.
 #[derive(Debug, Default)]
 pub(crate) struct Table {
-    http: HashMap<Box<str>, Arc<Service>>,
-    /// Hosts that have a certificate of their own.
-    secured: HashMap<Box<str>, Pin>,
-    /// Hosts whose TLS connections are passed on from the shared port.
-    passed_on: HashMap<Box<str>, Arc<Service>>,
+    /// On the shared ports.
+    hosts: Hosts<OnHost>,
     ports: HashMap<PortKey, OnPort>,
     datagrams: HashMap<PortKey, Arc<Service>>,
+}
+
+/// What a host of the shared ports leads to.
+#[derive(Debug)]
+enum OnHost {
+    /// Its connections are decrypted and its requests routed.
+    Decrypted(Site),
+    /// Its TLS connections are passed on.
+    PassedOn(Arc<Service>),
+}
+
+/// Where requests for a host go.
+#[derive(Clone, Debug)]
+pub(crate) struct Site {
+    /// As the plan has it: the host itself, or the wildcard that stands for it.
+    pub(crate) host: Arc<str>,
+    pub(crate) service: Arc<Service>,
+    /// The certificate somebody brought for it.
+    pub(crate) certificate: Option<Pin>,
 }
 
 /// Backends and open work, kept across tables.
@@ -96,19 +111,20 @@ pub(crate) struct Roster {
 }
 
 impl Table {
-    /// The service of a host name in lower case without port.
-    pub(crate) fn http(&self, host: &str) -> Option<&Arc<Service>> {
-        self.http.get(host)
-    }
-
-    /// The certificate somebody brought for a host.
-    pub(crate) fn certificate(&self, host: &str) -> Option<Pin> {
-        self.secured.get(host).copied()
+    /// Where requests for a host name in lower case without port go.
+    pub(crate) fn http(&self, host: &str) -> Option<&Site> {
+        match self.hosts.get(host)? {
+            OnHost::Decrypted(site) => Some(site),
+            OnHost::PassedOn(_) => None,
+        }
     }
 
     /// The service of a host in lower case that is not decrypted here.
     pub(crate) fn passed_on(&self, host: &str) -> Option<&Arc<Service>> {
-        self.passed_on.get(host)
+        match self.hosts.get(host)? {
+            OnHost::PassedOn(service) => Some(service),
+            OnHost::Decrypted(_) => None,
+        }
     }
 
     /// What takes connections on a port.
@@ -125,22 +141,18 @@ impl Table {
         match (&endpoint.route, PortKey::of(&endpoint.route)) {
             (Route::Http { hosts }, _) => {
                 for host in hosts {
-                    let Entry::Vacant(place) = self.http.entry(host.as_str().into()) else {
-                        continue;
-                    };
-                    place.insert(Arc::clone(&service));
-                    if let Some(pin) = endpoint.certificate {
-                        self.secured.insert(host.as_str().into(), pin);
-                    }
+                    let (service, certificate) = (Arc::clone(&service), endpoint.certificate);
+                    let site = Site { host: host.as_str().into(), service, certificate };
+                    self.hosts.add(host, OnHost::Decrypted(site));
                 }
             }
             (Route::Tls { host, own: None }, _) => {
-                self.passed_on.entry(host.as_str().into()).or_insert(service);
+                self.hosts.add(host, OnHost::PassedOn(service));
             }
             (Route::Tls { host, own: Some(_) }, Some(key)) => {
-                let fresh = || OnPort::Named(HashMap::new());
+                let fresh = || OnPort::Named(Hosts::default());
                 if let OnPort::Named(hosts) = self.ports.entry(key).or_insert_with(fresh) {
-                    hosts.entry(host.as_str().into()).or_insert(service);
+                    hosts.add(host, service);
                 }
             }
             (Route::Udp { .. }, Some(key)) => {

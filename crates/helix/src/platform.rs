@@ -22,7 +22,7 @@ use helix_node::{
 };
 use helix_server::links::EdgeLink;
 use helix_server::{
-    Attached, Config, Keep, Registries, Server, ServerError, Storage, StorageError, Token,
+    Attached, Config, Domains, Keep, Registries, Server, ServerError, Storage, StorageError, Token,
 };
 use tokio::sync::{broadcast, mpsc};
 use tokio::task::JoinHandle;
@@ -54,6 +54,7 @@ pub(crate) struct Options {
     /// Below the data directory when `None`.
     pub archive: Option<PathBuf>,
     pub backups: Option<PathBuf>,
+    pub domains: Domains,
 }
 
 /// Why the platform cannot start.
@@ -117,6 +118,7 @@ impl Platform {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             advertise: None,
             registries: options.registries.clone(),
+            domains: options.domains.clone(),
         })
         .await?;
         let server = Arc::new(server);

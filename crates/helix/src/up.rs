@@ -1,12 +1,12 @@
 //! The platform that `helix up` starts: this process's own.
 
 use async_trait::async_trait;
-use helix_cli::{Platform as CliPlatform, RegistryOptions, Up, UpOptions};
+use helix_cli::{DomainOptions, Platform as CliPlatform, RegistryOptions, Up, UpOptions};
 use helix_edge::AnyIp;
 use helix_image::pull::Transport;
 use helix_model::{Code, Problem};
 use helix_node::{DiskLimits, Isolation};
-use helix_server::{Keep, Registries};
+use helix_server::{Domains, Keep, Registries, Resolver};
 
 use crate::node_link::chain;
 use crate::platform::{Options, Platform, PlatformError};
@@ -38,6 +38,7 @@ impl Up for LocalPlatform {
             keep: Keep { events: options.keep_events, audit: options.keep_audit },
             archive: options.archive.clone(),
             backups: options.backups.clone(),
+            domains: domains(&options.domains),
         });
         let platform = started.await.map_err(|error| problem(&error))?;
         Ok(Box::new(Running(platform)))
@@ -50,6 +51,12 @@ pub(crate) fn level(demanded: helix_cli::Isolation) -> Isolation {
         helix_cli::Isolation::ContainerRootless => Isolation::ContainerRootless,
         helix_cli::Isolation::Process => Isolation::Process,
     }
+}
+
+/// Whom to ask for proofs, and where endpoints without a host get theirs.
+pub(crate) fn domains(options: &DomainOptions) -> Domains {
+    let resolver = options.dns.map_or(Resolver::System, Resolver::At);
+    Domains { resolver, app: options.app_domain.clone() }
 }
 
 pub(crate) fn disk_limits(demanded: helix_cli::DiskLimits) -> DiskLimits {

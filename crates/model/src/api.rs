@@ -5,6 +5,7 @@
 
 pub mod access;
 mod certificates;
+mod domains;
 mod registries;
 mod secrets;
 mod tenancy;
@@ -21,6 +22,7 @@ use crate::view::{ResourceView, Shown};
 use crate::{Actor, Id, Instance, Name, Timestamp};
 
 pub use certificates::{AuthorityReport, CertificateRequest};
+pub use domains::DomainRequest;
 pub use registries::{PolicyReport, RegistryLogin, RegistryReport, RegistryRequest};
 pub use secrets::{
     SecretText, SecretsReport, SecretsRequest, SecretsRollbackRequest, SecretsStepRequest,

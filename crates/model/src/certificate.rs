@@ -14,7 +14,7 @@ use crate::bundle::VersionId;
 use crate::condition::Facts;
 use crate::event::Apply;
 use crate::state::{Change, State};
-use crate::{Id, Kind, Name, Noun, Org, Resource, Timestamp};
+use crate::{Id, Kind, Name, Noun, Org, Resource, Timestamp, host};
 
 /// Certificates one org may have. Each is looked at for every host of the org
 /// whenever anything changes.
@@ -61,11 +61,8 @@ pub enum Phase {
 impl Certificate {
     /// Whether clients take it for a host.
     pub fn covers(&self, host: &str) -> bool {
-        let above = host.split_once('.').map(|(_, above)| above);
-        self.names.iter().any(|name| match name.strip_prefix("*.") {
-            Some(name) => above == Some(name),
-            None => name == host,
-        })
+        let wildcard = host::wildcard_of(host);
+        self.names.iter().any(|name| name == host || Some(name) == wildcard.as_ref())
     }
 
     /// How much of its life is left at a moment.
@@ -232,7 +229,7 @@ impl<'s> Serving<'s> {
 
     /// The one for a host of an org: its own name before a wildcard.
     pub fn host(&self, org: Id<Org>, host: &str) -> Option<Pin> {
-        let wildcard = host.split_once('.').map(|(_, above)| format!("*.{above}"));
+        let wildcard = host::wildcard_of(host);
         let exact = self.best.get(&(org, host));
         let found = exact.or_else(|| self.best.get(&(org, wildcard.as_deref()?)))?;
         Some(Pin { certificate: found.id, record: found.spec.record })

@@ -5,10 +5,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{AnyId, Certificate, Env, Id, Instance, Kind, Member, Token, User};
+use crate::{AnyId, Certificate, Domain, Env, Id, Instance, Kind, Member, Token, User};
 use crate::{
-    app, bundle, certificate, config, deploy, destroy, edge, endpoint, env, instance, member, node,
-    org, policy, project, quota, registry, release, snapshot, token, user, volume,
+    app, bundle, certificate, config, deploy, destroy, domain, edge, endpoint, env, instance,
+    member, node, org, policy, project, quota, registry, release, snapshot, token, user, volume,
 };
 
 /// A wish.
@@ -68,6 +68,11 @@ pub enum Command {
     /// Note that another part of a certificate's life has begun (a reconciler's).
     AgeCertificate(Id<Certificate>),
     SetAuthority(Box<certificate::SetAuthority>),
+    AddDomain(domain::Add),
+    ObserveDomain(domain::Observe),
+    /// Take an operator's word for a domain.
+    VouchForDomain(Id<Domain>),
+    SetAppDomain(domain::SetApp),
     CreateUser(user::Create),
     SetUserOperator(user::SetOperator),
     ChangeUserPassword(Id<User>),
@@ -132,6 +137,10 @@ impl Command {
             Command::SetCertificate(_) => "set_certificate",
             Command::AgeCertificate(_) => "age_certificate",
             Command::SetAuthority(_) => "set_authority",
+            Command::AddDomain(_) => "add_domain",
+            Command::ObserveDomain(_) => "observe_domain",
+            Command::VouchForDomain(_) => "vouch_for_domain",
+            Command::SetAppDomain(_) => "set_app_domain",
             Command::CreateUser(_) => "create_user",
             Command::SetUserOperator(_) => "set_user_operator",
             Command::ChangeUserPassword(_) => "change_user_password",
@@ -157,6 +166,7 @@ fn destroy_operation(kind: Kind) -> &'static str {
         Kind::Snapshot => "destroy_snapshot",
         Kind::Certificate => "destroy_certificate",
         Kind::Edge => "destroy_edge",
+        Kind::Domain => "destroy_domain",
         _ => "destroy",
     }
 }

@@ -1,5 +1,5 @@
-//! Destruction: how an org, a project, an app, an env, a volume, a certificate
-//! or a node goes away
+//! Destruction: how an org, a project, an app, an env, a volume, a certificate,
+//! a domain or a node goes away
 //! again.
 //!
 //! ```text
@@ -19,12 +19,12 @@ use crate::event::{Apply, Subject};
 use crate::instance::Desired;
 use crate::state::{Change, State};
 use crate::{
-    AnyId, Env, Id, Instance, Kind, Name, Node, Resource, Snapshot, Timestamp, Volume, edge,
-    reference, view,
+    AnyId, Env, Id, Instance, Kind, Name, Node, Resource, Snapshot, Timestamp, Volume, domain,
+    edge, reference, view,
 };
 
 /// The kinds that can be destroyed by themselves, outermost first.
-pub const KINDS: [Kind; 9] = [
+pub const KINDS: [Kind; 10] = [
     Kind::Org,
     Kind::Project,
     Kind::App,
@@ -34,6 +34,7 @@ pub const KINDS: [Kind; 9] = [
     Kind::Snapshot,
     Kind::Certificate,
     Kind::Edge,
+    Kind::Domain,
 ];
 
 /// The reason of the conditions of what is being destroyed.
@@ -135,6 +136,11 @@ impl Apply for Finished {
                 state.volumes.remove_any(id);
             }
             Kind::Certificate => state.certificates.remove_any(id),
+            Kind::Domain => {
+                if let Some(id) = id.typed() {
+                    domain::forget(state, id);
+                }
+            }
             Kind::Edge => {
                 state.edges.remove_any(id);
                 if let Some(edge) = id.typed() {
@@ -170,7 +176,8 @@ pub fn contents(state: &State, id: AnyId) -> Vec<AnyId> {
             let volumes = state.volumes.children(id).map(|it| it.id.any());
             let snapshots = state.snapshots.children(id).map(|it| it.id.any());
             let certificates = state.certificates.children(id).map(|it| it.id.any());
-            projects.chain(volumes).chain(snapshots).chain(certificates).collect()
+            let domains = state.domains.children(id).map(|it| it.id.any());
+            projects.chain(volumes).chain(snapshots).chain(certificates).chain(domains).collect()
         }
         Kind::Project => state.apps.children(id).map(|it| it.id.any()).collect(),
         Kind::App => state.envs.children(id).map(|it| it.id.any()).collect(),

@@ -11,8 +11,8 @@ use serde::{Deserialize, Serialize};
 use crate::state::{Change, State};
 use crate::{AnyId, Name, Timestamp};
 use crate::{
-    app, bundle, certificate, deploy, destroy, edge, endpoint, env, instance, member, network,
-    node, org, policy, project, quota, registry, release, snapshot, token, user, volume,
+    app, bundle, certificate, deploy, destroy, domain, edge, endpoint, env, instance, member,
+    network, node, org, policy, project, quota, registry, release, snapshot, token, user, volume,
 };
 use crate::{reference, view};
 
@@ -194,6 +194,12 @@ events! {
     "certificate.status_changed" => CertificateStatusChanged(certificate::StatusChanged), |e| Some(Subject::of(e.of.id.any(), e.of.org.any(), &e.of.name));
     "certificate.destroying" => CertificateDestroying(destroy::Begun), |e| Some(e.of.subject());
     "certificate.destroyed" => CertificateDestroyed(destroy::Finished), |e| Some(e.of.subject());
+    "domain.created" => DomainCreated(domain::Created), |e| Some(Subject::of(e.id.any(), e.spec.org.any(), &e.name));
+    "domain.proven" => DomainProven(domain::Proven), |e| Some(Subject::of(e.of.id.any(), e.of.org.any(), &e.of.name));
+    "domain.status_changed" => DomainStatusChanged(domain::StatusChanged), |e| Some(Subject::of(e.of.id.any(), e.of.org.any(), &e.of.name));
+    "domain.destroying" => DomainDestroying(destroy::Begun), |e| Some(e.of.subject());
+    "domain.destroyed" => DomainDestroyed(destroy::Finished), |e| Some(e.of.subject());
+    "installation.app_domain_set" => AppDomainSet(domain::AppSet), |_| None;
     "installation.authority_set" => AuthoritySet(certificate::AuthoritySet), |_| None;
     "node.enrolled" => NodeEnrolled(node::Enrolled), |e| Some(Subject::lasting(e.id.any()));
     "node.availability_changed" => NodeAvailabilityChanged(node::AvailabilityChanged), |e| Some(Subject::lasting(e.id.any()));

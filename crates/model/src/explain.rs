@@ -105,7 +105,12 @@ pub fn codes() -> impl Iterator<Item = &'static str> {
 
 /// What to do about a reason.
 pub fn advice(reason: Reason) -> &'static str {
-    match reason {
+    advice_on_running(reason).or_else(|| advice_on_owned(reason)).unwrap_or_default()
+}
+
+/// What to do when something does not run.
+fn advice_on_running(reason: Reason) -> Option<&'static str> {
+    Some(match reason {
         Reason::ImageNotFound | Reason::ReleaseImageMissing => {
             "check the reference, and that the image is still in the registry"
         }
@@ -150,17 +155,6 @@ pub fn advice(reason: Reason) -> &'static str {
         Reason::NodeLost => "check the node; its instances are placed elsewhere when they can be",
         Reason::NoNodesActive => "start a node, for example with `helix up`",
         Reason::NoCapacityMemory => "lower resources.memory or the count, or add a node",
-        Reason::NoCapacityVolume => "free space on a node, make the volume smaller, or add a node",
-        Reason::VolumeHomeNodeOffline => "bring the node back; nothing else has its data",
-        Reason::VolumeLocalityNoNode => "use the node again: `helix nodes uncordon NAME`",
-        Reason::VolumeConstraintsInvalid => "put its volumes on one node: `helix volumes list`",
-        Reason::VolumeInUse => "wait for the other instance to stop, or scale it down",
-        Reason::VolumeCreateFailed => "check the free space of its node: `helix volumes describe`",
-        Reason::VolumeAttachFailed => "`helix describe` of the instance says what failed",
-        Reason::VolumeDamaged => "repair it on its node with `e2fsck`, or make a new volume",
-        Reason::SnapshotFailed | Reason::BackupFailed => "`helix snapshots describe` says why",
-        Reason::CertificateExpiring | Reason::CertificateExpired => "`helix certificates add`",
-        Reason::IntegrityCheckFailed => "restore another snapshot; this one is damaged",
         Reason::QuotaExceeded => {
             "`helix quotas` shows use and limits; scale something down, or have the limit raised"
         }
@@ -172,7 +166,33 @@ pub fn advice(reason: Reason) -> &'static str {
         }
         Reason::DeploySuperseded => "nothing: the newer deploy goes on",
         Reason::EnvDestroyed => "nothing, or deploy to another env",
-    }
+        _ => return None,
+    })
+}
+
+/// What to do about what an org has besides: volumes, certificates, domains.
+fn advice_on_owned(reason: Reason) -> Option<&'static str> {
+    Some(match reason {
+        Reason::NoCapacityVolume => "free space on a node, make the volume smaller, or add a node",
+        Reason::VolumeHomeNodeOffline => "bring the node back; nothing else has its data",
+        Reason::VolumeLocalityNoNode => "use the node again: `helix nodes uncordon NAME`",
+        Reason::VolumeConstraintsInvalid => "put its volumes on one node: `helix volumes list`",
+        Reason::VolumeInUse => "wait for the other instance to stop, or scale it down",
+        Reason::VolumeCreateFailed => "check the free space of its node: `helix volumes describe`",
+        Reason::VolumeAttachFailed => "`helix describe` of the instance says what failed",
+        Reason::VolumeDamaged => "repair it on its node with `e2fsck`, or make a new volume",
+        Reason::SnapshotFailed | Reason::BackupFailed => "`helix snapshots describe` says why",
+        Reason::CertificateExpiring | Reason::CertificateExpired => "`helix certificates add`",
+        Reason::DomainUnproven | Reason::DomainRecordMissing => {
+            "make the TXT record that `helix domains describe NAME` shows; it is looked for by itself"
+        }
+        Reason::DomainTaken => "use another, or have the operator settle whose it is",
+        Reason::DomainLookupFailed => {
+            "it is tried again by itself; the operator names another resolver with `--dns`"
+        }
+        Reason::IntegrityCheckFailed => "restore another snapshot; this one is damaged",
+        _ => return None,
+    })
 }
 
 #[cfg(test)]
@@ -185,5 +205,9 @@ mod tests {
             assert!(explain(code).is_some_and(|page| page.contains("What to do")), "{code}");
         }
         assert_eq!(explain("no_such_code"), None);
+        for reason in Reason::ALL {
+            let both = [advice_on_running(*reason), advice_on_owned(*reason)];
+            assert_eq!(both.iter().flatten().count(), 1, "{reason}");
+        }
     }
 }

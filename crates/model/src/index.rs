@@ -11,7 +11,7 @@ use imbl::{OrdMap, OrdSet};
 
 use crate::endpoint::{Endpoint, Exposure, PortClaim};
 use crate::instance::{Desired, Instance, OVERHEAD_BYTES};
-use crate::{Id, Node, Resource, Snapshot, Volume};
+use crate::{Domain, Id, Node, Resource, Snapshot, Volume};
 
 /// Free memory of a node, and which node, the oldest last.
 type Seat = (u64, Reverse<Id<Node>>);
@@ -31,6 +31,8 @@ pub struct Index {
     snapshots: OrdMap<Id<Node>, OrdSet<Id<Snapshot>>>,
     /// Which instance has a volume, until it is forgotten.
     users: OrdMap<Id<Volume>, Id<Instance>>,
+    /// Who has shown a domain to be theirs.
+    domains: OrdMap<String, Id<Domain>>,
 }
 
 /// What one node carries. An instance that was told to stop counts until it is
@@ -114,6 +116,23 @@ impl Index {
     /// forgotten.
     pub fn user(&self, volume: Id<Volume>) -> Option<Id<Instance>> {
         self.users.get(&volume).copied()
+    }
+
+    /// Who has shown a domain to be theirs: this very one, not one above it.
+    pub fn proven(&self, domain: &str) -> Option<Id<Domain>> {
+        self.domains.get(domain).copied()
+    }
+
+    /// A domain was shown to be its org's.
+    pub(crate) fn domain(&mut self, domain: &Resource<Domain>) {
+        self.domains.insert(domain.spec.domain.clone(), domain.id);
+    }
+
+    /// A domain is gone, if it was proven at all.
+    pub(crate) fn without_domain(&mut self, domain: &Resource<Domain>) {
+        if self.domains.get(&domain.spec.domain) == Some(&domain.id) {
+            self.domains.remove(&domain.spec.domain);
+        }
     }
 
     /// A volume has a home.

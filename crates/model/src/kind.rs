@@ -34,11 +34,12 @@ pub enum Kind {
     Snapshot,
     Certificate,
     Edge,
+    Domain,
 }
 
 impl Kind {
     /// Every kind, parents before children.
-    pub const ALL: [Kind; 17] = [
+    pub const ALL: [Kind; 18] = [
         Kind::Org,
         Kind::Project,
         Kind::App,
@@ -56,6 +57,7 @@ impl Kind {
         Kind::Snapshot,
         Kind::Certificate,
         Kind::Edge,
+        Kind::Domain,
     ];
 
     /// The singular noun, as in `helix describe app/hello`.
@@ -92,6 +94,7 @@ impl Kind {
             Kind::Snapshot => ("snapshot", "snapshots", "snp"),
             Kind::Certificate => ("certificate", "certificates", "crt"),
             Kind::Edge => ("edge", "edges", "edg"),
+            Kind::Domain => ("domain", "domains", "dom"),
         }
     }
 }
@@ -105,7 +108,7 @@ impl fmt::Display for Kind {
 /// The text names no kind.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "`{0}` is not a kind: use one of org, project, app, env, release, deploy, instance, endpoint, node, user, member, token, bundle, volume, snapshot, certificate, edge"
+    "`{0}` is not a kind: use one of org, project, app, env, release, deploy, instance, endpoint, node, user, member, token, bundle, volume, snapshot, certificate, edge, domain"
 )]
 pub struct KindError(pub String);
 

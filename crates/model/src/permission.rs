@@ -48,8 +48,8 @@ permissions! {
     ReleasesWrite = "releases:write", "push images";
     DeploysWrite = "deploys:write", "deploy";
     RollbacksWrite = "rollbacks:write", "roll back";
-    EndpointsRead = "endpoints:read", "see endpoints and certificates";
-    EndpointsWrite = "endpoints:write", "change what is reachable, and its certificates";
+    EndpointsRead = "endpoints:read", "see endpoints, certificates and domains";
+    EndpointsWrite = "endpoints:write", "change what is reachable, and its certificates and domains";
     VolumesRead = "volumes:read", "see volumes";
     VolumesWrite = "volumes:write", "change volumes";
     SecretsReadMetadata = "secrets:read-metadata", "see which secrets there are";
@@ -75,7 +75,7 @@ impl Permission {
             Kind::Project | Kind::App => Permission::AppsRead,
             Kind::Env | Kind::Deploy | Kind::Instance => Permission::EnvsRead,
             Kind::Release => Permission::ReleasesRead,
-            Kind::Endpoint | Kind::Certificate => Permission::EndpointsRead,
+            Kind::Endpoint | Kind::Certificate | Kind::Domain => Permission::EndpointsRead,
             Kind::Bundle => Permission::SecretsReadMetadata,
             Kind::Volume | Kind::Snapshot => Permission::VolumesRead,
             // Members and owners see their own in any case.

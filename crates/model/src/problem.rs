@@ -90,6 +90,12 @@ codes! {
         "It was changed since you looked", "look at it again, and repeat the change with its new version if it still fits";
     NotEmpty = "not_empty", 409, 5, false,
         "There is still something in it", "destroy what is in it first, or destroy all of it with `--cascade`";
+    DomainUnproven = "domain_unproven", 412, 5, false,
+        "The domain is not known to be the org's", "add it with `helix domains add NAME`, make the TXT record that this prints, and try again";
+    DomainTaken = "domain_taken", 409, 5, false,
+        "Another org has proven the domain", "use another, or have the operator settle whose it is";
+    DomainInUse = "domain_in_use", 409, 5, false,
+        "Endpoints have hosts of the domain", "destroy their envs, or deploy them without these hosts";
     VolumeInUse = "volume_in_use", 409, 5, false,
         "The volume is attached", "deploy a release that does not mount it, or destroy the env that has it";
     VolumeReplicaLimit = "volume_replica_limit", 409, 5, false,

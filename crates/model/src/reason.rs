@@ -71,6 +71,10 @@ reasons! {
     IntegrityCheckFailed = "integrity_check_failed", "What was to be restored is not what was taken.";
     CertificateExpiring = "certificate_expiring", "The certificate is near its end.";
     CertificateExpired = "certificate_expired", "The certificate has expired, and clients refuse it.";
+    DomainUnproven = "domain_unproven", "The record that proves the domain was not found.";
+    DomainTaken = "domain_taken", "Another org has proven the domain.";
+    DomainRecordMissing = "domain_record_missing", "The record that proved the domain is gone.";
+    DomainLookupFailed = "domain_lookup_failed", "DNS could not be asked for the domain's record.";
     QuotaExceeded = "quota_exceeded", "The org has used up what it may have of this.";
     ReleaseCommandFailed = "release_command_failed", "The release command did not end with code 0, so nothing was replaced.";
     DeployTimeout = "deploy_timeout", "The deploy did not finish in time.";

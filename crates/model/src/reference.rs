@@ -41,6 +41,7 @@ pub fn resolve(state: &State, kind: Kind, text: &str, scope: &Scope) -> Result<A
         Kind::Snapshot => in_org(state, &state.snapshots, text, scope),
         Kind::Certificate => in_org(state, &state.certificates, text, scope),
         Kind::Volume => in_org(state, &state.volumes, text, scope),
+        Kind::Domain => domain(state, text, scope),
         Kind::Token => token(state, text, scope).map(|token| token.id.any()),
         Kind::Project => project(state, text, scope).map(|project| project.id.any()),
         Kind::App => app(state, text, scope).map(|app| app.id.any()),
@@ -147,6 +148,20 @@ fn in_org<N: Noun>(state: &State, table: &Table<N>, text: &str, scope: &Scope) -
     };
     let found = named(table, Some(org(state, org_name)?.id.any()), name);
     found.map(|resource| resource.id.any())
+}
+
+/// A domain goes by its name, and by what it is.
+fn domain(state: &State, text: &str, scope: &Scope) -> Option<AnyId> {
+    if let Some(found) = in_org(state, &state.domains, text, scope) {
+        return Some(found);
+    }
+    let (org_name, domain) = match text.rsplit_once('/') {
+        Some((org_name, domain)) => (org_name, domain),
+        None => (scope.org.as_deref()?, text),
+    };
+    let org = org(state, org_name)?.id.any();
+    let mut known = state.domains.children(org).filter(|it| it.spec.domain == domain);
+    known.next().map(|it| it.id.any())
 }
 
 /// A token's owner is an org or a user; should both have one name and a token

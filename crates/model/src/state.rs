@@ -19,16 +19,16 @@ use crate::quota::Limits;
 use crate::tally::{self, Tally};
 use crate::usage::{Mark, Meter};
 use crate::{
-    AnyId, App, Bundle, Certificate, Deploy, Edge, Endpoint, Env, Id, Instance, Member, Name, Node,
-    Noun, Org, Project, Release, Resource, Role, Snapshot, Table, Timestamp, Token, User, Volume,
-    token,
+    AnyId, App, Bundle, Certificate, Deploy, Domain, Edge, Endpoint, Env, Id, Instance, Member,
+    Name, Node, Noun, Org, Project, Release, Resource, Role, Snapshot, Table, Timestamp, Token,
+    User, Volume, token,
 };
 
 /// Version of the written form of [`State`], how it is packed, and of what events
 /// mean to it.
 /// Counts up when either changes: a snapshot of another version is not read, the
 /// log is replayed instead.
-pub const SNAPSHOT_FORMAT: u32 = 20;
+pub const SNAPSHOT_FORMAT: u32 = 21;
 
 /// Everything there is, as of one log position.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -57,6 +57,9 @@ pub struct State {
     pub certificates: Table<Certificate>,
     /// What vouches for hosts without a certificate of their own.
     pub authority: Option<Authority>,
+    pub domains: Table<Domain>,
+    /// Where endpoints without a host get theirs, if somebody said so.
+    pub app_domain: Option<String>,
     /// What a user is in each org they are in.
     pub memberships: OrdMap<Id<User>, OrdMap<Id<Org>, Role>>,
     /// Tokens by the hash of their text, also those that were revoked.
@@ -126,6 +129,8 @@ impl Default for State {
             snapshots: Table::default(),
             certificates: Table::default(),
             authority: None,
+            domains: Table::default(),
+            app_domain: None,
             memberships: OrdMap::new(),
             issued: OrdMap::new(),
             hosts: OrdMap::new(),
@@ -160,6 +165,9 @@ impl State {
         }
         for snapshot in self.snapshots.iter() {
             index.snapshot(snapshot.spec.node, snapshot.id);
+        }
+        for domain in self.domains.iter().filter(|it| it.status.proof.is_some()) {
+            index.domain(domain);
         }
         for endpoint in self.endpoints.iter() {
             for exposure in endpoint.spec.claims() {

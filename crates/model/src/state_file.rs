@@ -61,6 +61,9 @@ pub struct Org {
     pub quotas: BTreeMap<Dimension, u64>,
     #[serde(default)]
     pub members: Vec<Member>,
+    /// Domains that are this org's, on the word of whoever wrote this.
+    #[serde(default)]
+    pub domains: Vec<String>,
     /// An org has a project `default` whether it is named here or not.
     #[serde(default)]
     pub projects: Vec<Project>,

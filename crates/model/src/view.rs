@@ -12,13 +12,14 @@ use crate::quota;
 use crate::reference::{self, Scope};
 use crate::tally::Need;
 use crate::{
-    AnyId, App, Bundle, Certificate, Deploy, Edge, Endpoint, Env, Instance, Kind, Member, Name,
-    Node, Noun, Org, Project, Reason, Release, Resource, Snapshot, State, Table, Timestamp, Token,
-    User, Volume, deploy, destroy, env, instance,
+    AnyId, App, Bundle, Certificate, Deploy, Domain, Edge, Endpoint, Env, Instance, Kind, Member,
+    Name, Node, Noun, Org, Project, Reason, Release, Resource, Snapshot, State, Table, Timestamp,
+    Token, User, Volume, deploy, destroy, env, instance,
 };
 
 mod bundle;
 mod certificate;
+mod domain;
 mod edge;
 mod node;
 mod snapshot;
@@ -87,6 +88,7 @@ macro_rules! for_kind {
             Kind::Snapshot => $function::<Snapshot $(, $more)?>($($argument),*),
             Kind::Certificate => $function::<Certificate $(, $more)?>($($argument),*),
             Kind::Edge => $function::<Edge $(, $more)?>($($argument),*),
+            Kind::Domain => $function::<Domain $(, $more)?>($($argument),*),
         }
     };
 }

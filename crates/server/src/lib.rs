@@ -15,6 +15,7 @@ mod auth;
 mod backups;
 mod certificates;
 mod clock;
+mod domains;
 mod elsewhere;
 mod entropy;
 mod exec_sessions;
@@ -31,7 +32,9 @@ mod storage;
 mod token;
 
 pub use attach::{Attached, AttachedEdge};
+pub use domains::Domains;
 pub use engine::{Engine, EngineError, Idempotency, Origin, Writers};
+pub use helix_dns::Resolver;
 pub use http::{ROUTES, Route, Rule, openapi_document};
 pub use registries::Registries;
 pub use server::{Advertise, Config, Server, ServerError};

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::{Arc, RwLock};
 
+use helix_dns::Resolver;
 use helix_image::registry::Registry;
 use helix_image::{Puller, Store};
 use helix_model::bundle::VersionId;
@@ -11,7 +12,7 @@ use helix_model::link::{BackupAsk, PullLogin};
 use helix_model::plan::EdgeReport;
 use helix_model::{
     Actor, Code, Command, Id, Instance, Name, Problem, Receipt, Snapshot, Volume, certificate,
-    edge, instance, node, org, snapshot, volume,
+    domain, edge, instance, node, org, snapshot, volume,
 };
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -22,6 +23,7 @@ use crate::attach::{Attached, AttachedEdge, LinkedNode};
 use crate::audit::Audit;
 use crate::auth::{Accounts, Devices, Limits};
 use crate::backups::{self, Backups};
+use crate::domains::{self, Domains};
 use crate::elsewhere::OtherRegistries;
 use crate::engine::{Engine, EngineError, Origin, Writers};
 use crate::exec_sessions::ExecSessions;
@@ -50,6 +52,8 @@ pub struct Config {
     pub advertise: Option<Advertise>,
     /// How images are looked up at other people's registries.
     pub registries: Registries,
+    /// How domains are looked up, and which is the installation's own.
+    pub domains: Domains,
 }
 
 /// Where other replicas reach this one.
@@ -86,6 +90,7 @@ pub(crate) struct Shared {
     pub registry: Registry,
     pub puller: Puller,
     pub registries: Registries,
+    pub resolver: Resolver,
     pub token: TokenHash,
     pub version: String,
     pub audit: Audit,
@@ -131,7 +136,7 @@ impl Server {
         let storage = config.storage;
         let writers = if config.advertise.is_some() { Writers::Many } else { Writers::One };
         let engine = Engine::start(Arc::clone(&storage.log), writers).await?;
-        bootstrap(&engine).await?;
+        bootstrap(&engine, config.domains.app).await?;
         let listener = TcpListener::bind(config.listen)
             .await
             .map_err(|source| ServerError::Listen { address: config.listen, source })?;
@@ -156,6 +161,7 @@ impl Server {
             storage: storage.clone(),
             puller: Puller::new(&config.images, &config.registries.transport)?,
             registries: config.registries,
+            resolver: config.domains.resolver,
             registry,
             images: config.images,
             token: config.token,
@@ -175,7 +181,7 @@ impl Server {
         });
         certificates::ensure_authority(&engine, &shared.vault).await;
         let api = tokio::spawn(http::serve(listener, Arc::clone(&shared)));
-        let jobs = tokio::spawn(jobs(engine, shared.replicas.clone()));
+        let jobs = tokio::spawn(jobs(engine, shared.resolver, shared.replicas.clone()));
         let server = Server { shared, address, closing, api, jobs };
         server.spawn(retention::run(server.shared.storage.clone()));
         let vault = Arc::clone(&server.shared.vault);
@@ -352,21 +358,26 @@ impl Server {
 }
 
 /// Reconciles, here or on one of several replicas.
-async fn jobs(engine: Engine, replicas: Option<Arc<Replicas>>) {
+async fn jobs(engine: Engine, resolver: Resolver, replicas: Option<Arc<Replicas>>) {
     let Some(replicas) = replicas else {
-        return reconciler::run(engine).await;
+        return tokio::select! {
+            () = reconciler::run(engine.clone()) => {}
+            () = domains::tend(engine.clone(), resolver) => {}
+        };
     };
     let leading = replicas.lead(|| async {
         tokio::select! {
             () = reconciler::run(engine.clone()) => {}
             () = replicas.tend_orphans(&engine) => {}
+            () = domains::tend(engine.clone(), resolver) => {}
         }
     });
     tokio::join!(leading, replicas.attend());
 }
 
-/// The default org and project, which a single machine never needs to name.
-async fn bootstrap(engine: &Engine) -> Result<(), Problem> {
+/// The default org and project, which a single machine never needs to name, and what
+/// the operator settles at the start.
+async fn bootstrap(engine: &Engine, app_domain: Option<String>) -> Result<(), Problem> {
     let origin = || Origin {
         actor: Actor::System("bootstrap".to_owned()),
         request_id: entropy::request_id(),
@@ -375,6 +386,9 @@ async fn bootstrap(engine: &Engine) -> Result<(), Problem> {
         precondition: None,
     };
     engine.submit(Command::CreateInstallation, origin()).await?;
+    if let Some(domain) = app_domain {
+        engine.submit(Command::SetAppDomain(domain::SetApp { domain }), origin()).await?;
+    }
     let Ok(default) = org::FIRST_NAME.parse::<Name>() else {
         return Ok(());
     };

@@ -44,12 +44,14 @@ const ROOMS: &[Room] = &[
         may_know: &[
             "helix-certificate",
             "helix-control",
+            "helix-dns",
             "helix-model",
             "helix-log",
             "helix-image",
             "helix-link",
         ],
-        because: "it is the shell around the core, resolves images and takes links, \
+        because: "it is the shell around the core, resolves images, looks up proofs of \
+                  domains and takes links, \
                   but does not isolate instances or carry user traffic",
     },
     Room {
@@ -76,6 +78,7 @@ const ROOMS: &[Room] = &[
         may_know: &[],
         because: "certificates exist without the platform",
     },
+    Room { name: "helix-dns", may_know: &[], because: "DNS exists without the platform" },
     Room { name: "helix-link", may_know: &[], because: "it must not know what flows through" },
     Room {
         name: "helix-edge",

@@ -12,6 +12,8 @@ pub(crate) mod describe;
 pub(crate) mod destroy;
 pub(crate) mod disk;
 pub(crate) mod doctor;
+pub(crate) mod domain_options;
+pub(crate) mod domains;
 pub(crate) mod edges;
 pub(crate) mod env;
 pub(crate) mod events;
@@ -89,6 +91,7 @@ pub(crate) async fn dispatch(
         Command::Snapshots(args) => snapshots::run(session, args).await,
         Command::Volumes(args) => volumes::run(session, args).await,
         Command::Certificates(args) => certificates::run(session, args).await,
+        Command::Domains(args) => domains::run(session, args).await,
         Command::Audit(args) => audit::run(session, args).await,
         Command::Admin(args) => admin::run(session, args, roles).await,
         Command::Registries(args) => registries::run(session, args).await,

@@ -14,6 +14,7 @@ use helix_model::{Code, Name, Problem};
 use serde_json::{Map, Value};
 
 use super::disk::{DiskArgs, DiskLimits};
+use super::domain_options::{DomainArgs, DomainOptions};
 use super::front::{FrontArgs, FrontOptions};
 use super::registry_options::{RegistryArgs, RegistryLoginArgs, RegistryOptions};
 use super::up::{Isolation, StopSignals, Up};
@@ -82,6 +83,8 @@ pub struct ServerOptions {
     pub registry_logins: Option<PathBuf>,
     /// Where backups of volumes go: a directory or `s3://BUCKET/PREFIX`.
     pub backups: Option<PathBuf>,
+    /// How domains are looked up.
+    pub domains: DomainOptions,
 }
 
 /// How to start a node.
@@ -148,6 +151,8 @@ pub(crate) struct ServerArgs {
     /// a directory they share (HELIX_BACKUPS)
     #[arg(long, value_name = "PLACE")]
     backups: Option<String>,
+    #[command(flatten)]
+    domains: DomainArgs,
     #[command(flatten)]
     registries: RegistryArgs,
     #[command(flatten)]
@@ -316,6 +321,7 @@ fn server(session: &Session<'_>, args: ServerArgs) -> Result<ServerOptions> {
         registries: args.registries.options(&session.environment),
         registry_logins: args.logins.file(&session.environment),
         backups: session.backups(args.backups.as_deref()),
+        domains: args.domains.options(&session.environment)?,
     })
 }
 

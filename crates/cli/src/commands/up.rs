@@ -19,6 +19,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use super::admin::Offline;
 use super::deploy::{self, Precondition};
 use super::disk::{DiskArgs, DiskLimits};
+use super::domain_options::{DomainArgs, DomainOptions};
 use super::front::{FrontArgs, FrontOptions};
 use super::registry_options::{RegistryArgs, RegistryLoginArgs, RegistryOptions};
 use crate::context::{self, Context};
@@ -89,6 +90,8 @@ pub struct UpOptions {
     pub archive: Option<PathBuf>,
     /// Where backups of volumes go: a directory or `s3://BUCKET/PREFIX`.
     pub backups: Option<PathBuf>,
+    /// How domains are looked up.
+    pub domains: DomainOptions,
 }
 
 /// What an instance may be demanded to run under.
@@ -145,6 +148,8 @@ pub(crate) struct UpArgs {
     /// Where backups of volumes go: a directory or s3://BUCKET/PREFIX (HELIX_BACKUPS)
     #[arg(long, value_name = "PLACE")]
     backups: Option<String>,
+    #[command(flatten)]
+    domains: DomainArgs,
 }
 
 pub(crate) async fn run(
@@ -168,6 +173,7 @@ pub(crate) async fn run(
         keep_audit: settings::keep(args.keep_audit, "HELIX_KEEP_AUDIT", &session.environment)?,
         archive: session.archive(args.archive.as_deref()),
         backups: session.backups(args.backups.as_deref()),
+        domains: args.domains.options(&session.environment)?,
     };
     session.ui.step("starting the platform");
     let mut platform = tokio::select! {

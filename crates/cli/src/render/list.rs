@@ -4,8 +4,9 @@ use helix_client::Seen;
 use helix_model::node::Availability;
 use helix_model::view::ResourceView;
 use helix_model::{
-    Certificate, Deploy, Edge, Endpoint, Env, Instance, Kind, Member, Node, Release, Snapshot,
-    Timestamp, Token, User, Volume, certificate, deploy, endpoint, instance, snapshot, volume,
+    Certificate, Deploy, Domain, Edge, Endpoint, Env, Instance, Kind, Member, Node, Release,
+    Snapshot, Timestamp, Token, User, Volume, certificate, deploy, endpoint, instance, snapshot,
+    volume,
 };
 
 use super::{Names, word};
@@ -34,6 +35,7 @@ pub(crate) fn list(
         Kind::Volume => volumes(views, names, now),
         Kind::Snapshot => snapshots(views, names, now),
         Kind::Certificate => certificates(views, now),
+        Kind::Domain => domains(views, now),
         Kind::User => users(views, now),
         Kind::Member => members(views, now),
         Kind::Token => tokens(views, now),
@@ -327,6 +329,23 @@ fn certificates(views: &[ResourceView], now: Timestamp) -> Table {
                 age(it.view.created_at, now),
             ],
         );
+    }
+    table
+}
+
+fn domains(views: &[ResourceView], now: Timestamp) -> Table {
+    let mut table = Table::new(["DOMAIN", "NAME", "PROVEN BY", "AGE", "PROBLEM"]);
+    for it in seen::<Domain>(views) {
+        let (proof, problem) = (it.current.proof, it.current.problem);
+        let emphasis = match (proof, &problem) {
+            (Some(_), None) => Emphasis::Normal,
+            _ => Emphasis::Notable,
+        };
+        let name = it.view.name.to_string();
+        let proof = proof.map_or_else(|| "-".to_owned(), |proof| word(&proof));
+        let problem = problem.map(|problem| problem.message).unwrap_or_default();
+        let age = age(it.view.created_at, now);
+        table.row(emphasis, [it.desired.domain, name, proof, age, problem]);
     }
     table
 }

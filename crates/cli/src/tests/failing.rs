@@ -21,6 +21,9 @@ fn each_code_has_its_exit_code_in_both_forms() {
         | Code::NotEmpty
         | Code::QuotaExceeded
         | Code::BeingDestroyed
+        | Code::DomainUnproven
+        | Code::DomainTaken
+        | Code::DomainInUse
         | Code::VolumeInUse
         | Code::VolumeReplicaLimit
         | Code::SnapshotInProgress

@@ -8,11 +8,11 @@ use helix_model::deploy::{self, Outcome};
 use helix_model::destroy::{self, Begun, Destroy, Finished, Of};
 use helix_model::token::Owner;
 use helix_model::{
-    AnyId, Code, Edge, Endpoint, Env, Event, Id, Kind, Node, Org, Problem, Project, Reason,
+    AnyId, Code, Domain, Edge, Endpoint, Env, Event, Id, Kind, Node, Org, Problem, Project, Reason,
     Resource, Snapshot, State, Volume, endpoint, org, reference,
 };
 
-use super::{Draft, edge, member, node, snapshot, token, volume};
+use super::{Draft, domain, edge, member, node, snapshot, token, volume};
 
 /// Marks something and all that is in it.
 pub(super) fn destroy(
@@ -39,6 +39,9 @@ pub(super) fn destroy(
     }
     if let Some(snapshot) = target.typed::<Snapshot>() {
         snapshot::refuse_in_use(&draft.state, snapshot)?;
+    }
+    if let Some(domain) = target.typed::<Domain>() {
+        domain::refuse_needed(&draft.state, domain)?;
     }
     refuse_protected(&draft.state, target)?;
     if !command.cascade {
@@ -192,6 +195,7 @@ fn destroying(of: Of) -> Result<Event, Problem> {
         Kind::Volume => Ok(Event::VolumeDestroying(begun)),
         Kind::Snapshot => Ok(Event::SnapshotDestroying(begun)),
         Kind::Certificate => Ok(Event::CertificateDestroying(begun)),
+        Kind::Domain => Ok(Event::DomainDestroying(begun)),
         other => Err(indestructible(other)),
     }
 }
@@ -207,6 +211,7 @@ fn destroyed(of: Of) -> Result<Event, Problem> {
         Kind::Volume => Ok(Event::VolumeDestroyed(finished)),
         Kind::Snapshot => Ok(Event::SnapshotDestroyed(finished)),
         Kind::Certificate => Ok(Event::CertificateDestroyed(finished)),
+        Kind::Domain => Ok(Event::DomainDestroyed(finished)),
         other => Err(indestructible(other)),
     }
 }

@@ -1,15 +1,12 @@
 //! Deciding on endpoints: who owns a host name and a port.
 
+use helix_model::domain::LOCAL;
 use helix_model::endpoint::{self, Exposure, Of, OwnPort};
 use helix_model::{
     AnyId, Code, Endpoint, Env, Event, Id, Manifest, Name, Problem, Resource, manifest,
 };
 
-use super::Draft;
-
-/// The suffix under which every env gets a name without proof of ownership:
-/// RFC 6761 §6.3 keeps it on this machine, and browsers resolve it unaided.
-const LOCAL_DOMAIN: &str = "localhost";
+use super::{Draft, domain};
 
 /// The env whose name is left out of its default host.
 const MAIN_ENV: &str = "production";
@@ -182,6 +179,10 @@ fn resolve(
     match (exposure.shared_host(), exposure.port()) {
         (Some(host), _) if !is_free(&exposure) => return Err(taken(host)),
         (_, Some(port)) if is_wanted(&exposure) => return Err(asked_twice(port.own.listen_port)),
+        // What an env has it keeps, also from before there were proofs.
+        (Some(host), _) if draft.state.owner(&exposure).is_none() => {
+            domain::refuse_unproven(&draft.state, owner.spec.org, host)?;
+        }
         _ => {}
     }
     let (process, port) = (asked.process.clone(), asked.port.clone());
@@ -208,11 +209,12 @@ fn is_free(draft: &Draft<'_, '_>, env: Id<Env>, exposure: &Exposure) -> bool {
 }
 
 /// `hello.localhost` for production, `staging-hello.localhost` otherwise; longer
-/// ones for when another project has an app of the same name.
+/// ones for when another project has an app of the same name. Below the domain of the
+/// installation's apps where it has one.
 fn default_hosts(draft: &Draft<'_, '_>, env: &Resource<Env>) -> Vec<String> {
     let state = &draft.state;
     let Some(app) = state.apps.get(env.spec.app) else {
-        return vec![LOCAL_DOMAIN.to_owned()];
+        return vec![LOCAL.to_owned()];
     };
     let project = state.projects.get(app.spec.project).map(|project| project.name.to_string());
     let org = state.orgs.get(app.spec.org).map(|org| org.name.to_string());
@@ -223,9 +225,10 @@ fn default_hosts(draft: &Draft<'_, '_>, env: &Resource<Env>) -> Vec<String> {
     };
     let project = project.unwrap_or_default();
     let org = org.unwrap_or_default();
+    let domain = state.app_domain();
     vec![
-        format!("{stem}.{LOCAL_DOMAIN}"),
-        format!("{stem}.{project}.{LOCAL_DOMAIN}"),
-        format!("{stem}.{project}.{org}.{LOCAL_DOMAIN}"),
+        format!("{stem}.{domain}"),
+        format!("{stem}.{project}.{domain}"),
+        format!("{stem}.{project}.{org}.{domain}"),
     ]
 }

@@ -12,6 +12,7 @@ mod certificate;
 mod config;
 mod deploy;
 mod destroy;
+mod domain;
 mod edge;
 mod endpoint;
 mod env;
@@ -113,6 +114,10 @@ fn carry_out(draft: &mut Draft<'_, '_>, command: &Command) -> Result<Option<AnyI
         Command::SetCertificate(it) => certificate::set(draft, it)?,
         Command::AgeCertificate(id) => certificate::age(draft, *id),
         Command::SetAuthority(it) => certificate::set_authority(draft, it),
+        Command::AddDomain(it) => domain::add(draft, it)?,
+        Command::ObserveDomain(it) => domain::observe(draft, it),
+        Command::VouchForDomain(id) => domain::vouch(draft, *id)?,
+        Command::SetAppDomain(it) => domain::set_app(draft, it)?,
         Command::CreateUser(it) => user::create(draft, it)?,
         Command::SetUserOperator(it) => user::set_operator(draft, it)?,
         Command::ChangeUserPassword(it) => user::change_password(draft, *it)?,

@@ -76,9 +76,9 @@ fn names_share_a_port_and_datagrams_have_ports_of_their_own() {
         tls("a", "a.example", Some(443)),
         tls("b", "b.example", Some(443)),
         udp("c", 443),
-        tls("d", "d.example", None),
+        tls("d", "d.localhost", None),
     ]);
-    let all = ["a tls a.example:443", "b tls b.example:443", "c udp 443", "d tls d.example"];
+    let all = ["a tls a.example:443", "b tls b.example:443", "c udp 443", "d tls d.localhost"];
     assert_eq!(owners(&world), all);
     // All of the port for one: the names leave it first.
     deploy(&mut world, "v2", [tcp("raw", 443)]);
@@ -96,55 +96,55 @@ fn names_share_a_port_and_datagrams_have_ports_of_their_own() {
 
 #[test]
 fn a_host_is_decrypted_or_passed_on_but_not_both() {
-    let mut world = serving([http("web", "a.example")]);
-    let taken = with([tls("mine", "a.example", None)]);
+    let mut world = serving([http("web", "a.localhost")]);
+    let taken = with([tls("mine", "a.localhost", None)]);
     let problem = world.try_deploy_as("main", "staging", "v1", taken).unwrap_err();
     assert_eq!(problem.code, Code::HostTaken);
     // On an address of its own nobody else is in the way.
-    let own = with([tls("mine", "a.example", Some(443))]);
+    let own = with([tls("mine", "a.localhost", Some(443))]);
     world.try_deploy_as("main", "staging", "v2", own).unwrap();
-    deploy(&mut world, "v3", [tls("web", "a.example", None)]);
+    deploy(&mut world, "v3", [tls("web", "a.localhost", None)]);
     world.report_all(Phase::Ready);
-    assert_eq!(owners(&world), ["mine tls a.example:443", "web tls a.example"]);
+    assert_eq!(owners(&world), ["mine tls a.localhost:443", "web tls a.localhost"]);
 }
 
 #[test]
 fn a_host_can_be_renamed_within_its_env() {
-    let mut world = serving([http("web", "a.example")]);
-    deploy(&mut world, "v2", [http("site", "a.example")]);
-    assert_eq!(owners(&world), ["web a.example"]);
+    let mut world = serving([http("web", "a.localhost")]);
+    deploy(&mut world, "v2", [http("site", "a.localhost")]);
+    assert_eq!(owners(&world), ["web a.localhost"]);
     world.report_all(Phase::Ready);
-    assert_eq!(owners(&world), ["site a.example"]);
+    assert_eq!(owners(&world), ["site a.localhost"]);
 }
 
 #[test]
 fn two_endpoints_can_swap_their_hosts() {
-    let mut world = serving([http("one", "a.example"), http("two", "b.example")]);
-    deploy(&mut world, "v2", [http("one", "b.example"), http("two", "a.example")]);
+    let mut world = serving([http("one", "a.localhost"), http("two", "b.localhost")]);
+    deploy(&mut world, "v2", [http("one", "b.localhost"), http("two", "a.localhost")]);
     world.report_all(Phase::Ready);
-    assert_eq!(owners(&world), ["one b.example", "two a.example"]);
+    assert_eq!(owners(&world), ["one b.localhost", "two a.localhost"]);
 }
 
 #[test]
 fn the_host_a_deploy_will_need_is_kept_from_others() {
-    let mut world = serving([http("web", "a.example")]);
-    deploy(&mut world, "v2", [http("web", "b.example")]);
-    assert_eq!(owners(&world), ["web a.example"]);
-    let other = with([http("web", "b.example")]);
+    let mut world = serving([http("web", "a.localhost")]);
+    deploy(&mut world, "v2", [http("web", "b.localhost")]);
+    assert_eq!(owners(&world), ["web a.localhost"]);
+    let other = with([http("web", "b.localhost")]);
     let refused = world.try_deploy_as("main", "staging", "v3", other).unwrap_err();
     assert_eq!(refused.code, Code::HostTaken);
     world.report_all(Phase::Ready);
-    assert_eq!(owners(&world), ["web b.example"]);
-    assert_eq!(world.hosts(), ["b.example"]);
+    assert_eq!(owners(&world), ["web b.localhost"]);
+    assert_eq!(world.hosts(), ["b.localhost"]);
 }
 
 #[test]
 fn a_failed_deploy_gives_back_what_was_kept_for_it() {
-    let mut world = serving([http("web", "a.example")]);
-    deploy(&mut world, "v2", [http("web", "b.example"), tcp("raw", 90)]);
+    let mut world = serving([http("web", "a.localhost")]);
+    deploy(&mut world, "v2", [http("web", "b.localhost"), tcp("raw", 90)]);
     world.fail_next(Reason::ImageNotFound);
-    assert_eq!(owners(&world), ["web a.example"]);
-    assert_eq!(world.hosts(), ["a.example"]);
+    assert_eq!(owners(&world), ["web a.localhost"]);
+    assert_eq!(world.hosts(), ["a.localhost"]);
 }
 
 #[test]

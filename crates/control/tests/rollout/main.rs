@@ -7,6 +7,7 @@
 
 mod certificates;
 mod destroying;
+mod domains;
 mod endings;
 mod endpoints;
 mod nodes;

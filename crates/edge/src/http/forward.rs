@@ -114,8 +114,11 @@ fn direct(
         }
         Some(_) => Err(Refused::Misdirected),
         None => {
-            let pin = shared.table.load().certificate(host);
-            let is_served = pin.is_some_and(|pin| shared.certificates.serves(host, pin));
+            let table = shared.table.load();
+            let is_served = table.http(host).is_some_and(|site| {
+                let serves = |pin| shared.certificates.serves(&site.host, pin);
+                site.certificate.is_some_and(serves)
+            });
             match shared.https_port.filter(|_| is_served) {
                 Some(port) => Err(Refused::Elsewhere(elsewhere(host, port, request.uri()))),
                 None => Ok(()),
@@ -143,7 +146,7 @@ async fn deliver(
     let mut last: Option<Arc<Service>> = None;
     let mut refused = Refused::NoBackend;
     for _ in 0..TABLES {
-        let service = shared.table.load().http(host).cloned();
+        let service = shared.table.load().http(host).map(|site| Arc::clone(&site.service));
         let service = service.ok_or_else(|| Refused::UnknownHost(host.to_owned()))?;
         if last.is_some_and(|tried| Arc::ptr_eq(&tried, &service)) {
             break;

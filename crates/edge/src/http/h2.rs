@@ -4,6 +4,7 @@
 use std::io;
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use hyper::rt::Executor;
@@ -11,7 +12,7 @@ use hyper::server::conn::http2;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::time::timeout;
 
 use super::forward::forward;
@@ -26,8 +27,12 @@ use crate::stats::Gauge;
 const STREAMS_MAX: u32 = 100;
 
 /// Requests a client has taken back before they were looked at. One that does so
-/// again and again ("rapid reset") is cut off.
+/// again and again ("rapid reset", CVE-2023-44487) is cut off.
 const RESETS_PENDING_MAX: usize = 20;
+
+/// One that takes more than half of its requests back while they are answered is cut off
+/// too, from so many on. A browser takes back what a page that is left was loading.
+const TAKEN_BACK_MIN: usize = 200;
 
 /// Errors a client may make the edge answer before it is cut off.
 const ERRORS_MAX: usize = 100;
@@ -65,10 +70,16 @@ where
     let _open = Gauge::open(&shared.counters.http_connections_open);
     let (streams, open_streams) = watch::channel(0);
     let (streams, front) = (Arc::new(streams), Arc::new(front));
+    let patience = Arc::new(Patience::default());
     let service = service_fn(|request| {
         let (shared, front) = (Arc::clone(&shared), Arc::clone(&front));
         let conversation = Arc::new(Conversation::of_stream(OpenStream::new(&streams)));
-        async move { Ok::<_, io::Error>(forward(&shared, &front, &conversation, request).await) }
+        let answering = Answering::begin(&patience);
+        async move {
+            let answer = forward(&shared, &front, &conversation, request).await;
+            answering.finish();
+            Ok::<_, io::Error>(answer)
+        }
     });
     let connection = http2::Builder::new(Tasks(Arc::clone(&shared)))
         .timer(TokioTimer::new())
@@ -86,6 +97,9 @@ where
     let outcome = tokio::select! {
         outcome = shared.draining.interrupts(connection.as_mut()) => outcome,
         () = idleness(open_streams) => None,
+        () = patience.ended.notified() => {
+            return tracing::debug!(peer = %front.client, "client takes its requests back");
+        }
     };
     let outcome = match outcome {
         Some(outcome) => outcome,
@@ -101,6 +115,39 @@ where
     };
     if let Err(error) = outcome {
         tracing::debug!(peer = %front.client, %error, "client connection ended");
+    }
+}
+
+/// How much of what a client asks it takes back.
+#[derive(Debug, Default)]
+struct Patience {
+    asked: AtomicUsize,
+    taken_back: AtomicUsize,
+    ended: Notify,
+}
+
+/// A request that is being answered. Dropped before, it was taken back.
+struct Answering(Option<Arc<Patience>>);
+
+impl Answering {
+    fn begin(patience: &Arc<Patience>) -> Answering {
+        patience.asked.fetch_add(1, Ordering::Relaxed);
+        Answering(Some(Arc::clone(patience)))
+    }
+
+    fn finish(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Answering {
+    fn drop(&mut self) {
+        let Some(patience) = &self.0 else { return };
+        let taken_back = patience.taken_back.fetch_add(1, Ordering::Relaxed) + 1;
+        let is_most = 2 * taken_back > patience.asked.load(Ordering::Relaxed);
+        if taken_back >= TAKEN_BACK_MIN && is_most {
+            patience.ended.notify_one();
+        }
     }
 }
 

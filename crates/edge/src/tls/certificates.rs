@@ -8,6 +8,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use arc_swap::ArcSwap;
 use helix_certificate::{Bundle, CertificateError};
 use helix_model::certificate::Pin;
+use helix_model::host;
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 
@@ -56,9 +57,15 @@ fn again_at(not_after_ms: i64, now: SystemTime) -> SystemTime {
 }
 
 impl Certificates {
-    /// The certificate of a host in lower case.
+    /// The certificate of a host in lower case, or of a wildcard.
     pub(crate) fn host(&self, host: &str) -> Option<Arc<Held>> {
         self.held.load().get(host).cloned()
+    }
+
+    /// What a visitor of a host is served with: its own before that of a wildcard.
+    fn visited(&self, host: &str) -> Option<Arc<Held>> {
+        let held = self.held.load();
+        found(&held, host).cloned()
     }
 
     /// Whether the certificate an org brought for a host is in use.
@@ -70,7 +77,7 @@ impl Certificates {
     /// certificate is the other's too.
     pub(crate) fn is_same(&self, one: &str, other: &str) -> bool {
         let held = self.held.load();
-        match (held.get(one), held.get(other)) {
+        match (found(&held, one), found(&held, other)) {
             (Some(one), Some(other)) => Arc::ptr_eq(&one.key, &other.key),
             _ => false,
         }
@@ -150,6 +157,10 @@ impl Certificates {
     }
 }
 
+fn found<'h>(held: &'h HashMap<Arc<str>, Arc<Held>>, host: &str) -> Option<&'h Arc<Held>> {
+    held.get(host).or_else(|| held.get(host::wildcard_of(host)?.as_str()))
+}
+
 /// One thing to fetch, and whom it is for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Missing {
@@ -167,8 +178,8 @@ impl ResolvesServerCert for Resolver {
         let name = hello.server_name()?;
         let certificates = &self.0.certificates;
         let held = match name.bytes().any(|byte| byte.is_ascii_uppercase()) {
-            true => certificates.host(&name.to_ascii_lowercase()),
-            false => certificates.host(name),
+            true => certificates.visited(&name.to_ascii_lowercase()),
+            false => certificates.visited(name),
         };
         held.map(|held| Arc::clone(&held.key))
     }

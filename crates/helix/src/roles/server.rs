@@ -69,6 +69,7 @@ pub(super) async fn start(options: ServerOptions) -> Result<ServerRole, Problem>
             transport: crate::up::transport(&options.registries)?,
             logins: options.registry_logins.clone(),
         },
+        domains: crate::up::domains(&options.domains),
     });
     let server = server.await.map_err(|error| problem(&error))?;
     let mut facts = vec![("api", format!("http://{}", server.address()))];

@@ -86,6 +86,7 @@ const KINDS: &[(&str, &str)] = &[
     ("users", "alice"),
     ("members", "alice"),
     ("tokens", "ci"),
+    ("domains", "example.com"),
 ];
 
 /// Kinds that are made and destroyed by name; see `tenancy.rs`.
@@ -132,6 +133,10 @@ const ELSEWHERE: &[&str] = &[
     "certificates describe",
     "certificates events",
     "certificates destroy",
+    "domains add",
+    "domains verify",
+    "domains vouch",
+    "domains destroy",
     "registries add",
     "registries remove",
     "secrets unset",
@@ -230,6 +235,7 @@ fn every_command_keeps_its_word_in_both_forms() {
     desk.run(&["volumes", "create", "data", "--size", "1Gi"]).ok();
     desk.run(&["users", "create", "alice"]).ok();
     desk.run(&["members", "set", "alice", "--role", "developer"]).ok();
+    desk.run(&["domains", "add", "example.com"]).ok();
     desk.run(&["tokens", "create", "ci", "--service", "--scope", "apps:read"]).ok();
     for case in CASES {
         let path: Vec<&str> = case.path.split_whitespace().collect();
@@ -355,6 +361,33 @@ fn a_certificate_is_added_renewed_and_destroyed() {
     is_told(&desk.run(&missing).code_is(2), &missing);
     desk.run(&["certificates", "destroy", "www-example-com", "--yes"]).ok();
     is_told(&desk.run(&["certificates", "describe", "www-example-com"]).code_is(4), &[]);
+}
+
+#[test]
+fn a_domain_is_added_vouched_for_and_destroyed() {
+    let desk = Desk::with_app();
+    let add = ["domains", "add", "Example.com."];
+    let told = desk.run(&add).ok();
+    for part in ["_helix.example.com", "helix-domain=dom_", "helix domains verify"] {
+        assert!(told.stdout.contains(part), "no `{part}` in {}", told.stdout);
+    }
+    let added = desk.json(&add);
+    assert_eq!(added["target"], "default/example-com", "{added:#}");
+    assert_eq!(added["record"]["name"], "_helix.example.com", "{added:#}");
+    let wrong = ["domains", "add", "*.example.com"];
+    is_told(&desk.run(&wrong).code_is(2), &wrong);
+    // Nobody answers at this port.
+    let verify = ["domains", "verify", "example.com"];
+    is_told(&desk.run(&verify).code_is(6), &verify);
+    is_told(&desk.run(&["domains", "vouch", "none.example"]).code_is(4), &["domains", "vouch"]);
+    let vouched = desk.run(&["domains", "vouch", "example.com"]).ok();
+    assert!(vouched.stdout.contains("is the org's"), "{}", vouched.stdout);
+    desk.run(&verify).ok();
+    desk.run(&["wait", "domain/example.com"]).ok();
+    let listed = desk.run(&["domains", "list"]).ok();
+    assert!(listed.stdout.contains("operator"), "{}", listed.stdout);
+    desk.run(&["domains", "destroy", "example.com", "--yes"]).ok();
+    is_told(&desk.run(&["domains", "describe", "example.com"]).code_is(4), &["domains"]);
 }
 
 #[test]

@@ -10,7 +10,6 @@ const LATER: &[&[&str]] = &[
     &["tunnel", "8080"],
     &["tunnels", "list"],
     &["http", "8080", "--name", "x"],
-    &["domains", "list"],
     &["machines", "list"],
     &["devices", "list"],
     &["gateways", "list"],

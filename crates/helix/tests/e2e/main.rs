@@ -16,6 +16,8 @@ pub mod objects;
 mod backups;
 mod bad_releases;
 mod crash;
+pub mod dns;
+mod domains;
 mod endpoints;
 mod hello;
 mod https;

@@ -237,6 +237,17 @@ impl Caller {
         self.clone().asking(Some(permission)).org(state, name)
     }
 
+    /// The org a scope names, if the caller may do there what the route is for.
+    pub(super) fn named_org(&self, state: &State, scope: &Scope) -> Result<Id<Org>, Problem> {
+        let Some(org) = &scope.org else {
+            return Err(Problem::new(Code::InvalidArgument, "it is not said which org it is for")
+                .hint("set `org` in the query")
+                .field("org", "missing"));
+        };
+        let found = self.resolve(state, Kind::Org, org, scope)?;
+        found.typed().ok_or_else(|| Problem::not_found(Kind::Org, org))
+    }
+
     /// The org of this name, if the caller may know of it.
     pub(super) fn known_org(&self, state: &State, name: &Name) -> Result<Id<Org>, Problem> {
         let org = state.orgs.named(None, name).map(|org| org.id);

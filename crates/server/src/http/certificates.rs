@@ -11,7 +11,7 @@ use helix_model::api::{AuthorityReport, CertificateRequest};
 use helix_model::bundle::VersionId;
 use helix_model::certificate::{self, Certificate};
 use helix_model::reference::Scope;
-use helix_model::{Code, Command, Id, Kind, Name, Org, Problem, Receipt, Timestamp};
+use helix_model::{Code, Command, Id, Name, Org, Problem, Receipt, Timestamp};
 use http::HeaderMap;
 
 use super::Api;
@@ -28,7 +28,7 @@ pub(super) async fn add(
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Json<Receipt>, ApiProblem> {
     let body = body.map_err(ApiProblem::from)?;
-    let org = named(&api, &caller, &scope)?;
+    let org = caller.named_org(&api.engine.state(), &scope)?;
     let id = org.to_string();
     // Keyed, as everything is that is made of a secret.
     let hash = api.vault.request_hash(&[b"certificate", id.as_bytes(), &body]).await?;
@@ -84,16 +84,6 @@ pub(super) async fn authority(State(api): State<Api>) -> Result<Json<AuthorityRe
         not_after: authority.not_after,
         position: state.position,
     }))
-}
-
-fn named(api: &Api, caller: &Caller, scope: &Scope) -> Result<Id<Org>, Problem> {
-    let Some(org) = &scope.org else {
-        return Err(Problem::new(Code::InvalidArgument, "it is not said which org it is for")
-            .hint("set `org` in the query")
-            .field("org", "missing"));
-    };
-    let found = caller.resolve(&api.engine.state(), Kind::Org, org, scope)?;
-    found.typed::<Org>().ok_or_else(|| Problem::not_found(Kind::Org, org))
 }
 
 /// The name that was given, or one made of the first host.

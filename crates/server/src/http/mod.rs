@@ -27,6 +27,7 @@ mod create;
 mod cursor;
 mod deploys;
 mod destroy;
+mod domains;
 mod events;
 mod exec;
 mod exec_tokens;

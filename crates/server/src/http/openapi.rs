@@ -16,7 +16,7 @@ use helix_model::api::access::{
     CreateUserRequest, DeviceStart, DeviceStartRequest, DeviceTokenRequest, MemberRequest,
     OperatorRequest, PasswordRequest, SetupReply, SetupRequest, TokenReply, TokenRequest, WhoAmI,
 };
-use helix_model::api::{AuthorityReport, CertificateRequest};
+use helix_model::api::{AuthorityReport, CertificateRequest, DomainRequest};
 use helix_model::api::{
     AvailabilityRequest, BackupsRequest, ConfigRequest, CreateRequest, DeployRequest, EventLine,
     EventPage, ExecToken, ExecTokenRequest, LogLine, Page, PromoteRequest, QuotaReport,
@@ -262,6 +262,12 @@ docs! {
     list_certificates [SCOPE, PAGING] => Answer::Json(shape::<Page>);
     destroy_certificate [SCOPE, DESTROY] => Answer::Receipt;
     describe_certificate [SCOPE] => Answer::Json(shape::<ResourceView>);
+    add_domain [SCOPE] < DomainRequest => Answer::Receipt;
+    list_domains [SCOPE, PAGING] => Answer::Json(shape::<Page>);
+    verify_domain [SCOPE] => Answer::Receipt;
+    vouch_for_domain [SCOPE] => Answer::Receipt;
+    destroy_domain [SCOPE, DESTROY] => Answer::Receipt;
+    describe_domain [SCOPE] => Answer::Json(shape::<ResourceView>);
     show_authority [] => Answer::Json(shape::<AuthorityReport>);
     list_registries [SCOPE] => Answer::Json(shape::<RegistryReport>);
     set_registry [SCOPE] < RegistryRequest => Answer::Receipt;

@@ -12,16 +12,16 @@ use axum::handler::Handler;
 use axum::middleware::from_fn_with_state;
 use axum::routing::{MethodFilter, MethodRouter, on};
 use helix_model::{
-    App, Certificate, Edge, Env, Member, Node, Org, Permission, Project, Snapshot, Token, User,
-    Volume,
+    App, Certificate, Domain, Edge, Env, Member, Node, Org, Permission, Project, Snapshot, Token,
+    User, Volume,
 };
 use http::Method;
 
 use super::{
-    Api, admin, audit, certificates, config, create, deploys, destroy, events, exec, exec_tokens,
-    gate, images, link, login, logs, members, nodes, openapi, pages, problem, quotas, receipts,
-    registries, releases, replicas, resources, scale, secrets, snapshots, tokens, usage, users,
-    verify, version, volumes, wait,
+    Api, admin, audit, certificates, config, create, deploys, destroy, domains, events, exec,
+    exec_tokens, gate, images, link, login, logs, members, nodes, openapi, pages, problem, quotas,
+    receipts, registries, releases, replicas, resources, scale, secrets, snapshots, tokens, usage,
+    users, verify, version, volumes, wait,
 };
 
 /// Who may ask for something.
@@ -157,6 +157,12 @@ routes! {
     GET "/v1/certificates" list_certificates, Rule::Reads, resources::list_of::<Certificate>, "Certificates";
     DELETE "/v1/certificates/{certificate}" destroy_certificate, Rule::Org(Permission::EndpointsWrite), destroy::destroy::<Certificate>, "Destroy a certificate with its key";
     GET "/v1/certificates/{certificate}" describe_certificate, Rule::Reads, resources::describe_of::<Certificate>, "One certificate, desired and current";
+    POST "/v1/domains" add_domain, Rule::Org(Permission::EndpointsWrite), domains::add, "Say that a domain is an org's";
+    GET "/v1/domains" list_domains, Rule::Reads, resources::list_of::<Domain>, "Domains";
+    POST "/v1/domains/{domain}/verify" verify_domain, Rule::Org(Permission::EndpointsWrite), domains::verify, "Look for the record that proves a domain";
+    POST "/v1/domains/{domain}/vouch" vouch_for_domain, Rule::Installation(Permission::NodesAdmin), domains::vouch, "Have a domain count as proven without a record";
+    DELETE "/v1/domains/{domain}" destroy_domain, Rule::Org(Permission::EndpointsWrite), destroy::destroy::<Domain>, "Give up a domain";
+    GET "/v1/domains/{domain}" describe_domain, Rule::Reads, resources::describe_of::<Domain>, "One domain, desired and current";
     GET "/v1/authority" show_authority, Rule::SignedIn, certificates::authority, "What clients trust for hosts without a certificate";
     GET "/v1/registries" list_registries, Rule::Org(Permission::OrgsRead), registries::list, "Where an org logs in to pull images";
     POST "/v1/registries" set_registry, Rule::Org(Permission::OrgsAdmin), registries::set, "Log in at a registry with this from now on";

@@ -6,7 +6,7 @@ use axum::{Extension, Json};
 use helix_model::api::{BackupsRequest, ResizeRequest, VolumeRequest};
 use helix_model::reference::Scope;
 use helix_model::snapshot::BACKUPS_KEPT;
-use helix_model::{Code, Command, Kind, Org, Problem, Receipt, Snapshot, volume};
+use helix_model::{Code, Command, Kind, Problem, Receipt, Snapshot, volume};
 use http::HeaderMap;
 
 use super::Api;
@@ -24,14 +24,7 @@ pub(super) async fn create(
 ) -> Result<Json<Receipt>, ApiProblem> {
     let origin = caller.origin(&headers, || request_hash("volumes", &(&scope, &request)))?;
     let state = api.engine.state();
-    let Some(org) = &scope.org else {
-        return Err(Problem::new(Code::InvalidArgument, "it is not said which org it is for")
-            .hint("set `org` in the query")
-            .field("org", "missing")
-            .into());
-    };
-    let org = caller.resolve(&state, Kind::Org, org, &scope)?;
-    let org = org.typed::<Org>().ok_or_else(|| Problem::not_found(Kind::Org, ""))?;
+    let org = caller.named_org(&state, &scope)?;
     // Nodes are the operator's: nobody else can name one.
     let node = match &request.node {
         Some(node) => caller.resolve(&state, Kind::Node, node, &scope)?.typed(),

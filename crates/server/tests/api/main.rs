@@ -7,6 +7,7 @@
 
 mod access;
 mod certificates;
+mod domains;
 mod matrix;
 mod pages;
 mod people;

@@ -83,6 +83,7 @@ fn request(route: &Route, receipt: &str) -> Option<(String, Value)> {
         | "list_volumes"
         | "list_snapshots"
         | "list_certificates"
+        | "list_domains"
         | "show_quotas"
         | "list_registries"
         | "show_policy"
@@ -122,6 +123,12 @@ fn request(route: &Route, receipt: &str) -> Option<(String, Value)> {
             with("/v1/certificates?org=default", json!({ "certificate": "none", "key": "none" }))
         }
         "describe_certificate" | "destroy_certificate" => path("/v1/certificates/default%2Fnone"),
+        "add_domain" => with("/v1/domains?org=default", json!({ "domain": "shop.example" })),
+        // An operator has vouched for it, so that nothing hangs on DNS.
+        "verify_domain" => with("/v1/domains/default%2Fshop-example/verify", Value::Null),
+        "vouch_for_domain" => with("/v1/domains/default%2Fshop-example/vouch", Value::Null),
+        "describe_domain" => path("/v1/domains/default%2Fshop-example"),
+        "destroy_domain" => path("/v1/domains/default%2Fshop-example?expected_version=1"),
         "set_registry" => with(
             "/v1/registries?org=default",
             json!({ "host": "no host", "username": "u", "password": "p" }),
@@ -287,6 +294,8 @@ async fn each_route_lets_in_whom_it_should_and_shows_other_tenants_nothing() {
     let (org, name) = (world.org_id("default"), "data".parse().unwrap());
     let create = volume::Create { org, name, size_bytes: 1 << 30, node: None, source: None };
     world.command(Command::CreateVolume(create)).await;
+    let id = world.add_domain("shop.example").await;
+    world.command(Command::VouchForDomain(id)).await;
     let mut table = String::from(
         "# + let in, F forbidden, - not found, U unauthorized (or made to wait for it)\n# one letter each for: ",
     );

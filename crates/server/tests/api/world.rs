@@ -18,7 +18,8 @@ use helix_server::links::{
     EdgeLink, Exec, ExecRefused, ExecSession, LogQuery, LogRecord, NodeLink,
 };
 use helix_server::{
-    Attached, AttachedEdge, Config, Engine, Keep, Server, Storage, StorageError, Token,
+    Attached, AttachedEdge, Config, Domains, Engine, Keep, Resolver, Server, Storage, StorageError,
+    Token,
 };
 use reqwest::{Method, RequestBuilder, Response};
 use serde_json::{Value, json};
@@ -134,6 +135,7 @@ impl World {
             version: "0.0.0".to_owned(),
             advertise: None,
             registries: helix_server::Registries::default(),
+            domains: nobody(),
         })
         .await
         .unwrap();
@@ -265,6 +267,11 @@ async fn open_storage(dir: &Path) -> Storage {
             opened => return opened.unwrap(),
         }
     }
+}
+
+/// Tests ask no DNS but their own: nobody answers here.
+fn nobody() -> Domains {
+    Domains { resolver: Resolver::At("127.0.0.1:9".parse().unwrap()), app: None }
 }
 
 fn node_name() -> Name {

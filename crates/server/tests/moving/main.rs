@@ -73,6 +73,7 @@ async fn start(storage: Storage, dir: &Path, token: &Token) -> Server {
         version: "0.0.0".to_owned(),
         advertise: None,
         registries: helix_server::Registries::default(),
+        domains: helix_server::Domains::default(),
     };
     Server::start(config).await.unwrap()
 }

@@ -33,6 +33,7 @@ impl Replica {
             version: "0.0.0".to_owned(),
             advertise: Some(Advertise::Listening),
             registries: helix_server::Registries::default(),
+            domains: helix_server::Domains::default(),
         };
         Replica { server: Server::start(config).await.unwrap(), token: token.clone() }
     }

@@ -88,6 +88,11 @@ async fn what_would_be_refused_by_hand_is_refused_here_by_its_place() {
     let scale = "/orgs/0/projects/0/apps/0/envs/0/scale";
     let told = refused(scale, serde_json::json!({ "worker": 1 })).await;
     assert!(told.starts_with(&format!("{env}[0].scale: v1 has no process `worker`")), "{told}");
+    let told = refused("/orgs/0/domains/0", "example.org".into()).await;
+    assert!(told.starts_with(&format!("{env}[0].release: ")), "{told}");
+    assert!(told.contains("shop.example.com"), "{told}");
+    let told = refused("/orgs/0/domains/0", "a..b".into()).await;
+    assert!(told.starts_with("orgs[0].domains[0]: `a..b` is not a domain name"), "{told}");
     let told = refused("/orgs/0/quotas/memory", (1 << 20).into()).await;
     assert!(told.starts_with(&format!("{env}[0].release: ")), "{told}");
     assert!(told.contains("memory"), "{told}");

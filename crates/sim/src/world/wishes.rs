@@ -17,14 +17,14 @@ use crate::random::Random;
 
 /// Few enough that envs want the same, many enough that some are free.
 const HOSTS: [&str; 8] = [
-    "a.example",
-    "b.example",
-    "c.example",
-    "d.example",
-    "e.example",
-    "f.example",
-    "g.example",
-    "h.example",
+    "a.localhost",
+    "b.localhost",
+    "c.localhost",
+    "d.localhost",
+    "e.localhost",
+    "f.localhost",
+    "g.localhost",
+    "h.localhost",
 ];
 
 /// A release command that does not end well.

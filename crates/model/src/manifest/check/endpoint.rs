@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 
 use super::{Checker, literal};
-use crate::Name;
 use crate::manifest::source;
 use crate::manifest::{Endpoint, Exposure, Port, Process, ProxyProtocol, Transport};
+use crate::{Name, host};
 
 /// Without `[[endpoints]]`, the first TCP port of `web` (else of the first process
 /// that has one) is reachable by host name and on port 80 of the env's address:
@@ -175,8 +175,8 @@ impl Checker<'_> {
 
     fn host(&mut self, field: &str, source: &source::Endpoint) -> Option<String> {
         let host = source.host.as_ref().map(|host| host.to_ascii_lowercase());
-        if host.as_deref().is_some_and(|host| !is_host(host)) {
-            self.flaw(&format!("{field}.host"), "not a host name");
+        if host.as_deref().is_some_and(|host| !host::is_host(host)) {
+            self.flaw(&format!("{field}.host"), "not a host name, or one with `*.` before it");
         }
         host
     }
@@ -196,16 +196,4 @@ impl Checker<'_> {
         }
         port
     }
-}
-
-/// Exact ASCII host names only: no wildcards, no trailing dot, labels of 1 to 63
-/// (RFC 1123 §2.1), 253 in all.
-fn is_host(host: &str) -> bool {
-    let label = |label: &str| {
-        (1..=63).contains(&label.len())
-            && label.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
-            && !label.starts_with('-')
-            && !label.ends_with('-')
-    };
-    host.len() <= 253 && host.split('.').all(label)
 }

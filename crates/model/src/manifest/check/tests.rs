@@ -223,10 +223,11 @@ fn volumes_stay_out_of_what_is_the_platforms() {
 fn endpoints_must_lead_somewhere() {
     check(
         "[processes.web]\nports = [{ internal = 80 }]\n[[endpoints]]\nprocess = \"api\"\n\
-         [[endpoints]]\nprotocol = \"http\"\nhost = \"*.example.com\"\n",
+         [[endpoints]]\nprotocol = \"http\"\nhost = \"*.example.com\"\n\
+         [[endpoints]]\nname = \"deep\"\nprotocol = \"http\"\nhost = \"a.*.example.com\"\n",
         expect![[r#"
             5:1 endpoints[0].process: there is no process `api`
-            8:1 endpoints[1].host: not a host name
+            12:1 endpoints[2].host: not a host name, or one with `*.` before it
         "#]],
     );
 }

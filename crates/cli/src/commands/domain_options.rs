@@ -1,0 +1,70 @@
+//! How domains are looked up and which is the installation's own: flags that `up` and
+//! `server` share.
+
+use std::net::{IpAddr, SocketAddr};
+
+use clap::Args;
+
+use crate::failure::{Failure, Result};
+use crate::io::Environment;
+
+/// The port of DNS.
+const PORT: u16 = 53;
+
+/// What was demanded.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DomainOptions {
+    /// Whom to ask for proofs of domains; those of /etc/resolv.conf when `None`.
+    pub dns: Option<SocketAddr>,
+    /// Where endpoints without a host get theirs; as before when `None`.
+    pub app_domain: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DomainArgs {
+    /// DNS server to ask for proofs of domains, as IP or IP:PORT; those of
+    /// /etc/resolv.conf when absent (HELIX_DNS)
+    #[arg(long, value_name = "ADDRESS", value_parser = address)]
+    dns: Option<SocketAddr>,
+    /// Domain below which endpoints without a host get theirs, and names are free to
+    /// all orgs; kept until another is named, localhost at first (HELIX_APP_DOMAIN)
+    #[arg(long, value_name = "DOMAIN", value_parser = domain)]
+    app_domain: Option<String>,
+}
+
+impl DomainArgs {
+    pub(crate) fn options(self, environment: &Environment) -> Result<DomainOptions> {
+        Ok(DomainOptions {
+            dns: variable(self.dns, "HELIX_DNS", address, environment)?,
+            app_domain: variable(self.app_domain, "HELIX_APP_DOMAIN", domain, environment)?,
+        })
+    }
+}
+
+fn variable<T>(
+    flag: Option<T>,
+    name: &str,
+    parse: fn(&str) -> std::result::Result<T, String>,
+    environment: &Environment,
+) -> Result<Option<T>> {
+    let Some(text) = environment.get(name).filter(|_| flag.is_none()) else {
+        return Ok(flag);
+    };
+    let refused = |hint| Failure::usage(format!("{name} cannot be used: `{text}`"), hint);
+    parse(text).map(Some).map_err(refused)
+}
+
+fn address(text: &str) -> std::result::Result<SocketAddr, String> {
+    let alone = || text.parse::<IpAddr>().map(|address| (address, PORT).into());
+    text.parse()
+        .or_else(|_| alone())
+        .map_err(|_| "write it as 192.0.2.1 or [fd00::1]:53".to_owned())
+}
+
+fn domain(text: &str) -> std::result::Result<String, String> {
+    let name = text.strip_suffix('.').unwrap_or(text).to_ascii_lowercase();
+    match helix_model::host::is_exact(&name) {
+        true => Ok(name),
+        false => Err("write it in ASCII, such as apps.example.com".to_owned()),
+    }
+}

@@ -14,12 +14,16 @@ fn missing() -> Seen {
 }
 
 fn with_host(host: &str) -> Manifest {
+    with(Exposure::Http { host: Some(host.to_owned()) })
+}
+
+fn with(exposure: Exposure) -> Manifest {
     let endpoint = Endpoint {
+        proxy_protocol: None,
         name: name("http"),
         process: name("web"),
         port: name("http"),
-        exposure: Exposure::Http { host: Some(host.to_owned()) },
-        proxy_protocol: None,
+        exposure,
     };
     Manifest { endpoints: vec![endpoint], ..parse_with_defaults(8080) }
 }
@@ -92,6 +96,21 @@ fn a_host_is_refused_until_its_domain_is_proven() {
     world.deploy_at("apex", "example.com").unwrap();
     world.deploy_at("any", "*.example.com").unwrap();
     world.check_index();
+}
+
+#[test]
+fn tls_that_is_passed_on_needs_proof_on_the_shared_port_and_none_on_its_own() {
+    let mut world = World::with_node();
+    let tls = |listen_port| Exposure::Tls { host: "db.example.com".to_owned(), listen_port };
+    let shared = world.try_deploy_as("main", "production", "v1", with(tls(None))).unwrap_err();
+    assert_eq!(shared.code, Code::DomainUnproven);
+    world.try_deploy_as("main", "production", "v1", with(tls(Some(443)))).unwrap();
+    world.prove("acme", "example.com");
+    world.try_deploy_as("main", "staging", "v2", with(tls(None))).unwrap();
+    assert_eq!(
+        world.destroy(Kind::Domain, "acme/example.com").unwrap_err().code,
+        Code::DomainInUse
+    );
 }
 
 #[test]

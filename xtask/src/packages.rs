@@ -94,6 +94,12 @@ pub const FOR_TESTS: &[Package] = &[
         reason: "a real DNS server with the records that prove domains; it brings no service",
     },
     Package {
+        name: "pebble",
+        program: "pebble",
+        how: How::Install,
+        reason: "a real ACME authority that issues the certificates of the tests",
+    },
+    Package {
         name: "buildah",
         program: "buildah",
         how: How::Install,

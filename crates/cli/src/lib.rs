@@ -29,6 +29,7 @@ use std::ffi::OsString;
 use clap::{CommandFactory, FromArgMatches};
 use helix_model::{Code, Problem};
 
+pub use commands::acme_options::AcmeOptions;
 pub use commands::admin::{Installation, Offline};
 pub use commands::disk::DiskLimits;
 pub use commands::domain_options::DomainOptions;

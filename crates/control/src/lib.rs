@@ -11,6 +11,7 @@
 //! Nothing here knows tokio, files, sockets, clocks or randomness: time and
 //! entropy are parameters, so a simulator can run the very same code.
 
+pub mod acme;
 pub mod decide;
 pub mod place;
 pub mod plan;

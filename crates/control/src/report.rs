@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use helix_model::edge::Linked;
 use helix_model::instance::Desired;
 use helix_model::plan::EdgeReport;
-use helix_model::{Command, Instance, Resource, State, endpoint, instance};
+use helix_model::{Certificate, Command, Instance, Resource, State, acme, endpoint, instance};
 
 /// The commands in what an edge reports over a link. A state that is older than the plan the
 /// edge follows cannot tell what is known already: all of it is passed on then,
@@ -43,9 +43,18 @@ pub fn edge_commands(state: &State, from: Linked, report: EdgeReport) -> Vec<Com
         let observe = endpoint::Observe { endpoint: it.id, from, seen };
         (is_behind || is_news).then_some(Command::ObserveEndpoint(observe))
     });
+    let answering = report.answering;
+    let is_news = |it: &Resource<Certificate>| {
+        let order = &it.status.order;
+        !order.answered_by.contains(&from.edge)
+            && order.challenges.iter().any(|it| answering.contains(&it.token))
+    };
+    let has_news = !answering.is_empty() && (is_behind || state.certificates.iter().any(is_news));
+    let answered = has_news
+        .then_some(Command::ObserveChallenges(acme::Observe { from, tokens: answering.clone() }));
     let emptied =
         drained.iter().map(|instance| instance::MarkDrained { instance: *instance, from });
-    emptied.map(Command::MarkDrained).chain(routed).chain(endpoints).collect()
+    emptied.map(Command::MarkDrained).chain(routed).chain(endpoints).chain(answered).collect()
 }
 
 #[cfg(test)]
@@ -61,7 +70,7 @@ mod tests {
             version: 7,
             drained: vec![id(1)],
             routed: Some(BTreeSet::from([id(2)])),
-            endpoints: Vec::new(),
+            ..EdgeReport::default()
         };
         let mut state = State::default();
         let from = Linked { edge: Id::new(helix_model::Timestamp(1), 3), link: 1 };

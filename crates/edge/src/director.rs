@@ -153,6 +153,7 @@ impl Director {
             drained: self.roster.idle(&self.plan.draining),
             routed: Some(self.plan.routed()),
             endpoints: self.plan.endpoints.iter().map(endpoint).collect(),
+            answering: self.plan.answering(),
         };
         self.reports.send_if_modified(|report| {
             let changed = *report != fresh;

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use helix_model::acme::Challenge;
 use helix_model::certificate::Pin;
 use helix_model::endpoint::OwnPort;
 use helix_model::manifest::Transport;
@@ -81,6 +82,8 @@ pub(crate) struct Table {
     hosts: Hosts<OnHost>,
     ports: HashMap<PortKey, OnPort>,
     datagrams: HashMap<PortKey, Arc<Service>>,
+    /// What authorities are answered, by token.
+    challenges: HashMap<Box<str>, Challenge>,
 }
 
 /// What a host of the shared ports leads to.
@@ -117,6 +120,12 @@ impl Table {
             OnHost::Decrypted(site) => Some(site),
             OnHost::PassedOn(_) => None,
         }
+    }
+
+    /// What an authority that asks a host for a token is answered.
+    pub(crate) fn challenge(&self, host: &str, token: &str) -> Option<&str> {
+        let found = self.challenges.get(token).filter(|challenge| challenge.host == host);
+        found.map(|challenge| challenge.answer.as_str())
     }
 
     /// The service of a host in lower case that is not decrypted here.
@@ -180,7 +189,9 @@ impl Roster {
                 work.set_draining(false);
             }
         }
-        let mut table = Table::default();
+        let challenges = plan.challenges.iter();
+        let challenges = challenges.map(|it| (it.token.as_str().into(), it.clone())).collect();
+        let mut table = Table { challenges, ..Table::default() };
         for endpoint in &plan.endpoints {
             let service = self.service(endpoint, &draining);
             table.add(endpoint, Arc::new(service));

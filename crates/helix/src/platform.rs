@@ -22,7 +22,8 @@ use helix_node::{
 };
 use helix_server::links::EdgeLink;
 use helix_server::{
-    Attached, Config, Domains, Keep, Registries, Server, ServerError, Storage, StorageError, Token,
+    Acme, Attached, Config, Domains, Keep, Registries, Server, ServerError, Storage, StorageError,
+    Token,
 };
 use tokio::sync::{broadcast, mpsc};
 use tokio::task::JoinHandle;
@@ -55,6 +56,7 @@ pub(crate) struct Options {
     pub archive: Option<PathBuf>,
     pub backups: Option<PathBuf>,
     pub domains: Domains,
+    pub acme: Option<Acme>,
 }
 
 /// Why the platform cannot start.
@@ -119,6 +121,7 @@ impl Platform {
             advertise: None,
             registries: options.registries.clone(),
             domains: options.domains.clone(),
+            acme: options.acme.clone(),
         })
         .await?;
         let server = Arc::new(server);

@@ -1,12 +1,14 @@
 //! The platform that `helix up` starts: this process's own.
 
 use async_trait::async_trait;
-use helix_cli::{DomainOptions, Platform as CliPlatform, RegistryOptions, Up, UpOptions};
+use helix_cli::{
+    AcmeOptions, DomainOptions, Platform as CliPlatform, RegistryOptions, Up, UpOptions,
+};
 use helix_edge::AnyIp;
 use helix_image::pull::Transport;
 use helix_model::{Code, Problem};
 use helix_node::{DiskLimits, Isolation};
-use helix_server::{Domains, Keep, Registries, Resolver};
+use helix_server::{Acme, Domains, Keep, Registries, Resolver};
 
 use crate::node_link::chain;
 use crate::platform::{Options, Platform, PlatformError};
@@ -39,6 +41,7 @@ impl Up for LocalPlatform {
             archive: options.archive.clone(),
             backups: options.backups.clone(),
             domains: domains(&options.domains),
+            acme: options.acme.as_ref().map(acme).transpose()?,
         });
         let platform = started.await.map_err(|error| problem(&error))?;
         Ok(Box::new(Running(platform)))
@@ -57,6 +60,22 @@ pub(crate) fn level(demanded: helix_cli::Isolation) -> Isolation {
 pub(crate) fn domains(options: &DomainOptions) -> Domains {
     let resolver = options.dns.map_or(Resolver::System, Resolver::At);
     Domains { resolver, app: options.app_domain.clone() }
+}
+
+/// Which authority issues certificates. The file is read here, so that one that cannot
+/// be is told before anything starts.
+pub(crate) fn acme(options: &AcmeOptions) -> Result<Acme, Problem> {
+    let read = |path: &std::path::PathBuf| {
+        std::fs::read(path).map_err(|error| {
+            let detail = format!("cannot read the certificates in {}: {error}", path.display());
+            Problem::new(Code::InvalidArgument, detail).hint("name a PEM file with `--acme-ca`")
+        })
+    };
+    Ok(Acme {
+        directory: options.directory.clone(),
+        contact: options.contact.clone(),
+        roots_pem: options.ca_file.as_ref().map(read).transpose()?,
+    })
 }
 
 pub(crate) fn disk_limits(demanded: helix_cli::DiskLimits) -> DiskLimits {

@@ -1,5 +1,6 @@
 //! Certificates: what proves to clients that a host is who it says. Those an org
-//! brought, and the authority of the installation for all other hosts.
+//! brought, those an authority issues by itself, and the authority of the installation
+//! for all other hosts.
 //!
 //! A certificate serves hosts of its own org and of nobody else. Its key and chain
 //! are a sealed record, which events and the state name and do not have. Must not
@@ -10,13 +11,14 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::acme::Order;
 use crate::bundle::VersionId;
 use crate::condition::Facts;
 use crate::event::Apply;
 use crate::state::{Change, State};
 use crate::{Id, Kind, Name, Noun, Org, Resource, Timestamp, host};
 
-/// Certificates one org may have. Each is looked at for every host of the org
+/// Certificates one org may have brought. Each is looked at for every host of the org
 /// whenever anything changes.
 pub const PER_ORG_MAX: usize = 100;
 
@@ -30,7 +32,35 @@ pub struct Certificate {
     pub org: Id<Org>,
     /// Hosts in lower case; `*.example.com` stands for all one level below.
     pub names: Vec<String>,
-    /// Who issued it, in its own words.
+    /// Where it comes from.
+    #[serde(default, skip_serializing_if = "Source::is_upload")]
+    pub source: Source,
+    /// Absent as long as nobody has issued it.
+    #[serde(flatten)]
+    pub issued: Option<Issued>,
+}
+
+/// Where a certificate comes from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Source {
+    /// An org brought it, and has to bring the next.
+    #[default]
+    Upload,
+    /// An authority issues it, again and again.
+    Acme,
+}
+
+impl Source {
+    fn is_upload(&self) -> bool {
+        *self == Source::Upload
+    }
+}
+
+/// What somebody has issued.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Issued {
+    /// Who, in their own words.
     pub issuer: String,
     pub not_before: Timestamp,
     pub not_after: Timestamp,
@@ -44,6 +74,9 @@ pub struct Certificate {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Status {
     pub phase: Phase,
+    /// What is under way to have it issued.
+    #[serde(default, skip_serializing_if = "Order::is_quiet")]
+    pub order: Order,
 }
 
 /// How much of its life is left.
@@ -52,6 +85,8 @@ pub struct Status {
 pub enum Phase {
     #[default]
     Valid,
+    /// It has not been issued yet.
+    Pending,
     /// It is time to bring another.
     Expiring,
     /// Clients refuse it.
@@ -67,14 +102,26 @@ impl Certificate {
 
     /// How much of its life is left at a moment.
     pub fn phase_at(&self, now: Timestamp) -> Phase {
-        let warning = (self.not_after.since(self.not_before) / 3).min(EXPIRING_MAX);
-        if now >= self.not_after {
+        let Some(issued) = &self.issued else { return Phase::Pending };
+        let warning = match self.source {
+            Source::Upload => issued.renewal(),
+            // It has been tried for as long by itself.
+            Source::Acme => issued.renewal() / 2,
+        };
+        if now >= issued.not_after {
             Phase::Expired
-        } else if self.not_after.since(now) <= warning {
+        } else if issued.not_after.since(now) <= warning {
             Phase::Expiring
         } else {
             Phase::Valid
         }
+    }
+}
+
+impl Issued {
+    /// How long before its end it is time for another.
+    pub fn renewal(&self) -> Duration {
+        (self.not_after.since(self.not_before) / 3).min(EXPIRING_MAX)
     }
 }
 
@@ -83,11 +130,11 @@ impl Noun for Certificate {
     type Status = Status;
 
     fn facts(certificate: &Resource<Certificate>) -> Option<Facts> {
-        let phase = certificate.status.phase;
+        let Status { phase, order } = &certificate.status;
         Some(Facts {
-            ready: phase != Phase::Expired,
-            reconciling: false,
-            degraded: phase != Phase::Valid,
+            ready: matches!(phase, Phase::Valid | Phase::Expiring),
+            reconciling: *phase == Phase::Pending,
+            degraded: !matches!(phase, Phase::Valid | Phase::Pending) || order.problem.is_some(),
         })
     }
 }
@@ -174,7 +221,11 @@ pub struct AuthoritySet {
 impl Apply for Created {
     fn apply(&self, state: &mut State, change: Change) {
         let parent = Some(self.spec.org.any());
-        let certificate = change.create(self.id, self.name.clone(), parent, self.spec.clone());
+        let mut certificate = change.create(self.id, self.name.clone(), parent, self.spec.clone());
+        if self.spec.issued.is_none() {
+            certificate.status.phase = Phase::Pending;
+            change.touch(&mut certificate);
+        }
         state.certificates.insert(certificate);
     }
 }
@@ -204,23 +255,27 @@ impl Apply for AuthoritySet {
     }
 }
 
+/// A certificate, and what was issued as it.
+type One<'s> = (&'s Issued, Id<Certificate>);
+
 /// Which certificate serves which host, over all orgs.
 #[derive(Debug)]
 pub struct Serving<'s> {
-    best: BTreeMap<(Id<Org>, &'s str), &'s Resource<Certificate>>,
+    best: BTreeMap<(Id<Org>, &'s str), One<'s>>,
 }
 
 impl<'s> Serving<'s> {
     /// As it is in this state. Of several for a name the one that lasts longest serves.
     pub fn of(state: &'s State) -> Serving<'s> {
-        let mut best: BTreeMap<_, &Resource<Certificate>> = BTreeMap::new();
+        let mut best: BTreeMap<_, One<'_>> = BTreeMap::new();
         let there = state.certificates.iter();
         for certificate in there.filter(|it| state.destroying_since(it.id.any()).is_none()) {
+            let Some(issued) = &certificate.spec.issued else { continue };
             for name in &certificate.spec.names {
-                let place =
-                    best.entry((certificate.spec.org, name.as_str())).or_insert(certificate);
-                if place.spec.not_after < certificate.spec.not_after {
-                    *place = certificate;
+                let one = (issued, certificate.id);
+                let place = best.entry((certificate.spec.org, name.as_str())).or_insert(one);
+                if place.0.not_after < issued.not_after {
+                    *place = one;
                 }
             }
         }
@@ -232,7 +287,8 @@ impl<'s> Serving<'s> {
         let wildcard = host::wildcard_of(host);
         let exact = self.best.get(&(org, host));
         let found = exact.or_else(|| self.best.get(&(org, wildcard.as_deref()?)))?;
-        Some(Pin { certificate: found.id, record: found.spec.record })
+        let (issued, certificate) = found;
+        Some(Pin { certificate: *certificate, record: issued.record })
     }
 }
 
@@ -244,11 +300,14 @@ mod tests {
         Certificate {
             org: Id::new(Timestamp(1), 1),
             names: vec!["a.example".to_owned()],
-            issuer: "test".to_owned(),
-            not_before: Timestamp(0),
-            not_after: Timestamp(days * 86_400_000),
-            fingerprint: String::new(),
-            record: VersionId::new(Timestamp(1), 1),
+            source: Source::Upload,
+            issued: Some(Issued {
+                issuer: "test".to_owned(),
+                not_before: Timestamp(0),
+                not_after: Timestamp(days * 86_400_000),
+                fingerprint: String::new(),
+                record: VersionId::new(Timestamp(1), 1),
+            }),
         }
     }
 
@@ -265,5 +324,28 @@ mod tests {
         assert_eq!(at(&week, 3), Phase::Valid);
         assert_eq!(at(&week, 4), Phase::Expiring);
         assert_eq!(at(&lasting(3650), 3619), Phase::Valid);
+    }
+
+    #[test]
+    fn one_that_renews_itself_is_told_of_only_when_that_has_not_worked_for_long() {
+        let at = |source: Source, day: i64| {
+            let certificate = Certificate { source, ..lasting(90) };
+            certificate.phase_at(Timestamp(day * 86_400_000))
+        };
+        assert_eq!((at(Source::Upload, 61), at(Source::Acme, 61)), (Phase::Expiring, Phase::Valid));
+        assert_eq!(at(Source::Acme, 76), Phase::Expiring);
+        let pending = Certificate { issued: None, source: Source::Acme, ..lasting(90) };
+        assert_eq!(pending.phase_at(Timestamp(0)), Phase::Pending);
+    }
+
+    #[test]
+    fn what_was_recorded_before_certificates_had_a_source_is_read() {
+        let before = serde_json::to_value(lasting(90)).unwrap();
+        assert!(before.get("source").is_none() && before["issuer"] == "test", "{before}");
+        assert_eq!(serde_json::from_value::<Certificate>(before).unwrap(), lasting(90));
+        let pending = Certificate { issued: None, source: Source::Acme, ..lasting(90) };
+        let written = serde_json::to_value(&pending).unwrap();
+        assert_eq!(written["source"], "acme");
+        assert_eq!(serde_json::from_value::<Certificate>(written).unwrap(), pending);
     }
 }

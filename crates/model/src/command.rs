@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{AnyId, Certificate, Domain, Env, Id, Instance, Kind, Member, Token, User};
 use crate::{
-    app, bundle, certificate, config, deploy, destroy, domain, edge, endpoint, env, instance,
+    acme, app, bundle, certificate, config, deploy, destroy, domain, edge, endpoint, env, instance,
     member, node, org, policy, project, quota, registry, release, snapshot, token, user, volume,
 };
 
@@ -68,6 +68,12 @@ pub enum Command {
     /// Note that another part of a certificate's life has begun (a reconciler's).
     AgeCertificate(Id<Certificate>),
     SetAuthority(Box<certificate::SetAuthority>),
+    /// The server's own, while it has one issued.
+    AskForCertificate(acme::Ask),
+    OfferChallenges(acme::Offer),
+    ObserveChallenges(acme::Observe),
+    FailOrder(acme::Fail),
+    IssueCertificate(Box<acme::Issue>),
     AddDomain(domain::Add),
     ObserveDomain(domain::Observe),
     /// Take an operator's word for a domain.
@@ -137,6 +143,11 @@ impl Command {
             Command::SetCertificate(_) => "set_certificate",
             Command::AgeCertificate(_) => "age_certificate",
             Command::SetAuthority(_) => "set_authority",
+            Command::AskForCertificate(_) => "ask_for_certificate",
+            Command::OfferChallenges(_) => "offer_challenges",
+            Command::ObserveChallenges(_) => "observe_challenges",
+            Command::FailOrder(_) => "fail_order",
+            Command::IssueCertificate(_) => "issue_certificate",
             Command::AddDomain(_) => "add_domain",
             Command::ObserveDomain(_) => "observe_domain",
             Command::VouchForDomain(_) => "vouch_for_domain",

@@ -141,6 +141,13 @@ pub(crate) fn forget(state: &mut State, id: Id<Edge>) {
             instance.status.drained_by.remove(&id);
         });
     }
+    let of_it = state.certificates.iter();
+    let of_it = of_it.filter(|it| it.status.order.answered_by.contains(&id));
+    for certificate in of_it.map(|it| it.id).collect::<Vec<_>>() {
+        state.certificates.update(certificate, |certificate| {
+            certificate.status.order.answered_by.remove(&id);
+        });
+    }
     let of_it = state.endpoints.iter().filter(|it| it.status.edges.contains_key(&id));
     for endpoint in of_it.map(|it| it.id).collect::<Vec<_>>() {
         state.endpoints.update(endpoint, |endpoint| endpoint.status.told(id, None));

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::state::{Change, State};
 use crate::{AnyId, Name, Timestamp};
 use crate::{
-    app, bundle, certificate, deploy, destroy, domain, edge, endpoint, env, instance, member,
+    acme, app, bundle, certificate, deploy, destroy, domain, edge, endpoint, env, instance, member,
     network, node, org, policy, project, quota, registry, release, snapshot, token, user, volume,
 };
 use crate::{reference, view};
@@ -192,6 +192,9 @@ events! {
     "certificate.created" => CertificateCreated(certificate::Created), |e| Some(Subject::of(e.id.any(), e.spec.org.any(), &e.name));
     "certificate.replaced" => CertificateReplaced(certificate::Replaced), |e| Some(Subject::of(e.of.id.any(), e.of.org.any(), &e.of.name));
     "certificate.status_changed" => CertificateStatusChanged(certificate::StatusChanged), |e| Some(Subject::of(e.of.id.any(), e.of.org.any(), &e.of.name));
+    "certificate.challenged" => CertificateChallenged(acme::Challenged), |e| Some(Subject::of(e.of.id.any(), e.of.org.any(), &e.of.name));
+    "certificate.answered" => CertificateAnswered(acme::Answered), |e| Some(Subject::of(e.of.id.any(), e.of.org.any(), &e.of.name));
+    "certificate.order_failed" => CertificateOrderFailed(acme::Failed), |e| Some(Subject::of(e.of.id.any(), e.of.org.any(), &e.of.name));
     "certificate.destroying" => CertificateDestroying(destroy::Begun), |e| Some(e.of.subject());
     "certificate.destroyed" => CertificateDestroyed(destroy::Finished), |e| Some(e.of.subject());
     "domain.created" => DomainCreated(domain::Created), |e| Some(Subject::of(e.id.any(), e.spec.org.any(), &e.name));

@@ -183,6 +183,10 @@ fn advice_on_owned(reason: Reason) -> Option<&'static str> {
         Reason::VolumeDamaged => "repair it on its node with `e2fsck`, or make a new volume",
         Reason::SnapshotFailed | Reason::BackupFailed => "`helix snapshots describe` says why",
         Reason::CertificateExpiring | Reason::CertificateExpired => "`helix certificates add`",
+        Reason::CertificatePending => "nothing: it is asked for by itself",
+        Reason::CertificateOrderFailed => {
+            "see the authority's words in `helix certificates describe NAME`; DNS must lead the host to the edges, and port 80 there"
+        }
         Reason::DomainUnproven | Reason::DomainRecordMissing => {
             "make the TXT record that `helix domains describe NAME` shows; it is looked for by itself"
         }

@@ -9,6 +9,7 @@
 //! This crate knows nothing else: no I/O, no clock, no randomness, no async.
 //! Time and fresh ids arrive as parameters inside events.
 
+pub mod acme;
 pub mod admin;
 pub mod api;
 pub mod app;

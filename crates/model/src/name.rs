@@ -14,6 +14,9 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 /// the 63 characters a DNS label may have.
 pub const NAME_LENGTH_MAX: usize = 32;
 
+/// Names that are the same but for their number, at most: more than there can be.
+const NUMBER_MAX: u32 = 100_000;
+
 /// `[a-z][a-z0-9-]{0,31}`.
 ///
 /// Kept in place and not behind a pointer: tables are keyed by names and share
@@ -42,6 +45,22 @@ impl Name {
 
     fn as_bytes(&self) -> &[u8] {
         self.bytes.get(..usize::from(self.length)).unwrap_or_default()
+    }
+
+    /// The nearest name to a text that is not used yet, numbered if need be; made of
+    /// `fallback` when nothing of the text can be in a name.
+    pub fn unused(text: &str, fallback: &str, is_unused: impl Fn(&Name) -> bool) -> Option<Name> {
+        let derived = Name::derive(text).or_else(|| fallback.parse().ok())?;
+        if is_unused(&derived) {
+            return Some(derived);
+        }
+        let numbered = |number: u32| {
+            let suffix = format!("-{number}");
+            let kept = derived.as_str().get(..NAME_LENGTH_MAX - suffix.len());
+            let kept = kept.unwrap_or(derived.as_str()).trim_end_matches('-');
+            format!("{kept}{suffix}").parse().ok()
+        };
+        (2..=NUMBER_MAX).filter_map(numbered).find(is_unused)
     }
 
     /// The nearest valid name to any text, for deriving one from a folder.
@@ -137,6 +156,20 @@ mod tests {
         for bad in ["", "1a", "-a", "A", "a_b", "ä", "a23456789012345678901234567890abc", "a/b"] {
             assert!(bad.parse::<Name>().is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn a_name_that_is_used_gets_a_number() {
+        let taken = ["a-b", "a-b-2", "a23456789012345678901234567890ab"];
+        let unused = |text| {
+            let is_unused = |name: &Name| !taken.contains(&name.as_str());
+            Name::unused(text, "host", is_unused).unwrap().to_string()
+        };
+        assert_eq!(
+            (unused("a.c"), unused("a.b"), unused("1.2")),
+            ("a-c".into(), "a-b-3".into(), "host".into())
+        );
+        assert_eq!(unused("a23456789012345678901234567890ab"), "a23456789012345678901234567890-2");
     }
 
     #[test]

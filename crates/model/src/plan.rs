@@ -10,6 +10,7 @@ use std::net::{Ipv6Addr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
 
+use crate::acme::Challenge;
 use crate::bundle::Pin;
 use crate::certificate;
 use crate::endpoint::OwnPort;
@@ -156,9 +157,17 @@ pub struct EdgePlan {
     /// Instances that get no new work and whose end of work is to be reported
     /// (see [`EdgeReport::drained`]).
     pub draining: Vec<Id<Instance>>,
+    /// What authorities ask for on the shared HTTP listener, before any app.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub challenges: Vec<Challenge>,
 }
 
 impl EdgePlan {
+    /// The tokens of all challenges.
+    pub fn answering(&self) -> BTreeSet<String> {
+        self.challenges.iter().map(|challenge| challenge.token.clone()).collect()
+    }
+
     /// Every instance that new work may go to.
     pub fn routed(&self) -> BTreeSet<Id<Instance>> {
         let backends = self.endpoints.iter().flat_map(|endpoint| &endpoint.backends);
@@ -223,6 +232,9 @@ pub struct EdgeReport {
     pub routed: Option<BTreeSet<Id<Instance>>>,
     /// Per endpoint, where it can be reached or why it cannot.
     pub endpoints: Vec<EndpointReport>,
+    /// The tokens of the challenges that are answered.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub answering: BTreeSet<String>,
 }
 
 /// Where one endpoint can be reached.

@@ -71,6 +71,8 @@ reasons! {
     IntegrityCheckFailed = "integrity_check_failed", "What was to be restored is not what was taken.";
     CertificateExpiring = "certificate_expiring", "The certificate is near its end.";
     CertificateExpired = "certificate_expired", "The certificate has expired, and clients refuse it.";
+    CertificatePending = "certificate_pending", "The certificate has not been issued yet.";
+    CertificateOrderFailed = "certificate_order_failed", "The authority has not issued the certificate; it is asked again after a growing pause.";
     DomainUnproven = "domain_unproven", "The record that proves the domain was not found.";
     DomainTaken = "domain_taken", "Another org has proven the domain.";
     DomainRecordMissing = "domain_record_missing", "The record that proved the domain is gone.";

@@ -9,11 +9,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use helix_certificate::{Authority, Bundle, CertificateError};
+use helix_certificate::{Authority, Bundle, CertificateError, Facts};
 use helix_model::audit::{Attempt, Decision};
 use helix_model::bundle::VersionId;
-use helix_model::certificate::{self, Pin};
-use helix_model::{Actor, Certificate, Code, Command, Id, Kind, Org, Problem, State, reference};
+use helix_model::certificate::{self, Issued, Pin};
+use helix_model::{
+    Actor, Certificate, Code, Command, Id, Kind, Org, Problem, State, Timestamp, reference,
+};
 use zeroize::Zeroizing;
 
 use crate::engine::{Engine, Origin};
@@ -44,6 +46,17 @@ pub(crate) async fn seal(
     Ok(record)
 }
 
+/// What is known of a certificate whose chain and key are in a record.
+pub(crate) fn issued(facts: Facts, record: VersionId) -> Issued {
+    Issued {
+        issuer: facts.issuer,
+        not_before: Timestamp(facts.not_before_ms),
+        not_after: Timestamp(facts.not_after_ms),
+        fingerprint: facts.fingerprint,
+        record,
+    }
+}
+
 /// Removes a record unless it is that of a certificate.
 pub(crate) async fn remove_unused(vault: &Vault, state: &State, org: Id<Org>, record: VersionId) {
     if !is_in_use(state, org, record) {
@@ -68,7 +81,8 @@ fn authority_bound_to(fingerprint: &str, record: VersionId) -> Vec<u8> {
 }
 
 fn is_in_use(state: &State, org: Id<Org>, record: VersionId) -> bool {
-    state.certificates.children(org.any()).any(|it| it.spec.record == record)
+    let mut kept = state.certificates.children(org.any()).filter_map(|it| it.spec.issued.as_ref());
+    kept.any(|it| it.record == record)
 }
 
 /// Removes records that no certificate leads to, for as long as it is not dropped.
@@ -106,7 +120,7 @@ async fn make_authority(engine: &Engine, vault: &Vault) -> Result<(), Problem> {
     let authority = certificate::Authority {
         certificate: made.certificate_pem(),
         fingerprint,
-        not_after: helix_model::Timestamp(made.not_after_ms().map_err(|error| failed(&error))?),
+        not_after: Timestamp(made.not_after_ms().map_err(|error| failed(&error))?),
         record,
     };
     let command = Command::SetAuthority(Box::new(certificate::SetAuthority { authority }));
@@ -149,18 +163,21 @@ impl Shared {
             return self.issue(host).await;
         };
         let org = endpoint.spec.org;
-        let certificate = state.certificates.get(pin.certificate).filter(|it| {
-            it.spec.org == org && it.spec.record == pin.record && it.spec.covers(host)
-        });
+        let certificate = state
+            .certificates
+            .get(pin.certificate)
+            .filter(|it| it.spec.org == org && it.spec.covers(host));
         let target = reference::path(&state, pin.certificate.any());
         let attempt = attempt(edge, org, target, host);
-        let Some(certificate) = certificate else {
+        let issued = certificate.and_then(|it| it.spec.issued.as_ref());
+        let issued = issued.filter(|it| it.record == pin.record);
+        let (Some(certificate), Some(issued)) = (certificate, issued) else {
             let reason = "not_assigned".to_owned();
             self.audit.note(Attempt { decision: Decision::Deny, reason, ..attempt });
             let id = pin.certificate.to_string();
             return Err(Problem::not_found(Kind::Certificate, &id));
         };
-        let bound_to = bound_to(org, &certificate.spec.fingerprint, pin.record);
+        let bound_to = bound_to(org, &issued.fingerprint, pin.record);
         self.audit.record(attempt).await?;
         let opened = self.vault.get(&name(org, pin.record), &bound_to).await?;
         opened.ok_or_else(|| lost(&certificate.spec))

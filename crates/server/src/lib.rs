@@ -9,6 +9,7 @@
 pub mod engine;
 pub mod links;
 
+mod acme;
 mod attach;
 mod audit;
 mod auth;
@@ -31,6 +32,7 @@ mod server;
 mod storage;
 mod token;
 
+pub use acme::Acme;
 pub use attach::{Attached, AttachedEdge};
 pub use domains::Domains;
 pub use engine::{Engine, EngineError, Idempotency, Origin, Writers};

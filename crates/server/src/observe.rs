@@ -118,10 +118,7 @@ pub(crate) async fn feed_edge(engine: Engine, to: AttachedEdge, link: Arc<dyn Ed
         }
         let plan = plan::edge_plan(&state);
         drop(state);
-        let changed = sent
-            .as_ref()
-            .is_none_or(|sent| sent.endpoints != plan.endpoints || sent.draining != plan.draining);
-        if changed {
+        if sent.as_ref().is_none_or(|sent| !asks_an_edge_the_same(sent, &plan)) {
             link.apply(plan.clone());
             sent = Some(plan);
         }
@@ -129,6 +126,13 @@ pub(crate) async fn feed_edge(engine: Engine, to: AttachedEdge, link: Arc<dyn Ed
             return;
         }
     }
+}
+
+/// Whether two plans ask the same of an edge.
+fn asks_an_edge_the_same(one: &EdgePlan, other: &EdgePlan) -> bool {
+    one.endpoints == other.endpoints
+        && one.draining == other.draining
+        && one.challenges == other.challenges
 }
 
 /// Whether two plans ask the same of a node.

@@ -19,6 +19,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use zeroize::Zeroizing;
 
+use crate::acme::{self, Acme};
 use crate::attach::{Attached, AttachedEdge, LinkedNode};
 use crate::audit::Audit;
 use crate::auth::{Accounts, Devices, Limits};
@@ -54,6 +55,8 @@ pub struct Config {
     pub registries: Registries,
     /// How domains are looked up, and which is the installation's own.
     pub domains: Domains,
+    /// Which authority issues certificates, if one does.
+    pub acme: Option<Acme>,
 }
 
 /// Where other replicas reach this one.
@@ -181,7 +184,13 @@ impl Server {
         });
         certificates::ensure_authority(&engine, &shared.vault).await;
         let api = tokio::spawn(http::serve(listener, Arc::clone(&shared)));
-        let jobs = tokio::spawn(jobs(engine, shared.resolver, shared.replicas.clone()));
+        let leading = Leading {
+            engine,
+            resolver: shared.resolver,
+            vault: Arc::clone(&shared.vault),
+            acme: config.acme,
+        };
+        let jobs = tokio::spawn(jobs(leading, shared.replicas.clone()));
         let server = Server { shared, address, closing, api, jobs };
         server.spawn(retention::run(server.shared.storage.clone()));
         let vault = Arc::clone(&server.shared.vault);
@@ -357,22 +366,36 @@ impl Server {
     }
 }
 
-/// Reconciles, here or on one of several replicas.
-async fn jobs(engine: Engine, resolver: Resolver, replicas: Option<Arc<Replicas>>) {
-    let Some(replicas) = replicas else {
-        return tokio::select! {
-            () = reconciler::run(engine.clone()) => {}
-            () = domains::tend(engine.clone(), resolver) => {}
-        };
-    };
-    let leading = replicas.lead(|| async {
+/// What the one replica needs that does what is done without being asked.
+struct Leading {
+    engine: Engine,
+    resolver: Resolver,
+    vault: Arc<Vault>,
+    acme: Option<Acme>,
+}
+
+impl Leading {
+    /// Returns when the engine is gone.
+    async fn run(&self) {
+        let engine = || self.engine.clone();
         tokio::select! {
-            () = reconciler::run(engine.clone()) => {}
-            () = replicas.tend_orphans(&engine) => {}
-            () = domains::tend(engine.clone(), resolver) => {}
+            () = reconciler::run(engine()) => {}
+            () = domains::tend(engine(), self.resolver) => {}
+            () = acme::tend(engine(), Arc::clone(&self.vault), self.acme.clone()) => {}
+        }
+    }
+}
+
+/// Reconciles, here or on one of several replicas.
+async fn jobs(leading: Leading, replicas: Option<Arc<Replicas>>) {
+    let Some(replicas) = replicas else { return leading.run().await };
+    let work = replicas.lead(|| async {
+        tokio::select! {
+            () = leading.run() => {}
+            () = replicas.tend_orphans(&leading.engine) => {}
         }
     });
-    tokio::join!(leading, replicas.attend());
+    tokio::join!(work, replicas.attend());
 }
 
 /// The default org and project, which a single machine never needs to name, and what

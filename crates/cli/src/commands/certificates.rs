@@ -109,7 +109,8 @@ async fn add(session: &mut Session<'_>, args: AddArgs) -> Result<u8> {
     session.ui.warn(&receipt.warnings);
     session.ui.result(&document, |style| {
         let names = added.desired.names.join(", ");
-        let end = added.desired.not_after;
+        let end = added.desired.issued.as_ref().map(|it| it.not_after.to_string());
+        let end = end.unwrap_or_default();
         let told = format!(
             "{} certificate {} serves {names} until {end}\n",
             style.tick(),

@@ -1,5 +1,6 @@
 //! One file per command: its arguments and what it does.
 
+pub(crate) mod acme_options;
 pub(crate) mod admin;
 pub(crate) mod audit;
 pub(crate) mod auth;

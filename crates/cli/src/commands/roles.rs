@@ -13,6 +13,7 @@ use clap::Args;
 use helix_model::{Code, Name, Problem};
 use serde_json::{Map, Value};
 
+use super::acme_options::{AcmeArgs, AcmeOptions};
 use super::disk::{DiskArgs, DiskLimits};
 use super::domain_options::{DomainArgs, DomainOptions};
 use super::front::{FrontArgs, FrontOptions};
@@ -85,6 +86,8 @@ pub struct ServerOptions {
     pub backups: Option<PathBuf>,
     /// How domains are looked up.
     pub domains: DomainOptions,
+    /// Which authority issues certificates, if one does.
+    pub acme: Option<AcmeOptions>,
 }
 
 /// How to start a node.
@@ -153,6 +156,8 @@ pub(crate) struct ServerArgs {
     backups: Option<String>,
     #[command(flatten)]
     domains: DomainArgs,
+    #[command(flatten)]
+    acme: AcmeArgs,
     #[command(flatten)]
     registries: RegistryArgs,
     #[command(flatten)]
@@ -322,6 +327,7 @@ fn server(session: &Session<'_>, args: ServerArgs) -> Result<ServerOptions> {
         registry_logins: args.logins.file(&session.environment),
         backups: session.backups(args.backups.as_deref()),
         domains: args.domains.options(&session.environment)?,
+        acme: args.acme.options(&session.environment)?,
     })
 }
 

@@ -16,6 +16,7 @@ use helix_model::{Code, Deploy, Env, Kind, Problem, Release};
 use serde_json::json;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
+use super::acme_options::{AcmeArgs, AcmeOptions};
 use super::admin::Offline;
 use super::deploy::{self, Precondition};
 use super::disk::{DiskArgs, DiskLimits};
@@ -92,6 +93,8 @@ pub struct UpOptions {
     pub backups: Option<PathBuf>,
     /// How domains are looked up.
     pub domains: DomainOptions,
+    /// Which authority issues certificates, if one does.
+    pub acme: Option<AcmeOptions>,
 }
 
 /// What an instance may be demanded to run under.
@@ -150,6 +153,8 @@ pub(crate) struct UpArgs {
     backups: Option<String>,
     #[command(flatten)]
     domains: DomainArgs,
+    #[command(flatten)]
+    acme: AcmeArgs,
 }
 
 pub(crate) async fn run(
@@ -174,6 +179,7 @@ pub(crate) async fn run(
         archive: session.archive(args.archive.as_deref()),
         backups: session.backups(args.backups.as_deref()),
         domains: args.domains.options(&session.environment)?,
+        acme: args.acme.options(&session.environment)?,
     };
     session.ui.step("starting the platform");
     let mut platform = tokio::select! {

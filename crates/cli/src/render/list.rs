@@ -309,10 +309,12 @@ fn snapshots(views: &[ResourceView], names: &Names, now: Timestamp) -> Table {
 fn certificates(views: &[ResourceView], now: Timestamp) -> Table {
     let mut table = Table::new(["CERTIFICATE", "HOSTS", "ISSUER", "STATE", "EXPIRES", "AGE"]);
     for it in seen::<Certificate>(views) {
-        let phase = it.desired.phase_at(now);
+        let (phase, issued) = (it.desired.phase_at(now), it.desired.issued.as_ref());
         let emphasis = match phase {
-            certificate::Phase::Valid => Emphasis::Normal,
-            certificate::Phase::Expiring => Emphasis::Notable,
+            certificate::Phase::Valid if it.current.order.problem.is_none() => Emphasis::Normal,
+            certificate::Phase::Valid
+            | certificate::Phase::Expiring
+            | certificate::Phase::Pending => Emphasis::Notable,
             certificate::Phase::Expired => Emphasis::Bad,
         };
         table.row(
@@ -320,11 +322,12 @@ fn certificates(views: &[ResourceView], now: Timestamp) -> Table {
             [
                 it.view.name.to_string(),
                 it.desired.names.join(" "),
-                it.desired.issuer.clone(),
+                issued.map_or_else(|| "-".to_owned(), |it| it.issuer.clone()),
                 word(&phase),
-                match phase {
-                    certificate::Phase::Expired => it.desired.not_after.to_string(),
-                    _ => format!("in {}", age(now, it.desired.not_after)),
+                match (phase, issued) {
+                    (_, None) => it.current.order.problem.clone().unwrap_or_default(),
+                    (certificate::Phase::Expired, Some(it)) => it.not_after.to_string(),
+                    (_, Some(it)) => format!("in {}", age(now, it.not_after)),
                 },
                 age(it.view.created_at, now),
             ],

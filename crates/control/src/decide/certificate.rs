@@ -1,7 +1,7 @@
 //! Deciding on certificates: whose they are, which takes whose place, and when it is
 //! told that one ends.
 
-use helix_model::certificate::{self, Of, PER_ORG_MAX, Phase};
+use helix_model::certificate::{self, Of, PER_ORG_MAX, Phase, Source};
 use helix_model::{AnyId, Certificate, Code, Command, Event, Id, Kind, Problem, State};
 
 use super::{Draft, destroy};
@@ -22,13 +22,15 @@ pub(super) fn set(
     if let Some(known) = draft.state.certificates.named(Some(org.id.any()), &name) {
         let (id, of) = (known.id, Of::new(known));
         destroy::refuse_going(&draft.state, id.any())?;
-        if known.spec.fingerprint != spec.fingerprint {
+        let fingerprint = |it: &Certificate| it.issued.as_ref().map(|it| it.fingerprint.clone());
+        if fingerprint(&known.spec) != fingerprint(&spec) {
             draft.emit(Event::CertificateReplaced(certificate::Replaced { of, spec }));
         }
         age(draft, id);
         return Ok(Some(id.any()));
     }
-    if draft.state.certificates.children(org.id.any()).count() >= PER_ORG_MAX {
+    let there = draft.state.certificates.children(org.id.any());
+    if there.filter(|it| it.spec.source == Source::Upload).count() >= PER_ORG_MAX {
         let detail = format!("org `{}` has {PER_ORG_MAX} certificates already", org.name);
         return Err(Problem::new(Code::QuotaExceeded, detail)
             .hint("destroy one that is not needed: `helix certificates destroy NAME`"));
@@ -44,7 +46,9 @@ pub(super) fn age(draft: &mut Draft<'_, '_>, id: Id<Certificate>) -> Option<AnyI
     let known = draft.state.certificates.get(id)?;
     let phase = known.spec.phase_at(draft.context.now);
     if phase != known.status.phase {
-        let (of, not_after) = (Of::new(known), known.spec.not_after);
+        let (of, issued) = (Of::new(known), known.spec.issued.as_ref());
+        // What has not been issued has no age.
+        let not_after = issued.map_or(draft.context.now, |issued| issued.not_after);
         let changed = certificate::StatusChanged { of, phase, not_after };
         draft.emit(Event::CertificateStatusChanged(changed));
     }
@@ -70,5 +74,6 @@ pub(super) fn warnings(after: &State, command: &Command, subject: Option<AnyId>)
     let Some(known) = known.filter(|it| it.status.phase == Phase::Expiring) else {
         return Vec::new();
     };
-    vec![format!("certificate `{}` expires at {}", known.name, known.spec.not_after)]
+    let end = known.spec.issued.as_ref().map(|issued| issued.not_after.to_string());
+    vec![format!("certificate `{}` expires at {}", known.name, end.unwrap_or_default())]
 }

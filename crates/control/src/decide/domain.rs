@@ -3,7 +3,6 @@
 use helix_model::domain::{
     self, Domain, LENGTH_MAX, LOCAL, Of, PER_ORG_MAX, Proof, Seen, Trouble, record_value,
 };
-use helix_model::name::NAME_LENGTH_MAX;
 use helix_model::{
     AnyId, Code, Event, Id, Kind, Name, Org, Problem, Reason, Resource, State, host, reference,
 };
@@ -35,7 +34,10 @@ pub(super) fn add(
         return Err(Problem::new(Code::QuotaExceeded, detail)
             .hint("destroy one that is not needed: `helix domains destroy NAME`"));
     }
-    let name = name(&draft.state, org, domain)?;
+    let is_unused = |name: &Name| draft.state.domains.named(Some(org.any()), name).is_none();
+    // Two domains may differ only in what a name cannot have.
+    let name = Name::unused(domain, NAMELESS, is_unused);
+    let name = name.ok_or_else(|| Problem::new(Code::Internal, "no name is left for it"))?;
     let spec = Domain { org, domain: domain.clone() };
     let id = draft.fresh_id();
     draft.emit(Event::DomainCreated(domain::Created { id, name, spec }));
@@ -203,22 +205,4 @@ fn no_domain(text: &str) -> Problem {
     Problem::new(Code::InvalidArgument, format!("`{shown}` is not a domain name"))
         .hint("it is written in ASCII and without a final dot, such as `example.com`")
         .field("domain", "not a domain name")
-}
-
-/// A name made of a domain, which no other of the org has: two domains may differ only
-/// in what a name cannot have.
-fn name(state: &State, org: Id<Org>, domain: &str) -> Result<Name, Problem> {
-    let derived = Name::derive(domain).map_or_else(|| NAMELESS.to_owned(), |it| it.to_string());
-    let numbered = |number: usize| match number {
-        1 => derived.clone(),
-        _ => {
-            let suffix = format!("-{number}");
-            let kept = derived.len().min(NAME_LENGTH_MAX - suffix.len());
-            format!("{}{suffix}", derived[..kept].trim_end_matches('-'))
-        }
-    };
-    let is_unused = |name: &Name| state.domains.named(Some(org.any()), name).is_none();
-    let candidates = (1..=PER_ORG_MAX + 1).filter_map(|number| numbered(number).parse().ok());
-    let mut unused = candidates.filter(is_unused);
-    unused.next().ok_or_else(|| Problem::new(Code::Internal, "no name is left for the domain"))
 }

@@ -6,6 +6,7 @@
 
 use helix_model::{AnyId, Command, Event, Id, Noun, Problem, State, Timestamp};
 
+mod acme;
 mod app;
 mod bundle;
 mod certificate;
@@ -114,6 +115,11 @@ fn carry_out(draft: &mut Draft<'_, '_>, command: &Command) -> Result<Option<AnyI
         Command::SetCertificate(it) => certificate::set(draft, it)?,
         Command::AgeCertificate(id) => certificate::age(draft, *id),
         Command::SetAuthority(it) => certificate::set_authority(draft, it),
+        Command::AskForCertificate(it) => acme::ask(draft, it)?,
+        Command::OfferChallenges(it) => acme::offer(draft, it),
+        Command::ObserveChallenges(it) => acme::observe(draft, it),
+        Command::FailOrder(it) => acme::fail(draft, it),
+        Command::IssueCertificate(it) => acme::issue(draft, it),
         Command::AddDomain(it) => domain::add(draft, it)?,
         Command::ObserveDomain(it) => domain::observe(draft, it),
         Command::VouchForDomain(id) => domain::vouch(draft, *id)?,

@@ -14,7 +14,8 @@ pub fn edge_plan(state: &State) -> EdgePlan {
     let serving = Serving::of(state);
     let endpoints = state.endpoints.iter();
     let endpoints = endpoints.map(|endpoint| endpoint_plan(state, &serving, endpoint)).collect();
-    EdgePlan { version: state.position, endpoints, draining }
+    let orders = state.certificates.iter().flat_map(|it| &it.status.order.challenges);
+    EdgePlan { version: state.position, endpoints, draining, challenges: orders.cloned().collect() }
 }
 
 fn endpoint_plan(

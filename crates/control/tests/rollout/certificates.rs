@@ -4,13 +4,29 @@ use std::time::Duration;
 
 use helix_control::plan::edge_plan;
 use helix_model::bundle::VersionId;
-use helix_model::certificate::{self, PER_ORG_MAX, Phase};
+use helix_model::certificate::{self, Issued, PER_ORG_MAX, Phase, Source};
 use helix_model::plan::Route;
 use helix_model::{Certificate, Code, Command, Id, Kind, Org, Problem, Resource, Timestamp, org};
 
 use crate::world::{World, name};
 
 const DAY: Duration = Duration::from_secs(86_400);
+const DAY_MS: i64 = 86_400_000;
+
+/// What is issued between these moments.
+pub(crate) fn issued(fingerprint: &str, number: u128, from_ms: i64, until_ms: i64) -> Issued {
+    Issued {
+        issuer: "test".to_owned(),
+        not_before: Timestamp(from_ms),
+        not_after: Timestamp(until_ms),
+        fingerprint: fingerprint.to_owned(),
+        record: VersionId::new(Timestamp(1), number),
+    }
+}
+
+fn record(certificate: &Resource<Certificate>) -> Option<VersionId> {
+    certificate.spec.issued.as_ref().map(|it| it.record)
+}
 
 impl World {
     fn org_id(&self, org: &str) -> Id<Org> {
@@ -23,11 +39,8 @@ impl World {
         let spec = Certificate {
             org: self.org_id(org),
             names: vec![host.to_owned()],
-            issuer: "test".to_owned(),
-            not_before: Timestamp(0),
-            not_after: Timestamp(days * 86_400_000),
-            fingerprint: format!("{label}-{host}-{days}"),
-            record: VersionId::new(Timestamp(1), number),
+            source: Source::Upload,
+            issued: Some(issued(&format!("{label}-{host}-{days}"), number, 0, days * DAY_MS)),
         };
         let set = certificate::Set { name: name(label), spec };
         self.command(Command::SetCertificate(Box::new(set))).map(drop)
@@ -44,7 +57,7 @@ impl World {
         let mut hosts = plan.endpoints.iter().filter(|it| matches!(it.route, Route::Http { .. }));
         let pin = hosts.next().unwrap().certificate?;
         let certificate = self.state.certificates.get(pin.certificate).unwrap();
-        assert_eq!(pin.record, certificate.spec.record);
+        assert_eq!(Some(pin.record), record(certificate));
         Some(certificate.name.to_string())
     }
 }
@@ -83,7 +96,7 @@ fn a_certificate_of_the_same_name_takes_the_place_of_the_one_before() {
     world.add("acme", "shop", "shop.localhost", 90).unwrap();
     let after = world.certificate("shop").clone();
     assert_eq!(before.id, after.id);
-    assert_ne!(before.spec.record, after.spec.record);
+    assert_ne!(record(&before), record(&after));
     let position = world.state.position;
     world.add("acme", "shop", "shop.localhost", 90).unwrap();
     assert_eq!(world.state.position, position, "the same once more changes nothing");

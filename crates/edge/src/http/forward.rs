@@ -28,6 +28,9 @@ const TABLES: usize = 3;
 /// Port that a URL leaves out.
 const HTTPS_PORT: u16 = 443;
 
+/// Where authorities look, with the token behind it.
+const CHALLENGE_PATH: &str = "/.well-known/acme-challenge/";
+
 /// A backend's response head, and what its body needs.
 struct Answer {
     response: Response<Incoming>,
@@ -56,7 +59,7 @@ pub(crate) async fn forward(
     match attempt(shared, front, conversation, request).await {
         Ok((answer, wish, id)) => respond(shared, answer, wish, id, turn),
         Err(refused) => {
-            if !matches!(refused, Refused::Elsewhere(_)) {
+            if !matches!(refused, Refused::Elsewhere(_) | Refused::Challenged(_)) {
                 count(&shared.counters.http_refused);
             }
             tracing::debug!(client = %front.client, %refused, "request refused");
@@ -74,6 +77,9 @@ async fn attempt(
     check(&request)?;
     let sent = host::as_sent(&request)?;
     let host = host::name(&sent)?;
+    if let Some(answer) = challenged(shared, &host, &request) {
+        return Err(Refused::Challenged(answer));
+    }
     direct(shared, front, &host, &request)?;
     let protocol = headers::upgrade_of(request.headers());
     let id = headers::prepare(&mut request, sent.clone(), front);
@@ -98,6 +104,14 @@ fn check(request: &Request<Incoming>) -> Result<(), Refused> {
     } else {
         Err(Refused::Coding)
     }
+}
+
+/// What an authority is answered that wants to see who has the host (RFC 8555 §8.3).
+/// Comes before all else: a host that is led to HTTPS has a certificate to renew. What
+/// no order is under way for is the app's.
+fn challenged(shared: &Shared, host: &str, request: &Request<Incoming>) -> Option<String> {
+    let token = request.uri().path().strip_prefix(CHALLENGE_PATH)?;
+    shared.table.load().challenge(host, token).map(str::to_owned)
 }
 
 /// Whether the request came the way that is right for its host: over TLS where

@@ -61,6 +61,8 @@ pub(crate) enum Refused {
     Misdirected,
     #[error("this is served over HTTPS: {0}")]
     Elsewhere(String),
+    #[error("{0}")]
+    Challenged(String),
     #[error("no app here is called {0}\n\nTo see which are: helix endpoints list")]
     UnknownHost(String),
     #[error("no instance of this app is ready\n\nTo see why: helix status")]
@@ -79,6 +81,7 @@ impl Refused {
             Refused::Coding => StatusCode::NOT_IMPLEMENTED,
             Refused::Misdirected => StatusCode::MISDIRECTED_REQUEST,
             Refused::Elsewhere(_) => StatusCode::PERMANENT_REDIRECT,
+            Refused::Challenged(_) => StatusCode::OK,
             Refused::UnknownHost(_) => StatusCode::NOT_FOUND,
             Refused::NoBackend | Refused::Unreachable => StatusCode::SERVICE_UNAVAILABLE,
             Refused::NoResponse => StatusCode::BAD_GATEWAY,
@@ -93,6 +96,7 @@ impl Refused {
             Refused::Coding => "unknown_coding",
             Refused::Misdirected => "misdirected",
             Refused::Elsewhere(_) => "https",
+            Refused::Challenged(_) => "acme_challenge",
             Refused::UnknownHost(_) => "unknown_host",
             Refused::NoBackend => "no_backend",
             Refused::Unreachable => "backend_unreachable",
@@ -102,7 +106,11 @@ impl Refused {
 
     /// The answer a person reads in a browser or with curl.
     pub(crate) fn into_response(self, turn: Turn) -> Response<Reply> {
-        let text = Bytes::from(format!("{self}\n"));
+        let text = match &self {
+            // To the letter.
+            Refused::Challenged(answer) => Bytes::from(answer.clone()),
+            _ => Bytes::from(format!("{self}\n")),
+        };
         let mut response = Response::new(Reply { content: Content::Text(Some(text)), _turn: turn });
         *response.status_mut() = self.status();
         let headers = response.headers_mut();

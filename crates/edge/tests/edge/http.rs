@@ -162,3 +162,20 @@ async fn a_client_that_reads_slowly_slows_the_app_and_gets_everything() {
     // One more is in the name of the request id header.
     assert_eq!(received, 20_000_001);
 }
+
+#[tokio::test]
+async fn a_wildcard_serves_one_level_below_and_an_own_name_comes_before_it() {
+    let (own, any) = (App::http(1).await, App::http(2).await);
+    let world = World::new().await;
+    let wildcard = http(2, "*.shop.example", &[any.backend()]);
+    world.apply(vec![wildcard, http(1, "www.shop.example", &[own.backend()])]).await;
+    for (host, body) in
+        [("www.shop.example", "app 1"), ("a.shop.example", "app 2"), ("A.SHOP.example", "app 2")]
+    {
+        assert_eq!(get(world.http(), host, "/").await.body, body, "{host}");
+    }
+    for host in ["shop.example", "a.b.shop.example", "shop.example.a", "*.shop.example"] {
+        let status = get(world.http(), host, "/").await.status.as_u16();
+        assert!(matches!(status, 400 | 404), "{host}: {status}");
+    }
+}

@@ -4,6 +4,7 @@
 
 mod address;
 mod app;
+mod challenge;
 mod drain;
 mod http;
 mod passthrough;

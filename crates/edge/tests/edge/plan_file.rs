@@ -27,7 +27,8 @@ async fn a_restarted_edge_serves_what_it_served() {
 async fn an_older_plan_is_ignored() {
     let world = World::new().await;
     let app = App::http(1).await;
-    let plan = |version, endpoints| Arc::new(EdgePlan { version, endpoints, draining: vec![] });
+    let plan =
+        |version, endpoints| Arc::new(EdgePlan { version, endpoints, ..EdgePlan::default() });
     world.edge.apply(plan(7, vec![http(1, "app.example", &[app.backend()])])).await;
     let report = world.edge.apply(plan(6, vec![])).await;
     assert_eq!((report.version, report.endpoints.len()), (7, 1));

@@ -69,7 +69,9 @@ impl World {
     ) -> EdgeReport {
         let version = self.version.fetch_add(1, Ordering::Relaxed) + 1;
         let draining = draining.iter().map(|number| instance(*number)).collect();
-        self.edge.apply(Arc::new(EdgePlan { version, endpoints, draining })).await
+        self.edge
+            .apply(Arc::new(EdgePlan { version, endpoints, draining, ..EdgePlan::default() }))
+            .await
     }
 
     /// Waits for a report that fulfils the condition.

@@ -70,6 +70,7 @@ pub(super) async fn start(options: ServerOptions) -> Result<ServerRole, Problem>
             logins: options.registry_logins.clone(),
         },
         domains: crate::up::domains(&options.domains),
+        acme: options.acme.as_ref().map(crate::up::acme).transpose()?,
     });
     let server = server.await.map_err(|error| problem(&error))?;
     let mut facts = vec![("api", format!("http://{}", server.address()))];

@@ -1,74 +1,11 @@
 //! A domain from its record in a DNS server to the pages below it.
 
-use std::net::{Ipv4Addr, SocketAddr};
-use std::path::{Path, PathBuf};
-
 use serde_json::Value;
 
-use crate::dns::Dns;
-use crate::world::http::get;
-use crate::world::{Setup, World, can_isolate, until};
-
-/// Besides the app: where it is reached.
-const ENDPOINTS: &str = r#"
-[[endpoints]]
-name = "site"
-protocol = "http"
-host = "www.shop.test"
-
-[[endpoints]]
-name = "tenants"
-protocol = "http"
-host = "*.shop.test"
-"#;
-
-/// A platform that asks a DNS server of ours, and the folder of an app.
-struct Shop {
-    world: World,
-    dns: Dns,
-    folder: PathBuf,
-}
+use crate::shop::Shop;
+use crate::world::until;
 
 impl Shop {
-    /// `None`, having said so, where that cannot be.
-    fn start(test: &str) -> Option<Shop> {
-        if !can_isolate(test) {
-            return None;
-        }
-        let dns = Dns::start(&[])?;
-        let mut world = World::new(Setup::default());
-        let hello = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/hello");
-        let (hello, asked) = (hello.to_str().unwrap(), dns.address().to_string());
-        world.up([hello, "--dns", &asked, "--app-domain", "apps.test"]);
-        until("the app to be there", || world.platform().stdout().contains("helix scale web=3"));
-        let folder = world.copy_example("hello");
-        let manifest = folder.join("helix.toml");
-        let text = std::fs::read_to_string(&manifest).unwrap() + ENDPOINTS;
-        std::fs::write(&manifest, text).unwrap();
-        Some(Shop { world, dns, folder })
-    }
-
-    fn helix(&self, words: &[&str]) -> crate::world::Output {
-        self.world.helix_in(&self.folder, words)
-    }
-
-    /// The shared HTTP listener.
-    fn http(&self) -> SocketAddr {
-        let status: Value = self.world.json(&self.folder, ["status"]);
-        let endpoints = status["endpoints"].as_array().unwrap().iter();
-        let mut urls = endpoints.filter_map(|it| it["current"]["reachable"][0].as_str());
-        let url = urls.find(|url| url.starts_with("http://")).expect("an HTTP endpoint");
-        let port = url.rsplit_once(':').and_then(|(_, port)| port.parse().ok()).unwrap();
-        (Ipv4Addr::LOCALHOST, port).into()
-    }
-
-    fn is_served_at(&self, host: &str) -> bool {
-        let answer = get(self.http(), host, "/").unwrap();
-        let serves = answer.status == 200 && answer.body.contains("It runs.");
-        assert!(serves || answer.status == 404, "{host}: {}", answer.body);
-        serves
-    }
-
     fn domain(&self) -> Value {
         self.world.json(&self.folder, ["domains", "describe", "shop.test"])
     }
@@ -76,7 +13,7 @@ impl Shop {
 
 #[test]
 fn an_app_is_reached_at_a_domain_once_its_record_is_there_and_keeps_it() {
-    let Some(mut shop) = Shop::start("domains") else { return };
+    let Some(mut shop) = Shop::start("domains", &[]) else { return };
     assert!(shop.is_served_at("hello.apps.test"), "apps without a host get one below that");
 
     let refused = shop.helix(&["deploy"]).code_is(5);
@@ -123,7 +60,7 @@ fn an_app_is_reached_at_a_domain_once_its_record_is_there_and_keeps_it() {
 
 #[test]
 fn a_wildcard_is_served_over_https_with_a_certificate_of_its_own() {
-    let Some(mut shop) = Shop::start("wildcards") else { return };
+    let Some(mut shop) = Shop::start("wildcards", &[]) else { return };
     shop.helix(&["domains", "add", "shop.test"]).ok();
     shop.helix(&["domains", "vouch", "shop.test"]).ok();
     shop.helix(&["deploy"]).ok();

@@ -13,6 +13,7 @@ pub mod world;
 #[path = "../../../log/tests/backends/objects.rs"]
 pub mod objects;
 
+mod acme;
 mod backups;
 mod bad_releases;
 mod crash;
@@ -29,4 +30,5 @@ mod private;
 pub mod registry;
 mod release_command;
 mod secrets;
+pub mod shop;
 mod software;

@@ -11,13 +11,16 @@ impl Described for Certificate {
     }
 
     fn conditions(certificate: &Resource<Certificate>, _state: &State) -> Vec<Condition> {
-        let end = certificate.spec.not_after;
-        let (reason, message) = match certificate.status.phase {
-            Phase::Valid => ("valid", format!("It is good until {end}.")),
-            Phase::Expiring => {
+        let (reason, message) = match (&certificate.status.order.problem, phase(certificate)) {
+            (Some(problem), _) => (Reason::CertificateOrderFailed.code(), problem.clone()),
+            (None, (Phase::Pending, _)) => {
+                (Reason::CertificatePending.code(), "It is being asked for.".to_owned())
+            }
+            (None, (Phase::Valid, end)) => ("valid", format!("It is good until {end}.")),
+            (None, (Phase::Expiring, end)) => {
                 (Reason::CertificateExpiring.code(), format!("It is good until {end} only."))
             }
-            Phase::Expired => {
+            (None, (Phase::Expired, end)) => {
                 (Reason::CertificateExpired.code(), format!("It was good until {end}."))
             }
         };
@@ -25,11 +28,20 @@ impl Described for Certificate {
     }
 
     fn difference(certificate: &Resource<Certificate>, _state: &State) -> Option<String> {
-        let end = certificate.spec.not_after;
-        match certificate.status.phase {
-            Phase::Valid => None,
-            Phase::Expiring => Some(format!("it expires at {end}: add the one after it")),
-            Phase::Expired => Some(format!("it expired at {end}: add another")),
+        if let Some(problem) = &certificate.status.order.problem {
+            return Some(problem.trim_end_matches('.').to_owned());
+        }
+        match phase(certificate) {
+            (Phase::Valid, _) => None,
+            (Phase::Pending, _) => Some("it has not been issued yet".to_owned()),
+            (Phase::Expiring, end) => Some(format!("it expires at {end}: add the one after it")),
+            (Phase::Expired, end) => Some(format!("it expired at {end}: add another")),
         }
     }
+}
+
+/// How much of its life is left, and its end.
+fn phase(certificate: &Resource<Certificate>) -> (Phase, String) {
+    let end = certificate.spec.issued.as_ref().map(|issued| issued.not_after.to_string());
+    (certificate.status.phase, end.unwrap_or_default())
 }

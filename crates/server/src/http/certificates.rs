@@ -9,9 +9,9 @@ use axum::{Extension, Json};
 use helix_certificate::{CertificateError, Upload};
 use helix_model::api::{AuthorityReport, CertificateRequest};
 use helix_model::bundle::VersionId;
-use helix_model::certificate::{self, Certificate};
+use helix_model::certificate::{self, Certificate, Source};
 use helix_model::reference::Scope;
-use helix_model::{Code, Command, Id, Name, Org, Problem, Receipt, Timestamp};
+use helix_model::{Code, Command, Id, Name, Org, Problem, Receipt};
 use http::HeaderMap;
 
 use super::Api;
@@ -40,17 +40,15 @@ pub(super) async fn add(
         clock::now().0,
     );
     let Upload { bundle, facts } = read.map_err(|error| refused(&error))?;
+    let lacks_issuer = facts.lacks_issuer;
     let name = name(request.name, &facts.names)?;
     let before = record_of(&api, org, &name);
     let record = certificates::seal(&api.vault, org, &facts.fingerprint, &bundle).await?;
     let spec = Certificate {
         org,
-        names: facts.names,
-        issuer: facts.issuer,
-        not_before: Timestamp(facts.not_before_ms),
-        not_after: Timestamp(facts.not_after_ms),
-        fingerprint: facts.fingerprint,
-        record,
+        names: facts.names.clone(),
+        source: Source::Upload,
+        issued: Some(certificates::issued(facts, record)),
     };
     let set = Command::SetCertificate(Box::new(certificate::Set { name, spec }));
     let made = api.engine.submit(set, origin).await;
@@ -61,7 +59,7 @@ pub(super) async fn add(
         }
     }
     let mut receipt = made?;
-    if facts.lacks_issuer {
+    if lacks_issuer {
         receipt.warnings.push(
             "the file has no issuers: clients that do not know the issuer refuse the certificate"
                 .to_owned(),
@@ -101,7 +99,8 @@ fn name(given: Option<Name>, hosts: &[String]) -> Result<Name, Problem> {
 
 fn record_of(api: &Api, org: Id<Org>, name: &Name) -> Option<VersionId> {
     let state = api.engine.state();
-    state.certificates.named(Some(org.any()), name).map(|it| it.spec.record)
+    let known = state.certificates.named(Some(org.any()), name)?;
+    known.spec.issued.as_ref().map(|it| it.record)
 }
 
 fn refused(error: &CertificateError) -> Problem {

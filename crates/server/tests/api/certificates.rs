@@ -72,7 +72,7 @@ async fn a_certificate_is_shown_without_its_key_and_handed_to_edges_with_it() {
     assert_eq!(shown["current"]["phase"], "valid");
 
     let certificate = world.certificate();
-    let pin = Pin { certificate: certificate.id, record: certificate.spec.record };
+    let pin = Pin { certificate: certificate.id, record: certificate.spec.issued.unwrap().record };
     let sent = world.delivered(Some(pin)).await.unwrap();
     assert!(sent.contains(secret_part(&key)) && sent.matches("BEGIN CERTIFICATE").count() == 2);
     let trail = world.get("/v1/audit?org=default&all=true").await.to_string();
@@ -99,7 +99,7 @@ async fn a_replaced_certificate_leaves_no_key_behind_and_no_edge_gets_it() {
     world.add(Some("shop"), &chain, &key).await;
     let after = world.certificate();
     assert_eq!((before.id, world.sealed().await), (after.id, 1));
-    let old = Pin { certificate: before.id, record: before.spec.record };
+    let old = Pin { certificate: before.id, record: before.spec.issued.unwrap().record };
     assert_eq!(world.delivered(Some(old)).await.unwrap_err().code, Code::NotFound);
 }
 

@@ -122,6 +122,7 @@ impl World {
             drained,
             routed: Some(edge.plan.routed()),
             endpoints: edge.plan.endpoints.iter().map(reachable).collect(),
+            answering: edge.plan.answering(),
         };
         if edge.link.is_none() || edge.reported.as_ref() == Some(&report) {
             return;

@@ -1,0 +1,223 @@
+//! Certificates that an authority of others' making issues: Pebble, which comes to the
+//! edge to see who has a host, as public ones do.
+
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use serde_json::{Value, json};
+
+use crate::shop::Shop;
+use crate::world::{until, wait_for};
+
+/// So short that a test can wait for the renewal.
+const VALID_SECONDS: u64 = 36;
+
+/// Where an authority will be, and the certificate it is spoken to with.
+struct Place {
+    folder: tempfile::TempDir,
+    api: SocketAddr,
+    management: SocketAddr,
+}
+
+impl Place {
+    fn new() -> Place {
+        let folder = tempfile::Builder::new().prefix("helix-acme-").tempdir().unwrap();
+        // Both at once, so that they differ.
+        let free = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
+        let [api, management] = free.map(|it| it.local_addr().unwrap());
+        let place = Place { folder, api, management };
+        let made = Command::new("openssl")
+            .args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"])
+            .args(["-nodes", "-days", "2", "-subj", "/CN=pebble", "-config", "/dev/null"])
+            .args(["-addext", "subjectAltName=IP:127.0.0.1"])
+            .arg("-out")
+            .arg(place.file("tls.pem"))
+            .arg("-keyout")
+            .arg(place.file("tls.key"))
+            .output()
+            .expect("openssl is installed");
+        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+        place
+    }
+
+    fn file(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn directory(&self) -> String {
+        format!("https://{}/dir", self.api)
+    }
+}
+
+/// The authority, ended when dropped.
+struct Pebble<'p> {
+    process: Child,
+    place: &'p Place,
+}
+
+impl Pebble<'_> {
+    /// One that asks this DNS server for hosts and comes to their port of HTTP.
+    fn start<'p>(place: &'p Place, shop: &Shop) -> Pebble<'p> {
+        let config = json!({ "pebble": {
+            "listenAddress": place.api,
+            "managementListenAddress": place.management,
+            "certificate": place.file("tls.pem"),
+            "privateKey": place.file("tls.key"),
+            "httpPort": shop.http().port(),
+            "tlsPort": 1,
+            "certificateValidityPeriod": VALID_SECONDS,
+            "domainBlocklist": ["blocked.shop.test"],
+        }});
+        let file = place.file("pebble.json");
+        std::fs::write(&file, config.to_string()).unwrap();
+        let process = Command::new("pebble")
+            .arg("-config")
+            .arg(&file)
+            .args(["-dnsserver", &shop.dns.address().to_string(), "-strict"])
+            // Each order is to be answered, and one in five questions is refused once.
+            .env("PEBBLE_VA_NOSLEEP", "1")
+            .env("PEBBLE_AUTHZREUSE", "0")
+            .env("PEBBLE_WFE_NONCEREJECT", "20")
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("start pebble");
+        let pebble = Pebble { process, place };
+        assert!(wait_for(|| TcpStream::connect(place.api).is_ok()), "pebble does not start");
+        pebble
+    }
+
+    /// What visitors are to trust, as a file.
+    fn root(&self) -> PathBuf {
+        let root = self.place.file("root.pem");
+        let output = Command::new("curl")
+            .args(["-sS", "--max-time", "10", "--cacert"])
+            .arg(self.place.file("tls.pem"))
+            .arg("-o")
+            .arg(&root)
+            .arg(format!("https://{}/roots/0", self.place.management))
+            .output()
+            .expect("curl is installed");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        root
+    }
+}
+
+impl Drop for Pebble<'_> {
+    fn drop(&mut self) {
+        // An error means that it is gone, which is what is wanted.
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+impl Shop {
+    fn certificate(&self, name: &str) -> Option<Value> {
+        let output = self.helix(&["certificates", "describe", name, "--json"]);
+        (output.code == 0).then(|| output.document())
+    }
+
+    fn is_valid(&self, name: &str) -> bool {
+        self.certificate(name).is_some_and(|it| it["current"]["phase"] == "valid")
+    }
+
+    /// Why an order failed, once it has.
+    fn complaint(&self, name: &str) -> String {
+        let mut told = String::new();
+        until("an order to fail", || {
+            let certificate = self.certificate(name).unwrap_or_default();
+            told = certificate["current"]["order"]["problem"].as_str().unwrap_or_default().into();
+            !told.is_empty()
+        });
+        told
+    }
+
+    /// Where the endpoint is served over HTTPS, with a certificate that is its own.
+    fn https_port(&self, endpoint: &str) -> u16 {
+        let mut port = None;
+        until("the edge to have the certificate", || {
+            let endpoint: Value =
+                self.world.json(&self.folder, ["endpoints", "describe", endpoint]);
+            let url = endpoint["current"]["reachable"][0].as_str().unwrap_or_default();
+            port = url.strip_prefix("https://").and_then(|it| it.rsplit(':').next()?.parse().ok());
+            port.is_some()
+        });
+        port.unwrap()
+    }
+}
+
+/// The status code and the page, or curl's own code.
+fn visit(host: &str, port: u16, scheme: &str, root: &Path) -> Result<(String, String), i32> {
+    let output = Command::new("curl")
+        .args(["-sS", "--max-time", "10", "--resolve", &format!("{host}:{port}:127.0.0.1")])
+        .arg("--cacert")
+        .arg(root)
+        .args(["-w", "\n%{http_code}"])
+        .arg(format!("{scheme}://{host}:{port}/"))
+        .output()
+        .expect("curl is installed");
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    let (page, status) = said.rsplit_once('\n').unwrap_or_default();
+    match output.status.code() {
+        Some(0) => Ok((status.to_owned(), page.to_owned())),
+        other => Err(other.unwrap_or(-1)),
+    }
+}
+
+fn is_missing(program: &str) -> bool {
+    Command::new(program).arg("-h").stderr(Stdio::null()).stdout(Stdio::null()).status().is_err()
+}
+
+#[test]
+fn a_certificate_comes_by_itself_serves_the_host_and_is_renewed() {
+    if is_missing("pebble") {
+        println!("skipped: pebble is not installed; `cargo xtask test` does");
+        return;
+    }
+    let place = Place::new();
+    let (directory, trusted) = (place.directory(), place.file("tls.pem"));
+    let options = ["--acme-directory", &directory, "--acme-ca", trusted.to_str().unwrap()];
+    let contact = ["--acme-contact", "ops@shop.test"];
+    let Some(mut shop) = Shop::start("acme", &[&options[..], &contact].concat()) else {
+        return;
+    };
+    let told = shop.complaint("hello-apps-test");
+    assert!(told.contains("cannot be asked"), "nobody is there yet: {told}");
+    assert!(shop.is_served_at("hello.apps.test"));
+
+    let pebble = Pebble::start(&place, &shop);
+    shop.helix(&["domains", "add", "shop.test"]).ok();
+    shop.helix(&["domains", "vouch", "shop.test"]).ok();
+    shop.helix(&["deploy"]).ok();
+    let told = shop.complaint("www-shop-test");
+    assert!(told.contains("www.shop.test"), "DNS leads nowhere yet: {told}");
+    let listed = shop.helix(&["certificates", "list"]).ok();
+    assert!(listed.stdout.contains("pending"), "{}", listed.stdout);
+    assert!(!listed.stdout.contains("*.shop.test"), "no wildcards: {}", listed.stdout);
+
+    shop.dns.know(&["--host-record=www.shop.test,127.0.0.1".to_owned()]);
+    // It would be tried again in a minute; without this one, at once.
+    shop.helix(&["certificates", "destroy", "www-shop-test", "--yes"]).ok();
+    until("the certificate to be issued", || shop.is_valid("www-shop-test"));
+    let first = shop.certificate("www-shop-test").unwrap();
+    assert_eq!(first["desired"]["source"], "acme", "{first:#}");
+    let (port, root) = (shop.https_port("site"), pebble.root());
+    let (status, page) = visit("www.shop.test", port, "https", &root).expect("a visit");
+    assert!(status == "200" && page.contains("It runs."), "{status} {page}");
+    let led = visit("www.shop.test", shop.http().port(), "http", &root).expect("a visit");
+    assert_eq!(led.0, "308", "plain HTTP is led there");
+
+    until("the certificate to be renewed", || {
+        let now = shop.certificate("www-shop-test").unwrap();
+        assert_ne!(now["current"]["phase"], "expired", "{now:#}");
+        now["desired"]["fingerprint"] != first["desired"]["fingerprint"]
+    });
+    let (status, page) = visit("www.shop.test", port, "https", &root).expect("a visit");
+    assert!(status == "200" && page.contains("It runs."), "{status} {page}");
+    let events = shop.helix(&["certificates", "events", "www-shop-test"]).ok();
+    for event in ["certificate.challenged", "certificate.answered", "certificate.replaced"] {
+        assert!(events.stdout.contains(event), "{event}: {}", events.stdout);
+    }
+    shop.world.interrupt().ok();
+}

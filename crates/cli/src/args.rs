@@ -6,9 +6,9 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::commands::{
     admin, audit, auth, builds, certificates, completion, deploy, describe, doctor, domains, edges,
-    env, events, exec, explain, kinds, logs, members, nodes, plan, policy, quotas, registries,
-    releases, replicas, roles, rollback, scale, secrets, snapshots, status, tokens, up, usage,
-    users, validate, version, volumes, wait,
+    endpoints, env, events, exec, explain, kinds, logs, members, nodes, plan, policy, quotas,
+    registries, releases, replicas, roles, rollback, scale, secrets, snapshots, status, tokens, up,
+    usage, users, validate, version, volumes, wait,
 };
 
 /// Run apps on your own machines.
@@ -91,7 +91,7 @@ pub(crate) enum Command {
     /// Instances: list, describe, events
     Instances(kinds::KindArgs),
     /// Endpoints: list, describe, events
-    Endpoints(kinds::KindArgs),
+    Endpoints(endpoints::EndpointsArgs),
     /// Secrets as resources, one bundle per env: list, describe, events
     Bundles(kinds::KindArgs),
     /// Projects: list, describe, events, create, destroy
@@ -143,10 +143,10 @@ impl Command {
             | Command::Projects(kind)
             | Command::Orgs(kind) => kind.streams(),
             Command::Releases(releases) => releases.streams(),
-            Command::Deploys(kind)
-            | Command::Instances(kind)
-            | Command::Endpoints(kind)
-            | Command::Bundles(kind) => kind.streams(),
+            Command::Deploys(kind) | Command::Instances(kind) | Command::Bundles(kind) => {
+                kind.streams()
+            }
+            Command::Endpoints(endpoints) => endpoints.streams(),
             Command::Nodes(nodes) => nodes.streams(),
             Command::Edges(edges) => edges.streams(),
             Command::Snapshots(snapshots) => snapshots.streams(),

@@ -37,7 +37,7 @@ pub fn edge_commands(state: &State, from: Linked, report: EdgeReport) -> Vec<Com
         Command::SetInstanceRouted(instance::SetRouted { instance, from, routed })
     });
     let endpoints = report.endpoints.into_iter().filter_map(|it| {
-        let seen = endpoint::Seen { reachable: it.reachable, problem: it.problem };
+        let seen = endpoint::Seen { reachable: it.reachable, problem: it.problem, reach: it.reach };
         let known = state.endpoints.get(it.id);
         let is_news = known.is_some_and(|known| known.status.edges.get(&from.edge) != Some(&seen));
         let observe = endpoint::Observe { endpoint: it.id, from, seen };

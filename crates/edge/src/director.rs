@@ -55,6 +55,7 @@ pub(crate) struct Director {
     drained: Arc<Notify>,
     listeners: Listeners,
     http_addresses: Vec<SocketAddr>,
+    https_addresses: Vec<SocketAddr>,
     saved: Option<SavedPlan>,
     certified: Certified,
     reports: watch::Sender<EdgeReport>,
@@ -63,7 +64,7 @@ pub(crate) struct Director {
 impl Director {
     pub(crate) fn new(
         shared: Arc<Shared>,
-        http_addresses: Vec<SocketAddr>,
+        (http_addresses, https_addresses): (Vec<SocketAddr>, Vec<SocketAddr>),
         any_ip: AnyIp,
         saved: Option<SavedPlan>,
         certified: Certified,
@@ -77,6 +78,7 @@ impl Director {
             roster: Roster::new(Arc::clone(&drained)),
             drained,
             http_addresses,
+            https_addresses,
             saved,
             certified,
             reports,
@@ -144,7 +146,7 @@ impl Director {
     fn report(&self) {
         let fronts = report::Fronts {
             http: &self.http_addresses,
-            https_port: self.shared.https_port,
+            https: &self.https_addresses,
             certificates: &self.shared.certificates,
         };
         let endpoint = |plan| report::endpoint(plan, &fronts, self.listeners.state(plan));

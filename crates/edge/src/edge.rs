@@ -77,7 +77,7 @@ impl Edge {
         let (report_sender, reports) = watch::channel(EdgeReport::default());
         let director = Director::new(
             Arc::clone(&shared),
-            http_addresses.clone(),
+            (http_addresses.clone(), https_addresses.clone()),
             config.any_ip,
             config.plan_file.map(SavedPlan::start),
             Certified { wanted, changed },

@@ -1,7 +1,8 @@
 //! What the edge tells about each endpoint: where a person can reach it.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
+use helix_model::endpoint::Reach;
 use helix_model::plan::{EndpointPlan, EndpointReport, Route};
 
 use crate::ports::ListenerState;
@@ -14,7 +15,7 @@ const HTTPS_PORT: u16 = 443;
 /// The shared listeners.
 pub(crate) struct Fronts<'e> {
     pub(crate) http: &'e [SocketAddr],
-    pub(crate) https_port: Option<u16>,
+    pub(crate) https: &'e [SocketAddr],
     pub(crate) certificates: &'e Certificates,
 }
 
@@ -29,6 +30,7 @@ pub(crate) fn endpoint(
             id: plan.id,
             reachable: hosts.iter().flat_map(|host| fronts.urls(host, plan)).collect(),
             problem: hosts.iter().find_map(|host| fronts.problem(host, plan)),
+            reach: farthest(fronts.http.iter().chain(fronts.https)),
         },
         Route::Tls { host, own: None } => fronts.passed_on(host, plan),
         Route::Tcp { .. } | Route::Tls { own: Some(_), .. } | Route::Udp { .. } => EndpointReport {
@@ -39,16 +41,22 @@ pub(crate) fn endpoint(
                 .map(|it| it.to_string())
                 .collect(),
             problem: listener.and_then(ListenerState::problem),
+            reach: farthest(listener.and_then(ListenerState::address).iter()),
         },
     }
 }
 
 impl Fronts<'_> {
+    fn https_port(&self) -> Option<u16> {
+        self.https.first().map(SocketAddr::port)
+    }
+
     /// Where a host's TLS connections are passed on from.
     fn passed_on(&self, host: &str, plan: &EndpointPlan) -> EndpointReport {
-        let reachable = self.https_port.map(|port| format!("{host}:{port}"));
+        let reachable = self.https_port().map(|port| format!("{host}:{port}"));
         let problem = reachable.is_none().then(|| "this edge has no HTTPS port".to_owned());
-        EndpointReport { id: plan.id, reachable: reachable.into_iter().collect(), problem }
+        let (reachable, reach) = (reachable.into_iter().collect(), farthest(self.https));
+        EndpointReport { id: plan.id, reachable, problem, reach }
     }
 
     /// Where a host is reached. First what a person should use: with a certificate of
@@ -56,7 +64,7 @@ impl Fronts<'_> {
     fn urls(&self, host: &str, plan: &EndpointPlan) -> Vec<String> {
         let http = url("http", host, self.http.first().map(SocketAddr::port), HTTP_PORT);
         let held = self.certificates.host(host);
-        let (Some(port), Some(held)) = (self.https_port, held) else { return vec![http] };
+        let (Some(port), Some(held)) = (self.https_port(), held) else { return vec![http] };
         let https = url("https", host, Some(port), HTTPS_PORT);
         match plan.certificate.is_some() && held.pin == plan.certificate {
             true => vec![https, http],
@@ -67,10 +75,30 @@ impl Fronts<'_> {
     /// That a certificate somebody brought is not served. One that was to be made here
     /// is missed by fewer, and told in the log.
     fn problem(&self, host: &str, plan: &EndpointPlan) -> Option<String> {
-        let pin = plan.certificate.filter(|_| self.https_port.is_some())?;
+        let pin = plan.certificate.filter(|_| !self.https.is_empty())?;
         let why = self.certificates.problem(host)?;
         let is_missing = !self.certificates.serves(host, pin);
         is_missing.then(|| format!("its certificate cannot be fetched: {why}"))
+    }
+}
+
+/// The farthest of where these can be reached from.
+fn farthest<'a>(addresses: impl IntoIterator<Item = &'a SocketAddr>) -> Option<Reach> {
+    addresses.into_iter().map(|address| reach(address.ip().to_canonical())).max()
+}
+
+/// By what the address is for (RFC 6890). What listens on all addresses listens on those
+/// that the machine has on the internet, now or later.
+fn reach(address: IpAddr) -> Reach {
+    let is_shared = |ip: Ipv4Addr| ip.octets()[0] == 100 && ip.octets()[1] & 0xc0 == 64;
+    let is_network = match address {
+        IpAddr::V4(ip) => ip.is_private() || ip.is_link_local() || is_shared(ip),
+        IpAddr::V6(ip) => ip.is_unique_local() || ip.is_unicast_link_local(),
+    };
+    match address.is_loopback() {
+        true => Reach::Machine,
+        false if is_network => Reach::Network,
+        false => Reach::Internet,
     }
 }
 
@@ -84,6 +112,27 @@ fn url(scheme: &str, host: &str, port: Option<u16>, usual: u16) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn it_is_told_from_how_far_away_an_address_is_reached() {
+        let reach = |text: &str| farthest(&[text.parse().unwrap()]).unwrap();
+        for (text, expected) in [
+            ("127.0.0.1:80", Reach::Machine),
+            ("[::1]:80", Reach::Machine),
+            ("[::ffff:127.0.0.1]:80", Reach::Machine),
+            ("[fd12::1]:80", Reach::Network),
+            ("[fe80::1]:80", Reach::Network),
+            ("192.168.1.1:80", Reach::Network),
+            ("100.64.0.1:80", Reach::Network),
+            ("100.128.0.1:80", Reach::Internet),
+            ("[::]:80", Reach::Internet),
+            ("0.0.0.0:80", Reach::Internet),
+            ("[2001:db8::1]:80", Reach::Internet),
+        ] {
+            assert_eq!(reach(text), expected, "{text}");
+        }
+        assert_eq!(farthest(&[]), None);
+    }
 
     #[test]
     fn the_usual_port_is_left_out_of_a_url() {

@@ -139,6 +139,22 @@ pub struct Seen {
     pub reachable: Vec<String>,
     /// Why it cannot be, or less than asked.
     pub problem: Option<String>,
+    /// How far away a client may be; absent where nothing listens.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reach: Option<Reach>,
+}
+
+/// From how far away something can be reached, as far as the address it listens on tells:
+/// a firewall may be in between.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Reach {
+    /// From this machine.
+    Machine,
+    /// From networks that this address is known in, but not from the internet.
+    Network,
+    /// From anywhere.
+    Internet,
 }
 
 impl Status {
@@ -156,6 +172,7 @@ impl Status {
                 }
             }
             all.problem = all.problem.or_else(|| seen.problem.clone());
+            all.reach = all.reach.max(seen.reach);
         }
         self.seen = all;
     }

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::acme::Challenge;
 use crate::bundle::Pin;
 use crate::certificate;
-use crate::endpoint::OwnPort;
+use crate::endpoint::{OwnPort, Reach};
 use crate::manifest::{Health, Prestart, ProxyProtocol, Resources, Restart, Transport};
 use crate::volume::Mount;
 use crate::{Endpoint, Env, Id, Instance, Name, Node, Org, Release, Snapshot, Volume};
@@ -245,4 +245,8 @@ pub struct EndpointReport {
     pub reachable: Vec<String>,
     /// Why it is not, or less than asked; `None` when all is well.
     pub problem: Option<String>,
+    /// From how far away; absent where nothing listens, and from an edge that does not
+    /// tell.
+    #[serde(default)]
+    pub reach: Option<Reach>,
 }

@@ -92,6 +92,13 @@ pub(crate) struct EventsOf {
     flow: events::Flow,
 }
 
+impl EventsOf {
+    /// Whether the result is a stream.
+    pub(crate) fn follows(&self) -> bool {
+        self.flow.follow
+    }
+}
+
 impl KindArgs {
     /// Whether the result is a stream.
     pub(crate) fn streams(&self) -> bool {
@@ -102,14 +109,14 @@ impl KindArgs {
 impl Verb {
     /// Whether the result is a stream.
     pub(crate) fn streams(&self) -> bool {
-        matches!(self, Verb::Events(events) if events.flow.follow)
+        matches!(self, Verb::Events(events) if events.follows())
     }
 }
 
 impl OwnedArgs {
     /// Whether the result is a stream.
     pub(crate) fn streams(&self) -> bool {
-        matches!(&self.verb, OwnedVerb::Any(Verb::Events(events)) if events.flow.follow)
+        matches!(&self.verb, OwnedVerb::Any(Verb::Events(events)) if events.follows())
     }
 }
 

@@ -16,6 +16,7 @@ pub(crate) mod doctor;
 pub(crate) mod domain_options;
 pub(crate) mod domains;
 pub(crate) mod edges;
+pub(crate) mod endpoints;
 pub(crate) mod env;
 pub(crate) mod events;
 pub(crate) mod exec;
@@ -83,7 +84,7 @@ pub(crate) async fn dispatch(
         Command::Releases(args) => releases::run(session, args).await,
         Command::Deploys(args) => kinds::run(session, Kind::Deploy, args).await,
         Command::Instances(args) => kinds::run(session, Kind::Instance, args).await,
-        Command::Endpoints(args) => kinds::run(session, Kind::Endpoint, args).await,
+        Command::Endpoints(args) => endpoints::run(session, args).await,
         Command::Bundles(args) => kinds::run(session, Kind::Bundle, args).await,
         Command::Projects(args) => kinds::run_owned(session, Kind::Project, args).await,
         Command::Orgs(args) => kinds::run_owned(session, Kind::Org, args).await,

@@ -135,19 +135,6 @@ pub(crate) fn endpoints(views: &[ResourceView], now: Timestamp) -> Table {
     let mut table =
         Table::new(["ENDPOINT", "PROCESS", "DECLARED", "REACHABLE AT", "AGE", "PROBLEM"]);
     for it in seen::<Endpoint>(views) {
-        let declared = match &it.desired.exposure {
-            endpoint::Exposure::Http { host } => format!("http {host}"),
-            endpoint::Exposure::Tcp { address, listen_port } => {
-                format!("tcp [{address}]:{listen_port}")
-            }
-            endpoint::Exposure::Tls { host, own: None } => format!("tls {host}"),
-            endpoint::Exposure::Tls { host, own: Some(own) } => {
-                format!("tls {host} [{}]:{}", own.address, own.listen_port)
-            }
-            endpoint::Exposure::Udp { address, listen_port } => {
-                format!("udp [{address}]:{listen_port}")
-            }
-        };
         let reachable = it.current.seen.reachable.join(" ");
         let emphasis = match (&it.current.seen.problem, reachable.is_empty()) {
             (Some(_), true) => Emphasis::Bad,
@@ -159,7 +146,7 @@ pub(crate) fn endpoints(views: &[ResourceView], now: Timestamp) -> Table {
             [
                 it.view.name.to_string(),
                 it.desired.process.to_string(),
-                declared,
+                declared(&it.desired.exposure),
                 if reachable.is_empty() { "-".to_owned() } else { reachable },
                 age(it.view.created_at, now),
                 it.current.seen.problem.unwrap_or_default(),
@@ -167,6 +154,38 @@ pub(crate) fn endpoints(views: &[ResourceView], now: Timestamp) -> Table {
         );
     }
     table
+}
+
+/// What the internet can reach, wherever it belongs.
+pub(crate) fn public(views: &[ResourceView], now: Timestamp, style: &Style) -> String {
+    if views.is_empty() {
+        return "nothing of the org can be reached from the internet".to_owned();
+    }
+    let mut table = Table::new(["ENDPOINT", "DECLARED", "REACHABLE AT", "AGE"]);
+    for it in seen::<Endpoint>(views) {
+        let reachable = it.current.seen.reachable.join(" ");
+        let declared = declared(&it.desired.exposure);
+        let age = age(it.view.created_at, now);
+        table.row(Emphasis::Normal, [it.view.path.clone(), declared, reachable, age]);
+    }
+    table.render(style)
+}
+
+/// How an endpoint is reached, as it was asked for.
+fn declared(exposure: &endpoint::Exposure) -> String {
+    match exposure {
+        endpoint::Exposure::Http { host } => format!("http {host}"),
+        endpoint::Exposure::Tcp { address, listen_port } => {
+            format!("tcp [{address}]:{listen_port}")
+        }
+        endpoint::Exposure::Tls { host, own: None } => format!("tls {host}"),
+        endpoint::Exposure::Tls { host, own: Some(own) } => {
+            format!("tls {host} [{}]:{}", own.address, own.listen_port)
+        }
+        endpoint::Exposure::Udp { address, listen_port } => {
+            format!("udp [{address}]:{listen_port}")
+        }
+    }
 }
 
 fn envs(views: &[ResourceView], names: &Names, now: Timestamp) -> Table {

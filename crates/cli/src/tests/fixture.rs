@@ -105,6 +105,7 @@ fn history() -> Vec<Event> {
             of: endpoint::Of { id: id(1), name: name("http"), env: id(1) },
             seen: endpoint::Seen {
                 reachable: vec!["http://hello.localhost:8080".into(), "[fd12::1]:80".into()],
+                reach: None,
                 problem: None,
             },
             edge: Some(id(1)),

@@ -21,6 +21,7 @@ fn follow(world: &mut World, edge: &str, plan: &EdgePlan) {
         id: endpoint.id,
         reachable: vec!["http://app.example".to_owned()],
         problem: None,
+        reach: None,
     });
     let report = EdgeReport {
         version: plan.version,

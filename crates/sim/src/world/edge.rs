@@ -116,6 +116,7 @@ impl World {
             id: plan.id,
             reachable: vec![plan.id.to_string()],
             problem: None,
+            reach: None,
         };
         let report = EdgeReport {
             version: edge.plan.version,

@@ -10,6 +10,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use helix_edge::{AnyIp, Config, Edge};
+use helix_model::manifest::Handling;
 use helix_model::plan::{Backend, EdgePlan, EndpointPlan, Route};
 use helix_model::{Id, Timestamp};
 use libfuzzer_sys::fuzz_target;
@@ -72,7 +73,7 @@ async fn start(backend: SocketAddr) -> Edge {
         id: Id::new(Timestamp(1), 1),
         route: Route::Http { hosts: vec![HOST.to_owned()] },
         certificate: None,
-        proxy_protocol: None,
+        handling: Handling::default(),
         backends: vec![Backend { instance: Id::new(Timestamp(1), 2), address: backend }],
     };
     let plan = EdgePlan { version: 1, endpoints: vec![endpoint], draining: Vec::new() };

@@ -1,12 +1,12 @@
-//! One endpoint's backends and the order in which they are tried.
+//! One endpoint's backends, the order in which they are tried, and how much may be open.
 //!
-//! Round-robin; a backend that was unreachable a moment ago is tried only when
+//! One after the other, or the one with the least open first; a backend that was unreachable a moment ago is tried only when
 //! no other is left; a draining one is not tried at all.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 
-use helix_model::manifest::ProxyProtocol;
+use helix_model::manifest::{Balance, Handling, ProxyProtocol};
 
 use crate::upstream::Upstream;
 use crate::work::OpenWork;
@@ -15,8 +15,21 @@ use crate::work::OpenWork;
 #[derive(Debug)]
 pub(crate) struct Service {
     upstreams: Box<[Arc<Upstream>]>,
-    proxy_protocol: Option<ProxyProtocol>,
+    handling: Handling,
     cursor: AtomicUsize,
+    admitted: Arc<AtomicU32>,
+}
+
+/// A connection, request or session that was let in; it counts until this is dropped.
+#[derive(Debug)]
+pub(crate) struct Admitted(Option<Arc<AtomicU32>>);
+
+impl Drop for Admitted {
+    fn drop(&mut self) {
+        if let Some(admitted) = &self.0 {
+            admitted.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
 }
 
 /// The backends of one service in the order one request or connection tries
@@ -32,15 +45,24 @@ pub(crate) struct Attempts {
 impl Service {
     pub(crate) fn new(
         upstreams: Vec<Arc<Upstream>>,
-        proxy_protocol: Option<ProxyProtocol>,
+        handling: Handling,
+        admitted: Arc<AtomicU32>,
     ) -> Service {
         let (upstreams, cursor) = (upstreams.into_boxed_slice(), AtomicUsize::new(0));
-        Service { upstreams, proxy_protocol, cursor }
+        Service { upstreams, handling, cursor, admitted }
+    }
+
+    /// Lets one more in, unless as many are in as may be. What is unlimited is not counted.
+    pub(crate) fn admit(&self) -> Option<Admitted> {
+        let Some(max) = self.handling.max_connections else { return Some(Admitted(None)) };
+        let before = self.admitted.fetch_add(1, Ordering::Relaxed);
+        let admitted = Admitted(Some(Arc::clone(&self.admitted)));
+        (before < max).then_some(admitted)
     }
 
     /// Whether what a client sends is preceded by where it comes from.
     pub(crate) fn sends_proxy_header(&self) -> bool {
-        self.proxy_protocol == Some(ProxyProtocol::V2)
+        self.handling.proxy_protocol == Some(ProxyProtocol::V2)
     }
 
     pub(crate) fn attempts(self: &Arc<Service>) -> Attempts {
@@ -64,11 +86,15 @@ impl Attempts {
 
     fn choose(&self, reachable_only: bool) -> Option<usize> {
         let upstreams = &self.service.upstreams;
-        (0..upstreams.len()).map(|offset| self.start.wrapping_add(offset) % upstreams.len()).find(
-            |index| {
-                !(self.tried.contains(index) || reachable_only && upstreams[*index].is_ejected())
-            },
-        )
+        let in_turn = (0..upstreams.len()).map(|offset| self.start.wrapping_add(offset));
+        let mut candidates = in_turn.map(|index| index % upstreams.len()).filter(|index| {
+            !(self.tried.contains(index) || reachable_only && upstreams[*index].is_ejected())
+        });
+        match self.service.handling.balance {
+            Balance::RoundRobin => candidates.next(),
+            // Of those with as little, the first in turn.
+            Balance::LeastConnections => candidates.min_by_key(|index| upstreams[*index].open()),
+        }
     }
 }
 
@@ -81,6 +107,10 @@ mod tests {
     use crate::work::Work;
 
     fn service(backends: u16) -> (Arc<Service>, Vec<Arc<Work>>) {
+        handled(backends, Handling::default())
+    }
+
+    fn handled(backends: u16, handling: Handling) -> (Arc<Service>, Vec<Arc<Work>>) {
         let drained = Arc::new(Notify::new());
         let works: Vec<_> =
             (0..backends).map(|_| Arc::new(Work::new(Arc::clone(&drained)))).collect();
@@ -90,7 +120,7 @@ mod tests {
             let instance = Id::new(Timestamp(1), number);
             Arc::new(Upstream::new(instance, address, Arc::clone(work)))
         });
-        (Arc::new(Service::new(upstreams.collect(), None)), works)
+        (Arc::new(Service::new(upstreams.collect(), handling, Arc::default())), works)
     }
 
     fn order(service: &Arc<Service>) -> Vec<String> {
@@ -109,6 +139,25 @@ mod tests {
         assert_eq!(order(&service), ["1", "2", "3"]);
         assert_eq!(order(&service), ["2", "3", "1"]);
         assert_eq!(order(&service), ["3", "1", "2"]);
+    }
+
+    #[test]
+    fn the_one_with_the_least_open_comes_first() {
+        let balance = Balance::LeastConnections;
+        let (service, works) = handled(3, Handling { balance, ..Handling::default() });
+        let (_first, _second, _third) = (works[0].open(), works[0].open(), works[1].open());
+        assert_eq!(order(&service), ["3", "2", "1"]);
+        assert_eq!(order(&service), ["3", "2", "1"]);
+    }
+
+    #[test]
+    fn no_more_are_let_in_than_may_be() {
+        let max_connections = Some(2);
+        let (service, _works) = handled(1, Handling { max_connections, ..Handling::default() });
+        let (first, second) = (service.admit(), service.admit());
+        assert!(first.is_some() && second.is_some() && service.admit().is_none());
+        drop(first);
+        assert!(service.admit().is_some());
     }
 
     #[test]

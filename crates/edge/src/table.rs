@@ -7,13 +7,14 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
 
 use helix_model::acme::Challenge;
 use helix_model::certificate::Pin;
 use helix_model::endpoint::OwnPort;
 use helix_model::manifest::Transport;
 use helix_model::plan::{EdgePlan, EndpointPlan, Route};
-use helix_model::{Id, Instance};
+use helix_model::{Endpoint, Id, Instance};
 use tokio::sync::Notify;
 
 use crate::hosts::Hosts;
@@ -110,6 +111,8 @@ pub(crate) struct Site {
 pub(crate) struct Roster {
     upstreams: BTreeMap<(Id<Instance>, SocketAddr), Arc<Upstream>>,
     works: BTreeMap<Id<Instance>, Arc<Work>>,
+    /// How much is open on each endpoint, whatever table it came by.
+    admitted: BTreeMap<Id<Endpoint>, Arc<AtomicU32>>,
     drained: Arc<Notify>,
 }
 
@@ -178,7 +181,12 @@ impl Table {
 impl Roster {
     /// `drained` is told when a draining instance's last work ends.
     pub(crate) fn new(drained: Arc<Notify>) -> Roster {
-        Roster { upstreams: BTreeMap::new(), works: BTreeMap::new(), drained }
+        Roster {
+            upstreams: BTreeMap::new(),
+            works: BTreeMap::new(),
+            admitted: BTreeMap::new(),
+            drained,
+        }
     }
 
     /// The table of a plan. Once it is in force, [`Roster::settle`] must follow.
@@ -211,6 +219,8 @@ impl Roster {
                 work.set_draining(true);
             }
         }
+        let endpoints: BTreeSet<_> = plan.endpoints.iter().map(|endpoint| endpoint.id).collect();
+        self.admitted.retain(|id, _| endpoints.contains(id));
         let backends = plan.endpoints.iter().flat_map(|endpoint| &endpoint.backends);
         let serving: BTreeSet<_> = backends
             .filter(|it| !draining.contains(&it.instance))
@@ -244,6 +254,7 @@ impl Roster {
     }
 
     fn service(&mut self, endpoint: &EndpointPlan, draining: &BTreeSet<Id<Instance>>) -> Service {
+        let admitted = self.admitted.entry(endpoint.id).or_default();
         let ready = endpoint.backends.iter().filter(|it| !draining.contains(&it.instance));
         let upstreams = ready.map(|backend| {
             let key = (backend.instance, backend.address);
@@ -254,6 +265,6 @@ impl Roster {
             });
             Arc::clone(upstream)
         });
-        Service::new(upstreams.collect(), endpoint.proxy_protocol)
+        Service::new(upstreams.collect(), endpoint.handling, Arc::clone(admitted))
     }
 }

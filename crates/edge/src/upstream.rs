@@ -48,6 +48,11 @@ impl Upstream {
         self.address
     }
 
+    /// How much is open on it.
+    pub(crate) fn open(&self) -> u64 {
+        self.work.count()
+    }
+
     /// Opens work on the backend, unless it is draining.
     pub(crate) fn open_work(&self) -> Option<OpenWork> {
         self.work.open()

@@ -10,6 +10,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::sync::Notify;
 
+use crate::service::Admitted;
+
 const DRAINING: u64 = 1 << 63;
 
 /// The open work of one instance.
@@ -22,7 +24,19 @@ pub(crate) struct Work {
 
 /// One piece of open work; it ends when this is dropped.
 #[derive(Debug)]
-pub(crate) struct OpenWork(Arc<Work>);
+pub(crate) struct OpenWork {
+    work: Arc<Work>,
+    /// What let it in; counted for as long.
+    admitted: Option<Admitted>,
+}
+
+impl OpenWork {
+    /// The same, let in by this.
+    pub(crate) fn admitted(mut self, admitted: Admitted) -> OpenWork {
+        self.admitted = Some(admitted);
+        self
+    }
+}
 
 impl Work {
     pub(crate) fn new(drained: Arc<Notify>) -> Work {
@@ -32,7 +46,7 @@ impl Work {
     /// Opens a piece of work, unless the instance is draining.
     pub(crate) fn open(self: &Arc<Work>) -> Option<OpenWork> {
         let before = self.state.fetch_add(1, Ordering::AcqRel);
-        let opened = OpenWork(Arc::clone(self));
+        let opened = OpenWork { work: Arc::clone(self), admitted: None };
         (before & DRAINING == 0).then_some(opened)
     }
 
@@ -46,14 +60,19 @@ impl Work {
     }
 
     pub(crate) fn is_idle(&self) -> bool {
-        self.state.load(Ordering::Acquire) & !DRAINING == 0
+        self.count() == 0
+    }
+
+    /// How many pieces are open.
+    pub(crate) fn count(&self) -> u64 {
+        self.state.load(Ordering::Acquire) & !DRAINING
     }
 }
 
 impl Drop for OpenWork {
     fn drop(&mut self) {
-        if self.0.state.fetch_sub(1, Ordering::AcqRel) == DRAINING | 1 {
-            self.0.drained.notify_one();
+        if self.work.state.fetch_sub(1, Ordering::AcqRel) == DRAINING | 1 {
+            self.work.drained.notify_one();
         }
     }
 }

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::condition::Facts;
 use crate::edge::Linked;
 use crate::event::Apply;
-use crate::manifest::{ProxyProtocol, Transport};
+use crate::manifest::{Handling, Transport};
 use crate::state::{Change, State};
 use crate::{Edge, Env, Id, Kind, Name, Noun, Org, Resource};
 
@@ -22,9 +22,9 @@ pub struct Endpoint {
     /// The name of that process's port.
     pub port: Name,
     pub exposure: Exposure,
-    /// What tells the program whose the connection is.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub proxy_protocol: Option<ProxyProtocol>,
+    /// What happens to what comes in.
+    #[serde(flatten)]
+    pub handling: Handling,
     /// What it will be reached by once the deploy that is rolling has succeeded;
     /// kept for it until then.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -14,7 +14,7 @@ use crate::acme::Challenge;
 use crate::bundle::Pin;
 use crate::certificate;
 use crate::endpoint::{OwnPort, Reach};
-use crate::manifest::{Health, Prestart, ProxyProtocol, Resources, Restart, Transport};
+use crate::manifest::{Handling, Health, Prestart, Resources, Restart, Transport};
 use crate::volume::Mount;
 use crate::{Endpoint, Env, Id, Instance, Name, Node, Org, Release, Snapshot, Volume};
 
@@ -184,9 +184,9 @@ pub struct EndpointPlan {
     /// for it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub certificate: Option<certificate::Pin>,
-    /// What comes before the first byte of a client.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub proxy_protocol: Option<ProxyProtocol>,
+    /// What happens to what comes in.
+    #[serde(flatten)]
+    pub handling: Handling,
     /// Ready instances only; empty means "fail fast".
     pub backends: Vec<Backend>,
 }

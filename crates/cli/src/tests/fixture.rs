@@ -93,7 +93,7 @@ fn history() -> Vec<Event> {
                 env: id(1),
                 process: name("web"),
                 port: name("http"),
-                proxy_protocol: None,
+                handling: manifest::Handling::default(),
                 exposure: endpoint::Exposure::Http { host: "hello.localhost".into() },
                 reserved: None,
             },

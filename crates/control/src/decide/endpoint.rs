@@ -186,9 +186,9 @@ fn resolve(
         _ => {}
     }
     let (process, port) = (asked.process.clone(), asked.port.clone());
-    let proxy_protocol = asked.proxy_protocol;
+    let handling = asked.handling;
     let org = owner.spec.org;
-    Ok(Endpoint { org, env, process, port, exposure, proxy_protocol, reserved: None })
+    Ok(Endpoint { org, env, process, port, exposure, handling, reserved: None })
 }
 
 fn taken(host: &str) -> Problem {

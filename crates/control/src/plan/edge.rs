@@ -51,6 +51,6 @@ fn endpoint_plan(
         Exposure::Http { host } => serving.host(spec.org, host),
         Exposure::Tcp { .. } | Exposure::Tls { .. } | Exposure::Udp { .. } => None,
     };
-    let proxy_protocol = spec.proxy_protocol;
-    EndpointPlan { id: endpoint.id, route, certificate, proxy_protocol, backends }
+    let handling = spec.handling;
+    EndpointPlan { id: endpoint.id, route, certificate, handling, backends }
 }

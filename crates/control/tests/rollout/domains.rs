@@ -2,7 +2,7 @@
 
 use helix_model::condition::ConditionKind;
 use helix_model::domain::{self, Proof, Seen, record_value};
-use helix_model::manifest::{Endpoint, Exposure, Manifest, parse_with_defaults};
+use helix_model::manifest::{Endpoint, Exposure, Handling, Manifest, parse_with_defaults};
 use helix_model::{Code, Command, Domain, Id, Kind, Org, Problem, Reason, Resource, org, view};
 
 use crate::world::{World, name};
@@ -19,7 +19,7 @@ fn with_host(host: &str) -> Manifest {
 
 fn with(exposure: Exposure) -> Manifest {
     let endpoint = Endpoint {
-        proxy_protocol: None,
+        handling: Handling::default(),
         name: name("http"),
         process: name("web"),
         port: name("http"),

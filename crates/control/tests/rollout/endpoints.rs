@@ -3,7 +3,7 @@
 
 use helix_model::endpoint::Exposure as Owned;
 use helix_model::instance::Phase;
-use helix_model::manifest::{Endpoint, Exposure, Manifest, parse_with_defaults};
+use helix_model::manifest::{Endpoint, Exposure, Handling, Manifest, parse_with_defaults};
 use helix_model::{Code, Reason};
 
 use crate::world::{World, name};
@@ -26,7 +26,7 @@ fn udp(endpoint: &str, listen_port: u16) -> Endpoint {
 
 fn exposed(endpoint: &str, exposure: Exposure) -> Endpoint {
     let (name, process, port) = (name(endpoint), name("web"), name("http"));
-    Endpoint { name, process, port, exposure, proxy_protocol: None }
+    Endpoint { name, process, port, exposure, handling: Handling::default() }
 }
 
 fn with(endpoints: impl IntoIterator<Item = Endpoint>) -> Manifest {

@@ -165,10 +165,12 @@ async fn deliver(
         if last.is_some_and(|tried| Arc::ptr_eq(&tried, &service)) {
             break;
         }
+        let admitted = service.admit().ok_or(Refused::Full)?;
         let mut attempts = service.attempts();
         while let Some((upstream, work)) = attempts.next() {
             match offer(shared, &upstream, request).await {
                 Outcome::Answered(response, exchange) => {
+                    let work = work.admitted(admitted);
                     return Ok(Answer { response, exchange, upstream, work });
                 }
                 Outcome::Again(again, reason) => (request, refused) = (again, reason),

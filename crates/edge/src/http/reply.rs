@@ -67,6 +67,8 @@ pub(crate) enum Refused {
     UnknownHost(String),
     #[error("no instance of this app is ready\n\nTo see why: helix status")]
     NoBackend,
+    #[error("this app has as many requests as it takes at a time; try again in a moment")]
+    Full,
     #[error("no instance of this app can be reached\n\nTo see why: helix status")]
     Unreachable,
     #[error("the app ended the connection without a response\n\nTo see why: helix logs")]
@@ -83,7 +85,9 @@ impl Refused {
             Refused::Elsewhere(_) => StatusCode::PERMANENT_REDIRECT,
             Refused::Challenged(_) => StatusCode::OK,
             Refused::UnknownHost(_) => StatusCode::NOT_FOUND,
-            Refused::NoBackend | Refused::Unreachable => StatusCode::SERVICE_UNAVAILABLE,
+            Refused::NoBackend | Refused::Full | Refused::Unreachable => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
             Refused::NoResponse => StatusCode::BAD_GATEWAY,
         }
     }
@@ -99,6 +103,7 @@ impl Refused {
             Refused::Challenged(_) => "acme_challenge",
             Refused::UnknownHost(_) => "unknown_host",
             Refused::NoBackend => "no_backend",
+            Refused::Full => "max_connections",
             Refused::Unreachable => "backend_unreachable",
             Refused::NoResponse => "backend_closed",
         }

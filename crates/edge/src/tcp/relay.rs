@@ -136,10 +136,12 @@ async fn connect(shared: &Shared, find: impl Fn(&Table) -> Option<Arc<Service>>)
         if service.is_some_and(|tried| Arc::ptr_eq(&tried, &current)) {
             return None;
         }
+        let admitted = current.admit()?;
         let mut attempts = current.attempts();
         while let Some((upstream, work)) = attempts.next() {
             if let Ok(backend) = upstream.connect().await {
-                return Some(Open { backend, service: current, _work: work });
+                let _work = work.admitted(admitted);
+                return Some(Open { backend, service: current, _work });
             }
         }
         service = Some(current);

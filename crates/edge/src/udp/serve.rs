@@ -94,11 +94,12 @@ impl Port {
             }
             false => Vec::new(),
         };
+        let admitted = service.admit()?;
         let mut attempts = service.attempts();
         while let Some((upstream, work)) = attempts.next() {
             match Session::open(&upstream, header.clone()).await {
                 Ok(session) => {
-                    let session = Arc::new(session);
+                    let (session, work) = (Arc::new(session), work.admitted(admitted));
                     self.sessions.insert(client, Arc::clone(&session));
                     let (shared, listener) = (Arc::clone(&self.shared), Arc::clone(&self.socket));
                     let stop = self.stop.child_token();

@@ -7,6 +7,7 @@ mod app;
 mod challenge;
 mod drain;
 mod http;
+mod limits;
 mod passthrough;
 mod plan_file;
 mod proxy;

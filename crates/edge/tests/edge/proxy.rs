@@ -3,7 +3,7 @@
 
 use std::net::{Ipv6Addr, SocketAddr};
 
-use helix_model::manifest::ProxyProtocol;
+use helix_model::manifest::{Handling, ProxyProtocol};
 use helix_model::plan::EndpointPlan;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UdpSocket};
@@ -12,7 +12,9 @@ use crate::app::{App, raw};
 use crate::world::{World, http, only_address, soon, tcp, udp};
 
 fn told(endpoint: EndpointPlan) -> EndpointPlan {
-    EndpointPlan { proxy_protocol: Some(ProxyProtocol::V2), ..endpoint }
+    let proxy_protocol = Some(ProxyProtocol::V2);
+    let handling = Handling { proxy_protocol, ..endpoint.handling };
+    EndpointPlan { handling, ..endpoint }
 }
 
 /// The header for a connection over IPv6, byte for byte.

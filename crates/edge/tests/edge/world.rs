@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use helix_edge::{AnyIp, Config, Edge};
 use helix_model::endpoint::OwnPort;
+use helix_model::manifest::Handling;
 use helix_model::plan::{Backend, EdgePlan, EdgeReport, EndpointPlan, Route};
 use helix_model::{Id, Instance, Timestamp};
 
@@ -127,8 +128,8 @@ fn endpoint(number: u128, route: Route, backends: &[(u128, SocketAddr)]) -> Endp
         address: *address,
     };
     let backends = backends.iter().map(backend).collect();
-    let (certificate, proxy_protocol) = (None, None);
-    EndpointPlan { id: Id::new(Timestamp(1), number), route, certificate, proxy_protocol, backends }
+    let (certificate, handling) = (None, Handling::default());
+    EndpointPlan { id: Id::new(Timestamp(1), number), route, certificate, handling, backends }
 }
 
 /// The only address a report gives, as something to connect to.

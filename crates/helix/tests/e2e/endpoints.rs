@@ -73,6 +73,12 @@ fn haproxy_is_told_whose_a_connection_is() {
     let said = ask(&told);
     let (client, own) = said.split_once(" to port 81\n").unwrap_or_else(|| panic!("{said}"));
     assert_eq!(client, own);
+    // The address is a private network's; the shared port is on all of the machine's.
+    let public = world.json(&world.work(), ["endpoints", "list", "--public"]);
+    let exposed = public["items"].as_array().unwrap();
+    assert!(exposed.len() == 1 && exposed[0]["name"] == "http", "{public:#}");
+    let listed = world.helix(["endpoints", "list", "--public"]).ok().stdout;
+    assert!(listed.contains("default/default/app@production/http"), "{listed}");
     let said = ask(&plain);
     let (client, own) = said.split_once(" to port 8080\n").unwrap_or_else(|| panic!("{said}"));
     assert_ne!(client, own, "it sees the edge");

@@ -252,9 +252,40 @@ pub struct Endpoint {
     /// The name of the port.
     pub port: Name,
     pub exposure: Exposure,
-    /// What tells the program whose the connection is.
+    /// What happens to what comes in.
+    #[serde(flatten)]
+    pub handling: Handling,
+}
+
+/// What an endpoint does with what comes in. Left out where it is as usual, so that the
+/// hashes of older manifests stay what they are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Handling {
+    /// What tells the program whose a connection is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub proxy_protocol: Option<ProxyProtocol>,
+    #[serde(default, skip_serializing_if = "Balance::is_usual")]
+    pub balance: Balance,
+    /// Connections at a time at each edge: with `http` requests, with `udp` sessions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_connections: Option<u32>,
+}
+
+/// Which instance gets what comes in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Balance {
+    /// One after the other.
+    #[default]
+    RoundRobin,
+    /// The one with the fewest open at this edge.
+    LeastConnections,
+}
+
+impl Balance {
+    fn is_usual(&self) -> bool {
+        *self == Balance::RoundRobin
+    }
 }
 
 /// A header before what a client sends, which says where it comes from.

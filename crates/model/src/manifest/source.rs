@@ -163,6 +163,8 @@ pub(super) struct Endpoint {
     pub listen_port: Option<u16>,
     pub proxy_protocol: Option<String>,
     pub backend_expects_proxy_protocol: Option<bool>,
+    pub balance: Option<String>,
+    pub max_connections: Option<u32>,
 }
 
 #[derive(Debug, Deserialize)]

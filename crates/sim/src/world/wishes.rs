@@ -6,8 +6,8 @@
 use std::collections::BTreeMap;
 
 use helix_model::manifest::{
-    Build, Endpoint, Exposure, Manifest, Mount, Port, Process, ReleaseCommand, Resources, Restart,
-    RestartPolicy, Scaling, Secrets, Transport, Volume,
+    Build, Endpoint, Exposure, Handling, Manifest, Mount, Port, Process, ReleaseCommand, Resources,
+    Restart, RestartPolicy, Scaling, Secrets, Transport, Volume,
 };
 use helix_model::release::Image;
 use helix_model::{Command, Name, deploy};
@@ -75,8 +75,8 @@ fn manifest(random: &mut Random) -> Option<Manifest> {
     let mut add = |name: &str, exposure| {
         let (process, port) = (web.clone(), port.clone());
         name.parse().ok().map(|name| {
-            let proxy_protocol = None;
-            endpoints.push(Endpoint { name, process, port, exposure, proxy_protocol });
+            let handling = Handling::default();
+            endpoints.push(Endpoint { name, process, port, exposure, handling });
         })
     };
     let first = if random.percent(70) { "web" } else { "site" };

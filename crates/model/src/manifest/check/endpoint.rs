@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 
 use super::{Checker, literal};
 use crate::manifest::source;
-use crate::manifest::{Endpoint, Exposure, Port, Process, ProxyProtocol, Transport};
+use crate::manifest::{
+    Balance, Endpoint, Exposure, Handling, Port, Process, ProxyProtocol, Transport,
+};
 use crate::{Name, host};
 
 /// Without `[[endpoints]]`, the first TCP port of `web` (else of the first process
@@ -22,7 +24,7 @@ pub(super) fn defaults(processes: &BTreeMap<Name, Process>) -> Vec<Endpoint> {
         process: process.clone(),
         port: port.name.clone(),
         exposure,
-        proxy_protocol: None,
+        handling: Handling::default(),
     };
     vec![to("http", Exposure::Http { host: None }), to("tcp-80", Exposure::Tcp { listen_port: 80 })]
 }
@@ -80,11 +82,34 @@ impl Checker<'_> {
             self.flaw(&format!("{field}.port"), format!("names no {kind} port of `{process}`"));
             return None;
         };
-        let proxy_protocol = self.proxy_protocol(field, &source, &exposure);
+        let handling = self.handling(field, &source, &exposure);
         let name = source.name.unwrap_or_else(|| exposure.usual_name());
         let name = self.name(&format!("{field}.name"), &name)?;
         let (process, port) = (process.clone(), port.name.clone());
-        Some(Endpoint { name, process, port, exposure, proxy_protocol })
+        Some(Endpoint { name, process, port, exposure, handling })
+    }
+
+    fn handling(
+        &mut self,
+        field: &str,
+        source: &source::Endpoint,
+        exposure: &Exposure,
+    ) -> Handling {
+        let balance = match source.balance.as_deref() {
+            None | Some("round_robin") => Balance::RoundRobin,
+            Some("least_connections") => Balance::LeastConnections,
+            Some(_) => {
+                let message = "use \"round_robin\" or \"least_connections\"";
+                self.flaw(&format!("{field}.balance"), message);
+                Balance::RoundRobin
+            }
+        };
+        if source.max_connections == Some(0) {
+            let message = "at least 1; remove the endpoint to let nobody in";
+            self.flaw(&format!("{field}.max_connections"), message);
+        }
+        let proxy_protocol = self.proxy_protocol(field, source, exposure);
+        Handling { proxy_protocol, balance, max_connections: source.max_connections }
     }
 
     /// A program that does not expect the header takes it for what a client sent, and one

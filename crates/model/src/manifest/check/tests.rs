@@ -4,7 +4,7 @@ use expect_test::{Expect, expect};
 use proptest::prelude::*;
 
 use super::*;
-use crate::manifest::{Check, Exposure, ProxyProtocol, RestartPolicy};
+use crate::manifest::{Balance, Check, Exposure, ProxyProtocol, RestartPolicy};
 
 const HEAD: &str = "schema_version = \"v1\"\n";
 
@@ -109,14 +109,20 @@ fn endpoints_say_how_they_are_reached_and_what_they_lead_to() {
                 [[endpoints]]\nprocess = \"dns\"\nprotocol = \"udp\"\nlisten_port = 53\n\
                 [[endpoints]]\nprocess = \"dns\"\nprotocol = \"tls\"\nhost = \"Dot.example\"\n\
                 [[endpoints]]\nprocess = \"dns\"\nprotocol = \"tls\"\nhost = \"a.example\"\nlisten_port = 853\n\
-                proxy_protocol = \"v2\"\nbackend_expects_proxy_protocol = true\n";
+                proxy_protocol = \"v2\"\nbackend_expects_proxy_protocol = true\n\
+                balance = \"least_connections\"\nmax_connections = 100\n";
     let manifest = parse(&format!("{HEAD}{text}")).unwrap();
     let ports: Vec<_> =
         manifest.endpoints.iter().map(|it| (it.name.as_str(), it.port.as_str())).collect();
     assert_eq!(ports, [("udp-53", "asked"), ("tls", "p53"), ("tls-853", "p53")]);
     let host = "dot.example".to_owned();
     assert_eq!(manifest.endpoints[1].exposure, Exposure::Tls { host, listen_port: None });
-    assert_eq!(manifest.endpoints[2].proxy_protocol, Some(ProxyProtocol::V2));
+    assert_eq!(manifest.endpoints[2].handling.proxy_protocol, Some(ProxyProtocol::V2));
+
+    assert_eq!(manifest.endpoints[2].handling.balance, Balance::LeastConnections);
+    assert_eq!(manifest.endpoints[2].handling.max_connections, Some(100));
+    let usual = serde_json::to_string(&manifest.endpoints[1]).unwrap();
+    assert!(!usual.contains("balance") && !usual.contains("null"), "old hashes stay: {usual}");
 
     let datagrams = "[processes.game]\nports = [{ internal = 7777, protocol = \"udp\" }]\n";
     let manifest = parse(&format!("{HEAD}{datagrams}")).unwrap();
@@ -137,6 +143,7 @@ fn endpoints_that_cannot_be_are_told() {
          [[endpoints]]\nlisten_port = 26\nbackend_expects_proxy_protocol = true\n\
          [[endpoints]]\nlisten_port = 27\nproxy_protocol = \"v1\"\n\
          [[endpoints]]\nprotocol = \"tls\"\nhost = \"a.example\"\nlisten_port = 27\n\
+         [[endpoints]]\nlisten_port = 28\nbalance = \"random\"\nmax_connections = 0\n\
          [[endpoints]]\nprotocol = \"tls\"\nname = \"b\"\nhost = \"b.example\"\n\
          [[endpoints]]\nprotocol = \"http\"\nname = \"c\"\nhost = \"b.example\"\n",
         expect![[r#"

@@ -10,12 +10,14 @@
 
 mod authority;
 mod bundle;
+mod challenge;
 mod error;
 mod facts;
 mod upload;
 
 pub use authority::Authority;
 pub use bundle::Bundle;
+pub use challenge::challenge;
 pub use error::CertificateError;
 pub use facts::Facts;
 pub use upload::{CHAIN_BYTES_MAX, KEY_BYTES_MAX, Upload, read};

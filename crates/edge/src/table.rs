@@ -9,12 +9,13 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
 
-use helix_model::acme::Challenge;
+use helix_model::acme::{Challenge, Way};
 use helix_model::certificate::Pin;
 use helix_model::endpoint::OwnPort;
 use helix_model::manifest::Transport;
 use helix_model::plan::{EdgePlan, EndpointPlan, Route};
 use helix_model::{Endpoint, Id, Instance};
+use rustls::sign::CertifiedKey;
 use tokio::sync::Notify;
 
 use crate::hosts::Hosts;
@@ -83,8 +84,10 @@ pub(crate) struct Table {
     hosts: Hosts<OnHost>,
     ports: HashMap<PortKey, OnPort>,
     datagrams: HashMap<PortKey, Arc<Service>>,
-    /// What authorities are answered, by token.
+    /// What authorities are answered over HTTP, by token.
     challenges: HashMap<Box<str>, Challenge>,
+    /// What they are shown in a handshake, by host.
+    shown: HashMap<Box<str>, Arc<CertifiedKey>>,
 }
 
 /// What a host of the shared ports leads to.
@@ -122,6 +125,22 @@ impl Table {
         match self.hosts.get(host)? {
             OnHost::Decrypted(site) => Some(site),
             OnHost::PassedOn(_) => None,
+        }
+    }
+
+    /// What an authority is shown in a handshake for a host in lower case.
+    pub(crate) fn shown(&self, host: &str) -> Option<&Arc<CertifiedKey>> {
+        self.shown.get(host)
+    }
+
+    fn challenge_with(&mut self, challenge: &Challenge) {
+        if challenge.way == Way::Http {
+            self.challenges.insert(challenge.token.as_str().into(), challenge.clone());
+            return;
+        }
+        match helix_certificate::challenge(&challenge.host, &challenge.answer) {
+            Ok(key) => drop(self.shown.insert(challenge.host.as_str().into(), key)),
+            Err(error) => tracing::warn!(%error, "an authority cannot be answered"),
         }
     }
 
@@ -197,9 +216,10 @@ impl Roster {
                 work.set_draining(false);
             }
         }
-        let challenges = plan.challenges.iter();
-        let challenges = challenges.map(|it| (it.token.as_str().into(), it.clone())).collect();
-        let mut table = Table { challenges, ..Table::default() };
+        let mut table = Table::default();
+        for challenge in &plan.challenges {
+            table.challenge_with(challenge);
+        }
         for endpoint in &plan.endpoints {
             let service = self.service(endpoint, &draining);
             table.add(endpoint, Arc::new(service));

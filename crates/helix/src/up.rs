@@ -74,6 +74,7 @@ pub(crate) fn acme(options: &AcmeOptions) -> Result<Acme, Problem> {
     Ok(Acme {
         directory: options.directory.clone(),
         contact: options.contact.clone(),
+        way: options.way,
         roots_pem: options.ca_file.as_ref().map(read).transpose()?,
     })
 }

@@ -48,13 +48,33 @@ fn is_zero(number: &u32) -> bool {
     *number == 0
 }
 
-/// What an authority asks for over HTTP to see who has a host (RFC 8555 §8.3).
+/// What an authority asks for to see who has a host.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Challenge {
     pub host: String,
+    #[serde(default, skip_serializing_if = "Way::is_http")]
+    pub way: Way,
     pub token: String,
-    /// The whole body of the answer.
+    /// What was agreed on: the whole body of an answer over HTTP, and what the hash in one
+    /// over TLS is of.
     pub answer: String,
+}
+
+/// How an authority comes to see who has a host.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Way {
+    /// By a request on port 80 (RFC 8555 §8.3).
+    #[default]
+    Http,
+    /// By a handshake on port 443 (RFC 8737).
+    Tls,
+}
+
+impl Way {
+    fn is_http(&self) -> bool {
+        *self == Way::Http
+    }
 }
 
 impl Order {

@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use futures::future::join_all;
 use helix_control::acme::{Due, due, unneeded};
+use helix_model::acme::Way;
 use helix_model::{Actor, Certificate, Command, Id, Problem, Receipt, acme, destroy};
 use instant_acme::{Account, AccountCredentials, NewAccount};
 use tokio::sync::Mutex;
@@ -49,6 +50,8 @@ pub struct Acme {
     pub directory: String,
     /// Where it writes to when something is wrong, such as `mailto:ops@example.com`.
     pub contact: Option<String>,
+    /// How it comes to see who has a host.
+    pub way: Way,
     /// Certificates (PEM) to trust when it is spoken to, in place of the system's.
     pub roots_pem: Option<Vec<u8>>,
 }
@@ -60,7 +63,9 @@ enum OrderError {
     Authority(#[from] instant_acme::Error),
     #[error("the authority has not found the host to be ours: {0}")]
     Invalid(String),
-    #[error("the authority offers no challenge over HTTP for it")]
+    #[error(
+        "the authority does not come to see who has it in the way it is told to (`--acme-challenge`)"
+    )]
     NoChallenge,
     #[error("no edge is connected that could answer the authority")]
     NoEdge,
@@ -156,7 +161,8 @@ impl Orders {
     /// Has a certificate issued and takes it in.
     async fn issue(&self, due: &Due, certificate: Id<Certificate>) -> Result<(), OrderError> {
         let account = self.account().await?;
-        let (chain, key) = order::place(&self.engine, &account, certificate, &due.host).await?;
+        let to = order::To { certificate, host: &due.host, way: self.acme.way };
+        let (chain, key) = order::place(&self.engine, &account, to).await?;
         let now = clock::now().0;
         let upload = helix_certificate::read(chain.as_bytes(), key.as_bytes(), now)?;
         let fingerprint = &upload.facts.fingerprint;

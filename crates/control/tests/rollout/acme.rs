@@ -6,7 +6,7 @@ use std::time::Duration;
 use helix_control::acme::{due, unneeded};
 use helix_control::plan::edge_plan;
 use helix_control::report::edge_commands;
-use helix_model::acme::{Ask, Challenge, Fail, Issue, Offer, PAUSE_MAX};
+use helix_model::acme::{Ask, Challenge, Fail, Issue, Offer, PAUSE_MAX, Way};
 use helix_model::certificate::{self, Phase, Source};
 use helix_model::condition::ConditionKind;
 use helix_model::plan::EdgeReport;
@@ -49,7 +49,7 @@ impl World {
     fn offer(&mut self, certificate: Id<Certificate>, token: &str) {
         let (host, token) = (HOST.to_owned(), token.to_owned());
         let answer = format!("{token}.thumb");
-        let challenges = vec![Challenge { host, token, answer }];
+        let challenges = vec![Challenge { host, way: Way::Http, token, answer }];
         self.command(Command::OfferChallenges(Offer { certificate, challenges })).unwrap();
     }
 

@@ -1,6 +1,7 @@
 //! Which certificate a host is served with: an immutable map that handshakes read and
 //! the keeper swaps. A connection keeps what it began with.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -11,6 +12,8 @@ use helix_model::certificate::Pin;
 use helix_model::host;
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
+
+use super::ACME_TLS;
 
 /// Hosts that are to be served over TLS, and the certificate each has if it has one.
 pub(crate) type Wanted = BTreeMap<Arc<str>, Option<Pin>>;
@@ -176,11 +179,16 @@ pub(super) struct Resolver(pub(super) Arc<crate::shared::Shared>);
 impl ResolvesServerCert for Resolver {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         let name = hello.server_name()?;
-        let certificates = &self.0.certificates;
-        let held = match name.bytes().any(|byte| byte.is_ascii_uppercase()) {
-            true => certificates.visited(&name.to_ascii_lowercase()),
-            false => certificates.visited(name),
+        let lower = match name.bytes().any(|byte| byte.is_ascii_uppercase()) {
+            true => Cow::Owned(name.to_ascii_lowercase()),
+            false => Cow::Borrowed(name),
         };
+        // Only an authority speaks that, and nothing else with it (RFC 8737 §3).
+        let mut spoken = hello.alpn().into_iter().flatten();
+        if spoken.next() == Some(ACME_TLS) && spoken.next().is_none() {
+            return self.0.table.load().shown(&lower).cloned();
+        }
+        let held = self.0.certificates.visited(&lower);
         held.map(|held| Arc::clone(&held.key))
     }
 }

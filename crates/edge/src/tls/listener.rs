@@ -13,7 +13,7 @@ use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 
 use super::certificates::Resolver;
-use super::{First, Hello, Unread};
+use super::{ACME_TLS, First, Hello, Unread};
 use crate::error::EdgeError;
 use crate::http::{self, Front, Secure};
 use crate::proxy_protocol::{self, Whose};
@@ -53,7 +53,7 @@ impl Acceptor {
             .map_err(EdgeError::Tls)?
             .with_no_client_auth()
             .with_cert_resolver(Arc::new(Resolver(shared)));
-        config.alpn_protocols = vec![H2.to_vec(), HTTP_1_1.to_vec()];
+        config.alpn_protocols = vec![H2.to_vec(), HTTP_1_1.to_vec(), ACME_TLS.to_vec()];
         config.ticketer = ring::Ticketer::new().map_err(EdgeError::Tls)?;
         Ok(Acceptor(TlsAcceptor::from(Arc::new(config))))
     }
@@ -100,6 +100,10 @@ async fn serve(shared: Arc<Shared>, acceptor: Acceptor, stream: TcpStream, peer:
     };
     count(&shared.counters.tls_connections);
     let (_, session) = stream.get_ref();
+    // The handshake was all that the authority came for.
+    if session.alpn_protocol() == Some(ACME_TLS) {
+        return;
+    }
     let is_h2 = session.alpn_protocol() == Some(H2);
     let name = session.server_name().unwrap_or_default().to_ascii_lowercase();
     let front = Front { client: peer, secure: Some(Secure { name }) };

@@ -11,6 +11,9 @@ mod keeper;
 mod listener;
 mod sniff;
 
+/// What an authority says it speaks that wants to see who has a host (RFC 8737 §6.2).
+pub(crate) const ACME_TLS: &[u8] = b"acme-tls/1";
+
 pub(crate) use certificates::{Certificates, Wanted};
 pub(crate) use keeper::{Source, keep};
 pub(crate) use listener::{Acceptor, accept, refuse_name};

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use helix_model::acme::Challenge;
+use helix_model::acme::{Challenge, Way};
 use helix_model::plan::EdgePlan;
 
 use crate::app::{App, get};
@@ -16,6 +16,7 @@ async fn a_challenge_is_answered_to_the_letter_and_for_its_host_alone() {
     let (app, world) = (App::http(1).await, World::new().await);
     let challenge = Challenge {
         host: "new.example".to_owned(),
+        way: Way::Http,
         token: "token-1".to_owned(),
         answer: "token-1.thumb".to_owned(),
     };

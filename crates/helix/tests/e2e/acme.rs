@@ -10,6 +10,9 @@ use serde_json::{Value, json};
 use crate::shop::Shop;
 use crate::world::{until, wait_for};
 
+/// A port at which nobody is.
+const NOWHERE: u16 = 1;
+
 /// So short that a test can wait for the renewal.
 const VALID_SECONDS: u64 = 36;
 
@@ -57,17 +60,16 @@ struct Pebble<'p> {
 }
 
 impl Pebble<'_> {
-    /// One that asks this DNS server for hosts and comes to their port of HTTP.
-    fn start<'p>(place: &'p Place, shop: &Shop) -> Pebble<'p> {
+    /// One that asks this DNS server for hosts and comes to these ports of theirs.
+    fn start<'p>(place: &'p Place, shop: &Shop, (http, https): (u16, u16)) -> Pebble<'p> {
         let config = json!({ "pebble": {
             "listenAddress": place.api,
             "managementListenAddress": place.management,
             "certificate": place.file("tls.pem"),
             "privateKey": place.file("tls.key"),
-            "httpPort": shop.http().port(),
-            "tlsPort": 1,
+            "httpPort": http,
+            "tlsPort": https,
             "certificateValidityPeriod": VALID_SECONDS,
-            "domainBlocklist": ["blocked.shop.test"],
         }});
         let file = place.file("pebble.json");
         std::fs::write(&file, config.to_string()).unwrap();
@@ -113,6 +115,25 @@ impl Drop for Pebble<'_> {
 }
 
 impl Shop {
+    /// With an authority at a place where nobody is yet. `None`, having said so, where that
+    /// cannot be.
+    fn with_authority(test: &str, place: &Place, more: &[&str]) -> Option<Shop> {
+        if is_missing("pebble") {
+            println!("skipped: pebble is not installed; `cargo xtask test` does");
+            return None;
+        }
+        let (directory, trusted) = (place.directory(), place.file("tls.pem"));
+        let usual = ["--acme-directory", &directory, "--acme-ca", trusted.to_str().unwrap()];
+        Shop::start(test, &[&usual[..], more].concat())
+    }
+
+    /// Has the app reached at its own domain.
+    fn open(&mut self) {
+        self.helix(&["domains", "add", "shop.test"]).ok();
+        self.helix(&["domains", "vouch", "shop.test"]).ok();
+        self.helix(&["deploy"]).ok();
+    }
+
     fn certificate(&self, name: &str) -> Option<Value> {
         let output = self.helix(&["certificates", "describe", name, "--json"]);
         (output.code == 0).then(|| output.document())
@@ -133,14 +154,15 @@ impl Shop {
         told
     }
 
-    /// Where the endpoint is served over HTTPS, with a certificate that is its own.
+    /// The shared HTTPS listener, once an endpoint is served there.
     fn https_port(&self, endpoint: &str) -> u16 {
         let mut port = None;
-        until("the edge to have the certificate", || {
+        until("the edge to have a certificate", || {
             let endpoint: Value =
                 self.world.json(&self.folder, ["endpoints", "describe", endpoint]);
-            let url = endpoint["current"]["reachable"][0].as_str().unwrap_or_default();
-            port = url.strip_prefix("https://").and_then(|it| it.rsplit(':').next()?.parse().ok());
+            let urls = endpoint["current"]["reachable"].as_array().cloned().unwrap_or_default();
+            let mut urls = urls.iter().filter_map(|url| url.as_str()?.strip_prefix("https://"));
+            port = urls.find_map(|url| url.rsplit(':').next()?.parse().ok());
             port.is_some()
         });
         port.unwrap()
@@ -171,25 +193,15 @@ fn is_missing(program: &str) -> bool {
 
 #[test]
 fn a_certificate_comes_by_itself_serves_the_host_and_is_renewed() {
-    if is_missing("pebble") {
-        println!("skipped: pebble is not installed; `cargo xtask test` does");
-        return;
-    }
     let place = Place::new();
-    let (directory, trusted) = (place.directory(), place.file("tls.pem"));
-    let options = ["--acme-directory", &directory, "--acme-ca", trusted.to_str().unwrap()];
     let contact = ["--acme-contact", "ops@shop.test"];
-    let Some(mut shop) = Shop::start("acme", &[&options[..], &contact].concat()) else {
-        return;
-    };
+    let Some(mut shop) = Shop::with_authority("acme", &place, &contact) else { return };
     let told = shop.complaint("hello-apps-test");
     assert!(told.contains("cannot be asked"), "nobody is there yet: {told}");
     assert!(shop.is_served_at("hello.apps.test"));
 
-    let pebble = Pebble::start(&place, &shop);
-    shop.helix(&["domains", "add", "shop.test"]).ok();
-    shop.helix(&["domains", "vouch", "shop.test"]).ok();
-    shop.helix(&["deploy"]).ok();
+    let pebble = Pebble::start(&place, &shop, (shop.http().port(), NOWHERE));
+    shop.open();
     let told = shop.complaint("www-shop-test");
     assert!(told.contains("www.shop.test"), "DNS leads nowhere yet: {told}");
     let listed = shop.helix(&["certificates", "list"]).ok();
@@ -203,6 +215,7 @@ fn a_certificate_comes_by_itself_serves_the_host_and_is_renewed() {
     let first = shop.certificate("www-shop-test").unwrap();
     assert_eq!(first["desired"]["source"], "acme", "{first:#}");
     let (port, root) = (shop.https_port("site"), pebble.root());
+    until("the edge to serve it", || visit("www.shop.test", port, "https", &root).is_ok());
     let (status, page) = visit("www.shop.test", port, "https", &root).expect("a visit");
     assert!(status == "200" && page.contains("It runs."), "{status} {page}");
     let led = visit("www.shop.test", shop.http().port(), "http", &root).expect("a visit");
@@ -219,5 +232,32 @@ fn a_certificate_comes_by_itself_serves_the_host_and_is_renewed() {
     for event in ["certificate.challenged", "certificate.answered", "certificate.replaced"] {
         assert!(events.stdout.contains(event), "{event}: {}", events.stdout);
     }
+    shop.world.interrupt().ok();
+}
+
+#[test]
+fn an_authority_may_come_by_a_handshake_instead() {
+    let place = Place::new();
+    let by_tls = ["--acme-challenge", "tls-alpn-01"];
+    let Some(mut shop) = Shop::with_authority("acme_tls", &place, &by_tls) else { return };
+    let port = shop.https_port("http");
+    let _pebble = Pebble::start(&place, &shop, (NOWHERE, port));
+    shop.dns.know(&["--host-record=www.shop.test,127.0.0.1".to_owned()]);
+    shop.open();
+    until("the certificate to be issued", || shop.is_valid("www-shop-test"));
+    // Whoever else comes is served as before.
+    let listener = format!("127.0.0.1:{port}");
+    let asked = |protocol: &str| {
+        let output = Command::new("openssl")
+            .args(["s_client", "-connect", &listener, "-servername", "www.shop.test"])
+            .args(["-alpn", protocol])
+            .stdin(Stdio::null())
+            .output()
+            .expect("openssl is installed");
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+    until("the edge to serve it", || asked("http/1.1").contains("Pebble Intermediate"));
+    let said = asked("acme-tls/1");
+    assert!(!said.contains("BEGIN CERTIFICATE"), "no order is under way: {said}");
     shop.world.interrupt().ok();
 }

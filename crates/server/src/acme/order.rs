@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
-use helix_model::acme::{Challenge, Offer};
+use helix_model::acme::{Challenge, Offer, Way};
 use helix_model::{Certificate, Command, Id};
 use instant_acme::{
     Account, AuthorizationStatus, ChallengeType, Identifier, NewOrder, Order, OrderStatus,
     RetryPolicy,
 };
 use tokio::time::timeout;
+use zeroize::Zeroizing;
 
 use super::{OrderError, submit};
 use crate::engine::Engine;
@@ -22,21 +23,29 @@ const POLL: RetryPolicy = RetryPolicy::new()
     .backoff(1.5)
     .timeout(Duration::from_secs(90));
 
+/// What is ordered.
+#[derive(Clone, Copy)]
+pub(super) struct To<'a> {
+    pub(super) certificate: Id<Certificate>,
+    pub(super) host: &'a str,
+    pub(super) way: Way,
+}
+
 /// Has a host proven and a certificate made for it; the chain and the key, in PEM.
 pub(super) async fn place(
     engine: &Engine,
     account: &Account,
-    certificate: Id<Certificate>,
-    host: &str,
-) -> Result<(String, zeroize::Zeroizing<String>), OrderError> {
+    to: To<'_>,
+) -> Result<(String, Zeroizing<String>), OrderError> {
+    let To { certificate, host, way } = to;
     let identifiers = [Identifier::Dns(host.to_owned())];
     let mut order = account.new_order(&NewOrder::new(&identifiers)).await?;
-    let challenges = challenges(&mut order, host).await?;
+    let challenges = challenges(&mut order, to).await?;
     if !challenges.is_empty() {
         let offer = Offer { certificate, challenges };
         submit(engine, Command::OfferChallenges(offer)).await?;
         answered(engine, certificate).await?;
-        set_ready(&mut order).await?;
+        set_ready(&mut order, way).await?;
     }
     match order.poll_ready(&POLL).await {
         Ok(OrderStatus::Ready | OrderStatus::Processing | OrderStatus::Valid) => {}
@@ -44,13 +53,20 @@ pub(super) async fn place(
         Ok(_) | Err(instant_acme::Error::Api(_)) => return Err(why(&mut order).await),
         Err(error) => return Err(error.into()),
     }
-    let key = zeroize::Zeroizing::new(order.finalize().await?);
+    let key = Zeroizing::new(order.finalize().await?);
     let chain = order.poll_certificate(&POLL).await?;
     Ok((chain, key))
 }
 
+fn kind(way: Way) -> ChallengeType {
+    match way {
+        Way::Http => ChallengeType::Http01,
+        Way::Tls => ChallengeType::TlsAlpn01,
+    }
+}
+
 /// What is to be answered; nothing when the authority remembers the host.
-async fn challenges(order: &mut Order, host: &str) -> Result<Vec<Challenge>, OrderError> {
+async fn challenges(order: &mut Order, to: To<'_>) -> Result<Vec<Challenge>, OrderError> {
     let mut challenges = Vec::new();
     let mut authorizations = order.authorizations();
     while let Some(authorization) = authorizations.next().await {
@@ -58,10 +74,11 @@ async fn challenges(order: &mut Order, host: &str) -> Result<Vec<Challenge>, Ord
         if authorization.status != AuthorizationStatus::Pending {
             continue;
         }
-        let challenge = authorization.challenge(ChallengeType::Http01);
+        let challenge = authorization.challenge(kind(to.way));
         let challenge = challenge.ok_or(OrderError::NoChallenge)?;
         challenges.push(Challenge {
-            host: host.to_owned(),
+            host: to.host.to_owned(),
+            way: to.way,
             token: challenge.token.clone(),
             answer: challenge.key_authorization().as_str().to_owned(),
         });
@@ -102,12 +119,12 @@ fn silent(engine: &Engine, certificate: Id<Certificate>) -> Result<(), OrderErro
     }
 }
 
-async fn set_ready(order: &mut Order) -> Result<(), OrderError> {
+async fn set_ready(order: &mut Order, way: Way) -> Result<(), OrderError> {
     let mut authorizations = order.authorizations();
     while let Some(authorization) = authorizations.next().await {
         let mut authorization = authorization?;
         if authorization.status == AuthorizationStatus::Pending {
-            let challenge = authorization.challenge(ChallengeType::Http01);
+            let challenge = authorization.challenge(kind(way));
             challenge.ok_or(OrderError::NoChallenge)?.set_ready().await?;
         }
     }

@@ -51,20 +51,12 @@ const DEFERRED: &[(&[&str], &str)] = &[
     (&["nodes", "create"], "start `helix node --server URL` on that machine"),
     (&["edges", "create"], "start `helix edge --server URL` on that machine"),
     (
-        &["endpoints", "expose"],
-        "add an `[[endpoints]]` section to helix.toml and run `helix deploy`",
-    ),
-    (
-        &["endpoints", "unexpose"],
-        "remove its `[[endpoints]]` section from helix.toml and run `helix deploy`",
-    ),
-    (
         &["endpoints", "create"],
-        "add an `[[endpoints]]` section to helix.toml and run `helix deploy`",
+        "`helix endpoints expose`, or an `[[endpoints]]` section in helix.toml",
     ),
     (
         &["endpoints", "destroy"],
-        "remove its `[[endpoints]]` section from helix.toml and run `helix deploy`",
+        "`helix endpoints unexpose NAME`, or remove its section from helix.toml",
     ),
     (&["instances", "restart"], "`helix deploy` again replaces every instance, one after another"),
     (&["instances", "destroy"], "`helix scale` to fewer instances"),

@@ -2,10 +2,12 @@
 
 use helix_model::Receipt;
 use helix_model::api::{
-    AvailabilityRequest, ConfigRequest, DeployRequest, PromoteRequest, ReleaseRequest,
-    RollbackRequest, ScaleRequest,
+    AvailabilityRequest, ConfigRequest, DeployRequest, ExposeRequest, PromoteRequest,
+    ReleaseRequest, RollbackRequest, ScaleRequest,
 };
 use helix_model::reference::Scope;
+
+use reqwest::Method;
 
 use crate::{Client, Result};
 
@@ -44,6 +46,23 @@ impl Client {
         scope: &Scope,
     ) -> Result<Receipt> {
         self.change(&["v1", "envs", env, "config"], scope, request).await
+    }
+
+    /// Makes a port of an env reachable, or changes how. The receipt's subject is the
+    /// endpoint.
+    pub async fn expose(
+        &self,
+        env: &str,
+        request: &ExposeRequest,
+        scope: &Scope,
+    ) -> Result<Receipt> {
+        self.change(&["v1", "envs", env, "endpoints"], scope, request).await
+    }
+
+    /// Takes back what was exposed apart from the manifest.
+    pub async fn unexpose(&self, env: &str, endpoint: &str, scope: &Scope) -> Result<Receipt> {
+        let segments = ["v1", "envs", env, "endpoints", endpoint];
+        self.change_by(Method::DELETE, &segments, |request| request.query(scope)).await
     }
 
     /// Says what a node may be used for.

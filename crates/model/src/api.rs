@@ -6,6 +6,7 @@
 pub mod access;
 mod certificates;
 mod domains;
+mod endpoints;
 mod registries;
 mod secrets;
 mod tenancy;
@@ -23,6 +24,7 @@ use crate::{Actor, Id, Instance, Name, Timestamp};
 
 pub use certificates::{AuthorityReport, CertificateRequest};
 pub use domains::DomainRequest;
+pub use endpoints::ExposeRequest;
 pub use registries::{PolicyReport, RegistryLogin, RegistryReport, RegistryRequest};
 pub use secrets::{
     SecretText, SecretsReport, SecretsRequest, SecretsRollbackRequest, SecretsStepRequest,

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::condition::Facts;
 use crate::edge::Linked;
 use crate::event::Apply;
-use crate::manifest::{Handling, Transport};
+use crate::manifest::{AskedEndpoint, Handling, Transport};
 use crate::state::{Change, State};
 use crate::{Edge, Env, Id, Kind, Name, Noun, Org, Resource};
 
@@ -25,6 +25,9 @@ pub struct Endpoint {
     /// What happens to what comes in.
     #[serde(flatten)]
     pub handling: Handling,
+    /// Made with `helix endpoints expose`: no deploy changes or removes it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub apart: bool,
     /// What it will be reached by once the deploy that is rolling has succeeded;
     /// kept for it until then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -195,6 +198,22 @@ pub struct Observe {
     pub endpoint: Id<Endpoint>,
     pub from: Linked,
     pub seen: Seen,
+}
+
+/// Command: an env's port is to be reachable, apart from its manifest.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Expose {
+    pub env: Id<Env>,
+    pub endpoint: AskedEndpoint,
+    /// In place of the one of the same name, which must be there.
+    pub replace: bool,
+}
+
+/// Command: what was exposed apart from the manifest is not to be, any more.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Unexpose {
+    pub env: Id<Env>,
+    pub name: Name,
 }
 
 /// Event: an endpoint was made.

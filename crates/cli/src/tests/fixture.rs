@@ -94,6 +94,7 @@ fn history() -> Vec<Event> {
                 process: name("web"),
                 port: name("http"),
                 handling: manifest::Handling::default(),
+                apart: false,
                 exposure: endpoint::Exposure::Http { host: "hello.localhost".into() },
                 reserved: None,
             },

@@ -40,7 +40,6 @@ async fn what_does_not_exist_yet_says_what_to_do_instead() {
         &["backups", "create", "data"],
         &["http", "8080", "--name", "x"],
         &["nodes", "create", "rack-3"],
-        &["endpoints", "expose", "web", "--port", "80"],
         &["login"],
         &["volumes", "attach", "data"],
     ];

@@ -28,6 +28,12 @@ pub(super) fn align(
     manifest: &Manifest,
     extent: Extent,
 ) -> Result<(), Problem> {
+    for asked in &manifest.endpoints {
+        let known = draft.state.endpoints.named(Some(env.any()), &asked.name);
+        if let Some(apart) = known.filter(|it| it.spec.apart) {
+            return Err(named_apart(&apart.name));
+        }
+    }
     let wanted = resolve_all(draft, env, manifest)?;
     match extent {
         Extent::Add => add(draft, env, wanted),
@@ -97,21 +103,22 @@ fn exact(draft: &mut Draft<'_, '_>, env: Id<Env>, wanted: Vec<(Name, Endpoint)>)
     }
 }
 
+/// Those that a manifest asked for.
 fn present(draft: &Draft<'_, '_>, env: Id<Env>) -> Vec<Resource<Endpoint>> {
-    draft.state.endpoints.children(env.any()).cloned().collect()
+    draft.state.endpoints.children(env.any()).filter(|it| !it.spec.apart).cloned().collect()
 }
 
-fn create(draft: &mut Draft<'_, '_>, name: Name, spec: Endpoint) {
+pub(super) fn create(draft: &mut Draft<'_, '_>, name: Name, spec: Endpoint) {
     let id = draft.fresh_id();
     draft.emit(Event::EndpointCreated(endpoint::Created { id, name, spec }));
 }
 
-fn update(draft: &mut Draft<'_, '_>, before: &Resource<Endpoint>, spec: Endpoint) {
+pub(super) fn update(draft: &mut Draft<'_, '_>, before: &Resource<Endpoint>, spec: Endpoint) {
     let of = Of::new(before);
     draft.emit(Event::EndpointUpdated(endpoint::Updated { of, spec }));
 }
 
-fn delete(draft: &mut Draft<'_, '_>, endpoint: &Resource<Endpoint>) {
+pub(super) fn delete(draft: &mut Draft<'_, '_>, endpoint: &Resource<Endpoint>) {
     draft.emit(Event::EndpointDeleted(endpoint::Deleted { of: Of::new(endpoint) }));
 }
 
@@ -139,23 +146,27 @@ fn resolve_all(
     let (any, named): (Vec<_>, Vec<_>) = manifest.endpoints.iter().partition(takes_any);
     let mut wanted: Vec<(Name, Endpoint)> = Vec::new();
     for asked in named.into_iter().chain(any) {
-        let spec = resolve(draft, env, asked, &wanted)?;
+        let spec = resolve(draft, env, asked, &wanted, None)?;
         wanted.push((asked.name.clone(), spec));
     }
     Ok(wanted)
 }
 
-fn resolve(
+/// What an endpoint is to be; `own` is the one in whose place it comes, which is not in
+/// its way.
+pub(super) fn resolve(
     draft: &Draft<'_, '_>,
     env: Id<Env>,
     asked: &manifest::Endpoint,
     others: &[(Name, Endpoint)],
+    own: Option<Id<Endpoint>>,
 ) -> Result<Endpoint, Problem> {
     let Some(owner) = draft.state.envs.get(env) else {
         return Err(Problem::not_found(helix_model::Kind::Env, &env.to_string()));
     };
     let is_wanted = |it: &Exposure| others.iter().any(|(_, other)| other.exposure.collides(it));
-    let is_free = |it: &Exposure| !is_wanted(it) && is_free(draft, env, it);
+    let is_own = |it: &Exposure| own.is_some() && draft.state.owner(it) == own;
+    let is_free = |it: &Exposure| !is_wanted(it) && (is_own(it) || is_free(draft, env, it));
     let own = |listen_port: u16| OwnPort { address: owner.spec.address, listen_port };
     let exposure = match &asked.exposure {
         manifest::Exposure::Tcp { listen_port } => {
@@ -179,6 +190,7 @@ fn resolve(
     match (exposure.shared_host(), exposure.port()) {
         (Some(host), _) if !is_free(&exposure) => return Err(taken(host)),
         (_, Some(port)) if is_wanted(&exposure) => return Err(asked_twice(port.own.listen_port)),
+        (None, Some(port)) if !is_free(&exposure) => return Err(in_use(port.own.listen_port)),
         // What an env has it keeps, also from before there were proofs.
         (Some(host), _) if draft.state.owner(&exposure).is_none() => {
             domain::refuse_unproven(&draft.state, owner.spec.org, host)?;
@@ -188,10 +200,25 @@ fn resolve(
     let (process, port) = (asked.process.clone(), asked.port.clone());
     let handling = asked.handling;
     let org = owner.spec.org;
-    Ok(Endpoint { org, env, process, port, exposure, handling, reserved: None })
+    Ok(Endpoint { org, env, process, port, exposure, handling, apart: false, reserved: None })
 }
 
-fn taken(host: &str) -> Problem {
+fn named_apart(name: &Name) -> Problem {
+    let detail =
+        format!("endpoint `{name}` was exposed apart from the manifest, which has one too");
+    Problem::new(Code::Conflict, detail).hint(format!(
+        "`helix endpoints unexpose {name}`, or call the one in helix.toml something else"
+    ))
+}
+
+pub(super) fn in_use(port: u16) -> Problem {
+    let detail = format!("port {port} of the env's address belongs to another endpoint");
+    Problem::new(Code::Conflict, detail)
+        .field("endpoints.listen_port", format!("{port} is taken"))
+        .hint("`helix endpoints list` shows whose it is")
+}
+
+pub(super) fn taken(host: &str) -> Problem {
     Problem::new(Code::HostTaken, format!("the host name `{host}` belongs to another endpoint"))
         .field("endpoints.host", format!("`{host}` is taken"))
 }
@@ -202,10 +229,11 @@ fn asked_twice(port: u16) -> Problem {
         .field("endpoints.listen_port", format!("{port} can have one endpoint"))
 }
 
-/// Free means: nobody's, or this env's own, whichever of its endpoints has it.
+/// Free means: nobody's, or of this env's manifest, whichever of its endpoints has it.
 fn is_free(draft: &Draft<'_, '_>, env: Id<Env>, exposure: &Exposure) -> bool {
     let Some(owner) = draft.state.owner(exposure) else { return true };
-    draft.state.endpoints.get(owner).is_some_and(|owner| owner.spec.env == env)
+    let owner = draft.state.endpoints.get(owner);
+    owner.is_some_and(|owner| owner.spec.env == env && !owner.spec.apart)
 }
 
 /// `hello.localhost` for production, `staging-hello.localhost` otherwise; longer

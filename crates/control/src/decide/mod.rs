@@ -17,6 +17,7 @@ mod domain;
 mod edge;
 mod endpoint;
 mod env;
+mod expose;
 mod instance;
 mod member;
 mod node;
@@ -63,6 +64,7 @@ pub fn decide(
     quota::check(state, &draft.state, command, subject)?;
     let mut warnings = quota::warnings(state, &draft.state, command, subject);
     warnings.extend(volume::warnings(&draft.state, command, subject));
+    warnings.extend(expose::warnings(&draft.state, command, subject));
     warnings.extend(certificate::warnings(&draft.state, command, subject));
     Ok(Decision { events: draft.events, subject, state: draft.state, warnings })
 }
@@ -99,6 +101,8 @@ fn carry_out(draft: &mut Draft<'_, '_>, command: &Command) -> Result<Option<AnyI
         Command::MarkDrained(it) => instance::mark_drained(draft, it),
         Command::SetInstanceRouted(it) => instance::set_routed(draft, it),
         Command::ForgetInstance(it) => instance::forget(draft, *it),
+        Command::ExposeEndpoint(it) => expose::expose(draft, it)?,
+        Command::UnexposeEndpoint(it) => expose::unexpose(draft, it)?,
         Command::ObserveEndpoint(it) => endpoint::observe(draft, it),
         Command::ConnectNode(it) => node::connect(draft, it)?,
         Command::DisconnectNode(it) => node::disconnect(draft, it),

@@ -99,6 +99,7 @@ fn measured(after: &State, command: &Command, subject: Option<AnyId>) -> Option<
         | Command::Rollback(_)
         | Command::Scale(_)
         | Command::Configure(_)
+        | Command::ExposeEndpoint(_)
         | Command::CreateVolume(_)
         | Command::ResizeVolume(_)
         | Command::CreateSnapshot(_)

@@ -11,6 +11,7 @@ mod destroying;
 mod domains;
 mod endings;
 mod endpoints;
+mod expose;
 mod nodes;
 mod properties;
 mod quotas;

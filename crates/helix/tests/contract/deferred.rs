@@ -20,7 +20,6 @@ const LATER: &[&[&str]] = &[
     &["join", "https://example.net"],
     &["nodes", "create", "rack-3"],
     &["edges", "create", "front-2"],
-    &["endpoints", "expose", "web", "--port", "80"],
     &["endpoints", "create"],
     &["releases", "create"],
     &["instances", "destroy", "web-1"],

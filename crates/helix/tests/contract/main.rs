@@ -20,6 +20,7 @@ mod config;
 mod deferred;
 mod exec_tokens;
 mod exit_codes;
+mod exposing;
 mod plans;
 mod receipts;
 mod settings;

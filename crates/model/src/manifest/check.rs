@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 
 use super::source::{self, Source};
 use super::{
-    Build, Flaw, MANIFEST_BYTES_MAX, Manifest, ManifestError, Pack, Port, Secrets, Transport,
-    locate,
+    AskedEndpoint, Build, Endpoint, Flaw, MANIFEST_BYTES_MAX, Manifest, ManifestError, Pack, Port,
+    Process, Secrets, Transport, locate,
 };
 use crate::Name;
 
@@ -50,6 +50,18 @@ pub fn parse_with_defaults(port: u16) -> Manifest {
         secrets: Secrets::default(),
         release_command: None,
         volumes: BTreeMap::new(),
+    }
+}
+
+/// An endpoint of these processes, apart from a manifest, or what is wrong with it.
+pub fn check_endpoint(
+    asked: AskedEndpoint,
+    processes: &BTreeMap<Name, Process>,
+) -> Result<Endpoint, Vec<Flaw>> {
+    let mut checker = Checker { text: "", flaws: Vec::new() };
+    match checker.endpoint("endpoint", asked, processes) {
+        Some(endpoint) if checker.flaws.is_empty() => Ok(endpoint),
+        _ => Err(checker.flaws),
     }
 }
 

@@ -17,7 +17,7 @@ mod quantity;
 mod source;
 
 pub(crate) use check::process::{CPU_MAX, MEMORY_MIN_BYTES};
-pub use check::{is_variable_name, parse, parse_with_defaults};
+pub use check::{check_endpoint, is_variable_name, parse, parse_with_defaults};
 pub use quantity::{format_bytes, parse_bytes};
 
 /// A manifest longer than this is refused unread; real ones are a few KiB.
@@ -255,6 +255,38 @@ pub struct Endpoint {
     /// What happens to what comes in.
     #[serde(flatten)]
     pub handling: Handling,
+}
+
+/// An endpoint as somebody asks for it: in `[[endpoints]]` or with `helix endpoints
+/// expose`. What is absent has a default.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AskedEndpoint {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// The process it leads to: `web`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub process: Option<String>,
+    /// The name of its port: the first that fits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub port: Option<String>,
+    /// `http`, `tcp`, `tls` or `udp`: `tcp`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub protocol: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub listen_port: Option<u16>,
+    /// `off` or `v2`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub proxy_protocol: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub backend_expects_proxy_protocol: Option<bool>,
+    /// `round_robin` or `least_connections`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub balance: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_connections: Option<u32>,
 }
 
 /// What an endpoint does with what comes in. Left out where it is as usual, so that the

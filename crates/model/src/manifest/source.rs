@@ -7,6 +7,8 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
+use super::AskedEndpoint;
+
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Source {
@@ -22,7 +24,7 @@ pub(super) struct Source {
     #[serde(default)]
     pub processes: BTreeMap<String, Process>,
     #[serde(default)]
-    pub endpoints: Vec<Endpoint>,
+    pub endpoints: Vec<AskedEndpoint>,
     #[serde(default)]
     pub volumes: Vec<Volume>,
     #[serde(default)]
@@ -150,21 +152,6 @@ pub(super) struct Health {
     pub grace_seconds: Option<u64>,
     pub success_threshold: Option<u32>,
     pub failure_threshold: Option<u32>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct Endpoint {
-    pub name: Option<String>,
-    pub process: Option<String>,
-    pub port: Option<String>,
-    pub protocol: Option<String>,
-    pub host: Option<String>,
-    pub listen_port: Option<u16>,
-    pub proxy_protocol: Option<String>,
-    pub backend_expects_proxy_protocol: Option<bool>,
-    pub balance: Option<String>,
-    pub max_connections: Option<u32>,
 }
 
 #[derive(Debug, Deserialize)]

@@ -28,6 +28,7 @@ mod cursor;
 mod deploys;
 mod destroy;
 mod domains;
+mod endpoints;
 mod events;
 mod exec;
 mod exec_tokens;

@@ -18,10 +18,10 @@ use helix_model::{
 use http::Method;
 
 use super::{
-    Api, admin, audit, certificates, config, create, deploys, destroy, domains, events, exec,
-    exec_tokens, gate, images, link, login, logs, members, nodes, openapi, pages, problem, quotas,
-    receipts, registries, releases, replicas, resources, scale, secrets, snapshots, tokens, usage,
-    users, verify, version, volumes, wait,
+    Api, admin, audit, certificates, config, create, deploys, destroy, domains, endpoints, events,
+    exec, exec_tokens, gate, images, link, login, logs, members, nodes, openapi, pages, problem,
+    quotas, receipts, registries, releases, replicas, resources, scale, secrets, snapshots, tokens,
+    usage, users, verify, version, volumes, wait,
 };
 
 /// Who may ask for something.
@@ -81,6 +81,8 @@ routes! {
     POST "/v1/rollbacks" rollback, Rule::Org(Permission::RollbacksWrite), deploys::rollback, "Deploy an older release again";
     POST "/v1/envs/{env}/scale" scale, Rule::Org(Permission::EnvsWrite), scale::scale, "Set instance counts";
     POST "/v1/envs/{env}/config" configure, Rule::Org(Permission::DeploysWrite), config::configure, "Set variables and resources, apart from the manifest";
+    POST "/v1/envs/{env}/endpoints" expose_endpoint, Rule::Org(Permission::EndpointsWrite), endpoints::expose, "Make a port reachable, apart from the manifest";
+    DELETE "/v1/envs/{env}/endpoints/{endpoint}" unexpose_endpoint, Rule::Org(Permission::EndpointsWrite), endpoints::unexpose, "Take back what was exposed apart from the manifest";
     GET "/v1/envs/{env}/secrets" show_secrets, Rule::Org(Permission::SecretsReadMetadata), secrets::show, "Which secrets there are, without their values";
     PATCH "/v1/envs/{env}/secrets" set_secrets, Rule::Org(Permission::SecretsWrite), secrets::change, "Set secrets and take them out";
     POST "/v1/envs/{env}/secrets/rollback" rollback_secrets, Rule::Org(Permission::SecretsWrite), secrets::rollback, "Go back to the values of an older version";

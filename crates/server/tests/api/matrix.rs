@@ -56,6 +56,11 @@ fn request(route: &Route, receipt: &str) -> Option<(String, Value)> {
             "/v1/envs/default%2Fdefault%2Fshop@production/config",
             json!({ "processes": { "none": {} } }),
         ),
+        "expose_endpoint" => with(
+            "/v1/envs/default%2Fdefault%2Fshop@production/endpoints",
+            json!({ "endpoint": { "process": "none" } }),
+        ),
+        "unexpose_endpoint" => path("/v1/envs/default%2Fdefault%2Fshop@production/endpoints/none"),
         "show_secrets" => path("/v1/envs/default%2Fdefault%2Fshop@production/secrets"),
         "set_secrets" => with(
             "/v1/envs/default%2Fdefault%2Fshop@production/secrets",

@@ -3,9 +3,8 @@
 use std::collections::BTreeMap;
 
 use super::{Checker, literal};
-use crate::manifest::source;
 use crate::manifest::{
-    Balance, Endpoint, Exposure, Handling, Port, Process, ProxyProtocol, Transport,
+    AskedEndpoint, Balance, Endpoint, Exposure, Handling, Port, Process, ProxyProtocol, Transport,
 };
 use crate::{Name, host};
 
@@ -36,7 +35,7 @@ fn first(process: &Process, transport: Transport) -> Option<&Port> {
 impl Checker<'_> {
     pub(super) fn endpoints(
         &mut self,
-        sources: Vec<source::Endpoint>,
+        sources: Vec<AskedEndpoint>,
         processes: &BTreeMap<Name, Process>,
     ) -> Vec<Endpoint> {
         if sources.is_empty() {
@@ -59,10 +58,10 @@ impl Checker<'_> {
         endpoints
     }
 
-    fn endpoint(
+    pub(super) fn endpoint(
         &mut self,
         field: &str,
-        source: source::Endpoint,
+        source: AskedEndpoint,
         processes: &BTreeMap<Name, Process>,
     ) -> Option<Endpoint> {
         let wanted = source.process.as_deref().unwrap_or("web");
@@ -89,12 +88,7 @@ impl Checker<'_> {
         Some(Endpoint { name, process, port, exposure, handling })
     }
 
-    fn handling(
-        &mut self,
-        field: &str,
-        source: &source::Endpoint,
-        exposure: &Exposure,
-    ) -> Handling {
+    fn handling(&mut self, field: &str, source: &AskedEndpoint, exposure: &Exposure) -> Handling {
         let balance = match source.balance.as_deref() {
             None | Some("round_robin") => Balance::RoundRobin,
             Some("least_connections") => Balance::LeastConnections,
@@ -117,7 +111,7 @@ impl Checker<'_> {
     fn proxy_protocol(
         &mut self,
         field: &str,
-        source: &source::Endpoint,
+        source: &AskedEndpoint,
         exposure: &Exposure,
     ) -> Option<ProxyProtocol> {
         let expects = source.backend_expects_proxy_protocol.unwrap_or(false);
@@ -152,7 +146,7 @@ impl Checker<'_> {
         Some(ProxyProtocol::V2)
     }
 
-    fn exposure(&mut self, field: &str, source: &source::Endpoint) -> Option<Exposure> {
+    fn exposure(&mut self, field: &str, source: &AskedEndpoint) -> Option<Exposure> {
         let protocol = source.protocol.as_deref().unwrap_or("tcp");
         match protocol {
             "http" => {
@@ -198,7 +192,7 @@ impl Checker<'_> {
         }
     }
 
-    fn host(&mut self, field: &str, source: &source::Endpoint) -> Option<String> {
+    fn host(&mut self, field: &str, source: &AskedEndpoint) -> Option<String> {
         let host = source.host.as_ref().map(|host| host.to_ascii_lowercase());
         if host.as_deref().is_some_and(|host| !host::is_host(host)) {
             self.flaw(&format!("{field}.host"), "not a host name, or one with `*.` before it");
@@ -206,12 +200,7 @@ impl Checker<'_> {
         host
     }
 
-    fn listen_port(
-        &mut self,
-        field: &str,
-        source: &source::Endpoint,
-        protocol: &str,
-    ) -> Option<u16> {
+    fn listen_port(&mut self, field: &str, source: &AskedEndpoint, protocol: &str) -> Option<u16> {
         let port = source.listen_port.filter(|port| *port > 0);
         if port.is_none() {
             self.flaw(

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use helix_model::certificate::{Phase, Source};
 use helix_model::endpoint::Exposure;
-use helix_model::{Certificate, Id, Org, Resource, State, Timestamp, acme};
+use helix_model::{Certificate, Id, Org, Resource, State, Timestamp, acme, host};
 
 /// A host to order a certificate for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,10 +22,11 @@ pub struct Due {
 type Managed<'s> = BTreeMap<(Id<Org>, &'s str), &'s Resource<Certificate>>;
 
 /// Hosts of endpoints that are without a certificate which lasts, the longest waiting
-/// first.
-pub fn due(state: &State, now: Timestamp) -> Vec<Due> {
+/// first; with wildcards where they can be had.
+pub fn due(state: &State, now: Timestamp, wildcards: bool) -> Vec<Due> {
     let managed = managed(state);
-    let hosts = wanted(state, now).filter_map(|(org, host)| {
+    let wanted = wanted(state, now).filter(|(_, host)| wildcards || !host::is_wildcard(host));
+    let hosts = wanted.filter_map(|(org, host)| {
         let since = match managed.get(&(org, host)) {
             None => now,
             Some(known) => time_of(state, known).filter(|time| *time <= now)?,

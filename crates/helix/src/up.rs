@@ -75,6 +75,7 @@ pub(crate) fn acme(options: &AcmeOptions) -> Result<Acme, Problem> {
         directory: options.directory.clone(),
         contact: options.contact.clone(),
         way: options.way,
+        hook: options.dns_hook.clone(),
         roots_pem: options.ca_file.as_ref().map(read).transpose()?,
     })
 }

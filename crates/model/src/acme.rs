@@ -182,11 +182,12 @@ impl Apply for Failed {
     }
 }
 
-/// Whether an authority can be asked for a host: one name that DNS leads here, and not
-/// one that is on the visitor's own machine.
+/// Whether an authority can be asked for a host: not for what is on the visitor's own
+/// machine, and not for what no public DNS knows.
 pub fn is_issuable(host: &str) -> bool {
-    let is_local = host == domain::LOCAL || host::is_below(host, domain::LOCAL);
-    !host::is_wildcard(host) && host.contains('.') && !is_local
+    let exact = host::exact_part(host);
+    let is_local = exact == domain::LOCAL || host::is_below(exact, domain::LOCAL);
+    exact.contains('.') && !is_local
 }
 
 impl State {

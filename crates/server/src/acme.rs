@@ -5,21 +5,24 @@
 //! `control`'s; what edges answer is in the state, so all of them know it. The
 //! account's key is a sealed record of the installation.
 
+mod hook;
 mod http;
 mod order;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::join_all;
 use helix_control::acme::{Due, due, unneeded};
 use helix_model::acme::Way;
-use helix_model::{Actor, Certificate, Command, Id, Problem, Receipt, acme, destroy};
+use helix_model::{Actor, Certificate, Command, Id, Problem, Receipt, acme, destroy, host};
 use instant_acme::{Account, AccountCredentials, NewAccount};
 use tokio::sync::Mutex;
 use tokio::time::{Instant, sleep, timeout};
 
 use self::http::Http;
+use self::order::By;
 use crate::engine::{Engine, Origin};
 use crate::secrets::Vault;
 use crate::{certificates, clock, entropy};
@@ -35,7 +38,7 @@ const LOOK_EVERY: Duration = Duration::from_secs(5);
 const ORDERS_MAX: usize = 4;
 
 /// What one order may take, all of it.
-const ORDER_WAIT: Duration = Duration::from_secs(5 * 60);
+const ORDER_WAIT: Duration = Duration::from_secs(10 * 60);
 
 /// What the ids of accounts' records begin with.
 const ACCOUNTS: &str = "acme/";
@@ -50,8 +53,11 @@ pub struct Acme {
     pub directory: String,
     /// Where it writes to when something is wrong, such as `mailto:ops@example.com`.
     pub contact: Option<String>,
-    /// How it comes to see who has a host.
-    pub way: Way,
+    /// How it comes to the edges to see who has a host; by the hook alone when `None`.
+    pub way: Option<Way>,
+    /// A program that makes records in DNS, which wildcards need: it is run as
+    /// `PROGRAM set|remove NAME VALUE`.
+    pub hook: Option<PathBuf>,
     /// Certificates (PEM) to trust when it is spoken to, in place of the system's.
     pub roots_pem: Option<Vec<u8>>,
 }
@@ -67,6 +73,10 @@ enum OrderError {
         "the authority does not come to see who has it in the way it is told to (`--acme-challenge`)"
     )]
     NoChallenge,
+    #[error("nothing makes the records in DNS that it needs (`--acme-dns-hook`)")]
+    NoHook,
+    #[error(transparent)]
+    Hook(#[from] hook::HookError),
     #[error("no edge is connected that could answer the authority")]
     NoEdge,
     #[error("the edge {0} does not answer the authority")]
@@ -130,7 +140,8 @@ impl Orders {
     async fn once(&self) {
         let state = self.engine.state();
         let now = clock::now();
-        let (mut due, unneeded) = (due(&state, now), unneeded(&state, now));
+        let wildcards = self.acme.hook.is_some();
+        let (mut due, unneeded) = (due(&state, now, wildcards), unneeded(&state, now));
         drop(state);
         for certificate in unneeded {
             let target = certificate.any();
@@ -161,7 +172,7 @@ impl Orders {
     /// Has a certificate issued and takes it in.
     async fn issue(&self, due: &Due, certificate: Id<Certificate>) -> Result<(), OrderError> {
         let account = self.account().await?;
-        let to = order::To { certificate, host: &due.host, way: self.acme.way };
+        let to = order::To { certificate, host: &due.host, by: self.by(&due.host)? };
         let (chain, key) = order::place(&self.engine, &account, to).await?;
         let now = clock::now().0;
         let upload = helix_certificate::read(chain.as_bytes(), key.as_bytes(), now)?;
@@ -177,6 +188,15 @@ impl Orders {
             certificates::remove_unused(&self.vault, &state, due.org, record).await;
         }
         Ok(())
+    }
+
+    /// How the authority is shown whose a host is.
+    fn by(&self, host: &str) -> Result<By<'_>, OrderError> {
+        match (self.acme.way, &self.acme.hook) {
+            (Some(way), _) if !host::is_wildcard(host) => Ok(By::Edges(way)),
+            (_, Some(path)) => Ok(By::Hook(path)),
+            (_, None) => Err(OrderError::NoHook),
+        }
     }
 
     /// The account with the authority, made once and kept sealed.

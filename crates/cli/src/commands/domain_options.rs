@@ -68,3 +68,21 @@ fn domain(text: &str) -> std::result::Result<String, String> {
         false => Err("write it in ASCII, such as apps.example.com".to_owned()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_may_have_a_port_and_a_domain_is_written_one_way() {
+        assert_eq!(address("192.0.2.1"), Ok("192.0.2.1:53".parse().unwrap()));
+        assert_eq!(address("fd00::1"), Ok("[fd00::1]:53".parse().unwrap()));
+        assert_eq!(address("[fd00::1]:5353"), Ok("[fd00::1]:5353".parse().unwrap()));
+        assert!(address("ns.example.com").is_err());
+        assert_eq!(domain("Apps.Example.NET."), Ok("apps.example.net".to_owned()));
+        assert!(domain("*.example.net").is_err() && domain("").is_err());
+        let environment: Environment = [("HELIX_DNS", "nowhere")].into();
+        let refused = DomainArgs { dns: None, app_domain: None }.options(&environment).unwrap_err();
+        assert!(refused.problem.detail.contains("HELIX_DNS"), "{}", refused.problem.detail);
+    }
+}

@@ -63,7 +63,9 @@ pub(crate) async fn dispatch(
 ) -> Result<u8> {
     match command {
         Command::Up(args) => up::run(session, args, roles).await,
-        Command::Server(args) => roles::run(session, roles::RoleArgs::Server(args), roles).await,
+        Command::Server(args) => {
+            roles::run(session, roles::RoleArgs::Server(Box::new(args)), roles).await
+        }
         Command::Node(args) => roles::run(session, roles::RoleArgs::Node(args), roles).await,
         Command::Edge(args) => roles::run(session, roles::RoleArgs::Edge(args), roles).await,
         Command::Deploy(args) => deploy::run(session, args).await,

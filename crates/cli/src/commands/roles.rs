@@ -228,7 +228,7 @@ struct TokenArgs {
 
 /// Which role, with its arguments.
 pub(crate) enum RoleArgs {
-    Server(ServerArgs),
+    Server(Box<ServerArgs>),
     Node(NodeArgs),
     Edge(EdgeArgs),
 }
@@ -269,7 +269,7 @@ pub(crate) async fn run(
 
 async fn start(session: &Session<'_>, args: RoleArgs, roles: &dyn Roles) -> Result<Box<dyn Role>> {
     let started = match args {
-        RoleArgs::Server(args) => roles.server(server(session, args)?).await,
+        RoleArgs::Server(args) => roles.server(server(session, *args)?).await,
         RoleArgs::Node(args) => {
             let (token, machine) = (required_token(session, &args.machine.token)?, args.machine);
             let options = NodeOptions {

@@ -26,7 +26,7 @@ pub(super) fn ask(
     }
     destroy::refuse_going(&draft.state, org.any())?;
     if !acme::is_issuable(host) {
-        let detail = format!("no authority can be asked for `{host}` over HTTP");
+        let detail = format!("no authority can be asked for `{host}`");
         return Err(Problem::new(Code::InvalidArgument, detail));
     }
     if let Some(known) = managed(&draft.state, *org, host) {
@@ -34,7 +34,7 @@ pub(super) fn ask(
         return Ok(Some(known.any()));
     }
     let is_unused = |name: &Name| draft.state.certificates.named(Some(org.any()), name).is_none();
-    let name = Name::unused(host, NAMELESS, is_unused);
+    let name = Name::unused(&host.replace("*.", "any-"), NAMELESS, is_unused);
     let name = name.ok_or_else(|| Problem::new(Code::Internal, "no name is left for it"))?;
     let spec =
         Certificate { org: *org, names: vec![host.clone()], source: Source::Acme, issued: None };

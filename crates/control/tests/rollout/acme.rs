@@ -9,6 +9,7 @@ use helix_control::report::edge_commands;
 use helix_model::acme::{Ask, Challenge, Fail, Issue, Offer, PAUSE_MAX, Way};
 use helix_model::certificate::{self, Phase, Source};
 use helix_model::condition::ConditionKind;
+use helix_model::manifest::{Endpoint, Exposure, Manifest, parse_with_defaults};
 use helix_model::plan::EdgeReport;
 use helix_model::{Certificate, Command, Id, Kind, Org, Resource, domain, view};
 
@@ -34,7 +35,7 @@ impl World {
     }
 
     fn due(&self) -> Vec<String> {
-        due(&self.state, self.now()).into_iter().map(|it| it.host).collect()
+        due(&self.state, self.now(), false).into_iter().map(|it| it.host).collect()
     }
 
     fn ask(&mut self, host: &str) -> Id<Certificate> {
@@ -116,6 +117,26 @@ fn hosts_of_the_org_that_dns_leads_here_are_due_and_no_others() {
     assert_eq!(world.due(), [HOST], "which has expired");
     world.command(Command::SetAppDomain(domain::SetApp { domain: "other.net".into() })).unwrap();
     assert_eq!(world.due(), [""; 0], "nothing says that it is the org's");
+}
+
+#[test]
+fn wildcards_are_due_where_they_can_be_had() {
+    let mut world = World::public();
+    let endpoint = Endpoint {
+        name: name("http"),
+        process: name("web"),
+        port: name("http"),
+        exposure: Exposure::Http { host: Some("*.shop.apps.example.net".to_owned()) },
+        proxy_protocol: None,
+    };
+    let manifest = Manifest { endpoints: vec![endpoint], ..parse_with_defaults(8080) };
+    world.try_deploy_as("main", "staging", "v2", manifest).unwrap();
+    assert_eq!(world.due(), [HOST]);
+    let all = due(&world.state, world.now(), true);
+    assert_eq!(all.len(), 2, "{all:?}");
+    let id = world.ask("*.shop.apps.example.net");
+    assert_eq!(world.managed(id).name.as_str(), "any-shop-apps-example-net");
+    assert_eq!(unneeded(&world.state, world.now()), []);
 }
 
 #[test]

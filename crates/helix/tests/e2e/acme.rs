@@ -2,6 +2,7 @@
 //! edge to see who has a host, as public ones do.
 
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
@@ -61,7 +62,7 @@ struct Pebble<'p> {
 
 impl Pebble<'_> {
     /// One that asks this DNS server for hosts and comes to these ports of theirs.
-    fn start<'p>(place: &'p Place, shop: &Shop, (http, https): (u16, u16)) -> Pebble<'p> {
+    fn start(place: &Place, dns: SocketAddr, (http, https): (u16, u16)) -> Pebble<'_> {
         let config = json!({ "pebble": {
             "listenAddress": place.api,
             "managementListenAddress": place.management,
@@ -76,7 +77,7 @@ impl Pebble<'_> {
         let process = Command::new("pebble")
             .arg("-config")
             .arg(&file)
-            .args(["-dnsserver", &shop.dns.address().to_string(), "-strict"])
+            .args(["-dnsserver", &dns.to_string(), "-strict"])
             // Each order is to be answered, and one in five questions is refused once.
             .env("PEBBLE_VA_NOSLEEP", "1")
             .env("PEBBLE_AUTHZREUSE", "0")
@@ -109,6 +110,54 @@ impl Pebble<'_> {
 impl Drop for Pebble<'_> {
     fn drop(&mut self) {
         // An error means that it is gone, which is what is wanted.
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// A DNS server that has records made over HTTP, ended when dropped.
+struct Records {
+    process: Child,
+    dns: SocketAddr,
+    management: SocketAddr,
+}
+
+impl Records {
+    fn start() -> Records {
+        let free = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
+        let [dns, management] = free.map(|it| it.local_addr().unwrap());
+        let process = Command::new("pebble-challtestsrv")
+            .args(["-dns01", &dns.to_string(), "-management", &management.to_string()])
+            .args(["-http01", "", "-https01", "", "-tlsalpn01", ""])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("start pebble-challtestsrv");
+        let records = Records { process, dns, management };
+        assert!(wait_for(|| TcpStream::connect(management).is_ok()), "it does not start");
+        records
+    }
+
+    /// The operator's program that makes a record in it and takes one away.
+    fn hook(&self, folder: &Path) -> PathBuf {
+        let path = folder.join("dns-hook");
+        let text = format!(
+            "#!/bin/sh\n\
+             case $1 in set) way=set-txt ;; remove) way=clear-txt ;; esac\n\
+             echo \"$1 $2\" >> {}\n\
+             exec curl -sSf --max-time 10 -d \"{{\\\"host\\\":\\\"$2.\\\",\\\"value\\\":\\\"$3\\\"}}\" http://{}/$way\n",
+            folder.join("dns-hook.log").display(),
+            self.management
+        );
+        std::fs::write(&path, text).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+        path
+    }
+}
+
+impl Drop for Records {
+    fn drop(&mut self) {
+        // As above.
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
@@ -200,7 +249,7 @@ fn a_certificate_comes_by_itself_serves_the_host_and_is_renewed() {
     assert!(told.contains("cannot be asked"), "nobody is there yet: {told}");
     assert!(shop.is_served_at("hello.apps.test"));
 
-    let pebble = Pebble::start(&place, &shop, (shop.http().port(), NOWHERE));
+    let pebble = Pebble::start(&place, shop.dns.address(), (shop.http().port(), NOWHERE));
     shop.open();
     let told = shop.complaint("www-shop-test");
     assert!(told.contains("www.shop.test"), "DNS leads nowhere yet: {told}");
@@ -241,7 +290,7 @@ fn an_authority_may_come_by_a_handshake_instead() {
     let by_tls = ["--acme-challenge", "tls-alpn-01"];
     let Some(mut shop) = Shop::with_authority("acme_tls", &place, &by_tls) else { return };
     let port = shop.https_port("http");
-    let _pebble = Pebble::start(&place, &shop, (NOWHERE, port));
+    let _pebble = Pebble::start(&place, shop.dns.address(), (NOWHERE, port));
     shop.dns.know(&["--host-record=www.shop.test,127.0.0.1".to_owned()]);
     shop.open();
     until("the certificate to be issued", || shop.is_valid("www-shop-test"));
@@ -259,5 +308,31 @@ fn an_authority_may_come_by_a_handshake_instead() {
     until("the edge to serve it", || asked("http/1.1").contains("Pebble Intermediate"));
     let said = asked("acme-tls/1");
     assert!(!said.contains("BEGIN CERTIFICATE"), "no order is under way: {said}");
+    shop.world.interrupt().ok();
+}
+
+#[test]
+fn a_wildcard_comes_by_a_record_that_the_operators_program_makes() {
+    let place = Place::new();
+    if is_missing("pebble-challtestsrv") {
+        println!("skipped: pebble is not installed; `cargo xtask test` does");
+        return;
+    }
+    let records = Records::start();
+    let hook = records.hook(place.folder.path());
+    let more = ["--acme-dns-hook", hook.to_str().unwrap()];
+    let Some(mut shop) = Shop::with_authority("acme_dns", &place, &more) else { return };
+    let pebble = Pebble::start(&place, records.dns, (shop.http().port(), NOWHERE));
+    shop.open();
+    until("the certificate to be issued", || shop.is_valid("any-shop-test"));
+    let certificate = shop.certificate("any-shop-test").unwrap();
+    assert_eq!(certificate["desired"]["names"], json!(["*.shop.test"]), "{certificate:#}");
+    let (port, root) = (shop.https_port("tenants"), pebble.root());
+    until("the edge to serve it", || visit("one.shop.test", port, "https", &root).is_ok());
+    let (status, page) = visit("two.shop.test", port, "https", &root).expect("a visit");
+    assert!(status == "200" && page.contains("It runs."), "{status} {page}");
+    let done = std::fs::read_to_string(place.file("dns-hook.log")).unwrap();
+    let record = "_acme-challenge.shop.test";
+    assert!(done.starts_with(&format!("set {record}\nremove {record}\n")), "{done}");
     shop.world.interrupt().ok();
 }

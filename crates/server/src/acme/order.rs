@@ -1,16 +1,18 @@
 //! One order, from the question to the chain and its key.
 
+use std::path::Path;
 use std::time::Duration;
 
 use helix_model::acme::{Challenge, Offer, Way};
-use helix_model::{Certificate, Command, Id};
+use helix_model::{Certificate, Command, Id, host};
 use instant_acme::{
-    Account, AuthorizationStatus, ChallengeType, Identifier, NewOrder, Order, OrderStatus,
-    RetryPolicy,
+    Account, AuthorizationStatus, ChallengeType, Identifier, KeyAuthorization, NewOrder, Order,
+    OrderStatus, RetryPolicy,
 };
 use tokio::time::timeout;
 use zeroize::Zeroizing;
 
+use super::hook::{self, Act, Record};
 use super::{OrderError, submit};
 use crate::engine::Engine;
 
@@ -28,7 +30,22 @@ const POLL: RetryPolicy = RetryPolicy::new()
 pub(super) struct To<'a> {
     pub(super) certificate: Id<Certificate>,
     pub(super) host: &'a str,
-    pub(super) way: Way,
+    pub(super) by: By<'a>,
+}
+
+/// How the authority is shown whose a host is.
+#[derive(Clone, Copy)]
+pub(super) enum By<'a> {
+    /// It comes to the edges.
+    Edges(Way),
+    /// It looks into DNS, where this program of the operator's makes records.
+    Hook(&'a Path),
+}
+
+/// What it asks to be shown.
+struct Asked {
+    token: String,
+    agreed: KeyAuthorization,
 }
 
 /// Has a host proven and a certificate made for it; the chain and the key, in PEM.
@@ -37,53 +54,94 @@ pub(super) async fn place(
     account: &Account,
     to: To<'_>,
 ) -> Result<(String, Zeroizing<String>), OrderError> {
-    let To { certificate, host, way } = to;
-    let identifiers = [Identifier::Dns(host.to_owned())];
+    let identifiers = [Identifier::Dns(to.host.to_owned())];
     let mut order = account.new_order(&NewOrder::new(&identifiers)).await?;
-    let challenges = challenges(&mut order, to).await?;
-    if !challenges.is_empty() {
-        let offer = Offer { certificate, challenges };
-        submit(engine, Command::OfferChallenges(offer)).await?;
-        answered(engine, certificate).await?;
-        set_ready(&mut order, way).await?;
-    }
-    match order.poll_ready(&POLL).await {
-        Ok(OrderStatus::Ready | OrderStatus::Processing | OrderStatus::Valid) => {}
-        // Of the order it says that it is invalid, of the host why.
-        Ok(_) | Err(instant_acme::Error::Api(_)) => return Err(why(&mut order).await),
-        Err(error) => return Err(error.into()),
+    let asked = asked(&mut order, to.by).await?;
+    match to.by {
+        // The authority remembers the host.
+        _ if asked.is_empty() => ready(&mut order).await?,
+        By::Edges(way) => {
+            offer(engine, to, way, &asked).await?;
+            set_ready(&mut order, to.by).await?;
+            ready(&mut order).await?;
+        }
+        By::Hook(path) => {
+            let domain = host::exact_part(to.host);
+            let values = asked.iter().map(|it| it.agreed.dns_value());
+            let records: Vec<_> = values.map(|it| Record::of(domain, it)).collect();
+            let shown = shown(&mut order, to.by, path, &records).await;
+            for record in &records {
+                if let Err(error) = hook::run(path, Act::Remove, record).await {
+                    tracing::warn!(%error, host = to.host, "a record is not removed from DNS");
+                }
+            }
+            shown?;
+        }
     }
     let key = Zeroizing::new(order.finalize().await?);
     let chain = order.poll_certificate(&POLL).await?;
     Ok((chain, key))
 }
 
-fn kind(way: Way) -> ChallengeType {
-    match way {
-        Way::Http => ChallengeType::Http01,
-        Way::Tls => ChallengeType::TlsAlpn01,
+/// Makes the records and has the authority look.
+async fn shown(
+    order: &mut Order,
+    by: By<'_>,
+    path: &Path,
+    records: &[Record],
+) -> Result<(), OrderError> {
+    for record in records {
+        hook::run(path, Act::Set, record).await?;
+    }
+    set_ready(order, by).await?;
+    ready(order).await
+}
+
+/// Waits until the authority has seen what it asked for.
+async fn ready(order: &mut Order) -> Result<(), OrderError> {
+    match order.poll_ready(&POLL).await {
+        Ok(OrderStatus::Ready | OrderStatus::Processing | OrderStatus::Valid) => Ok(()),
+        // Of the order it says that it is invalid, of the host why.
+        Ok(_) | Err(instant_acme::Error::Api(_)) => Err(why(order).await),
+        Err(error) => Err(error.into()),
     }
 }
 
-/// What is to be answered; nothing when the authority remembers the host.
-async fn challenges(order: &mut Order, to: To<'_>) -> Result<Vec<Challenge>, OrderError> {
-    let mut challenges = Vec::new();
+fn kind(by: By<'_>) -> ChallengeType {
+    match by {
+        By::Edges(Way::Http) => ChallengeType::Http01,
+        By::Edges(Way::Tls) => ChallengeType::TlsAlpn01,
+        By::Hook(_) => ChallengeType::Dns01,
+    }
+}
+
+/// What is to be shown; nothing when the authority remembers the host.
+async fn asked(order: &mut Order, by: By<'_>) -> Result<Vec<Asked>, OrderError> {
+    let mut asked = Vec::new();
     let mut authorizations = order.authorizations();
     while let Some(authorization) = authorizations.next().await {
         let mut authorization = authorization?;
         if authorization.status != AuthorizationStatus::Pending {
             continue;
         }
-        let challenge = authorization.challenge(kind(to.way));
-        let challenge = challenge.ok_or(OrderError::NoChallenge)?;
-        challenges.push(Challenge {
-            host: to.host.to_owned(),
-            way: to.way,
-            token: challenge.token.clone(),
-            answer: challenge.key_authorization().as_str().to_owned(),
-        });
+        let challenge = authorization.challenge(kind(by)).ok_or(OrderError::NoChallenge)?;
+        asked.push(Asked { token: challenge.token.clone(), agreed: challenge.key_authorization() });
     }
-    Ok(challenges)
+    Ok(asked)
+}
+
+/// Has all edges answer.
+async fn offer(engine: &Engine, to: To<'_>, way: Way, asked: &[Asked]) -> Result<(), OrderError> {
+    let challenge = |it: &Asked| Challenge {
+        host: to.host.to_owned(),
+        way,
+        token: it.token.clone(),
+        answer: it.agreed.as_str().to_owned(),
+    };
+    let challenges = asked.iter().map(challenge).collect();
+    let offer = Offer { certificate: to.certificate, challenges };
+    submit(engine, Command::OfferChallenges(offer)).await?;
+    answered(engine, to.certificate).await
 }
 
 /// Waits until every edge answers: the authority may come to any of them.
@@ -119,12 +177,12 @@ fn silent(engine: &Engine, certificate: Id<Certificate>) -> Result<(), OrderErro
     }
 }
 
-async fn set_ready(order: &mut Order, way: Way) -> Result<(), OrderError> {
+async fn set_ready(order: &mut Order, by: By<'_>) -> Result<(), OrderError> {
     let mut authorizations = order.authorizations();
     while let Some(authorization) = authorizations.next().await {
         let mut authorization = authorization?;
         if authorization.status == AuthorizationStatus::Pending {
-            let challenge = authorization.challenge(kind(way));
+            let challenge = authorization.challenge(kind(by));
             challenge.ok_or(OrderError::NoChallenge)?.set_ready().await?;
         }
     }

@@ -36,7 +36,7 @@ fn the_grammar_holds_together() {
 #[tokio::test]
 async fn what_does_not_exist_yet_says_what_to_do_instead() {
     let world = World::empty();
-    let lines: [&[&str]; 6] = [
+    let lines: [&[&str]; 5] = [
         &["backups", "create", "data"],
         &["http", "8080", "--name", "x"],
         &["nodes", "create", "rack-3"],

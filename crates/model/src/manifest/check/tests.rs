@@ -62,7 +62,7 @@ fn every_flaw_is_found_and_placed() {
          health = { type = \"http\" }\nscaling = { min = 3, max = 1 }\n",
         expect![[r#"
             5:1 processes.web.health: type = "http" needs a path that begins with /
-            5:1 processes.web.health.port: names no port of this process
+            5:1 processes.web.health.port: names no TCP port of this process
             6:22 processes.web.scaling.max: less than min
             3:31 processes.web.resources.cpu: more than 0 and at most 32
             3:15 processes.web.resources.memory: `1mb` is not a size; write it as 256Mi or 1Gi
@@ -87,7 +87,7 @@ fn a_command_tells_health_with_or_without_a_port() {
             6:49 processes.b.health.path: only with type = "http"
             6:61 processes.b.health.port: names no port of this process
             8:12 processes.c.health.command: only with type = "exec"
-            8:1 processes.c.health.port: names no port of this process
+            8:1 processes.c.health.port: names no TCP port of this process
         "#]],
     );
 }
@@ -155,7 +155,9 @@ fn endpoints_that_cannot_be_are_told() {
             20:1 endpoints[5].backend_expects_proxy_protocol: only with proxy_protocol = "v2"
             23:1 endpoints[6].proxy_protocol: use "off" or "v2"
             24:1 endpoints[7]: another endpoint has this name, host or port
-            32:1 endpoints[9]: another endpoint has this name, host or port
+            30:1 endpoints[8].balance: use "round_robin" or "least_connections"
+            31:1 endpoints[8].max_connections: at least 1; remove the endpoint to let nobody in
+            36:1 endpoints[10]: another endpoint has this name, host or port
         "#]],
     );
 }

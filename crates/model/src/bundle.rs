@@ -192,6 +192,12 @@ pub struct Set {
     pub restored_from: Option<u64>,
 }
 
+impl Set {
+    pub(crate) fn operation(&self) -> &'static str {
+        if self.restored_from.is_some() { "rollback_secrets" } else { "set_secrets" }
+    }
+}
+
 /// Which bundle an event is about; it goes with its env, so it says where.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Of {

@@ -76,6 +76,12 @@ pub struct Configure {
     pub plan: bool,
 }
 
+impl Configure {
+    pub(crate) fn operation(&self) -> &'static str {
+        if self.plan { "plan_config" } else { "configure" }
+    }
+}
+
 impl Config {
     pub fn is_empty(&self) -> bool {
         *self == Config::default()

@@ -209,6 +209,12 @@ pub struct Expose {
     pub replace: bool,
 }
 
+impl Expose {
+    pub(crate) fn operation(&self) -> &'static str {
+        if self.replace { "update_endpoint" } else { "expose_endpoint" }
+    }
+}
+
 /// Command: what was exposed apart from the manifest is not to be, any more.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Unexpose {

@@ -9,7 +9,7 @@ use helix_control::report::edge_commands;
 use helix_model::acme::{Ask, Challenge, Fail, Issue, Offer, PAUSE_MAX, Way};
 use helix_model::certificate::{self, Phase, Source};
 use helix_model::condition::ConditionKind;
-use helix_model::manifest::{Endpoint, Exposure, Manifest, parse_with_defaults};
+use helix_model::manifest::{Endpoint, Exposure, Handling, Manifest, parse_with_defaults};
 use helix_model::plan::EdgeReport;
 use helix_model::{Certificate, Command, Id, Kind, Org, Resource, domain, view};
 
@@ -127,7 +127,7 @@ fn wildcards_are_due_where_they_can_be_had() {
         process: name("web"),
         port: name("http"),
         exposure: Exposure::Http { host: Some("*.shop.apps.example.net".to_owned()) },
-        proxy_protocol: None,
+        handling: Handling::default(),
     };
     let manifest = Manifest { endpoints: vec![endpoint], ..parse_with_defaults(8080) };
     world.try_deploy_as("main", "staging", "v2", manifest).unwrap();

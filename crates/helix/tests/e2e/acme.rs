@@ -78,10 +78,10 @@ impl Pebble<'_> {
             .arg("-config")
             .arg(&file)
             .args(["-dnsserver", &dns.to_string(), "-strict"])
-            // Each order is to be answered, and one in five questions is refused once.
+            // Each order is to be answered, and some questions are refused once.
             .env("PEBBLE_VA_NOSLEEP", "1")
             .env("PEBBLE_AUTHZREUSE", "0")
-            .env("PEBBLE_WFE_NONCEREJECT", "20")
+            .env("PEBBLE_WFE_NONCEREJECT", "5")
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()

@@ -234,7 +234,7 @@ fn delegate(parent: &Path) -> io::Result<()> {
     fs::create_dir_all(parent)?;
     let levels = [parent.parent(), Some(parent)];
     for (level, controller) in
-        levels.iter().flatten().flat_map(|level| ["+memory", "+pids", "+cpu"].map(|c| (*level, c)))
+        levels.iter().flatten().flat_map(|level| ["+memory", "+pids", "+cpu", "+io"].map(|c| (*level, c)))
     {
         // Failure shows as the missing interface file when the limit is applied.
         let _ = write_existing(&level.join("cgroup.subtree_control"), controller);
@@ -285,7 +285,11 @@ fn v2_settings(resources: &Resources) -> Vec<(&'static str, Vec<Setting>)> {
         all.push(("memory", settings));
     }
     if let Some(cpu) = resources.cpu {
-        all.push(("cpu", vec![Setting::required("cpu.weight", scaled(cpu, 100.0, 1, 10_000))]));
+        let weight = scaled(cpu, 100.0, 1, 10_000);
+        all.push(("cpu", vec![Setting::required("cpu.weight", weight)]));
+        // Who has more of the processor has more of the disks. Absent where the kernel
+        // or its scheduler of disks knows no shares.
+        all.push(("io", vec![Setting::optional("io.weight", weight)]));
     }
     all
 }

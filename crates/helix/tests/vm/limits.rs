@@ -20,6 +20,11 @@ pub(crate) fn an_instance_gets_what_its_cgroup_allows() {
     let pids: u32 = limit("pids.max").trim().parse().expect("a limit of processes");
     let weight: u32 = limit("cpu.weight").trim().parse().expect("a weight");
     assert!(pids > 0 && weight > 0, "{pids} processes, weight {weight}");
+    // Where disks are shared out at all, as the processor is.
+    if let Ok(of_disks) = std::fs::read_to_string(group.join("io.weight")) {
+        assert_eq!(of_disks.trim(), format!("default {weight}"));
+        println!("the weight of disks is {weight}");
+    }
 
     // What asks for more memory than it has is killed, and nothing else is.
     let eaten = keeper::try_sh(&world, &folder, "/app/busybox tail /dev/zero; echo $?");

@@ -164,9 +164,9 @@ async fn create_database(directory: &Path, database: &Path) -> Result<(), LogErr
 /// it had its name, and grows by whole pages; only a crash may leave half of
 /// one, and then the write-ahead log that repairs it is there.
 fn refuse_stub(database: &Path) -> Result<(), LogError> {
-    let length = length(database)?;
-    let wal = with_suffix(database, "-wal");
-    let is_repairable = exists(&wal)? && self::length(&wal)? > 0;
+    let length = length(database)?.unwrap_or(0);
+    // It goes when whoever had the database open last closes it, maybe just now.
+    let is_repairable = self::length(&with_suffix(database, "-wal"))?.unwrap_or(0) > 0;
     if length < PAGE_BYTES || (length % PAGE_BYTES != 0 && !is_repairable) {
         let detail = format!("it is cut off at {length} bytes");
         return Err(corrupt(database, detail));
@@ -174,8 +174,13 @@ fn refuse_stub(database: &Path) -> Result<(), LogError> {
     Ok(())
 }
 
-fn length(path: &Path) -> Result<u64, LogError> {
-    Ok(fs::metadata(path).map_err(|it| file_error("read", path, it))?.len())
+/// `None` when there is no such file.
+fn length(path: &Path) -> Result<Option<u64>, LogError> {
+    match fs::metadata(path) {
+        Ok(metadata) => Ok(Some(metadata.len())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(file_error("read", path, error)),
+    }
 }
 
 /// A write-ahead log without its database is what remains when somebody deletes

@@ -233,8 +233,10 @@ fn v2_parent() -> PathBuf {
 fn delegate(parent: &Path) -> io::Result<()> {
     fs::create_dir_all(parent)?;
     let levels = [parent.parent(), Some(parent)];
-    for (level, controller) in
-        levels.iter().flatten().flat_map(|level| ["+memory", "+pids", "+cpu", "+io"].map(|c| (*level, c)))
+    for (level, controller) in levels
+        .iter()
+        .flatten()
+        .flat_map(|level| ["+memory", "+pids", "+cpu", "+io"].map(|c| (*level, c)))
     {
         // Failure shows as the missing interface file when the limit is applied.
         let _ = write_existing(&level.join("cgroup.subtree_control"), controller);

@@ -165,9 +165,10 @@ pub fn link_all_applets(root: &Path) -> Result<()> {
 fn link_applets<'a>(root: &Path, applets: impl IntoIterator<Item = &'a str>) -> Result<()> {
     let busybox = busybox(root)?;
     for applet in applets {
-        // Where a package brought the real program, that one stays.
+        // Where a package brought the real program, that one stays. What is there is
+        // looked at itself: where it leads is another place on this machine.
         let link = root.join("usr/bin").join(applet);
-        if !link.exists() {
+        if link.symlink_metadata().is_err() {
             symlink(Path::new("/usr/bin").join(busybox.file_name().unwrap_or_default()), &link)
                 .with_context(|| format!("link {}", link.display()))?;
         }

@@ -19,13 +19,13 @@ struct Pool(&'static str);
 
 impl Pool {
     fn new(name: &'static str, size: &str) -> Pool {
-        if run("vgs", &[GROUP]).is_err() {
-            run("vgcreate", &[GROUP, machine::POOL_DISK]).expect("make a group");
+        if lvm("vgs", &[GROUP]).is_err() {
+            lvm("vgcreate", &[GROUP, machine::POOL_DISK]).expect("make a group");
         }
         // Large chunks are quickly filled.
         let made = ["--type", "thin-pool", "--chunksize", "1M", "--size", size, "--name", name];
         let made = [&made[..], &[GROUP]].concat();
-        run("lvcreate", &made).expect("make a pool");
+        lvm("lvcreate", &made).expect("make a pool");
         Pool(name)
     }
 
@@ -36,7 +36,7 @@ impl Pool {
     /// The volumes in it, without the beginnings of their names.
     fn volumes(&self) -> Vec<String> {
         let condition = format!("pool_lv={}", self.0);
-        let text = run("lvs", &["--noheadings", "-o", "lv_name", "-S", &condition, GROUP]);
+        let text = lvm("lvs", &["--noheadings", "-o", "lv_name", "-S", &condition, GROUP]);
         let text = text.expect("list volumes");
         text.split_whitespace().map(|name| name.replace("helix_", "")).collect()
     }
@@ -45,14 +45,13 @@ impl Pool {
 impl Drop for Pool {
     fn drop(&mut self) {
         if !std::thread::panicking() {
-            run("lvremove", &["--yes", &self.path()]).expect("remove the pool");
+            lvm("lvremove", &["--yes", &self.path()]).expect("remove the pool");
         }
     }
 }
 
-fn run(program: &str, arguments: &[&str]) -> Result<String, String> {
-    let output =
-        Command::new(program).args(arguments).output().expect("run a program of the machine");
+fn lvm(program: &str, arguments: &[&str]) -> Result<String, String> {
+    let output = Command::new(program).args(arguments).output().expect("run lvm");
     if !output.status.success() {
         return Err(String::from_utf8_lossy(&output.stderr).into_owned());
     }
@@ -83,7 +82,7 @@ fn size_bytes(world: &World) -> u64 {
 }
 
 pub(crate) fn a_volume_in_a_pool_is_enforced_grown_adopted_copied_and_removed() {
-    let pool = Pool::new("whole", "9G");
+    let pool = Pool::new("whole", "4G");
     let mut world = World::new(Setup::default());
     up(&mut world, &pool);
     let folder = deploy(&world, "data", DECLARED);
@@ -141,47 +140,23 @@ fn copies(world: &World, folder: &Path, before: &str, pool: &Pool) {
     assert_eq!(pool.volumes().len(), 1, "LVM's snapshots are gone: {:?}", pool.volumes());
     writing.signal(nix::sys::signal::Signal::SIGINT);
     writing.end();
-    world.helix(["volumes", "clone", VOLUME, "--as", "cloned"]).ok();
-    assert_eq!(looked_into(world, "cloned", digest_of), before, "cloned");
-    world.helix(["volumes", "destroy", "cloned", "--yes"]).ok();
     world.helix(["envs", "destroy", "keeper@production", "--yes"]).ok();
     world.helix(["volumes", "destroy", VOLUME, "--yes"]).ok();
 
     for (copy, restored) in [("moment", "restored"), ("stored", "fetched")] {
         world.helix(["volumes", "restore", copy, "--as", restored]).ok();
-        let (digest, log) = looked_into(world, restored, |place| {
-            let log = std::fs::read_to_string(place.join("log")).expect("read what was written");
-            (digest_of(place), log)
-        });
-        assert_eq!(digest, before, "{copy}");
+        let folder = deploy(world, restored, "");
+        assert_eq!(digest(world, &folder), before, "{copy}");
         // All numbers up to the last, which may be half of one.
-        let numbers: Vec<u64> = log.lines().filter_map(|it| it.parse().ok()).collect();
-        let whole = &numbers[..numbers.len() - 1];
-        let gap = whole.windows(2).find(|pair| pair[1] != pair[0] + 1);
-        assert!(whole.len() > 100 && gap.is_none(), "{copy}: {gap:?} of {}", whole.len());
+        let gaps = "/app/busybox awk 'NR > 1 && $1 != last + 1 { gaps++ } { last = $1 } \
+                    END { print gaps + 0, NR }' /data/log";
+        let said = keeper::sh(world, &folder, gaps);
+        let numbers: Vec<u64> = said.split_whitespace().filter_map(|it| it.parse().ok()).collect();
+        assert!(numbers[0] <= 1 && numbers[1] > 0, "{said}");
+        world.helix(["envs", "destroy", "keeper@production", "--yes"]).ok();
         world.helix(["volumes", "destroy", restored, "--yes"]).ok();
         world.helix(["snapshots", "destroy", copy, "--yes"]).ok();
     }
-}
-
-/// Looks at what is in a volume that no instance has.
-fn looked_into<T>(world: &World, volume: &str, look: impl FnOnce(&Path) -> T) -> T {
-    let seen = world.json(&world.work(), ["volumes", "describe", volume]);
-    let device = format!("/dev/{GROUP}/helix_{}", seen["id"].as_str().expect("an id"));
-    let place = world.home().join("mounted");
-    std::fs::create_dir_all(&place).expect("make a place to mount it");
-    let text = place.to_str().expect("a path");
-    run("mount", &["-o", "ro", &device, text]).expect("mount it");
-    let seen = look(&place);
-    run("umount", &[text]).expect("unmount it");
-    seen
-}
-
-/// The digest of the file, as a program inside prints it.
-fn digest_of(place: &Path) -> String {
-    let text = place.to_str().expect("a path");
-    let said = run("sha256sum", &[&format!("{text}/kept")]).expect("read the file");
-    said.replace(&format!("{text}/"), "")
 }
 
 pub(crate) fn an_agent_that_is_killed_while_it_makes_volumes_finishes_them() {
@@ -223,11 +198,11 @@ pub(crate) fn a_full_pool_refuses_and_one_that_is_not_there_is_told() {
     assert_ne!(refused.code, 0, "{refused:?}");
     assert!(refused.stderr.contains("vg0/nothing"), "{refused:?}");
     assert!(refused.stderr.contains("Failed to find logical volume"), "{refused:?}");
-    run("lvchange", &["--zero", "n", &pool.path()]).expect("change the pool");
+    lvm("lvchange", &["--zero", "n", &pool.path()]).expect("change the pool");
     world.launch(["--volume-pool", &pool.path()]);
     let refused = world.wait_for_end();
     assert!(refused.code != 0 && refused.stderr.contains("lvchange --zero y"), "{refused:?}");
-    run("lvchange", &["--zero", "y", &pool.path()]).expect("change the pool back");
+    lvm("lvchange", &["--zero", "y", &pool.path()]).expect("change the pool back");
     let wrong = world.helix(["up", "--volume-pool", "nothing"]).code_is(2);
     assert!(wrong.stderr.contains("VG/POOL"), "{wrong:?}");
 
@@ -236,7 +211,7 @@ pub(crate) fn a_full_pool_refuses_and_one_that_is_not_there_is_told() {
     keeper::sh(&world, &folder, "/app/busybox dd if=/dev/urandom of=/data/kept bs=1M count=4");
     let before = digest(&world, &folder);
     // Somebody else fills it.
-    run("lvcreate", &["--virtualsize", "2G", "--thinpool", &pool.path(), "--name", "other"])
+    lvm("lvcreate", &["--virtualsize", "2G", "--thinpool", &pool.path(), "--name", "other"])
         .expect("make another volume");
     let other = File::options().write(true).open("/dev/vg0/other").expect("open it");
     for chunk in 0..1_500 {
@@ -253,7 +228,7 @@ pub(crate) fn a_full_pool_refuses_and_one_that_is_not_there_is_told() {
     };
     until("it to be said that it cannot grow", || message().contains("pool_low_space"));
     assert_eq!(digest(&world, &folder), before, "what is there is there");
-    run("lvremove", &["--yes", "vg0/other"]).expect("remove the other volume");
+    lvm("lvremove", &["--yes", "vg0/other"]).expect("remove the other volume");
     until("it to have grown", || size_bytes(&world) == 1200 << 20);
     assert_eq!(digest(&world, &folder), before);
     world.helix(["envs", "destroy", "keeper@production", "--yes"]).ok();

@@ -28,6 +28,19 @@ pub struct Origin {
     pub precondition: Option<Precondition>,
 }
 
+impl Origin {
+    /// What the installation does by itself: nobody's request, and nothing to repeat.
+    pub fn system(actor: &str, request_id: String) -> Origin {
+        Origin {
+            actor: Actor::System(actor.to_owned()),
+            request_id,
+            source: None,
+            idempotency: None,
+            precondition: None,
+        }
+    }
+}
+
 /// The key of a request and what it asked for.
 #[derive(Clone, Debug)]
 pub struct Idempotency {

@@ -16,7 +16,7 @@ use std::time::Duration;
 use futures::future::join_all;
 use helix_control::acme::{Due, due, unneeded};
 use helix_model::acme::Way;
-use helix_model::{Actor, Certificate, Command, Id, Problem, Receipt, acme, destroy, host};
+use helix_model::{Certificate, Command, Id, Problem, Receipt, acme, destroy, host};
 use instant_acme::{Account, AccountCredentials, NewAccount};
 use tokio::sync::Mutex;
 use tokio::time::{Instant, sleep, timeout};
@@ -240,13 +240,7 @@ impl Orders {
 }
 
 async fn submit(engine: &Engine, command: Command) -> Result<Receipt, Problem> {
-    let origin = Origin {
-        actor: Actor::System(ACTOR.to_owned()),
-        request_id: entropy::request_id(),
-        source: None,
-        idempotency: None,
-        precondition: None,
-    };
+    let origin = Origin::system(ACTOR, entropy::request_id());
     let submitted = engine.submit(command, origin).await;
     submitted.inspect_err(|problem| tracing::warn!(%problem, "a step of an order was refused"))
 }

@@ -11,7 +11,7 @@ use helix_model::audit::{Attempt, Decision};
 use helix_model::link::BackupAsk;
 use helix_model::snapshot::{self, BACKUPS_KEPT};
 use helix_model::{
-    Actor, AnyId, Code, Command, Id, Problem, Resource, Snapshot, State, destroy, reference,
+    AnyId, Code, Command, Id, Problem, Resource, Snapshot, State, destroy, reference,
 };
 use zeroize::Zeroizing;
 
@@ -309,13 +309,7 @@ async fn begin_due(engine: &Engine) {
 }
 
 fn origin() -> Origin {
-    Origin {
-        actor: Actor::System(ACTOR.to_owned()),
-        request_id: entropy::request_id(),
-        source: None,
-        idempotency: None,
-        precondition: None,
-    }
+    Origin::system(ACTOR, entropy::request_id())
 }
 
 async fn submit(engine: &Engine, command: Command) -> Option<AnyId> {

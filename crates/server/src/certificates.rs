@@ -124,13 +124,7 @@ async fn make_authority(engine: &Engine, vault: &Vault) -> Result<(), Problem> {
         record,
     };
     let command = Command::SetAuthority(Box::new(certificate::SetAuthority { authority }));
-    let origin = Origin {
-        actor: Actor::System("bootstrap".to_owned()),
-        request_id: entropy::request_id(),
-        source: None,
-        idempotency: None,
-        precondition: None,
-    };
+    let origin = Origin::system("bootstrap", entropy::request_id());
     engine.submit(command, origin).await?;
     // Another server that starts at the same moment may have been first.
     if engine.state().authority.as_ref().is_some_and(|it| it.record != record) {

@@ -11,7 +11,7 @@ use futures::future::join_all;
 use helix_dns::{LookupError, Resolver};
 use helix_model::domain::{self, Proof, Seen, record_value};
 use helix_model::{
-    Actor, Code, Command, Domain, Id, Problem, Reason, Resource, State, Timestamp, reference,
+    Code, Command, Domain, Id, Problem, Reason, Resource, State, Timestamp, reference,
 };
 use tokio::time::Instant;
 
@@ -140,13 +140,7 @@ fn pause(domain: &Resource<Domain>, now: Timestamp) -> Duration {
 async fn look(engine: &Engine, resolver: &Resolver, domain: &Resource<Domain>) {
     let seen = look_up(resolver, domain.id, &domain.spec).await;
     let command = Command::ObserveDomain(domain::Observe { domain: domain.id, seen });
-    let origin = Origin {
-        actor: Actor::System(ACTOR.to_owned()),
-        request_id: entropy::request_id(),
-        source: None,
-        idempotency: None,
-        precondition: None,
-    };
+    let origin = Origin::system(ACTOR, entropy::request_id());
     if let Err(problem) = engine.submit(command, origin).await {
         tracing::debug!(%problem, "what was found of a domain cannot be recorded yet");
     }

@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use futures::future::join_all;
 use helix_control::reconcile::{self, Watch};
-use helix_model::Actor;
 
 use crate::engine::{Engine, Origin};
 use crate::{clock, entropy};
@@ -44,13 +43,7 @@ async fn pass(engine: &Engine, watch: &mut Watch) -> bool {
     let commands = watch.look(&state, clock::now());
     drop(state);
     let submitted = commands.into_iter().map(|command| {
-        let origin = Origin {
-            actor: Actor::System(reconcile::ACTOR.to_owned()),
-            request_id: entropy::request_id(),
-            source: None,
-            idempotency: None,
-            precondition: None,
-        };
+        let origin = Origin::system(reconcile::ACTOR, entropy::request_id());
         engine.submit(command, origin)
     });
     for problem in join_all(submitted).await.into_iter().filter_map(Result::err) {

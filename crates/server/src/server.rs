@@ -11,8 +11,8 @@ use helix_model::bundle::VersionId;
 use helix_model::link::{BackupAsk, PullLogin};
 use helix_model::plan::EdgeReport;
 use helix_model::{
-    Actor, Code, Command, Id, Instance, Name, Problem, Receipt, Snapshot, Volume, certificate,
-    domain, edge, instance, node, org, snapshot, volume,
+    Code, Command, Id, Instance, Name, Problem, Receipt, Snapshot, Volume, certificate, domain,
+    edge, instance, node, org, snapshot, volume,
 };
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -401,13 +401,7 @@ async fn jobs(leading: Leading, replicas: Option<Arc<Replicas>>) {
 /// The default org and project, which a single machine never needs to name, and what
 /// the operator settles at the start.
 async fn bootstrap(engine: &Engine, app_domain: Option<String>) -> Result<(), Problem> {
-    let origin = || Origin {
-        actor: Actor::System("bootstrap".to_owned()),
-        request_id: entropy::request_id(),
-        source: None,
-        idempotency: None,
-        precondition: None,
-    };
+    let origin = || Origin::system("bootstrap", entropy::request_id());
     engine.submit(Command::CreateInstallation, origin()).await?;
     if let Some(domain) = app_domain {
         engine.submit(Command::SetAppDomain(domain::SetApp { domain }), origin()).await?;

@@ -235,13 +235,7 @@ fn note_use(api: &Api, state: &State, id: Id<Token>) {
     if last.is_some_and(|last| now.0 - last.0 < USE_NOTED_EVERY_MS) || !api.uses.begins(id) {
         return;
     }
-    let origin = Origin {
-        actor: Actor::System("tokens".to_owned()),
-        request_id: entropy::request_id(),
-        source: None,
-        idempotency: None,
-        precondition: None,
-    };
+    let origin = Origin::system("tokens", entropy::request_id());
     let api = Arc::clone(api);
     tokio::spawn(async move {
         if let Err(problem) = api.engine.submit(Command::NoteTokenUse(id), origin).await {

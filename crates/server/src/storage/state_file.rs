@@ -11,7 +11,6 @@ use helix_control::decide::Context;
 use helix_control::round::Origin;
 use helix_control::state_file;
 use helix_log::{Batch, LogError, NewEntry, PAYLOAD_MAX_BYTES, Position};
-use helix_model::Actor;
 use helix_model::admin::Moved;
 use helix_model::state_file::{FILE_BYTES_MAX, StateFile, StateFileError};
 
@@ -99,13 +98,7 @@ fn read(file: &Path) -> Result<Batch, StateImportError> {
         return Err(wrong(StateFileError::at(".", message)));
     }
     let document = StateFile::parse(&std::fs::read(file).map_err(unreadable)?).map_err(wrong)?;
-    let origin = Origin {
-        actor: Actor::System(ACTOR.to_owned()),
-        request_id: entropy::request_id(),
-        source: None,
-        idempotency: None,
-        precondition: None,
-    };
+    let origin = Origin::system(ACTOR, entropy::request_id());
     let mut context = Context { now: clock::now(), entropy: &mut entropy::fresh };
     let decided = state_file::decide(&document, &origin, PAYLOAD_MAX_BYTES, &mut context);
     let entries = decided.map_err(wrong)?.entries.into_iter();

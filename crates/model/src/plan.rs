@@ -114,6 +114,9 @@ pub struct InstancePlan {
     pub restart: Restart,
     /// The instance's own address, from the operator's block.
     pub address: Ipv6Addr,
+    /// It may reach the others of its env on its node that may, too.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub intra_env: bool,
     /// Which secrets it is given; the values are asked for over the link.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secrets: Option<Pin>,

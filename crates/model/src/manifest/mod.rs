@@ -37,6 +37,9 @@ pub struct Manifest {
     /// manifests stay what they are.
     #[serde(default, skip_serializing_if = "Secrets::is_default")]
     pub secrets: Secrets,
+    /// `[network]`.
+    #[serde(default, skip_serializing_if = "Network::is_default")]
+    pub network: Network,
     /// `[deploy] release_command`: runs once before anything is replaced.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub release_command: Option<Box<ReleaseCommand>>,
@@ -56,6 +59,19 @@ pub struct Secrets {
 impl Secrets {
     fn is_default(&self) -> bool {
         *self == Secrets::default()
+    }
+}
+
+/// `[network]`: what instances may reach besides the world outside.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Network {
+    /// Instances of one env reach each other on their machine.
+    pub intra_env: bool,
+}
+
+impl Network {
+    fn is_default(&self) -> bool {
+        *self == Network::default()
     }
 }
 

@@ -9,6 +9,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use helix_model::plan::{EdgePlan, EdgeReport, Route};
+use ipnet::IpNet;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::time::{MissedTickBehavior, interval};
 
@@ -65,14 +66,14 @@ impl Director {
     pub(crate) fn new(
         shared: Arc<Shared>,
         (http_addresses, https_addresses): (Vec<SocketAddr>, Vec<SocketAddr>),
-        any_ip: AnyIp,
+        (any_ip, addresses): (AnyIp, &[IpNet]),
         saved: Option<SavedPlan>,
         certified: Certified,
         reports: watch::Sender<EdgeReport>,
     ) -> Director {
         let drained = Arc::new(Notify::new());
         Director {
-            listeners: Listeners::new(Arc::clone(&shared), any_ip),
+            listeners: Listeners::new(Arc::clone(&shared), any_ip, addresses),
             shared,
             plan: Arc::default(),
             roster: Roster::new(Arc::clone(&drained)),
@@ -149,7 +150,7 @@ impl Director {
             https: &self.https_addresses,
             certificates: &self.shared.certificates,
         };
-        let endpoint = |plan| report::endpoint(plan, &fronts, self.listeners.state(plan));
+        let endpoint = |plan| report::endpoint(plan, &fronts, &self.listeners.states(plan));
         let fresh = EdgeReport {
             version: self.plan.version,
             drained: self.roster.idle(&self.plan.draining),
@@ -185,7 +186,6 @@ impl Director {
     }
 
     fn ports(&self) -> BTreeSet<PortKey> {
-        let routes = self.plan.endpoints.iter().map(|endpoint| &endpoint.route);
-        routes.filter_map(PortKey::of).collect()
+        self.plan.endpoints.iter().flat_map(PortKey::all_of).collect()
     }
 }

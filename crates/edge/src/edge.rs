@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use helix_model::plan::{EdgePlan, EdgeReport};
+use ipnet::IpNet;
 use tokio::net::TcpListener;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
@@ -28,6 +29,7 @@ pub struct Edge {
     shared: Arc<Shared>,
     http_addresses: Vec<SocketAddr>,
     https_addresses: Vec<SocketAddr>,
+    addresses: Vec<IpNet>,
     requests: mpsc::Sender<Request>,
     reports: watch::Receiver<EdgeReport>,
     source: watch::Sender<Source>,
@@ -78,14 +80,22 @@ impl Edge {
         let director = Director::new(
             Arc::clone(&shared),
             (http_addresses.clone(), https_addresses.clone()),
-            config.any_ip,
+            (config.any_ip, &config.addresses),
             config.plan_file.map(SavedPlan::start),
             Certified { wanted, changed },
             report_sender,
         );
         let director = tokio::spawn(director.run(queue));
-        let edge =
-            Edge { shared, http_addresses, https_addresses, requests, reports, source, director };
+        let edge = Edge {
+            shared,
+            http_addresses,
+            https_addresses,
+            addresses: config.addresses,
+            requests,
+            reports,
+            source,
+            director,
+        };
         if let Some(plan) = last_plan {
             edge.apply(Arc::new(plan)).await;
         }
@@ -108,6 +118,11 @@ impl Edge {
     /// The same for HTTPS.
     pub fn https_addresses(&self) -> &[SocketAddr] {
         &self.https_addresses
+    }
+
+    /// The prefixes it was given, for addresses of envs.
+    pub fn addresses(&self) -> &[IpNet] {
+        &self.addresses
     }
 
     /// Has certificates fetched from there, or, without a link, from nowhere: what is

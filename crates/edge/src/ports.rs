@@ -5,12 +5,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::net::{Ipv6Addr, SocketAddr, SocketAddrV6};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::sync::Arc;
 
 use helix_model::endpoint::OwnPort;
 use helix_model::manifest::Transport;
 use helix_model::plan::EndpointPlan;
+use ipnet::IpNet;
 use tokio::net::{TcpListener, UdpSocket};
 use tokio_util::sync::CancellationToken;
 
@@ -95,13 +96,13 @@ impl ListenerState {
 }
 
 impl Listeners {
-    pub(crate) fn new(shared: Arc<Shared>, any_ip: AnyIp) -> Listeners {
-        Listeners { shared, routes: AnyIpRoutes::new(any_ip), states: BTreeMap::new() }
+    pub(crate) fn new(shared: Arc<Shared>, any_ip: AnyIp, prefixes: &[IpNet]) -> Listeners {
+        Listeners { shared, routes: AnyIpRoutes::new(any_ip, prefixes), states: BTreeMap::new() }
     }
 
-    /// The state of an endpoint's listener; `None` for one that shares one.
-    pub(crate) fn state(&self, endpoint: &EndpointPlan) -> Option<&ListenerState> {
-        self.states.get(&PortKey::of(&endpoint.route)?)
+    /// The states of an endpoint's listeners; none for one that shares one.
+    pub(crate) fn states(&self, endpoint: &EndpointPlan) -> Vec<&ListenerState> {
+        PortKey::all_of(endpoint).iter().filter_map(|key| self.states.get(key)).collect()
     }
 
     /// Binds what is wanted and not yet bound.
@@ -151,10 +152,13 @@ impl Listeners {
     async fn bind(&mut self, key: PortKey) -> io::Result<ListenerState> {
         let OwnPort { address, listen_port } = key.own;
         let wanted = SocketAddrV6::new(address, listen_port, 0, 0);
+        let is_ipv4 = address.to_ipv4_mapped().is_some();
         let (socket, instead) = match self.routes.make_local(address).await {
+            // Its IPv6 address has one already.
+            Err(refusal) if is_ipv4 => return Ok(ListenerState::Failed(refusal.to_string())),
             Err(refusal) => (bind_instead(key)?, Some(refusal)),
             Ok(()) => match Socket::bind(key.transport, wanted) {
-                Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                Err(error) if error.kind() == io::ErrorKind::PermissionDenied && !is_ipv4 => {
                     (bind_instead(key)?, Some(Refusal::Privilege(address)))
                 }
                 outcome => (outcome?, None),
@@ -204,13 +208,14 @@ fn fallback_port(own: OwnPort) -> u16 {
 
 fn explain(key: PortKey, error: &io::Error) -> String {
     let OwnPort { address, listen_port } = key.own;
+    let address = IpAddr::V6(address).to_canonical();
     match error.kind() {
         io::ErrorKind::AddrInUse => format!(
             "port {listen_port} on {address} is used by another program; \
              trying again every few seconds"
         ),
         _ => {
-            let address = SocketAddrV6::new(address, listen_port, 0, 0);
+            let address = SocketAddr::new(address, listen_port);
             format!("cannot listen on {address}: {error}; trying again every few seconds")
         }
     }

@@ -16,6 +16,7 @@ use std::time::Duration;
 use helix_edge::{AnyIp, Edge, EdgeError};
 use helix_image::{ImageError, Store};
 use helix_model::plan::EdgePlan;
+use helix_model::ports::Ports;
 use helix_model::{Id, Name, Problem, instance};
 use helix_node::{
     Agent, DiskLimits, DiskSeen, Isolation, NodeError, OwnRegistry, Snapshots, Stop, Volumes,
@@ -45,6 +46,8 @@ pub(crate) struct Options {
     pub https_listen: SocketAddr,
     /// Load balancers before the edge, which say whose a connection is.
     pub balancers: Vec<ipnet::IpNet>,
+    /// What is routed to this machine for addresses of envs.
+    pub addresses: Vec<ipnet::IpNet>,
     pub helix_exe: PathBuf,
     pub isolation: Option<Isolation>,
     pub disk: DiskLimits,
@@ -56,6 +59,7 @@ pub(crate) struct Options {
     pub archive: Option<PathBuf>,
     pub backups: Option<PathBuf>,
     pub domains: Domains,
+    pub denied_ports: Option<Ports>,
     pub acme: Option<Acme>,
 }
 
@@ -121,6 +125,7 @@ impl Platform {
             advertise: None,
             registries: options.registries.clone(),
             domains: options.domains.clone(),
+            denied_ports: options.denied_ports.clone(),
             acme: options.acme.clone(),
         })
         .await?;
@@ -131,6 +136,7 @@ impl Platform {
             https_listen: vec![options.https_listen],
             plan_file: Some(data_dir.join("edge").join("plan.json")),
             balancers: options.balancers,
+            addresses: options.addresses,
             any_ip: options.any_ip,
         })
         .await?;
@@ -345,6 +351,7 @@ pub(crate) fn edge_facts(edge: &Edge) -> helix_model::edge::Facts {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         http: text(edge.http_addresses()),
         https: text(edge.https_addresses()),
+        addresses: edge.addresses().to_vec(),
     }
 }
 

@@ -28,6 +28,7 @@ impl Up for LocalPlatform {
             http_listen: (std::net::Ipv6Addr::UNSPECIFIED, options.front.http_port).into(),
             https_listen: (std::net::Ipv6Addr::UNSPECIFIED, options.front.https_port).into(),
             balancers: options.front.balancers.clone(),
+            addresses: options.front.addresses.clone(),
             helix_exe,
             isolation: options.isolation.map(level),
             disk: disk_limits(options.disk),
@@ -41,6 +42,7 @@ impl Up for LocalPlatform {
             archive: options.archive.clone(),
             backups: options.backups.clone(),
             domains: domains(&options.domains),
+            denied_ports: options.domains.deny_ports.clone(),
             acme: options.acme.as_ref().map(acme).transpose()?,
         });
         let platform = started.await.map_err(|error| problem(&error))?;

@@ -114,6 +114,9 @@ struct HowArgs {
     /// Connections at a time at each edge
     #[arg(long, value_name = "COUNT")]
     max_connections: Option<u32>,
+    /// Listen on the env's IPv4 address, too; see `helix env ipv4`
+    #[arg(long)]
+    ipv4: bool,
 }
 
 impl HowArgs {
@@ -129,6 +132,7 @@ impl HowArgs {
             backend_expects_proxy_protocol: self.backend_expects_proxy_protocol.then_some(true),
             balance: self.balance,
             max_connections: self.max_connections,
+            ipv4: self.ipv4.then_some(true),
         }
     }
 }

@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 
 use clap::Args;
+use helix_model::address::parse_prefix;
 use ipnet::IpNet;
 
 use crate::failure::{Failure, Result};
@@ -17,6 +18,8 @@ pub struct FrontOptions {
     pub https_port: u16,
     /// Load balancers that say whose a connection is.
     pub balancers: Vec<IpNet>,
+    /// Prefixes routed to this machine, for addresses of envs.
+    pub addresses: Vec<IpNet>,
 }
 
 #[derive(Debug, Args)]
@@ -30,22 +33,39 @@ pub(crate) struct FrontArgs {
     /// Load balancers that send the PROXY protocol: addresses or networks (HELIX_ACCEPT_PROXY_FROM)
     #[arg(long, value_name = "NETWORK,…", value_delimiter = ',', value_parser = network)]
     accept_proxy_from: Vec<IpNet>,
+    /// IPv4 and IPv6 addresses routed to this machine, to be given to envs (HELIX_ADDRESSES)
+    #[arg(long, value_name = "PREFIX,…", value_delimiter = ',', value_parser = parse_prefix)]
+    addresses: Vec<IpNet>,
 }
 
 impl FrontArgs {
     pub(crate) fn options(self, environment: &Environment) -> Result<FrontOptions> {
-        let mut balancers = self.accept_proxy_from;
-        if let (true, Some(listed)) = (balancers.is_empty(), environment.get(VARIABLE)) {
-            let refused =
-                |why| Failure::usage(format!("{VARIABLE}: {why}"), "list them with commas between");
-            let listed = listed.split(',').map(|one| network(one.trim()));
-            balancers = listed.collect::<std::result::Result<_, _>>().map_err(refused)?;
-        }
-        Ok(FrontOptions { http_port: self.http_port, https_port: self.https_port, balancers })
+        let (http_port, https_port) = (self.http_port, self.https_port);
+        let balancers = listed(self.accept_proxy_from, BALANCERS, network, environment)?;
+        let addresses = listed(self.addresses, ADDRESSES, parse_prefix, environment)?;
+        Ok(FrontOptions { http_port, https_port, balancers, addresses })
     }
 }
 
-const VARIABLE: &str = "HELIX_ACCEPT_PROXY_FROM";
+const BALANCERS: &str = "HELIX_ACCEPT_PROXY_FROM";
+
+const ADDRESSES: &str = "HELIX_ADDRESSES";
+
+/// What was given as a flag, or else in a variable with commas between.
+fn listed(
+    given: Vec<IpNet>,
+    variable: &str,
+    parse: fn(&str) -> std::result::Result<IpNet, String>,
+    environment: &Environment,
+) -> Result<Vec<IpNet>> {
+    let Some(text) = environment.get(variable).filter(|_| given.is_empty()) else {
+        return Ok(given);
+    };
+    let parts = text.split(',').map(|part| parse(part.trim()));
+    parts.collect::<std::result::Result<_, _>>().map_err(|why| {
+        Failure::usage(format!("{variable}: {why}"), "list them with commas between")
+    })
+}
 
 /// A network, or one address.
 fn network(text: &str) -> std::result::Result<IpNet, String> {

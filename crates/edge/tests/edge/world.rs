@@ -32,21 +32,29 @@ impl World {
         let network = |text: &&str| {
             text.parse().unwrap_or_else(|_| text.parse::<std::net::IpAddr>().unwrap().into())
         };
-        World::starting(AnyIp::Off, None, networks.iter().map(network).collect()).await
+        let balancers = networks.iter().map(network).collect();
+        World::starting(AnyIp::Off, None, balancers, Vec::new()).await
     }
 
     pub(crate) async fn with(any_ip: AnyIp, plan_file: Option<PathBuf>) -> World {
-        World::starting(any_ip, plan_file, Vec::new()).await
+        World::starting(any_ip, plan_file, Vec::new(), Vec::new()).await
+    }
+
+    /// One that these prefixes are routed to.
+    pub(crate) async fn given(prefixes: &[&str]) -> World {
+        let addresses = prefixes.iter().map(|text| text.parse().unwrap()).collect();
+        World::starting(AnyIp::Auto, None, Vec::new(), addresses).await
     }
 
     async fn starting(
         any_ip: AnyIp,
         plan_file: Option<PathBuf>,
         balancers: Vec<ipnet::IpNet>,
+        addresses: Vec<ipnet::IpNet>,
     ) -> World {
         let http_listen = vec![SocketAddr::from((Ipv6Addr::LOCALHOST, 0))];
         let https_listen = http_listen.clone();
-        let config = Config { http_listen, https_listen, plan_file, balancers, any_ip };
+        let config = Config { http_listen, https_listen, plan_file, balancers, addresses, any_ip };
         World { edge: Edge::start(config).await.unwrap(), version: AtomicU64::new(0) }
     }
 
@@ -129,7 +137,8 @@ fn endpoint(number: u128, route: Route, backends: &[(u128, SocketAddr)]) -> Endp
     };
     let backends = backends.iter().map(backend).collect();
     let (certificate, handling) = (None, Handling::default());
-    EndpointPlan { id: Id::new(Timestamp(1), number), route, certificate, handling, backends }
+    let (id, addresses) = (Id::new(Timestamp(1), number), Vec::new());
+    EndpointPlan { id, route, addresses, certificate, handling, backends }
 }
 
 /// The only address a report gives, as something to connect to.

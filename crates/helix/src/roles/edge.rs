@@ -44,6 +44,7 @@ pub(super) async fn start(options: EdgeOptions) -> Result<EdgeRole, Problem> {
         https_listen: vec![(std::net::Ipv6Addr::UNSPECIFIED, options.front.https_port).into()],
         plan_file: Some(data_dir.join("plan.json")),
         balancers: options.front.balancers,
+        addresses: options.front.addresses,
         any_ip: AnyIp::Auto,
     });
     let edge = edge.await.map_err(|error| {

@@ -268,6 +268,9 @@ pub struct Endpoint {
     /// The name of the port.
     pub port: Name,
     pub exposure: Exposure,
+    /// On the env's IPv4 address, too.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub ipv4: bool,
     /// What happens to what comes in.
     #[serde(flatten)]
     pub handling: Handling,
@@ -303,6 +306,9 @@ pub struct AskedEndpoint {
     pub balance: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_connections: Option<u32>,
+    /// With a port of its own: on the env's IPv4 address, too.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ipv4: Option<bool>,
 }
 
 /// What an endpoint does with what comes in. Left out where it is as usual, so that the
@@ -370,6 +376,15 @@ impl Exposure {
         match self {
             Exposure::Udp { .. } => Transport::Udp,
             Exposure::Http { .. } | Exposure::Tcp { .. } | Exposure::Tls { .. } => Transport::Tcp,
+        }
+    }
+
+    /// The port it has to itself, or with other names.
+    pub fn listen_port(&self) -> Option<u16> {
+        match self {
+            Exposure::Http { .. } => None,
+            Exposure::Tls { listen_port, .. } => *listen_port,
+            Exposure::Tcp { listen_port } | Exposure::Udp { listen_port } => Some(*listen_port),
         }
     }
 

@@ -203,14 +203,19 @@ pub const FOR_PULL_BENCH: &[Package] = &[
     },
 ];
 
+const WRK: Package = Package {
+    name: "wrk",
+    program: "wrk",
+    how: How::Install,
+    reason: "the load generator, the same for every subject that speaks HTTP",
+};
+
+/// What `cargo xtask bench edge` needs; the peers run from trees of their own.
+pub const FOR_EDGE_BENCH: &[Package] = &[WRK];
+
 /// What `cargo xtask bench control` needs.
 pub const FOR_CONTROL_BENCHES: &[Package] = &[
-    Package {
-        name: "wrk",
-        program: "wrk",
-        how: How::Install,
-        reason: "the load generator, the same for every subject with an HTTP API",
-    },
+    WRK,
     Package {
         name: "etcd-server",
         program: "etcd",
@@ -405,7 +410,14 @@ mod tests {
 
     #[test]
     fn every_package_says_why() {
-        let lists = [FOR_TESTS, FOR_VM, FOR_CONTAINER_BENCHES, FOR_PULL_BENCH, FOR_CONTROL_BENCHES];
+        let lists = [
+            FOR_TESTS,
+            FOR_VM,
+            FOR_CONTAINER_BENCHES,
+            FOR_PULL_BENCH,
+            FOR_EDGE_BENCH,
+            FOR_CONTROL_BENCHES,
+        ];
         for package in lists.into_iter().flatten() {
             assert!(package.reason.len() > 20, "{} needs a reason", package.name);
         }

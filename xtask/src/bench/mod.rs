@@ -20,6 +20,7 @@ use crate::{packages, process, workspace};
 pub mod control;
 pub mod deploy;
 pub mod docker;
+pub mod edge;
 pub mod etcd;
 pub mod etcd_cluster;
 pub mod failover;
@@ -33,6 +34,7 @@ pub mod placement;
 pub mod platform;
 pub mod postgres;
 pub mod processes;
+pub mod proxies;
 pub mod pull;
 pub mod report;
 pub mod rootfs;
@@ -41,6 +43,7 @@ pub mod server;
 pub mod start;
 pub mod startup;
 pub mod subject;
+pub mod unpacked;
 pub mod wrk;
 
 /// Which bench to run.
@@ -73,6 +76,8 @@ enum Bench {
     Placement,
     /// Bringing an image from a registry and unpacking it.
     Pull,
+    /// Connections, requests and datagrams through the edge.
+    Edge,
     /// Writes and reads through the API.
     Control,
     /// Starting with a million events.
@@ -90,6 +95,7 @@ impl Bench {
             }
             Bench::Placement => &[],
             Bench::Pull => packages::FOR_PULL_BENCH,
+            Bench::Edge => packages::FOR_EDGE_BENCH,
             Bench::Control | Bench::Startup | Bench::Failover => packages::FOR_CONTROL_BENCHES,
         }
     }
@@ -122,6 +128,7 @@ impl Bench {
             Bench::Deploy => deploy::run(binary),
             Bench::Memory => memory::run(binary),
             Bench::Logs => logs::run(binary),
+            Bench::Edge => edge::run(binary),
             Bench::Control => control::run(binary),
             Bench::Startup => startup::run(binary),
             Bench::Failover => failover::run(binary),

@@ -6,10 +6,12 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result};
-use tempfile::TempDir;
 
-use crate::image;
+use super::unpacked::Unpacked;
 use crate::process::{self, Owned, free_port};
+
+/// Where the package has it.
+const PROGRAM: &str = "usr/sbin/nginx";
 
 /// Debian's nginx, run from an unpacked tree: nothing is installed.
 pub struct Proxy {
@@ -17,7 +19,7 @@ pub struct Proxy {
     port: u16,
     settings: PathBuf,
     server: Owned,
-    _directory: TempDir,
+    _files: Unpacked,
 }
 
 impl Proxy {
@@ -26,19 +28,17 @@ impl Proxy {
     /// # Errors
     /// When the packages cannot be fetched or the server does not start.
     pub fn start(upstream: &str) -> Result<Self> {
-        let directory = tempfile::tempdir().context("make a directory for nginx")?;
-        let root = directory.path().join("root");
-        image::unpack_nginx(&root)?;
+        let files = Unpacked::of(&["nginx"])?;
         let port = free_port()?;
-        let settings = directory.path().join("nginx.conf");
-        write_settings(&settings, directory.path(), port, upstream)?;
-        let said = process::output(program(&root)?.arg("-v"))?;
+        let settings = files.scratch().join("nginx.conf");
+        write_settings(&settings, files.scratch(), port, upstream)?;
+        let said = process::output(files.program(PROGRAM)?.arg("-v"))?;
         let said = String::from_utf8_lossy(&said.stderr);
         let version = said.trim().rsplit('/').next().unwrap_or_default().to_owned();
-        let mut command = program(&root)?;
+        let mut command = files.program(PROGRAM)?;
         command.arg("-c").arg(&settings).args(["-e", "stderr"]).stdin(Stdio::null());
         let server = Owned::spawn(&mut command)?;
-        Ok(Self { version, port, settings, server, _directory: directory })
+        Ok(Self { version, port, settings, server, _files: files })
     }
 
     /// Its version.
@@ -82,35 +82,4 @@ fn write_settings(path: &Path, directory: &Path, port: u16, upstream: &str) -> R
          location / {{ proxy_pass http://{upstream}; }}\n  }}\n}}\n"
     );
     fs::write(path, text).with_context(|| format!("write {}", path.display()))
-}
-
-/// With its own loader and its own libraries: the machine's may be older.
-fn program(root: &Path) -> Result<Command> {
-    let mut command = Command::new(loader(root)?);
-    command.arg("--library-path").arg(library_path(root)?).arg(root.join("usr/sbin/nginx"));
-    Ok(command)
-}
-
-fn loader(root: &Path) -> Result<PathBuf> {
-    ["lib64/ld-linux-x86-64.so.2", "lib/ld-linux-aarch64.so.1"]
-        .iter()
-        .filter_map(|path| resolve_inside(root, &root.join(path)))
-        .find(|path| path.is_file())
-        .context("find the loader among nginx's packages")
-}
-
-/// Follows a link the way a process with this root would.
-fn resolve_inside(root: &Path, path: &Path) -> Option<PathBuf> {
-    match fs::read_link(path) {
-        Ok(target) if target.is_absolute() => Some(root.join(target.strip_prefix("/").ok()?)),
-        _ => path.canonicalize().ok(),
-    }
-}
-
-fn library_path(root: &Path) -> Result<PathBuf> {
-    ["x86_64-linux-gnu", "aarch64-linux-gnu"]
-        .iter()
-        .map(|triple| root.join("usr/lib").join(triple))
-        .find(|path| path.is_dir())
-        .context("find the libraries among nginx's packages")
 }

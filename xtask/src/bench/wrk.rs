@@ -14,7 +14,13 @@ use crate::{packages, process};
 pub struct Load {
     pub per_second: f64,
     pub p99_ms: f64,
+    /// Not a number unless the script tells it, see [`TELL_P999`].
+    pub p999_ms: f64,
 }
+
+/// A script's end that has `wrk` tell one more percentile.
+pub const TELL_P999: &str = "done = function(summary, latency, requests)\n  io.write(string.format(\"99.9%%   \
+     %.3fms\\n\", latency:percentile(99.9) / 1000))\nend\n";
 
 /// Sends the requests that `script` (Lua) makes over `connections` kept-alive
 /// connections, one request at a time on each.
@@ -57,6 +63,7 @@ fn understand(said: &str) -> Result<Load> {
     Ok(Load {
         per_second: per_second.parse().context("read the rate")?,
         p99_ms: milliseconds(after("99%").context("find the latency")?)?,
+        p999_ms: after("99.9%").map_or(Ok(f64::NAN), milliseconds)?,
     })
 }
 

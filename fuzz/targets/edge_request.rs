@@ -64,6 +64,7 @@ async fn start(backend: SocketAddr) -> Edge {
     let config = Config {
         http_listen: vec![([127, 0, 0, 1], 0).into()],
         https_listen: Vec::new(),
+        metrics_listen: None,
         plan_file: None,
         balancers: Vec::new(),
         any_ip: AnyIp::Off,
@@ -75,8 +76,9 @@ async fn start(backend: SocketAddr) -> Edge {
         certificate: None,
         handling: Handling::default(),
         backends: vec![Backend { instance: Id::new(Timestamp(1), 2), address: backend }],
+        label: None,
     };
-    let plan = EdgePlan { version: 1, endpoints: vec![endpoint], draining: Vec::new() };
+    let plan = EdgePlan { version: 1, endpoints: vec![endpoint], ..EdgePlan::default() };
     edge.apply(Arc::new(plan)).await;
     edge
 }

@@ -25,6 +25,8 @@ pub struct Config {
     pub http_listen: Vec<SocketAddr>,
     /// The same for the shared HTTPS listener. Without one nothing is encrypted.
     pub https_listen: Vec<SocketAddr>,
+    /// Where Prometheus is told what goes through, without asking who it is.
+    pub metrics_listen: Option<SocketAddr>,
     /// Where the last plan is kept, to serve from after a restart.
     pub plan_file: Option<PathBuf>,
     /// Load balancers before this edge: what comes from them begins with a header of the

@@ -71,11 +71,12 @@ impl Director {
         reports: watch::Sender<EdgeReport>,
     ) -> Director {
         let drained = Arc::new(Notify::new());
+        let others = Arc::clone(&shared.others);
         Director {
             listeners: Listeners::new(Arc::clone(&shared), any_ip),
             shared,
             plan: Arc::default(),
-            roster: Roster::new(Arc::clone(&drained)),
+            roster: Roster::new(Arc::clone(&drained), others),
             drained,
             http_addresses,
             https_addresses,

@@ -16,7 +16,7 @@ use crate::saved_plan::{self, SavedPlan};
 use crate::shared::Shared;
 use crate::stats::Stats;
 use crate::tls::{self, Acceptor, CertificateSource, Source};
-use crate::{http, sockets};
+use crate::{http, metrics, sockets};
 
 /// Plans waiting to be applied. Only the latest matters, so a sender that is
 /// this far ahead may as well wait.
@@ -28,6 +28,7 @@ pub struct Edge {
     shared: Arc<Shared>,
     http_addresses: Vec<SocketAddr>,
     https_addresses: Vec<SocketAddr>,
+    metrics_address: Option<SocketAddr>,
     requests: mpsc::Sender<Request>,
     reports: watch::Receiver<EdgeReport>,
     source: watch::Sender<Source>,
@@ -59,6 +60,8 @@ impl Edge {
     pub async fn start(config: Config) -> Result<Edge, EdgeError> {
         let (http_addresses, http_listeners) = listen("HTTP", &config.http_listen)?;
         let (https_addresses, https_listeners) = listen("HTTPS", &config.https_listen)?;
+        let metrics: Vec<_> = config.metrics_listen.into_iter().collect();
+        let (metrics_addresses, metrics_listeners) = listen("metrics", &metrics)?;
         let last_plan = config.plan_file.as_deref().and_then(saved_plan::load);
 
         let https_port = https_addresses.first().map(SocketAddr::port);
@@ -84,8 +87,16 @@ impl Edge {
             report_sender,
         );
         let director = tokio::spawn(director.run(queue));
-        let edge =
-            Edge { shared, http_addresses, https_addresses, requests, reports, source, director };
+        let edge = Edge {
+            shared,
+            http_addresses,
+            https_addresses,
+            metrics_address: metrics_addresses.first().copied(),
+            requests,
+            reports,
+            source,
+            director,
+        };
         if let Some(plan) = last_plan {
             edge.apply(Arc::new(plan)).await;
         }
@@ -96,6 +107,9 @@ impl Edge {
         for listener in https_listeners {
             let accepting = tls::accept(Arc::clone(&edge.shared), acceptor.clone(), listener);
             edge.shared.tasks.spawn(accepting);
+        }
+        for listener in metrics_listeners {
+            edge.shared.tasks.spawn(metrics::accept(Arc::clone(&edge.shared), listener));
         }
         Ok(edge)
     }
@@ -108,6 +122,11 @@ impl Edge {
     /// The same for HTTPS.
     pub fn https_addresses(&self) -> &[SocketAddr] {
         &self.https_addresses
+    }
+
+    /// Where Prometheus is answered, if it is.
+    pub fn metrics_address(&self) -> Option<SocketAddr> {
+        self.metrics_address
     }
 
     /// Has certificates fetched from there, or, without a link, from nowhere: what is

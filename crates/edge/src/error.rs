@@ -29,7 +29,10 @@ impl EdgeError {
         let EdgeError::Listen { what, address, source } = self else {
             return "`helix doctor` checks the machine".to_owned();
         };
-        let flag = format!("--{}-port", what.to_ascii_lowercase());
+        let flag = match *what {
+            "metrics" => "--edge-metrics".to_owned(),
+            what => format!("--{}-port", what.to_ascii_lowercase()),
+        };
         match source.kind() {
             io::ErrorKind::AddrInUse => {
                 format!(

@@ -1,13 +1,15 @@
 //! One endpoint's backends, the order in which they are tried, and how much may be open.
 //!
-//! One after the other, or the one with the least open first; a backend that was unreachable a moment ago is tried only when
-//! no other is left; a draining one is not tried at all.
+//! One after the other, or the one with the least open first; a backend that was
+//! unreachable a moment ago is tried only when no other is left; a draining one is not
+//! tried at all.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 
 use helix_model::manifest::{Balance, Handling, ProxyProtocol};
 
+use crate::meter::{Meter, Span};
 use crate::upstream::Upstream;
 use crate::work::OpenWork;
 
@@ -18,6 +20,7 @@ pub(crate) struct Service {
     handling: Handling,
     cursor: AtomicUsize,
     admitted: Arc<AtomicU32>,
+    meter: Arc<Meter>,
 }
 
 /// A connection, request or session that was let in; it counts until this is dropped.
@@ -47,9 +50,25 @@ impl Service {
         upstreams: Vec<Arc<Upstream>>,
         handling: Handling,
         admitted: Arc<AtomicU32>,
+        meter: Arc<Meter>,
     ) -> Service {
         let (upstreams, cursor) = (upstreams.into_boxed_slice(), AtomicUsize::new(0));
-        Service { upstreams, handling, cursor, admitted }
+        Service { upstreams, handling, cursor, admitted, meter }
+    }
+
+    /// Counts what goes through.
+    pub(crate) fn meter(&self) -> &Arc<Meter> {
+        &self.meter
+    }
+
+    /// Begins to count something.
+    pub(crate) fn span(&self) -> Span {
+        Span::begin(&self.meter)
+    }
+
+    /// How many backends there are.
+    pub(crate) fn backends(&self) -> usize {
+        self.upstreams.len()
     }
 
     /// Lets one more in, unless as many are in as may be. What is unlimited is not counted.
@@ -100,6 +119,7 @@ impl Attempts {
 
 #[cfg(test)]
 mod tests {
+    use helix_model::plan::{EndpointPlan, Route};
     use helix_model::{Id, Timestamp};
     use tokio::sync::Notify;
 
@@ -120,7 +140,16 @@ mod tests {
             let instance = Id::new(Timestamp(1), number);
             Arc::new(Upstream::new(instance, address, Arc::clone(work)))
         });
-        (Arc::new(Service::new(upstreams.collect(), handling, Arc::default())), works)
+        let endpoint = EndpointPlan {
+            id: Id::new(Timestamp(1), 1),
+            route: Route::Http { hosts: Vec::new() },
+            certificate: None,
+            handling,
+            backends: Vec::new(),
+            label: None,
+        };
+        let meter = Arc::new(Meter::new(&endpoint, true));
+        (Arc::new(Service::new(upstreams.collect(), handling, Arc::default(), meter)), works)
     }
 
     fn order(service: &Arc<Service>) -> Vec<String> {

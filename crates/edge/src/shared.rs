@@ -3,6 +3,7 @@
 
 use std::future::poll_fn;
 use std::pin::pin;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Poll;
 
@@ -11,6 +12,7 @@ use ipnet::IpNet;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::meters::Others;
 use crate::stats::Counters;
 use crate::table::Table;
 use crate::tls::Certificates;
@@ -25,6 +27,8 @@ pub(crate) struct Shared {
     /// Whose word is taken for whose a connection is.
     pub(crate) balancers: Vec<IpNet>,
     pub(crate) counters: Counters,
+    /// What went through endpoints that have no series of their own and are gone.
+    pub(crate) others: Arc<Others>,
     /// Every task that accepts or carries traffic.
     pub(crate) tasks: TaskTracker,
     /// Take no more work; what is open goes on.

@@ -19,6 +19,7 @@ use rustls::sign::CertifiedKey;
 use tokio::sync::Notify;
 
 use crate::hosts::Hosts;
+use crate::meters::{Meters, Others};
 use crate::service::Service;
 use crate::upstream::Upstream;
 use crate::work::Work;
@@ -88,6 +89,9 @@ pub(crate) struct Table {
     challenges: HashMap<Box<str>, Challenge>,
     /// What they are shown in a handshake, by host.
     shown: HashMap<Box<str>, Arc<CertifiedKey>>,
+    /// Of every endpoint, for metrics.
+    services: Vec<Arc<Service>>,
+    version: u64,
 }
 
 /// What a host of the shared ports leads to.
@@ -116,6 +120,7 @@ pub(crate) struct Roster {
     works: BTreeMap<Id<Instance>, Arc<Work>>,
     /// How much is open on each endpoint, whatever table it came by.
     admitted: BTreeMap<Id<Endpoint>, Arc<AtomicU32>>,
+    meters: Meters,
     drained: Arc<Notify>,
 }
 
@@ -126,6 +131,16 @@ impl Table {
             OnHost::Decrypted(site) => Some(site),
             OnHost::PassedOn(_) => None,
         }
+    }
+
+    /// The service of every endpoint.
+    pub(crate) fn services(&self) -> &[Arc<Service>] {
+        &self.services
+    }
+
+    /// That of the plan.
+    pub(crate) fn version(&self) -> u64 {
+        self.version
     }
 
     /// What an authority is shown in a handshake for a host in lower case.
@@ -199,11 +214,12 @@ impl Table {
 
 impl Roster {
     /// `drained` is told when a draining instance's last work ends.
-    pub(crate) fn new(drained: Arc<Notify>) -> Roster {
+    pub(crate) fn new(drained: Arc<Notify>, others: Arc<Others>) -> Roster {
         Roster {
             upstreams: BTreeMap::new(),
             works: BTreeMap::new(),
             admitted: BTreeMap::new(),
+            meters: Meters::new(others),
             drained,
         }
     }
@@ -216,13 +232,14 @@ impl Roster {
                 work.set_draining(false);
             }
         }
-        let mut table = Table::default();
+        let mut table = Table { version: plan.version, ..Table::default() };
         for challenge in &plan.challenges {
             table.challenge_with(challenge);
         }
         for endpoint in &plan.endpoints {
-            let service = self.service(endpoint, &draining);
-            table.add(endpoint, Arc::new(service));
+            let service = Arc::new(self.service(endpoint, &draining));
+            table.services.push(Arc::clone(&service));
+            table.add(endpoint, service);
         }
         table
     }
@@ -241,6 +258,7 @@ impl Roster {
         }
         let endpoints: BTreeSet<_> = plan.endpoints.iter().map(|endpoint| endpoint.id).collect();
         self.admitted.retain(|id, _| endpoints.contains(id));
+        self.meters.settle(&endpoints);
         let backends = plan.endpoints.iter().flat_map(|endpoint| &endpoint.backends);
         let serving: BTreeSet<_> = backends
             .filter(|it| !draining.contains(&it.instance))
@@ -267,13 +285,15 @@ impl Roster {
     }
 
     /// Closes connections that have idled too long or were closed by the backend.
-    pub(crate) fn sweep(&self) {
+    pub(crate) fn sweep(&mut self) {
+        self.meters.sweep();
         for upstream in self.upstreams.values() {
             upstream.idle.sweep();
         }
     }
 
     fn service(&mut self, endpoint: &EndpointPlan, draining: &BTreeSet<Id<Instance>>) -> Service {
+        let meter = self.meters.of(endpoint);
         let admitted = self.admitted.entry(endpoint.id).or_default();
         let ready = endpoint.backends.iter().filter(|it| !draining.contains(&it.instance));
         let upstreams = ready.map(|backend| {
@@ -285,6 +305,6 @@ impl Roster {
             });
             Arc::clone(upstream)
         });
-        Service::new(upstreams.collect(), endpoint.handling, Arc::clone(admitted))
+        Service::new(upstreams.collect(), endpoint.handling, Arc::clone(admitted), meter)
     }
 }

@@ -43,6 +43,8 @@ pub(crate) struct Options {
     pub listen: SocketAddr,
     pub http_listen: SocketAddr,
     pub https_listen: SocketAddr,
+    /// Where the edge tells what goes through.
+    pub metrics_listen: Option<SocketAddr>,
     /// Load balancers before the edge, which say whose a connection is.
     pub balancers: Vec<ipnet::IpNet>,
     pub helix_exe: PathBuf,
@@ -129,6 +131,7 @@ impl Platform {
         let edge = Edge::start(helix_edge::Config {
             http_listen: vec![options.http_listen],
             https_listen: vec![options.https_listen],
+            metrics_listen: options.metrics_listen,
             plan_file: Some(data_dir.join("edge").join("plan.json")),
             balancers: options.balancers,
             any_ip: options.any_ip,

@@ -27,6 +27,7 @@ impl Up for LocalPlatform {
             listen: options.listen,
             http_listen: (std::net::Ipv6Addr::UNSPECIFIED, options.front.http_port).into(),
             https_listen: (std::net::Ipv6Addr::UNSPECIFIED, options.front.https_port).into(),
+            metrics_listen: options.front.metrics,
             balancers: options.front.balancers.clone(),
             helix_exe,
             isolation: options.isolation.map(level),

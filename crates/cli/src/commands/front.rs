@@ -1,6 +1,6 @@
 //! Where user traffic comes in: what `helix up` and `helix edge` have alike.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use clap::Args;
 use ipnet::IpNet;
@@ -17,6 +17,8 @@ pub struct FrontOptions {
     pub https_port: u16,
     /// Load balancers that say whose a connection is.
     pub balancers: Vec<IpNet>,
+    /// Where Prometheus is told what goes through.
+    pub metrics: Option<SocketAddr>,
 }
 
 #[derive(Debug, Args)]
@@ -30,6 +32,9 @@ pub(crate) struct FrontArgs {
     /// Load balancers that send the PROXY protocol: addresses or networks (HELIX_ACCEPT_PROXY_FROM)
     #[arg(long, value_name = "NETWORK,…", value_delimiter = ',', value_parser = network)]
     accept_proxy_from: Vec<IpNet>,
+    /// Answer Prometheus there, without a login: a port of 127.0.0.1, or an address with a port (HELIX_EDGE_METRICS)
+    #[arg(long, value_name = "ADDRESS", value_parser = metrics_address)]
+    edge_metrics: Option<SocketAddr>,
 }
 
 impl FrontArgs {
@@ -41,11 +46,28 @@ impl FrontArgs {
             let listed = listed.split(',').map(|one| network(one.trim()));
             balancers = listed.collect::<std::result::Result<_, _>>().map_err(refused)?;
         }
-        Ok(FrontOptions { http_port: self.http_port, https_port: self.https_port, balancers })
+        let refused =
+            |why| Failure::usage(format!("{METRICS_VARIABLE}: {why}"), "say a port such as 9420");
+        let said = || environment.get(METRICS_VARIABLE).map(metrics_address).transpose();
+        let metrics = match self.edge_metrics {
+            Some(address) => Some(address),
+            None => said().map_err(refused)?,
+        };
+        let FrontArgs { http_port, https_port, .. } = self;
+        Ok(FrontOptions { http_port, https_port, balancers, metrics })
     }
 }
 
 const VARIABLE: &str = "HELIX_ACCEPT_PROXY_FROM";
+const METRICS_VARIABLE: &str = "HELIX_EDGE_METRICS";
+
+/// Nobody is asked who he is, so that a port alone is this machine's: whoever wants others
+/// to read says on which address.
+fn metrics_address(text: &str) -> std::result::Result<SocketAddr, String> {
+    let port = || text.parse().map(|port: u16| SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
+    let wrong = |_| format!("`{text}` is neither a port nor an address with one");
+    text.parse().or_else(|_| port()).map_err(wrong)
+}
 
 /// A network, or one address.
 fn network(text: &str) -> std::result::Result<IpNet, String> {

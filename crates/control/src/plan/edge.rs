@@ -3,7 +3,7 @@
 use helix_model::certificate::Serving;
 use helix_model::endpoint::{Endpoint, Exposure};
 use helix_model::instance::{Desired, Phase};
-use helix_model::plan::{Backend, EdgePlan, EndpointPlan, Route};
+use helix_model::plan::{Backend, EdgePlan, EndpointPlan, Label, Route};
 use helix_model::{Resource, State};
 
 /// The whole plan of the edge: every endpoint with its ready backends.
@@ -52,5 +52,12 @@ fn endpoint_plan(
         Exposure::Tcp { .. } | Exposure::Tls { .. } | Exposure::Udp { .. } => None,
     };
     let handling = spec.handling;
-    EndpointPlan { id: endpoint.id, route, certificate, handling, backends }
+    let label = label(state, endpoint);
+    EndpointPlan { id: endpoint.id, route, certificate, handling, backends, label }
+}
+
+fn label(state: &State, endpoint: &Resource<Endpoint>) -> Option<Label> {
+    let env = state.envs.get(endpoint.spec.env)?;
+    let app = state.apps.get(env.spec.app)?.name.clone();
+    Some(Label { app, env: env.name.clone(), endpoint: endpoint.name.clone() })
 }

@@ -7,6 +7,7 @@ use http::uri::PathAndQuery;
 use http::{HeaderValue, Method, Request, Response, StatusCode, Uri};
 use hyper::body::{Body, Incoming};
 
+use super::account::Account;
 use super::exchange::{Exchange, Undelivered};
 use super::front::Front;
 use super::headers::{self, X_REQUEST_ID};
@@ -56,14 +57,16 @@ pub(crate) async fn forward(
 ) -> Response<Reply> {
     count(&shared.counters.http_requests);
     let turn = conversation.begin(!request.body().is_end_stream());
-    match attempt(shared, front, conversation, request).await {
-        Ok((answer, wish, id)) => respond(shared, answer, wish, id, turn),
+    let mut account = Account::default();
+    match attempt(shared, front, conversation, request, &mut account).await {
+        Ok((answer, wish, id)) => respond(shared, answer, wish, id, (turn, account)),
         Err(refused) => {
             if !matches!(refused, Refused::Elsewhere(_) | Refused::Challenged(_)) {
                 count(&shared.counters.http_refused);
             }
             tracing::debug!(client = %front.client, %refused, "request refused");
-            refused.into_response(turn)
+            account.refused(shared, &refused);
+            refused.into_response(turn, account)
         }
     }
 }
@@ -73,6 +76,7 @@ async fn attempt(
     front: &Front,
     conversation: &Arc<Conversation>,
     mut request: Request<Incoming>,
+    account: &mut Account,
 ) -> Result<(Answer, Option<Wish>, HeaderValue), Refused> {
     check(&request)?;
     let sent = host::as_sent(&request)?;
@@ -89,7 +93,7 @@ async fn attempt(
     });
     tracing::debug!(client = %front.client, %host, method = %request.method(), path = request.uri().path(), request_id = ?id, "request");
     let request = request.map(|body| Upload::new(body, conversation));
-    let answer = deliver(shared, &host, request).await?;
+    let answer = deliver(shared, &host, request, account).await?;
     Ok((answer, wish, id))
 }
 
@@ -156,6 +160,7 @@ async fn deliver(
     shared: &Shared,
     host: &str,
     mut request: Request<Upload>,
+    account: &mut Account,
 ) -> Result<Answer, Refused> {
     let mut last: Option<Arc<Service>> = None;
     let mut refused = Refused::NoBackend;
@@ -165,6 +170,8 @@ async fn deliver(
         if last.is_some_and(|tried| Arc::ptr_eq(&tried, &service)) {
             break;
         }
+        account.is_for(&service);
+        request.body_mut().count(account.meter());
         let admitted = service.admit().ok_or(Refused::Full)?;
         let mut attempts = service.attempts();
         while let Some((upstream, work)) = attempts.next() {
@@ -220,22 +227,28 @@ fn respond(
     answer: Answer,
     wish: Option<Wish>,
     id: HeaderValue,
-    turn: Turn,
+    (turn, mut account): (Turn, Account),
 ) -> Response<Reply> {
     let Answer { mut response, exchange, upstream, work } = answer;
     let switched = response.status() == StatusCode::SWITCHING_PROTOCOLS;
     let backend = switched.then(|| hyper::upgrade::on(&mut response));
     headers::strip_hop_by_hop(response.headers_mut());
     response.headers_mut().entry(X_REQUEST_ID).or_insert(id);
+    account.answered(response.status());
     match (backend, wish) {
-        (None, _) => response
-            .map(|body| Reply::download(Download::new(body, exchange, upstream, work), turn)),
+        (None, _) => {
+            let download = |body| Download::new(body, exchange, upstream, work);
+            response.map(|body| Reply::download(download(body), turn, account))
+        }
         (Some(backend), Some(wish)) => {
             headers::set_upgrade(response.headers_mut(), wish.protocol);
-            upgrade::tunnel(shared, wish.client, backend, exchange, work);
+            upgrade::tunnel(shared, wish.client, backend, (exchange, work, account));
             response.map(|_| Reply::switching(turn))
         }
         // Changing protocol unasked is no answer to anything.
-        (Some(_), None) => Refused::NoResponse.into_response(turn),
+        (Some(_), None) => {
+            account.refused(shared, &Refused::NoResponse);
+            Refused::NoResponse.into_response(turn, account)
+        }
     }
 }

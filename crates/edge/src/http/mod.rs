@@ -3,10 +3,11 @@
 //! In the order a request meets them: `server` accepts connections (`h2` serves those
 //! of HTTP/2, which come encrypted), `front` says how one came, `strict_head`
 //! refuses ambiguous framing before the parser sees it, `host` says which app is
-//! meant, `headers` are rewritten, `forward` finds a backend that takes the
+//! meant, an `account` is kept, `headers` are rewritten, `forward` finds a backend that takes the
 //! request over an `exchange`, `reply` streams the response, `upgrade` tunnels
 //! what stops being HTTP.
 
+mod account;
 mod exchange;
 mod forward;
 mod front;

@@ -9,9 +9,11 @@ use http::header::{CACHE_CONTROL, CONTENT_TYPE, LOCATION, RETRY_AFTER};
 use http::{HeaderName, HeaderValue, Response, StatusCode};
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 
+use super::account::Account;
 use super::exchange::Exchange;
 use super::host::HostError;
 use super::turn::Turn;
+use crate::meter::Why;
 use crate::upstream::Upstream;
 use crate::work::OpenWork;
 
@@ -29,6 +31,7 @@ const REDIRECT_CACHED: HeaderValue = HeaderValue::from_static("max-age=300");
 #[derive(Debug)]
 pub(crate) struct Reply {
     content: Content,
+    account: Option<Account>,
     _turn: Turn,
 }
 
@@ -76,7 +79,7 @@ pub(crate) enum Refused {
 }
 
 impl Refused {
-    fn status(&self) -> StatusCode {
+    pub(crate) fn status(&self) -> StatusCode {
         match self {
             Refused::Host(_) => StatusCode::BAD_REQUEST,
             Refused::Connect => StatusCode::METHOD_NOT_ALLOWED,
@@ -92,6 +95,23 @@ impl Refused {
         }
     }
 
+    /// What it counts as, if it was about an app or its endpoint.
+    pub(crate) fn why(&self) -> Option<Why> {
+        match self {
+            Refused::NoBackend => Some(Why::NoBackend),
+            Refused::Full => Some(Why::MaxConnections),
+            Refused::Unreachable => Some(Why::BackendUnreachable),
+            Refused::NoResponse => Some(Why::BackendClosed),
+            Refused::Host(_)
+            | Refused::Connect
+            | Refused::Coding
+            | Refused::Misdirected
+            | Refused::Elsewhere(_)
+            | Refused::Challenged(_)
+            | Refused::UnknownHost(_) => None,
+        }
+    }
+
     /// For programs: tells the edge's answers from an app's.
     fn reason(&self) -> &'static str {
         match self {
@@ -102,21 +122,22 @@ impl Refused {
             Refused::Elsewhere(_) => "https",
             Refused::Challenged(_) => "acme_challenge",
             Refused::UnknownHost(_) => "unknown_host",
-            Refused::NoBackend => "no_backend",
-            Refused::Full => "max_connections",
-            Refused::Unreachable => "backend_unreachable",
-            Refused::NoResponse => "backend_closed",
+            Refused::NoBackend => Why::NoBackend.word(),
+            Refused::Full => Why::MaxConnections.word(),
+            Refused::Unreachable => Why::BackendUnreachable.word(),
+            Refused::NoResponse => Why::BackendClosed.word(),
         }
     }
 
     /// The answer a person reads in a browser or with curl.
-    pub(crate) fn into_response(self, turn: Turn) -> Response<Reply> {
+    pub(crate) fn into_response(self, turn: Turn, account: Account) -> Response<Reply> {
         let text = match &self {
             // To the letter.
             Refused::Challenged(answer) => Bytes::from(answer.clone()),
             _ => Bytes::from(format!("{self}\n")),
         };
-        let mut response = Response::new(Reply { content: Content::Text(Some(text)), _turn: turn });
+        let content = Content::Text(Some(text));
+        let mut response = Response::new(Reply { content, account: Some(account), _turn: turn });
         *response.status_mut() = self.status();
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
@@ -135,14 +156,14 @@ impl Refused {
 }
 
 impl Reply {
-    pub(crate) fn download(download: Download, turn: Turn) -> Reply {
-        Reply { content: Content::Download(download), _turn: turn }
+    pub(crate) fn download(download: Download, turn: Turn, account: Account) -> Reply {
+        Reply { content: Content::Download(download), account: Some(account), _turn: turn }
     }
 
     /// No body: the connection changes protocol after this response.
     pub(crate) fn switching(turn: Turn) -> Reply {
         turn.becomes_tunnel();
-        Reply { content: Content::Text(None), _turn: turn }
+        Reply { content: Content::Text(None), account: None, _turn: turn }
     }
 }
 
@@ -193,10 +214,18 @@ impl Body for Reply {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        match &mut self.content {
-            Content::Download(download) => download.poll_next(context),
-            Content::Text(text) => Poll::Ready(text.take().map(|text| Ok(Frame::data(text)))),
+        let frame = match &mut self.content {
+            Content::Download(download) => ready!(download.poll_next(context)),
+            Content::Text(text) => text.take().map(|text| Ok(Frame::data(text))),
+        };
+        if let Some(account) = &mut self.account {
+            match &frame {
+                Some(Ok(frame)) => account.sent(frame.data_ref().map_or(0, Bytes::len)),
+                Some(Err(_)) => account.broken_off(),
+                None => {}
+            }
         }
+        Poll::Ready(frame)
     }
 
     fn is_end_stream(&self) -> bool {

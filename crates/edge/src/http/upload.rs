@@ -8,18 +8,31 @@ use bytes::Bytes;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 
 use super::turn::Conversation;
+use crate::meter::Meter;
 
 /// A request's body, or the absence of one in a repeated request.
 #[derive(Debug)]
-pub(crate) struct Upload(Option<(Incoming, Arc<Conversation>)>);
+pub(crate) struct Upload {
+    body: Option<(Incoming, Arc<Conversation>)>,
+    /// Counts what passes.
+    meter: Option<Arc<Meter>>,
+}
 
 impl Upload {
     pub(crate) fn new(body: Incoming, conversation: &Arc<Conversation>) -> Upload {
-        Upload((!body.is_end_stream()).then(|| (body, Arc::clone(conversation))))
+        let body = (!body.is_end_stream()).then(|| (body, Arc::clone(conversation)));
+        Upload { body, meter: None }
     }
 
     pub(crate) fn empty() -> Upload {
-        Upload(None)
+        Upload { body: None, meter: None }
+    }
+
+    /// Has what passes counted there.
+    pub(crate) fn count(&mut self, meter: Option<&Arc<Meter>>) {
+        if self.body.is_some() {
+            self.meter = meter.cloned();
+        }
     }
 }
 
@@ -31,21 +44,25 @@ impl Body for Upload {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        let Some((body, conversation)) = &mut self.0 else {
+        let Upload { body, meter } = &mut *self;
+        let Some((body, conversation)) = body else {
             return Poll::Ready(None);
         };
         let frame = ready!(Pin::new(&mut *body).poll_frame(context));
         if frame.is_none() || body.is_end_stream() {
             conversation.upload_ended();
         }
+        if let (Some(Ok(frame)), Some(meter)) = (&frame, meter) {
+            meter.received(frame.data_ref().map_or(0, Bytes::len));
+        }
         Poll::Ready(frame)
     }
 
     fn is_end_stream(&self) -> bool {
-        self.0.as_ref().is_none_or(|(body, _)| body.is_end_stream())
+        self.body.as_ref().is_none_or(|(body, _)| body.is_end_stream())
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.0.as_ref().map_or_else(|| SizeHint::with_exact(0), |(body, _)| body.size_hint())
+        self.body.as_ref().map_or_else(|| SizeHint::with_exact(0), |(body, _)| body.size_hint())
     }
 }

@@ -8,7 +8,8 @@ use helix_model::manifest::Transport;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
-use super::pump::pump;
+use super::pump::{Passing, pump};
+use crate::meter::{Span, Why};
 use crate::proxy_protocol::{self, Ends, Whose};
 use crate::service::Service;
 use crate::shared::Shared;
@@ -101,6 +102,7 @@ async fn carry_to(
     if !matches!(outcome, Some(Ok(_))) {
         // Each side learns that it was broken off, not brought to an end.
         tracing::debug!(?outcome, "connection broken off");
+        open.span.broken_off();
         sockets::reset_on_close(&client.stream);
         sockets::reset_on_close(&open.backend);
     }
@@ -110,41 +112,54 @@ async fn carry_to(
 struct Open {
     backend: TcpStream,
     service: Arc<Service>,
+    span: Span,
     _work: OpenWork,
 }
 
 async fn exchange(shared: &Shared, client: &mut Client, open: &mut Open) -> io::Result<((), ())> {
-    let bytes = &shared.counters.tcp_bytes;
+    let (all, meter) = (&shared.counters.tcp_bytes, open.span.meter());
+    let received = Passing { all, own: meter.received_bytes() };
+    let sent = Passing { all, own: meter.sent_bytes() };
     let mut first = std::mem::take(&mut client.bytes);
     if open.service.sends_proxy_header() {
         first.splice(0..0, client.ends()?.header(Transport::Tcp));
     }
     if !first.is_empty() {
         open.backend.write_all(&first).await?;
-        bytes.fetch_add(first.len() as u64, std::sync::atomic::Ordering::Relaxed);
+        received.add(first.len());
         drop(first);
     }
     let (from_client, to_client) = client.stream.split();
     let (from_backend, to_backend) = open.backend.split();
-    tokio::try_join!(pump(from_client, to_backend, bytes), pump(from_backend, to_client, bytes))
+    tokio::try_join!(pump(from_client, to_backend, received), pump(from_backend, to_client, sent))
 }
 
 async fn connect(shared: &Shared, find: impl Fn(&Table) -> Option<Arc<Service>>) -> Option<Open> {
     let mut service: Option<Arc<Service>> = None;
+    let mut counting: Option<Span> = None;
+    let mut why = Why::NoBackend;
     for _ in 0..TABLES {
-        let current = find(&shared.table.load())?;
+        let Some(current) = find(&shared.table.load()) else { break };
         if service.is_some_and(|tried| Arc::ptr_eq(&tried, &current)) {
-            return None;
+            break;
         }
-        let admitted = current.admit()?;
+        let span = counting.take().unwrap_or_else(|| current.span());
+        let Some(admitted) = current.admit() else {
+            span.refused(Why::MaxConnections);
+            return None;
+        };
         let mut attempts = current.attempts();
         while let Some((upstream, work)) = attempts.next() {
             if let Ok(backend) = upstream.connect().await {
                 let _work = work.admitted(admitted);
-                return Some(Open { backend, service: current, _work });
+                return Some(Open { backend, service: current, span, _work });
             }
+            why = Why::BackendUnreachable;
         }
-        service = Some(current);
+        (service, counting) = (Some(current), Some(span));
+    }
+    if let Some(span) = counting {
+        span.refused(why);
     }
     None
 }

@@ -11,6 +11,7 @@ use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
 use super::session::{DATAGRAM_BYTES_MAX, Session, passed};
+use crate::meter::Why;
 use crate::proxy_protocol::Ends;
 use crate::shared::Shared;
 use crate::stats::count;
@@ -72,8 +73,9 @@ impl Port {
             Some(session) => Some(session),
             None => self.begin(client).await,
         };
-        if session.is_some_and(|session| session.pass_on(datagram)) {
+        if let Some(session) = session.filter(|session| session.pass_on(datagram)) {
             passed(&self.shared, datagram.len());
+            session.meter().received(datagram.len());
         } else {
             count(&self.shared.counters.udp_dropped);
         }
@@ -94,23 +96,28 @@ impl Port {
             }
             false => Vec::new(),
         };
-        let admitted = service.admit()?;
+        let span = service.span();
+        let Some(admitted) = service.admit() else {
+            span.refused(Why::MaxConnections);
+            return None;
+        };
         let mut attempts = service.attempts();
         while let Some((upstream, work)) = attempts.next() {
-            match Session::open(&upstream, header.clone()).await {
+            match Session::open(&upstream, header.clone(), span.meter()).await {
                 Ok(session) => {
                     let (session, work) = (Arc::new(session), work.admitted(admitted));
                     self.sessions.insert(client, Arc::clone(&session));
                     let (shared, listener) = (Arc::clone(&self.shared), Arc::clone(&self.socket));
                     let stop = self.stop.child_token();
                     let answering =
-                        Arc::clone(&session).answer(shared, listener, client, stop, work);
+                        Arc::clone(&session).answer(shared, listener, client, stop, (work, span));
                     self.shared.tasks.spawn(answering);
                     return Some(session);
                 }
                 Err(error) => tracing::debug!(%error, "no session with a backend"),
             }
         }
+        span.refused(Why::NoBackend);
         None
     }
 }

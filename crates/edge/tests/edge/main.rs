@@ -8,6 +8,7 @@ mod challenge;
 mod drain;
 mod http;
 mod limits;
+mod metrics;
 mod passthrough;
 mod plan_file;
 mod proxy;

@@ -10,7 +10,7 @@ use std::time::Duration;
 use helix_edge::{AnyIp, Config, Edge};
 use helix_model::endpoint::OwnPort;
 use helix_model::manifest::Handling;
-use helix_model::plan::{Backend, EdgePlan, EdgeReport, EndpointPlan, Route};
+use helix_model::plan::{Backend, EdgePlan, EdgeReport, EndpointPlan, Label, Route};
 use helix_model::{Id, Instance, Timestamp};
 
 /// Longer than anything here takes, shorter than a person waits.
@@ -46,7 +46,14 @@ impl World {
     ) -> World {
         let http_listen = vec![SocketAddr::from((Ipv6Addr::LOCALHOST, 0))];
         let https_listen = http_listen.clone();
-        let config = Config { http_listen, https_listen, plan_file, balancers, any_ip };
+        let config = Config {
+            http_listen,
+            https_listen,
+            metrics_listen: Some(SocketAddr::from((Ipv6Addr::LOCALHOST, 0))),
+            plan_file,
+            balancers,
+            any_ip,
+        };
         World { edge: Edge::start(config).await.unwrap(), version: AtomicU64::new(0) }
     }
 
@@ -129,7 +136,14 @@ fn endpoint(number: u128, route: Route, backends: &[(u128, SocketAddr)]) -> Endp
     };
     let backends = backends.iter().map(backend).collect();
     let (certificate, handling) = (None, Handling::default());
-    EndpointPlan { id: Id::new(Timestamp(1), number), route, certificate, handling, backends }
+    let name = |text: &str| text.parse().unwrap();
+    let label = Label {
+        app: name("app"),
+        env: name("production"),
+        endpoint: name(&format!("endpoint-{number}")),
+    };
+    let (id, label) = (Id::new(Timestamp(1), number), Some(label));
+    EndpointPlan { id, route, certificate, handling, backends, label }
 }
 
 /// The only address a report gives, as something to connect to.

@@ -42,6 +42,7 @@ pub(super) async fn start(options: EdgeOptions) -> Result<EdgeRole, Problem> {
     let edge = Edge::start(helix_edge::Config {
         http_listen: vec![(std::net::Ipv6Addr::UNSPECIFIED, options.front.http_port).into()],
         https_listen: vec![(std::net::Ipv6Addr::UNSPECIFIED, options.front.https_port).into()],
+        metrics_listen: options.front.metrics,
         plan_file: Some(data_dir.join("plan.json")),
         balancers: options.front.balancers,
         any_ip: AnyIp::Auto,
@@ -52,13 +53,16 @@ pub(super) async fn start(options: EdgeOptions) -> Result<EdgeRole, Problem> {
     let edge = Arc::new(edge);
     let name = options.name.unwrap_or_else(node_name);
     let says = edge_facts(&edge);
-    let facts = vec![
+    let mut facts = vec![
         ("name", name.to_string()),
         ("servers", options.servers.join(" ")),
         ("http", says.http.join(" ")),
         ("https", says.https.join(" ")),
         ("data", data_dir.display().to_string()),
     ];
+    if let Some(address) = edge.metrics_address() {
+        facts.push(("metrics", format!("http://{address}/metrics")));
+    }
     let linking = tokio::spawn(keep_linked(Arc::clone(&edge), name, dialler));
     Ok(EdgeRole { edge, facts, notes, linking })
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use helix_model::plan::{EdgePlan, EdgeReport};
+use helix_model::traffic::Told;
 use tokio::net::TcpListener;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
@@ -157,6 +158,16 @@ impl Edge {
     /// What passed through so far and what is open now.
     pub fn stats(&self) -> Stats {
         self.shared.counters.snapshot()
+    }
+
+    /// What went through each endpoint that anything went through.
+    pub fn traffic(&self) -> Vec<Told> {
+        let table = self.shared.table.load();
+        let told = table.services().iter().map(|service| {
+            let meter = service.meter();
+            Told { endpoint: meter.id.any(), traffic: meter.read().traffic }
+        });
+        told.filter(|told| told.traffic.begun > 0).collect()
     }
 
     /// Stops accepting, gives open connections and requests `grace` to end, then

@@ -10,12 +10,14 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use async_trait::async_trait;
 use helix_edge::{AnyIp, Edge, EdgeError};
 use helix_image::{ImageError, Store};
 use helix_model::plan::EdgePlan;
+use helix_model::traffic::Told;
 use helix_model::{Id, Name, Problem, instance};
 use helix_node::{
     Agent, DiskLimits, DiskSeen, Isolation, NodeError, OwnRegistry, Snapshots, Stop, Volumes,
@@ -300,12 +302,21 @@ async fn forward_snapshots(server: Arc<Server>, mut snapshots: Snapshots, node: 
 }
 
 /// The edge of this process, as the server's link to it.
-struct LocalEdge(mpsc::UnboundedSender<EdgePlan>);
+struct LocalEdge {
+    plans: mpsc::UnboundedSender<EdgePlan>,
+    /// It goes before the server does.
+    edge: Weak<Edge>,
+}
 
+#[async_trait]
 impl EdgeLink for LocalEdge {
     fn apply(&self, plan: EdgePlan) {
         // Unbounded, because plans are few and the receiver only keeps the last.
-        let _ = self.0.send(plan);
+        let _ = self.plans.send(plan);
+    }
+
+    async fn traffic(&self) -> Option<Vec<Told>> {
+        self.edge.upgrade().map(|edge| edge.traffic())
     }
 }
 
@@ -315,7 +326,7 @@ async fn attach_edge(
     tasks: &mut Vec<JoinHandle<()>>,
 ) -> Result<(), PlatformError> {
     let (sender, mut plans) = mpsc::unbounded_channel();
-    let link = Arc::new(LocalEdge(sender));
+    let link = Arc::new(LocalEdge { plans: sender, edge: Arc::downgrade(edge) });
     let attached = server.attach_edge(node_name(), edge_facts(edge), link).await?;
     let certificates = LocalCertificates::new(server, attached.name.clone());
     edge.certificates_from(Some(Arc::new(certificates)));

@@ -4,7 +4,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Endpoint, Id};
+use crate::AnyId;
 
 /// Upper bounds of the durations that are told apart, in microseconds. The same for
 /// requests, of which most take milliseconds, and for connections, which may last hours.
@@ -29,7 +29,7 @@ pub const DURATION_BOUNDS_US: [u64; 14] = [
 pub const DURATION_BUCKETS: usize = DURATION_BOUNDS_US.len() + 1;
 
 /// What went through since the edge first had the endpoint, and what is open now.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Traffic {
     /// Requests of `http`, connections of `tcp` and `tls`, sessions of `udp`.
     pub begun: u64,
@@ -47,9 +47,9 @@ pub struct Traffic {
 }
 
 /// What went through one endpoint.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Told {
-    pub endpoint: Id<Endpoint>,
+    pub endpoint: AnyId,
     #[serde(flatten)]
     pub traffic: Traffic,
 }

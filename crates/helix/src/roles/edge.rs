@@ -11,8 +11,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use helix_cli::{EdgeOptions, Happening, Role};
 use helix_edge::{AnyIp, Edge};
-use helix_link::{LinkError, Receiver, Sender, Stream};
-use helix_model::link::{EdgeHello, Hello, LINK_PROTOCOL, ToEdge};
+use helix_link::{Incoming, LinkError, Opened, Receiver, Sender, Stream};
+use helix_model::link::{AskEdge, EdgeHello, Hello, LINK_PROTOCOL, ToEdge};
 use helix_model::plan::EdgeReport;
 use helix_model::{Code, Name, Problem};
 use tokio::sync::{mpsc, watch};
@@ -25,6 +25,9 @@ use crate::platform::{edge_facts, make_private_dir, node_name};
 
 /// How long requests under way may take to end when the edge stops.
 const GRACE: Duration = Duration::from_secs(5);
+
+/// Endpoints whose traffic is told in one message: some 200 KiB.
+const TOLD_AT_ONCE: usize = 500;
 
 pub(super) struct EdgeRole {
     edge: Arc<Edge>,
@@ -103,7 +106,7 @@ async fn keep_linked(edge: Arc<Edge>, name: Name, mut dialler: Dialler) {
 
 /// Serves one link to its end; why it ended.
 async fn serve(edge: &Edge, dialled: Dialled, dialler: &mut Dialler) -> String {
-    let Dialled { link, incoming: _incoming, stream } = dialled;
+    let Dialled { link, incoming, stream } = dialled;
     let Stream { sender, mut receiver } = stream;
     match next(&mut receiver).await {
         Some(ToEdge::Welcome) => dialler.welcomed(),
@@ -115,12 +118,32 @@ async fn serve(edge: &Edge, dialled: Dialled, dialler: &mut Dialler) -> String {
     tokio::select! {
         () = obey(edge, &mut receiver) => {}
         () = report(edge.reports(), sender) => {}
+        () = answer(edge, incoming) => {}
     }
     edge.certificates_from(None);
     link.close();
     match link.ended().await {
         LinkError::Closed => "the server ended the link".to_owned(),
         why => why.to_string(),
+    }
+}
+
+/// Answers what the server asks for, one thing after another.
+async fn answer(edge: &Edge, mut incoming: Incoming) {
+    while let Some(Opened { header, stream }) = incoming.next().await {
+        let mut sender = stream.sender;
+        match serde_json::from_slice(&header) {
+            Ok(AskEdge::Traffic) => {
+                for told in edge.traffic().chunks(TOLD_AT_ONCE) {
+                    let Ok(message) = serde_json::to_vec(told) else { break };
+                    if sender.send(Bytes::from(message)).await.is_err() {
+                        break;
+                    }
+                }
+                sender.close();
+            }
+            Err(error) => sender.reset(&format!("not understood: {error}")),
+        }
     }
 }
 

@@ -65,6 +65,7 @@ async fn start(backend: SocketAddr) -> Edge {
         http_listen: vec![([127, 0, 0, 1], 0).into()],
         https_listen: Vec::new(),
         metrics_listen: None,
+        access_log: None,
         plan_file: None,
         balancers: Vec::new(),
         any_ip: AnyIp::Off,

@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+use crate::access_log::AccessLogConfig;
+
 /// How long a backend may take to accept a connection. Backends are on the same
 /// machine or network, so a slower one is as good as gone.
 pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
@@ -27,6 +29,8 @@ pub struct Config {
     pub https_listen: Vec<SocketAddr>,
     /// Where Prometheus is told what goes through, without asking who it is.
     pub metrics_listen: Option<SocketAddr>,
+    /// Whether and where a line is written for all that has ended.
+    pub access_log: Option<AccessLogConfig>,
     /// Where the last plan is kept, to serve from after a restart.
     pub plan_file: Option<PathBuf>,
     /// Load balancers before this edge: what comes from them begins with a header of the

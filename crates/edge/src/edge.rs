@@ -10,6 +10,7 @@ use tokio::net::TcpListener;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
+use crate::access_log::{AccessLog, AccessLogConfig, LogTarget};
 use crate::config::Config;
 use crate::director::{Certified, Director, Request};
 use crate::error::EdgeError;
@@ -56,6 +57,16 @@ fn listen(
     Ok(listening.into_iter().unzip())
 }
 
+/// Opens the access log, so that one that cannot be written is told at the start.
+fn access_log(config: AccessLogConfig) -> Result<Arc<AccessLog>, EdgeError> {
+    let to = match &config.to {
+        LogTarget::Stdout => "standard output".to_owned(),
+        LogTarget::File(path) => path.display().to_string(),
+    };
+    let started = AccessLog::start(config);
+    started.map(Arc::new).map_err(|source| EdgeError::AccessLog { to, source })
+}
+
 impl Edge {
     /// Starts accepting HTTP and serves the last plan on disk, if there is one.
     pub async fn start(config: Config) -> Result<Edge, EdgeError> {
@@ -66,8 +77,9 @@ impl Edge {
         let last_plan = config.plan_file.as_deref().and_then(saved_plan::load);
 
         let https_port = https_addresses.first().map(SocketAddr::port);
-        let shared =
-            Arc::new(Shared { https_port, balancers: config.balancers, ..Shared::default() });
+        let access_log = config.access_log.map(access_log).transpose()?;
+        let balancers = config.balancers;
+        let shared = Arc::new(Shared { https_port, balancers, access_log, ..Shared::default() });
         let acceptor = Acceptor::new(Arc::clone(&shared))?;
         let changed = Arc::new(Notify::new());
         let (wanted, now_wanted) = watch::channel(Arc::default());
@@ -170,6 +182,13 @@ impl Edge {
         told.filter(|told| told.traffic.begun > 0).collect()
     }
 
+    /// Has the access log's file opened anew, if there is one.
+    pub fn reopen_access_log(&self) {
+        if let Some(log) = &self.shared.access_log {
+            log.reopen();
+        }
+    }
+
     /// Stops accepting, gives open connections and requests `grace` to end, then
     /// closes what is left and removes every trace from the machine.
     pub async fn shutdown(mut self, grace: Duration) {
@@ -180,6 +199,9 @@ impl Edge {
         if tokio::time::timeout(grace, self.shared.tasks.wait()).await.is_err() {
             self.shared.closing.enter();
             self.shared.tasks.wait().await;
+        }
+        if let Some(log) = &self.shared.access_log {
+            log.finish().await;
         }
     }
 }

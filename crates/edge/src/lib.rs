@@ -13,6 +13,7 @@
 //! This crate must not know how a route was decided: no users, orgs, releases
 //! or HTTP API. It never invents a route and never checks an instance's health.
 
+mod access_log;
 mod any_ip;
 mod config;
 mod director;
@@ -38,6 +39,7 @@ mod udp;
 mod upstream;
 mod work;
 
+pub use access_log::{AccessLogConfig, Clients, LogTarget};
 pub use config::{AnyIp, Config};
 pub use edge::Edge;
 pub use error::EdgeError;

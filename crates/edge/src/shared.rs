@@ -12,6 +12,7 @@ use ipnet::IpNet;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::access_log::AccessLog;
 use crate::meters::Others;
 use crate::stats::Counters;
 use crate::table::Table;
@@ -27,6 +28,8 @@ pub(crate) struct Shared {
     /// Whose word is taken for whose a connection is.
     pub(crate) balancers: Vec<IpNet>,
     pub(crate) counters: Counters,
+    /// Where lines about what has ended are written, if they are.
+    pub(crate) access_log: Option<Arc<AccessLog>>,
     /// What went through endpoints that have no series of their own and are gone.
     pub(crate) others: Arc<Others>,
     /// Every task that accepts or carries traffic.

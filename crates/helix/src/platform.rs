@@ -8,12 +8,13 @@
 //! ```
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use helix_cli::FrontOptions;
 use helix_edge::{AnyIp, Edge, EdgeError};
 use helix_image::{ImageError, Store};
 use helix_model::plan::EdgePlan;
@@ -30,6 +31,7 @@ use helix_server::{
 use tokio::sync::{broadcast, mpsc};
 use tokio::task::JoinHandle;
 
+use crate::access_log;
 use crate::certificate_source::LocalCertificates;
 use crate::node_link::LocalNode;
 use crate::offline::archive_variables;
@@ -43,12 +45,8 @@ const EDGE_GRACE: Duration = Duration::from_secs(5);
 pub(crate) struct Options {
     pub data_dir: PathBuf,
     pub listen: SocketAddr,
-    pub http_listen: SocketAddr,
-    pub https_listen: SocketAddr,
-    /// Where the edge tells what goes through.
-    pub metrics_listen: Option<SocketAddr>,
-    /// Load balancers before the edge, which say whose a connection is.
-    pub balancers: Vec<ipnet::IpNet>,
+    /// What user traffic comes in by.
+    pub front: FrontOptions,
     pub helix_exe: PathBuf,
     pub isolation: Option<Isolation>,
     pub disk: DiskLimits,
@@ -86,6 +84,8 @@ pub(crate) enum PlatformError {
     Server(#[from] ServerError),
     #[error("the node agent cannot start")]
     Node(#[from] NodeError),
+    #[error("signals cannot be listened to")]
+    Signals(#[source] std::io::Error),
     #[error("the edge cannot start")]
     Edge(#[from] EdgeError),
     #[error("the node was refused")]
@@ -131,15 +131,17 @@ impl Platform {
         let server = Arc::new(server);
         let agent = Arc::new(start_agent(&options, &server, &token).await?);
         let edge = Edge::start(helix_edge::Config {
-            http_listen: vec![options.http_listen],
-            https_listen: vec![options.https_listen],
-            metrics_listen: options.metrics_listen,
+            http_listen: vec![(Ipv6Addr::UNSPECIFIED, options.front.http_port).into()],
+            https_listen: vec![(Ipv6Addr::UNSPECIFIED, options.front.https_port).into()],
+            metrics_listen: options.front.metrics,
+            access_log: access_log::config(&options.front),
             plan_file: Some(data_dir.join("edge").join("plan.json")),
-            balancers: options.balancers,
+            balancers: options.front.balancers.clone(),
             any_ip: options.any_ip,
         })
         .await?;
         let edge = Arc::new(edge);
+        access_log::reopen_at_hangup(&options.front, &edge).map_err(PlatformError::Signals)?;
         let mut tasks = Vec::new();
         let node = attach_node(&server, &agent, node_name(), &mut tasks).await?;
         attach_edge(&server, &edge, &mut tasks).await?;

@@ -1,6 +1,7 @@
 //! Where user traffic comes in: what `helix up` and `helix edge` have alike.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
 
 use clap::Args;
 use ipnet::IpNet;
@@ -19,6 +20,10 @@ pub struct FrontOptions {
     pub balancers: Vec<IpNet>,
     /// Where Prometheus is told what goes through.
     pub metrics: Option<SocketAddr>,
+    /// Where a line is written for all that has ended; `-` is standard output.
+    pub access_log: Option<PathBuf>,
+    /// Whether clients' whole addresses are in it.
+    pub access_log_addresses: bool,
 }
 
 #[derive(Debug, Args)]
@@ -35,6 +40,12 @@ pub(crate) struct FrontArgs {
     /// Answer Prometheus there, without a login: a port of 127.0.0.1, or an address with a port (HELIX_EDGE_METRICS)
     #[arg(long, value_name = "ADDRESS", value_parser = metrics_address)]
     edge_metrics: Option<SocketAddr>,
+    /// Write a line of JSON for each request, connection and session that has ended; - for standard output (HELIX_ACCESS_LOG)
+    #[arg(long, value_name = "FILE")]
+    access_log: Option<PathBuf>,
+    /// Write clients' whole addresses there, not just their networks
+    #[arg(long)]
+    access_log_addresses: bool,
 }
 
 impl FrontArgs {
@@ -53,8 +64,17 @@ impl FrontArgs {
             Some(address) => Some(address),
             None => said().map_err(refused)?,
         };
-        let FrontArgs { http_port, https_port, .. } = self;
-        Ok(FrontOptions { http_port, https_port, balancers, metrics })
+        let FrontArgs { http_port, https_port, access_log_addresses, .. } = self;
+        let access_log =
+            self.access_log.or_else(|| environment.get("HELIX_ACCESS_LOG").map(PathBuf::from));
+        Ok(FrontOptions {
+            http_port,
+            https_port,
+            balancers,
+            metrics,
+            access_log,
+            access_log_addresses,
+        })
     }
 }
 

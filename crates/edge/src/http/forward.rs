@@ -57,7 +57,7 @@ pub(crate) async fn forward(
 ) -> Response<Reply> {
     count(&shared.counters.http_requests);
     let turn = conversation.begin(!request.body().is_end_stream());
-    let mut account = Account::default();
+    let mut account = Account::open(shared, front, &request);
     match attempt(shared, front, conversation, request, &mut account).await {
         Ok((answer, wish, id)) => respond(shared, answer, wish, id, (turn, account)),
         Err(refused) => {
@@ -87,6 +87,7 @@ async fn attempt(
     direct(shared, front, &host, &request)?;
     let protocol = headers::upgrade_of(request.headers());
     let id = headers::prepare(&mut request, sent.clone(), front);
+    account.is_called(&id);
     let wish = protocol.map(|protocol| {
         headers::set_upgrade(request.headers_mut(), protocol.clone());
         Wish { protocol, client: hyper::upgrade::on(&mut request) }
@@ -171,7 +172,7 @@ async fn deliver(
             break;
         }
         account.is_for(&service);
-        request.body_mut().count(account.meter());
+        request.body_mut().count(account.counting());
         let admitted = service.admit().ok_or(Refused::Full)?;
         let mut attempts = service.attempts();
         while let Some((upstream, work)) = attempts.next() {
@@ -234,7 +235,7 @@ fn respond(
     let backend = switched.then(|| hyper::upgrade::on(&mut response));
     headers::strip_hop_by_hop(response.headers_mut());
     response.headers_mut().entry(X_REQUEST_ID).or_insert(id);
-    account.answered(response.status());
+    account.answered(response.status(), upstream.instance);
     match (backend, wish) {
         (None, _) => {
             let download = |body| Download::new(body, exchange, upstream, work);

@@ -113,7 +113,7 @@ impl Refused {
     }
 
     /// For programs: tells the edge's answers from an app's.
-    fn reason(&self) -> &'static str {
+    pub(crate) fn reason(&self) -> &'static str {
         match self {
             Refused::Host(_) => "bad_host",
             Refused::Connect => "no_connect",

@@ -7,31 +7,31 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 
+use super::account::Counting;
 use super::turn::Conversation;
-use crate::meter::Meter;
 
 /// A request's body, or the absence of one in a repeated request.
 #[derive(Debug)]
 pub(crate) struct Upload {
     body: Option<(Incoming, Arc<Conversation>)>,
     /// Counts what passes.
-    meter: Option<Arc<Meter>>,
+    counting: Counting,
 }
 
 impl Upload {
     pub(crate) fn new(body: Incoming, conversation: &Arc<Conversation>) -> Upload {
         let body = (!body.is_end_stream()).then(|| (body, Arc::clone(conversation)));
-        Upload { body, meter: None }
+        Upload { body, counting: Counting::default() }
     }
 
     pub(crate) fn empty() -> Upload {
-        Upload { body: None, meter: None }
+        Upload { body: None, counting: Counting::default() }
     }
 
     /// Has what passes counted there.
-    pub(crate) fn count(&mut self, meter: Option<&Arc<Meter>>) {
+    pub(crate) fn count(&mut self, counting: Counting) {
         if self.body.is_some() {
-            self.meter = meter.cloned();
+            self.counting = counting;
         }
     }
 }
@@ -44,7 +44,7 @@ impl Body for Upload {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        let Upload { body, meter } = &mut *self;
+        let Upload { body, counting } = &mut *self;
         let Some((body, conversation)) = body else {
             return Poll::Ready(None);
         };
@@ -52,8 +52,8 @@ impl Body for Upload {
         if frame.is_none() || body.is_end_stream() {
             conversation.upload_ended();
         }
-        if let (Some(Ok(frame)), Some(meter)) = (&frame, meter) {
-            meter.received(frame.data_ref().map_or(0, Bytes::len));
+        if let Some(Ok(frame)) = &frame {
+            counting.add(frame.data_ref().map_or(0, Bytes::len));
         }
         Poll::Ready(frame)
     }

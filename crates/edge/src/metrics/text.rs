@@ -211,6 +211,9 @@ fn whole_edge(text: &mut String, shared: &Shared) {
     }
     let name = "helix_edge_unknown_names_total";
     plain(text, name, "counter", "TLS connections for a name of no endpoint.", stats.hello_unknown);
+    let name = "helix_edge_access_log_dropped_total";
+    let dropped = shared.access_log.as_ref().map_or(0, |log| log.dropped());
+    plain(text, name, "counter", "Lines of the access log that were lost.", dropped);
     let name = "helix_edge_datagrams_dropped_total";
     plain(text, name, "counter", "Datagrams that were not passed on.", stats.udp_dropped);
 }

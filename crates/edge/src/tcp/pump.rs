@@ -43,12 +43,17 @@ thread_local! {
 pub(crate) struct Passing<'a> {
     pub(crate) all: &'a AtomicU64,
     pub(crate) own: &'a AtomicU64,
+    /// Those of this connection alone, when lines are written.
+    pub(crate) line: Option<&'a AtomicU64>,
 }
 
 impl Passing<'_> {
     pub(crate) fn add(self, bytes: usize) {
         self.all.fetch_add(bytes as u64, Ordering::Relaxed);
         self.own.fetch_add(bytes as u64, Ordering::Relaxed);
+        if let Some(line) = self.line {
+            line.fetch_add(bytes as u64, Ordering::Relaxed);
+        }
     }
 }
 

@@ -9,6 +9,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
 use super::pump::{Passing, pump};
+use crate::access_log::Connection;
 use crate::meter::{Span, Why};
 use crate::proxy_protocol::{self, Ends, Whose};
 use crate::service::Service;
@@ -93,16 +94,18 @@ async fn carry_to(
     mut client: Client,
     find: impl Fn(&Table) -> Option<Arc<Service>>,
 ) {
-    let Some(mut open) = connect(shared, find).await else {
+    let mut line = Connection::begin(shared.access_log.as_ref(), client.whose.client);
+    let Some(mut open) = connect(shared, find, &mut line).await else {
         count(&shared.counters.tcp_refused);
         sockets::reset(client.stream);
         return;
     };
-    let outcome = shared.closing.interrupts(exchange(shared, &mut client, &mut open)).await;
+    let outcome = shared.closing.interrupts(exchange(shared, &mut client, &mut open, &line)).await;
     if !matches!(outcome, Some(Ok(_))) {
         // Each side learns that it was broken off, not brought to an end.
         tracing::debug!(?outcome, "connection broken off");
         open.span.broken_off();
+        line.ended_by("broken_off");
         sockets::reset_on_close(&client.stream);
         sockets::reset_on_close(&open.backend);
     }
@@ -116,10 +119,17 @@ struct Open {
     _work: OpenWork,
 }
 
-async fn exchange(shared: &Shared, client: &mut Client, open: &mut Open) -> io::Result<((), ())> {
+async fn exchange(
+    shared: &Shared,
+    client: &mut Client,
+    open: &mut Open,
+    line: &Connection,
+) -> io::Result<((), ())> {
     let (all, meter) = (&shared.counters.tcp_bytes, open.span.meter());
-    let received = Passing { all, own: meter.received_bytes() };
-    let sent = Passing { all, own: meter.sent_bytes() };
+    let (own, line) = (meter.received_bytes(), line.0.as_ref());
+    let received = Passing { all, own, line: line.map(|line| &*line.received) };
+    let own = meter.sent_bytes();
+    let sent = Passing { all, own, line: line.map(|line| &*line.sent) };
     let mut first = std::mem::take(&mut client.bytes);
     if open.service.sends_proxy_header() {
         first.splice(0..0, client.ends()?.header(Transport::Tcp));
@@ -134,7 +144,11 @@ async fn exchange(shared: &Shared, client: &mut Client, open: &mut Open) -> io::
     tokio::try_join!(pump(from_client, to_backend, received), pump(from_backend, to_client, sent))
 }
 
-async fn connect(shared: &Shared, find: impl Fn(&Table) -> Option<Arc<Service>>) -> Option<Open> {
+async fn connect(
+    shared: &Shared,
+    find: impl Fn(&Table) -> Option<Arc<Service>>,
+    line: &mut Connection,
+) -> Option<Open> {
     let mut service: Option<Arc<Service>> = None;
     let mut counting: Option<Span> = None;
     let mut why = Why::NoBackend;
@@ -144,13 +158,16 @@ async fn connect(shared: &Shared, find: impl Fn(&Table) -> Option<Arc<Service>>)
             break;
         }
         let span = counting.take().unwrap_or_else(|| current.span());
+        line.is_for(current.meter());
         let Some(admitted) = current.admit() else {
             span.refused(Why::MaxConnections);
+            line.ended_by(Why::MaxConnections.word());
             return None;
         };
         let mut attempts = current.attempts();
         while let Some((upstream, work)) = attempts.next() {
             if let Ok(backend) = upstream.connect().await {
+                line.is_at(upstream.instance);
                 let _work = work.admitted(admitted);
                 return Some(Open { backend, service: current, span, _work });
             }
@@ -161,5 +178,6 @@ async fn connect(shared: &Shared, find: impl Fn(&Table) -> Option<Arc<Service>>)
     if let Some(span) = counting {
         span.refused(why);
     }
+    line.ended_by(why.word());
     None
 }

@@ -11,6 +11,7 @@ use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
 use super::session::{DATAGRAM_BYTES_MAX, Session, passed};
+use crate::access_log::Connection;
 use crate::meter::Why;
 use crate::proxy_protocol::Ends;
 use crate::shared::Shared;
@@ -75,7 +76,7 @@ impl Port {
         };
         if let Some(session) = session.filter(|session| session.pass_on(datagram)) {
             passed(&self.shared, datagram.len());
-            session.meter().received(datagram.len());
+            session.received(datagram.len());
         } else {
             count(&self.shared.counters.udp_dropped);
         }
@@ -96,15 +97,20 @@ impl Port {
             }
             false => Vec::new(),
         };
-        let span = service.span();
+        let (span, mut line) =
+            (service.span(), Connection::begin(self.shared.access_log.as_ref(), client));
+        line.is_for(service.meter());
         let Some(admitted) = service.admit() else {
             span.refused(Why::MaxConnections);
+            line.ended_by(Why::MaxConnections.word());
             return None;
         };
         let mut attempts = service.attempts();
         while let Some((upstream, work)) = attempts.next() {
             match Session::open(&upstream, header.clone(), span.meter()).await {
-                Ok(session) => {
+                Ok(mut session) => {
+                    line.is_at(upstream.instance);
+                    session.line = line;
                     let (session, work) = (Arc::new(session), work.admitted(admitted));
                     self.sessions.insert(client, Arc::clone(&session));
                     let (shared, listener) = (Arc::clone(&self.shared), Arc::clone(&self.socket));
@@ -118,6 +124,7 @@ impl Port {
             }
         }
         span.refused(Why::NoBackend);
+        line.ended_by(Why::NoBackend.word());
         None
     }
 }

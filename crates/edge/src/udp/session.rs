@@ -10,6 +10,7 @@ use tokio::net::UdpSocket;
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
+use crate::access_log::Connection;
 use crate::meter::{Meter, Span};
 use crate::shared::Shared;
 use crate::stats::{Gauge, count};
@@ -29,6 +30,7 @@ pub(crate) const DATAGRAM_BYTES_MAX: usize = 65_535;
 pub(crate) struct Session {
     backend: UdpSocket,
     meter: Arc<Meter>,
+    pub(crate) line: Connection,
     /// Put before each datagram.
     header: Vec<u8>,
     has_ended: AtomicBool,
@@ -55,12 +57,14 @@ impl Session {
         backend.writable().await?;
         let (has_ended, used_ms) = (AtomicBool::new(false), AtomicU64::new(0));
         let (meter, begun) = (Arc::clone(meter), Instant::now());
-        Ok(Session { backend, meter, header, has_ended, used_ms, begun })
+        let line = Connection::default();
+        Ok(Session { backend, meter, line, header, has_ended, used_ms, begun })
     }
 
-    /// Counts what passes.
-    pub(crate) fn meter(&self) -> &Meter {
-        &self.meter
+    /// Counts a datagram from the client.
+    pub(crate) fn received(&self, bytes: usize) {
+        self.meter.received(bytes);
+        self.line.received(bytes);
     }
 
     pub(crate) fn has_ended(&self) -> bool {
@@ -131,6 +135,7 @@ impl Session {
             if listener.send_to(&buffer[..length], client).await.is_ok() {
                 passed(shared, length);
                 self.meter.sent(length);
+                self.line.sent(length);
             } else {
                 count(&shared.counters.udp_dropped);
             }

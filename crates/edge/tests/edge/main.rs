@@ -2,6 +2,7 @@
 // Helpers are not test functions to clippy; here too, what cannot go on panics.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod access_log;
 mod address;
 mod app;
 mod challenge;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use helix_edge::{AnyIp, Config, Edge};
+use helix_edge::{AccessLogConfig, AnyIp, Config, Edge};
 use helix_model::endpoint::OwnPort;
 use helix_model::manifest::Handling;
 use helix_model::plan::{Backend, EdgePlan, EdgeReport, EndpointPlan, Label, Route};
@@ -32,17 +32,23 @@ impl World {
         let network = |text: &&str| {
             text.parse().unwrap_or_else(|_| text.parse::<std::net::IpAddr>().unwrap().into())
         };
-        World::starting(AnyIp::Off, None, networks.iter().map(network).collect()).await
+        World::starting(AnyIp::Off, None, networks.iter().map(network).collect(), None).await
+    }
+
+    /// One that writes down what has ended.
+    pub(crate) async fn writing(access_log: AccessLogConfig) -> World {
+        World::starting(AnyIp::Off, None, Vec::new(), Some(access_log)).await
     }
 
     pub(crate) async fn with(any_ip: AnyIp, plan_file: Option<PathBuf>) -> World {
-        World::starting(any_ip, plan_file, Vec::new()).await
+        World::starting(any_ip, plan_file, Vec::new(), None).await
     }
 
     async fn starting(
         any_ip: AnyIp,
         plan_file: Option<PathBuf>,
         balancers: Vec<ipnet::IpNet>,
+        access_log: Option<AccessLogConfig>,
     ) -> World {
         let http_listen = vec![SocketAddr::from((Ipv6Addr::LOCALHOST, 0))];
         let https_listen = http_listen.clone();
@@ -50,6 +56,7 @@ impl World {
             http_listen,
             https_listen,
             metrics_listen: Some(SocketAddr::from((Ipv6Addr::LOCALHOST, 0))),
+            access_log,
             plan_file,
             balancers,
             any_ip,

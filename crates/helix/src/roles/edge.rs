@@ -20,6 +20,7 @@ use tokio::task::JoinHandle;
 
 use super::dialler::{Dialled, Dialler};
 use super::{ended_by_itself, unusable};
+use crate::access_log;
 use crate::certificate_source::LinkedCertificates;
 use crate::platform::{edge_facts, make_private_dir, node_name};
 
@@ -46,8 +47,9 @@ pub(super) async fn start(options: EdgeOptions) -> Result<EdgeRole, Problem> {
         http_listen: vec![(std::net::Ipv6Addr::UNSPECIFIED, options.front.http_port).into()],
         https_listen: vec![(std::net::Ipv6Addr::UNSPECIFIED, options.front.https_port).into()],
         metrics_listen: options.front.metrics,
+        access_log: access_log::config(&options.front),
         plan_file: Some(data_dir.join("plan.json")),
-        balancers: options.front.balancers,
+        balancers: options.front.balancers.clone(),
         any_ip: AnyIp::Auto,
     });
     let edge = edge.await.map_err(|error| {
@@ -66,6 +68,8 @@ pub(super) async fn start(options: EdgeOptions) -> Result<EdgeRole, Problem> {
     if let Some(address) = edge.metrics_address() {
         facts.push(("metrics", format!("http://{address}/metrics")));
     }
+    access_log::reopen_at_hangup(&options.front, &edge)
+        .map_err(|error| unusable(&error, "see the message"))?;
     let linking = tokio::spawn(keep_linked(Arc::clone(&edge), name, dialler));
     Ok(EdgeRole { edge, facts, notes, linking })
 }

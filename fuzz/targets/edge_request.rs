@@ -66,6 +66,7 @@ async fn start(backend: SocketAddr) -> Edge {
         https_listen: Vec::new(),
         metrics_listen: None,
         access_log: None,
+        takeover: None,
         plan_file: None,
         balancers: Vec::new(),
         any_ip: AnyIp::Off,

@@ -31,6 +31,9 @@ pub struct Config {
     pub metrics_listen: Option<SocketAddr>,
     /// Whether and where a line is written for all that has ended.
     pub access_log: Option<AccessLogConfig>,
+    /// Where another process may take over what listens, and whether this one is to do so
+    /// with one that runs.
+    pub takeover: Option<Takeover>,
     /// Where the last plan is kept, to serve from after a restart.
     pub plan_file: Option<PathBuf>,
     /// Load balancers before this edge: what comes from them begins with a header of the
@@ -38,6 +41,15 @@ pub struct Config {
     pub balancers: Vec<IpNet>,
     /// Whether endpoint addresses may be routed to this machine.
     pub any_ip: AnyIp,
+}
+
+/// How an edge is taken over.
+#[derive(Clone, Debug)]
+pub struct Takeover {
+    /// The Unix socket to meet at, in a directory of this user's alone.
+    pub socket: PathBuf,
+    /// Take over the edge that runs, if one does.
+    pub take: bool,
 }
 
 /// Whether the edge may route the prefixes of endpoint addresses to loopback, so

@@ -1,6 +1,7 @@
 //! The handle on a running edge.
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,12 +12,13 @@ use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
 use crate::access_log::{AccessLog, AccessLogConfig, LogTarget};
-use crate::config::Config;
+use crate::config::{Config, Takeover};
 use crate::director::{Certified, Director, Request};
 use crate::error::EdgeError;
 use crate::saved_plan::{self, SavedPlan};
 use crate::shared::Shared;
 use crate::stats::Stats;
+use crate::takeover::{self, Fronts, Named, Taken};
 use crate::tls::{self, Acceptor, CertificateSource, Source};
 use crate::{http, metrics, sockets};
 
@@ -47,14 +49,30 @@ impl std::fmt::Debug for Edge {
 fn listen(
     what: &'static str,
     wanted: &[SocketAddr],
-) -> Result<(Vec<SocketAddr>, Vec<TcpListener>), EdgeError> {
-    let listen_on = |address: &SocketAddr| {
+    taken: &mut Taken,
+    fronts: &mut Fronts,
+) -> Result<(Vec<SocketAddr>, Vec<Arc<TcpListener>>), EdgeError> {
+    let mut listen_on = |address: &SocketAddr| {
         let refuse = |source| EdgeError::Listen { what, address: *address, source };
-        let listener = sockets::listen_shared(*address).map_err(refuse)?;
-        Ok((listener.local_addr().map_err(refuse)?, listener))
+        let listener = match taken.front(what, *address).map_err(refuse)? {
+            Some(listener) => listener,
+            None => sockets::listen_shared(*address).map_err(refuse)?,
+        };
+        let (at, listener) = (listener.local_addr().map_err(refuse)?, Arc::new(listener));
+        let named = Named::Front { what: what.to_owned(), asked: *address };
+        fronts.push((named, Arc::clone(&listener)));
+        Ok((at, listener))
     };
-    let listening = wanted.iter().map(listen_on).collect::<Result<Vec<_>, _>>()?;
+    let listening = wanted.iter().map(&mut listen_on).collect::<Result<Vec<_>, _>>()?;
     Ok(listening.into_iter().unzip())
+}
+
+/// What the edge that runs has, if it is to be taken over.
+async fn take(takeover: Option<&Takeover>) -> Result<Taken, EdgeError> {
+    let Some(Takeover { socket, take: true }) = takeover else { return Ok(Taken::default()) };
+    let socket = socket.clone();
+    let taking = tokio::task::spawn_blocking(move || Taken::from(&socket)).await;
+    taking.map_err(std::io::Error::other).and_then(|taken| taken).map_err(EdgeError::Takeover)
 }
 
 /// Opens the access log, so that one that cannot be written is told at the start.
@@ -70,6 +88,8 @@ fn access_log(config: AccessLogConfig) -> Result<Arc<AccessLog>, EdgeError> {
 impl Edge {
     /// Starts accepting HTTP and serves the last plan on disk, if there is one.
     pub async fn start(config: Config) -> Result<Edge, EdgeError> {
+        let (mut taken, mut fronts) = (take(config.takeover.as_ref()).await?, Fronts::new());
+        let mut listen = |what, wanted: &[_]| listen(what, wanted, &mut taken, &mut fronts);
         let (http_addresses, http_listeners) = listen("HTTP", &config.http_listen)?;
         let (https_addresses, https_listeners) = listen("HTTPS", &config.https_listen)?;
         let metrics: Vec<_> = config.metrics_listen.into_iter().collect();
@@ -94,7 +114,7 @@ impl Edge {
         let director = Director::new(
             Arc::clone(&shared),
             (http_addresses.clone(), https_addresses.clone()),
-            config.any_ip,
+            (config.any_ip, taken),
             config.plan_file.map(SavedPlan::start),
             Certified { wanted, changed },
             report_sender,
@@ -124,7 +144,24 @@ impl Edge {
         for listener in metrics_listeners {
             edge.shared.tasks.spawn(metrics::accept(Arc::clone(&edge.shared), listener));
         }
+        let _ = edge.requests.send(Request::Serving).await;
+        if let Some(takeover) = config.takeover {
+            edge.offer(&takeover.socket, fronts);
+        }
         Ok(edge)
+    }
+
+    /// Lets another process take over. An edge that nobody can take over serves as well.
+    fn offer(&self, socket: &Path, fronts: Fronts) {
+        let (shared, requests) = (Arc::clone(&self.shared), self.requests.clone());
+        match takeover::listen(socket) {
+            Ok(listener) => {
+                self.shared.tasks.spawn(takeover::offer(shared, listener, fronts, requests));
+            }
+            Err(error) => {
+                tracing::warn!(path = %socket.display(), %error, "nobody can take this edge over");
+            }
+        }
     }
 
     /// Where HTTP is accepted, with the ports that were bound.
@@ -170,6 +207,19 @@ impl Edge {
     /// What passed through so far and what is open now.
     pub fn stats(&self) -> Stats {
         self.shared.counters.snapshot()
+    }
+
+    /// Returns once another process has taken over what listens; what is open here is to be
+    /// brought to its end with [`Edge::shutdown`].
+    pub fn handed_over(&self) -> impl Future<Output = ()> + use<> {
+        let shared = Arc::clone(&self.shared);
+        async move {
+            let draining = shared.draining.interrupts(std::future::pending::<()>());
+            draining.await;
+            if !shared.is_handed_over() {
+                std::future::pending::<()>().await;
+            }
+        }
     }
 
     /// What went through each endpoint that anything went through.

@@ -18,6 +18,9 @@ pub enum EdgeError {
         #[source]
         source: io::Error,
     },
+    /// The edge that runs cannot be taken over.
+    #[error("the edge that runs cannot be taken over")]
+    Takeover(#[source] io::Error),
     /// The access log cannot be written.
     #[error("cannot write the access log to {to}")]
     AccessLog {
@@ -37,6 +40,7 @@ impl EdgeError {
     pub fn hint(&self) -> String {
         let EdgeError::Listen { what, address, source } = self else {
             return match self {
+                EdgeError::Takeover(_) => "it goes on; stop it, or try again",
                 EdgeError::AccessLog { .. } => "choose another file with `--access-log`",
                 _ => "`helix doctor` checks the machine",
             }

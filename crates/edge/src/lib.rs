@@ -33,6 +33,7 @@ mod shared;
 mod sockets;
 mod stats;
 mod table;
+mod takeover;
 mod tcp;
 mod tls;
 mod udp;
@@ -40,7 +41,7 @@ mod upstream;
 mod work;
 
 pub use access_log::{AccessLogConfig, Clients, LogTarget};
-pub use config::{AnyIp, Config};
+pub use config::{AnyIp, Config, Takeover};
 pub use edge::Edge;
 pub use error::EdgeError;
 pub use proxy_protocol::{Ends, Header, HeaderError, read_header};

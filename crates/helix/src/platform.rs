@@ -135,6 +135,7 @@ impl Platform {
             https_listen: vec![(Ipv6Addr::UNSPECIFIED, options.front.https_port).into()],
             metrics_listen: options.front.metrics,
             access_log: access_log::config(&options.front),
+            takeover: None,
             plan_file: Some(data_dir.join("edge").join("plan.json")),
             balancers: options.front.balancers.clone(),
             any_ip: options.any_ip,

@@ -49,7 +49,7 @@ pub(crate) async fn carry(
     count(&shared.counters.tcp_connections);
     let _open = Gauge::open(&shared.counters.tcp_connections_open);
     let asking = proxy_protocol::whose(&shared, &mut stream, peer);
-    let Some(whose) = shared.draining.interrupts(asking).await.flatten() else { return };
+    let Some(whose) = shared.begins(asking).await.flatten() else { return };
     let client = Client { stream, whose, bytes: Vec::new() };
     let is_named = matches!(shared.table.load().port(key), Some(OnPort::Named(_)));
     if is_named {
@@ -77,7 +77,7 @@ pub(crate) async fn carry_host(
 /// none gets what is there if there is one thing only; what is no TLS gets nothing.
 async fn carry_named(shared: &Shared, key: PortKey, mut client: Client) {
     let sniffing = tls::first(&mut client.stream, &shared.counters);
-    let first = shared.draining.interrupts(sniffing).await.flatten();
+    let first = shared.begins(sniffing).await.flatten();
     let Some(First { bytes, hello }) = first else { return sockets::reset(client.stream) };
     client.bytes = bytes;
     let Hello::For(host) = hello else { return sockets::reset(client.stream) };

@@ -40,11 +40,10 @@ struct Port {
 pub(crate) async fn serve(
     shared: Arc<Shared>,
     key: PortKey,
-    socket: UdpSocket,
+    socket: Arc<UdpSocket>,
     stop: CancellationToken,
 ) {
     let sessions = HashMap::new();
-    let socket = Arc::new(socket);
     let mut port = Port { shared, key, socket, sessions, stop: stop.clone() };
     stop.run_until_cancelled(port.take()).await;
 }

@@ -16,6 +16,7 @@ mod proxy;
 mod retry;
 mod secure;
 mod strict;
+mod takeover;
 mod tcp;
 mod tls;
 mod udp;

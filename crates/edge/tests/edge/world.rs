@@ -2,12 +2,12 @@
 //! endpoints, and waiting on conditions with a deadline.
 
 use std::net::{Ipv6Addr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use helix_edge::{AccessLogConfig, AnyIp, Config, Edge};
+use helix_edge::{AccessLogConfig, AnyIp, Config, Edge, Takeover};
 use helix_model::endpoint::OwnPort;
 use helix_model::manifest::Handling;
 use helix_model::plan::{Backend, EdgePlan, EdgeReport, EndpointPlan, Label, Route};
@@ -22,6 +22,21 @@ pub(crate) struct World {
     version: AtomicU64,
 }
 
+/// On free loopback ports, and nothing besides.
+fn config() -> Config {
+    let free = SocketAddr::from((Ipv6Addr::LOCALHOST, 0));
+    Config {
+        http_listen: vec![free],
+        https_listen: vec![free],
+        metrics_listen: Some(free),
+        access_log: None,
+        takeover: None,
+        plan_file: None,
+        balancers: Vec::new(),
+        any_ip: AnyIp::Off,
+    }
+}
+
 impl World {
     pub(crate) async fn new() -> World {
         World::with(AnyIp::Off, None).await
@@ -32,35 +47,35 @@ impl World {
         let network = |text: &&str| {
             text.parse().unwrap_or_else(|_| text.parse::<std::net::IpAddr>().unwrap().into())
         };
-        World::starting(AnyIp::Off, None, networks.iter().map(network).collect(), None).await
+        let balancers = networks.iter().map(network).collect();
+        World::starting(Config { balancers, ..config() }).await
+    }
+
+    /// One that may be taken over there, or takes over what runs.
+    pub(crate) async fn at(socket: &Path, take: bool) -> World {
+        let takeover = Some(Takeover { socket: socket.to_owned(), take });
+        World::starting(Config { takeover, ..config() }).await
     }
 
     /// One that writes down what has ended.
     pub(crate) async fn writing(access_log: AccessLogConfig) -> World {
-        World::starting(AnyIp::Off, None, Vec::new(), Some(access_log)).await
+        World::starting(Config { access_log: Some(access_log), ..config() }).await
+    }
+
+    /// One that takes over what runs there with this plan, as it was kept on disk.
+    pub(crate) async fn started_with(socket: &Path, endpoints: Vec<EndpointPlan>) -> World {
+        let file = socket.with_file_name("plan.json");
+        let plan = EdgePlan { version: 1, endpoints, ..EdgePlan::default() };
+        std::fs::write(&file, serde_json::to_vec(&plan).unwrap()).unwrap();
+        let takeover = Some(Takeover { socket: socket.to_owned(), take: true });
+        World::starting(Config { takeover, plan_file: Some(file), ..config() }).await
     }
 
     pub(crate) async fn with(any_ip: AnyIp, plan_file: Option<PathBuf>) -> World {
-        World::starting(any_ip, plan_file, Vec::new(), None).await
+        World::starting(Config { any_ip, plan_file, ..config() }).await
     }
 
-    async fn starting(
-        any_ip: AnyIp,
-        plan_file: Option<PathBuf>,
-        balancers: Vec<ipnet::IpNet>,
-        access_log: Option<AccessLogConfig>,
-    ) -> World {
-        let http_listen = vec![SocketAddr::from((Ipv6Addr::LOCALHOST, 0))];
-        let https_listen = http_listen.clone();
-        let config = Config {
-            http_listen,
-            https_listen,
-            metrics_listen: Some(SocketAddr::from((Ipv6Addr::LOCALHOST, 0))),
-            access_log,
-            plan_file,
-            balancers,
-            any_ip,
-        };
+    async fn starting(config: Config) -> World {
         World { edge: Edge::start(config).await.unwrap(), version: AtomicU64::new(0) }
     }
 

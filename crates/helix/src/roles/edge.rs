@@ -1,7 +1,8 @@
 //! `helix edge`: user traffic on this machine, linked to a server.
 //!
 //! ```text
-//! <data>/edge/plan.json     the last plan
+//! <data>/edge/plan.json       the last plan
+//! <data>/edge/takeover.sock   where another process takes over
 //! ```
 
 use std::sync::Arc;
@@ -10,7 +11,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use helix_cli::{EdgeOptions, Happening, Role};
-use helix_edge::{AnyIp, Edge};
+use helix_edge::{AnyIp, Edge, Takeover};
 use helix_link::{Incoming, LinkError, Opened, Receiver, Sender, Stream};
 use helix_model::link::{AskEdge, EdgeHello, Hello, LINK_PROTOCOL, ToEdge};
 use helix_model::plan::EdgeReport;
@@ -30,11 +31,15 @@ const GRACE: Duration = Duration::from_secs(5);
 /// Endpoints whose traffic is told in one message: some 200 KiB.
 const TOLD_AT_ONCE: usize = 500;
 
+/// The same when another process has taken over: nobody waits for this one.
+const GRACE_HANDED_OVER: Duration = Duration::from_secs(600);
+
 pub(super) struct EdgeRole {
     edge: Arc<Edge>,
     facts: Vec<(&'static str, String)>,
     notes: mpsc::UnboundedReceiver<String>,
     linking: JoinHandle<()>,
+    grace: Duration,
 }
 
 pub(super) async fn start(options: EdgeOptions) -> Result<EdgeRole, Problem> {
@@ -48,6 +53,7 @@ pub(super) async fn start(options: EdgeOptions) -> Result<EdgeRole, Problem> {
         https_listen: vec![(std::net::Ipv6Addr::UNSPECIFIED, options.front.https_port).into()],
         metrics_listen: options.front.metrics,
         access_log: access_log::config(&options.front),
+        takeover: Some(Takeover { socket: data_dir.join("takeover.sock"), take: options.takeover }),
         plan_file: Some(data_dir.join("plan.json")),
         balancers: options.front.balancers.clone(),
         any_ip: AnyIp::Auto,
@@ -71,7 +77,7 @@ pub(super) async fn start(options: EdgeOptions) -> Result<EdgeRole, Problem> {
     access_log::reopen_at_hangup(&options.front, &edge)
         .map_err(|error| unusable(&error, "see the message"))?;
     let linking = tokio::spawn(keep_linked(Arc::clone(&edge), name, dialler));
-    Ok(EdgeRole { edge, facts, notes, linking })
+    Ok(EdgeRole { edge, facts, notes, linking, grace: GRACE })
 }
 
 #[async_trait]
@@ -81,9 +87,16 @@ impl Role for EdgeRole {
     }
 
     async fn next(&mut self) -> Happening {
-        match self.notes.recv().await {
-            Some(note) => Happening::Note(note),
-            None => Happening::Ended(ended_by_itself("edge")),
+        tokio::select! {
+            note = self.notes.recv() => match note {
+                Some(note) => Happening::Note(note),
+                None => Happening::Ended(ended_by_itself("edge")),
+            },
+            () = self.edge.handed_over() => {
+                self.grace = GRACE_HANDED_OVER;
+                let note = "another process has taken over; what is open here goes on until it ends";
+                Happening::Over(note.to_owned())
+            }
         }
     }
 
@@ -91,7 +104,7 @@ impl Role for EdgeRole {
         self.linking.abort();
         let _ = self.linking.await;
         if let Some(edge) = Arc::into_inner(self.edge) {
-            edge.shutdown(GRACE).await;
+            edge.shutdown(self.grace).await;
         }
         Ok(())
     }

@@ -37,6 +37,12 @@ fn replicas_and_their_database_are_killed_and_nothing_is_lost_or_done_twice() {
     every_replica_reaches_every_instance(&installation);
     every_replica_tells_what_goes_through_the_edge(&installation);
 
+    // A new program in place of the old, with visitors at it.
+    for _ in 0..3 {
+        installation.replace_edge();
+        every_replica_tells_what_goes_through_the_edge(&installation);
+    }
+
     let writers = Writers::start(&installation.replicas, &installation.world.work());
     for index in 0..installation.replicas.len() {
         writers.go_on();

@@ -14,6 +14,7 @@
 //! or HTTP API. It never invents a route and never checks an instance's health.
 
 mod access_log;
+mod admission;
 mod any_ip;
 mod config;
 mod director;

@@ -21,11 +21,22 @@ pub(crate) enum Why {
     BackendUnreachable,
     BackendClosed,
     MaxConnections,
+    RateLimit,
+    BodyTooLarge,
+    HeadTooLarge,
 }
 
 impl Why {
-    pub(crate) const ALL: [Why; 4] =
-        [Why::NoBackend, Why::BackendUnreachable, Why::BackendClosed, Why::MaxConnections];
+    /// In the order of their numbers.
+    pub(crate) const ALL: [Why; 7] = [
+        Why::NoBackend,
+        Why::BackendUnreachable,
+        Why::BackendClosed,
+        Why::MaxConnections,
+        Why::RateLimit,
+        Why::BodyTooLarge,
+        Why::HeadTooLarge,
+    ];
 
     pub(crate) fn word(self) -> &'static str {
         match self {
@@ -33,6 +44,9 @@ impl Why {
             Why::BackendUnreachable => "backend_unreachable",
             Why::BackendClosed => "backend_closed",
             Why::MaxConnections => "max_connections",
+            Why::RateLimit => "rate_limit",
+            Why::BodyTooLarge => "body_too_large",
+            Why::HeadTooLarge => "head_too_large",
         }
     }
 }

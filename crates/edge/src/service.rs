@@ -5,11 +5,12 @@
 //! tried at all.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use helix_model::manifest::{Balance, Handling, ProxyProtocol};
 
-use crate::meter::{Meter, Span};
+use crate::admission::{Admission, Admitted};
+use crate::meter::{Meter, Span, Why};
 use crate::upstream::Upstream;
 use crate::work::OpenWork;
 
@@ -19,20 +20,8 @@ pub(crate) struct Service {
     upstreams: Box<[Arc<Upstream>]>,
     handling: Handling,
     cursor: AtomicUsize,
-    admitted: Arc<AtomicU32>,
+    admission: Arc<Admission>,
     meter: Arc<Meter>,
-}
-
-/// A connection, request or session that was let in; it counts until this is dropped.
-#[derive(Debug)]
-pub(crate) struct Admitted(Option<Arc<AtomicU32>>);
-
-impl Drop for Admitted {
-    fn drop(&mut self) {
-        if let Some(admitted) = &self.0 {
-            admitted.fetch_sub(1, Ordering::Relaxed);
-        }
-    }
 }
 
 /// The backends of one service in the order one request or connection tries
@@ -49,11 +38,11 @@ impl Service {
     pub(crate) fn new(
         upstreams: Vec<Arc<Upstream>>,
         handling: Handling,
-        admitted: Arc<AtomicU32>,
+        admission: Arc<Admission>,
         meter: Arc<Meter>,
     ) -> Service {
         let (upstreams, cursor) = (upstreams.into_boxed_slice(), AtomicUsize::new(0));
-        Service { upstreams, handling, cursor, admitted, meter }
+        Service { upstreams, handling, cursor, admission, meter }
     }
 
     /// Counts what goes through.
@@ -71,12 +60,19 @@ impl Service {
         self.upstreams.len()
     }
 
-    /// Lets one more in, unless as many are in as may be. What is unlimited is not counted.
-    pub(crate) fn admit(&self) -> Option<Admitted> {
-        let Some(max) = self.handling.max_connections else { return Some(Admitted(None)) };
-        let before = self.admitted.fetch_add(1, Ordering::Relaxed);
-        let admitted = Admitted(Some(Arc::clone(&self.admitted)));
-        (before < max).then_some(admitted)
+    /// Lets one more in, or says why not.
+    pub(crate) fn admit(&self) -> Result<Admitted, Why> {
+        self.admission.admit(&self.handling)
+    }
+
+    /// The largest body of a request.
+    pub(crate) fn body_bytes_max(&self) -> Option<u64> {
+        self.handling.max_body_bytes
+    }
+
+    /// The largest head of one.
+    pub(crate) fn head_bytes_max(&self) -> Option<usize> {
+        self.handling.max_header_bytes.and_then(|max| usize::try_from(max).ok())
     }
 
     /// Whether what a client sends is preceded by where it comes from.
@@ -177,16 +173,6 @@ mod tests {
         let (_first, _second, _third) = (works[0].open(), works[0].open(), works[1].open());
         assert_eq!(order(&service), ["3", "2", "1"]);
         assert_eq!(order(&service), ["3", "2", "1"]);
-    }
-
-    #[test]
-    fn no_more_are_let_in_than_may_be() {
-        let max_connections = Some(2);
-        let (service, _works) = handled(1, Handling { max_connections, ..Handling::default() });
-        let (first, second) = (service.admit(), service.admit());
-        assert!(first.is_some() && second.is_some() && service.admit().is_none());
-        drop(first);
-        assert!(service.admit().is_some());
     }
 
     #[test]

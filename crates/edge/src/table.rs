@@ -7,7 +7,6 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU32;
 
 use helix_model::acme::{Challenge, Way};
 use helix_model::certificate::Pin;
@@ -18,6 +17,7 @@ use helix_model::{Endpoint, Id, Instance};
 use rustls::sign::CertifiedKey;
 use tokio::sync::Notify;
 
+use crate::admission::Admission;
 use crate::hosts::Hosts;
 use crate::meters::{Meters, Others};
 use crate::service::Service;
@@ -118,8 +118,8 @@ pub(crate) struct Site {
 pub(crate) struct Roster {
     upstreams: BTreeMap<(Id<Instance>, SocketAddr), Arc<Upstream>>,
     works: BTreeMap<Id<Instance>, Arc<Work>>,
-    /// How much is open on each endpoint, whatever table it came by.
-    admitted: BTreeMap<Id<Endpoint>, Arc<AtomicU32>>,
+    /// What is let in at each endpoint, whatever table it came by.
+    admitted: BTreeMap<Id<Endpoint>, Arc<Admission>>,
     meters: Meters,
     drained: Arc<Notify>,
 }

@@ -114,6 +114,15 @@ struct HowArgs {
     /// Connections at a time at each edge
     #[arg(long, value_name = "COUNT")]
     max_connections: Option<u32>,
+    /// Requests, connections or sessions that may begin in a second at each edge
+    #[arg(long, value_name = "COUNT")]
+    max_per_second: Option<u32>,
+    /// With http: the largest body of a request, such as 10Mi
+    #[arg(long, value_name = "SIZE")]
+    max_body: Option<String>,
+    /// With http: the largest head of a request
+    #[arg(long, value_name = "BYTES")]
+    max_header_bytes: Option<u32>,
 }
 
 impl HowArgs {
@@ -129,6 +138,9 @@ impl HowArgs {
             backend_expects_proxy_protocol: self.backend_expects_proxy_protocol.then_some(true),
             balance: self.balance,
             max_connections: self.max_connections,
+            max_per_second: self.max_per_second,
+            max_body: self.max_body,
+            max_header_bytes: self.max_header_bytes,
         }
     }
 }

@@ -15,7 +15,7 @@ use super::host;
 use super::reply::{Download, Refused, Reply};
 use super::turn::{Conversation, Turn};
 use super::upgrade::{self, Wish};
-use super::upload::Upload;
+use super::upload::{Limit, Upload};
 use crate::service::Service;
 use crate::shared::Shared;
 use crate::stats::count;
@@ -85,6 +85,7 @@ async fn attempt(
         return Err(Refused::Challenged(answer));
     }
     direct(shared, front, &host, &request)?;
+    let head_bytes = headers::size(&request);
     let protocol = headers::upgrade_of(request.headers());
     let id = headers::prepare(&mut request, sent.clone(), front);
     account.is_called(&id);
@@ -94,7 +95,7 @@ async fn attempt(
     });
     tracing::debug!(client = %front.client, %host, method = %request.method(), path = request.uri().path(), request_id = ?id, "request");
     let request = request.map(|body| Upload::new(body, conversation));
-    let answer = deliver(shared, &host, request, account).await?;
+    let answer = deliver(shared, &host, (request, head_bytes), account).await?;
     Ok((answer, wish, id))
 }
 
@@ -160,7 +161,7 @@ fn elsewhere(host: &str, port: u16, asked: &Uri) -> String {
 async fn deliver(
     shared: &Shared,
     host: &str,
-    mut request: Request<Upload>,
+    (mut request, head_bytes): (Request<Upload>, usize),
     account: &mut Account,
 ) -> Result<Answer, Refused> {
     let mut last: Option<Arc<Service>> = None;
@@ -172,8 +173,9 @@ async fn deliver(
             break;
         }
         account.is_for(&service);
+        let limit = fits(&service, &mut request, head_bytes)?;
         request.body_mut().count(account.counting());
-        let admitted = service.admit().ok_or(Refused::Full)?;
+        let admitted = service.admit().map_err(Refused::full)?;
         let mut attempts = service.attempts();
         while let Some((upstream, work)) = attempts.next() {
             match offer(shared, &upstream, request).await {
@@ -182,6 +184,7 @@ async fn deliver(
                     return Ok(Answer { response, exchange, upstream, work });
                 }
                 Outcome::Again(again, reason) => (request, refused) = (again, reason),
+                Outcome::Failed(_) if limit.is_exceeded() => return Err(Refused::BodyTooLarge),
                 Outcome::Failed(reason) => return Err(reason),
             }
             count(&shared.counters.http_retries);
@@ -189,6 +192,23 @@ async fn deliver(
         last = Some(service);
     }
     Err(refused)
+}
+
+/// Whether a request is no larger than the endpoint takes. A body that does not say how
+/// long it is is measured on its way.
+fn fits(
+    service: &Service,
+    request: &mut Request<Upload>,
+    head_bytes: usize,
+) -> Result<Limit, Refused> {
+    if service.head_bytes_max().is_some_and(|max| head_bytes > max) {
+        return Err(Refused::HeadTooLarge);
+    }
+    let Some(max) = service.body_bytes_max() else { return Ok(Limit::default()) };
+    if request.body().size_hint().lower() > max {
+        return Err(Refused::BodyTooLarge);
+    }
+    Ok(request.body_mut().limit_to(max))
 }
 
 /// Offers the request to one backend: on an idle connection, and on a fresh one

@@ -72,6 +72,12 @@ pub(crate) enum Refused {
     NoBackend,
     #[error("this app has as many requests as it takes at a time; try again in a moment")]
     Full,
+    #[error("this app takes no more requests in a second; try again in a moment")]
+    TooMany,
+    #[error("the body of this request is larger than this app takes")]
+    BodyTooLarge,
+    #[error("the headers of this request are larger than this app takes")]
+    HeadTooLarge,
     #[error("no instance of this app can be reached\n\nTo see why: helix status")]
     Unreachable,
     #[error("the app ended the connection without a response\n\nTo see why: helix logs")]
@@ -79,6 +85,11 @@ pub(crate) enum Refused {
 }
 
 impl Refused {
+    /// One too many.
+    pub(crate) fn full(why: Why) -> Refused {
+        if why == Why::RateLimit { Refused::TooMany } else { Refused::Full }
+    }
+
     pub(crate) fn status(&self) -> StatusCode {
         match self {
             Refused::Host(_) => StatusCode::BAD_REQUEST,
@@ -88,6 +99,9 @@ impl Refused {
             Refused::Elsewhere(_) => StatusCode::PERMANENT_REDIRECT,
             Refused::Challenged(_) => StatusCode::OK,
             Refused::UnknownHost(_) => StatusCode::NOT_FOUND,
+            Refused::TooMany => StatusCode::TOO_MANY_REQUESTS,
+            Refused::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            Refused::HeadTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Refused::NoBackend | Refused::Full | Refused::Unreachable => {
                 StatusCode::SERVICE_UNAVAILABLE
             }
@@ -100,6 +114,9 @@ impl Refused {
         match self {
             Refused::NoBackend => Some(Why::NoBackend),
             Refused::Full => Some(Why::MaxConnections),
+            Refused::TooMany => Some(Why::RateLimit),
+            Refused::BodyTooLarge => Some(Why::BodyTooLarge),
+            Refused::HeadTooLarge => Some(Why::HeadTooLarge),
             Refused::Unreachable => Some(Why::BackendUnreachable),
             Refused::NoResponse => Some(Why::BackendClosed),
             Refused::Host(_)
@@ -124,6 +141,9 @@ impl Refused {
             Refused::UnknownHost(_) => "unknown_host",
             Refused::NoBackend => Why::NoBackend.word(),
             Refused::Full => Why::MaxConnections.word(),
+            Refused::TooMany => Why::RateLimit.word(),
+            Refused::BodyTooLarge => Why::BodyTooLarge.word(),
+            Refused::HeadTooLarge => Why::HeadTooLarge.word(),
             Refused::Unreachable => Why::BackendUnreachable.word(),
             Refused::NoResponse => Why::BackendClosed.word(),
         }
@@ -142,7 +162,8 @@ impl Refused {
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
         headers.insert(X_HELIX_REASON, HeaderValue::from_static(self.reason()));
-        if self.status() == StatusCode::SERVICE_UNAVAILABLE {
+        let passes = [StatusCode::SERVICE_UNAVAILABLE, StatusCode::TOO_MANY_REQUESTS];
+        if passes.contains(&self.status()) {
             headers.insert(RETRY_AFTER, RETRY_AFTER_SECONDS);
         }
         if let Refused::Elsewhere(location) = &self

@@ -159,10 +159,13 @@ async fn connect(
         }
         let span = counting.take().unwrap_or_else(|| current.span());
         line.is_for(current.meter());
-        let Some(admitted) = current.admit() else {
-            span.refused(Why::MaxConnections);
-            line.ended_by(Why::MaxConnections.word());
-            return None;
+        let admitted = match current.admit() {
+            Ok(admitted) => admitted,
+            Err(full) => {
+                span.refused(full);
+                line.ended_by(full.word());
+                return None;
+            }
         };
         let mut attempts = current.attempts();
         while let Some((upstream, work)) = attempts.next() {

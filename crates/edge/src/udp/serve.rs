@@ -99,10 +99,13 @@ impl Port {
         let (span, mut line) =
             (service.span(), Connection::begin(self.shared.access_log.as_ref(), client));
         line.is_for(service.meter());
-        let Some(admitted) = service.admit() else {
-            span.refused(Why::MaxConnections);
-            line.ended_by(Why::MaxConnections.word());
-            return None;
+        let admitted = match service.admit() {
+            Ok(admitted) => admitted,
+            Err(full) => {
+                span.refused(full);
+                line.ended_by(full.word());
+                return None;
+            }
         };
         let mut attempts = service.attempts();
         while let Some((upstream, work)) = attempts.next() {

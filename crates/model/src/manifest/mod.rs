@@ -287,6 +287,15 @@ pub struct AskedEndpoint {
     pub balance: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_connections: Option<u32>,
+    /// How many may begin in a second.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_per_second: Option<u32>,
+    /// With `http`: the largest body of a request, such as `10Mi`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_body: Option<String>,
+    /// With `http`: the largest head of a request.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_header_bytes: Option<u32>,
 }
 
 /// What an endpoint does with what comes in. Left out where it is as usual, so that the
@@ -301,6 +310,15 @@ pub struct Handling {
     /// Connections at a time at each edge: with `http` requests, with `udp` sessions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_connections: Option<u32>,
+    /// How many of these may begin in a second at each edge.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_per_second: Option<u32>,
+    /// The largest body of a request.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_body_bytes: Option<u64>,
+    /// The largest head of one: its first line and its headers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_header_bytes: Option<u32>,
 }
 
 /// Which instance gets what comes in.

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use helix_model::manifest::{Balance, Handling, ProxyProtocol};
+use helix_model::manifest::{BackendProtocol, Balance, Handling, ProxyProtocol};
 
 use crate::admission::{Admission, Admitted};
 use crate::meter::{Meter, Span, Why};
@@ -63,6 +63,11 @@ impl Service {
     /// Lets one more in, or says why not.
     pub(crate) fn admit(&self) -> Result<Admitted, Why> {
         self.admission.admit(&self.handling)
+    }
+
+    /// What the backends speak.
+    pub(crate) fn backend_protocol(&self) -> BackendProtocol {
+        self.handling.backend_protocol
     }
 
     /// The largest body of a request.

@@ -268,6 +268,7 @@ impl Roster {
             let stays = serving.contains(key);
             if !stays {
                 upstream.idle.close();
+                upstream.multiplexed.close();
             }
             stays
         });

@@ -123,6 +123,9 @@ struct HowArgs {
     /// With http: the largest head of a request
     #[arg(long, value_name = "BYTES")]
     max_header_bytes: Option<u32>,
+    /// With http: what the program speaks, http1 or h2c [default: http1]
+    #[arg(long, value_name = "PROTOCOL")]
+    backend_protocol: Option<String>,
 }
 
 impl HowArgs {
@@ -141,6 +144,7 @@ impl HowArgs {
             max_per_second: self.max_per_second,
             max_body: self.max_body,
             max_header_bytes: self.max_header_bytes,
+            backend_protocol: self.backend_protocol,
         }
     }
 }

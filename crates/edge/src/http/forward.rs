@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
+use helix_model::manifest::BackendProtocol;
 use http::header::TRANSFER_ENCODING;
 use http::uri::PathAndQuery;
-use http::{HeaderValue, Method, Request, Response, StatusCode, Uri};
+use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
 use hyper::body::{Body, Incoming};
 
 use super::account::Account;
@@ -12,6 +13,7 @@ use super::exchange::{Exchange, Undelivered};
 use super::front::Front;
 use super::headers::{self, X_REQUEST_ID};
 use super::host;
+use super::multiplexed;
 use super::reply::{Download, Refused, Reply};
 use super::turn::{Conversation, Turn};
 use super::upgrade::{self, Wish};
@@ -35,14 +37,22 @@ const CHALLENGE_PATH: &str = "/.well-known/acme-challenge/";
 /// A backend's response head, and what its body needs.
 struct Answer {
     response: Response<Incoming>,
-    exchange: Exchange,
+    /// Absent where many share a connection.
+    exchange: Option<Exchange>,
     upstream: Arc<Upstream>,
     work: OpenWork,
 }
 
+/// What is known of a request before it is rewritten.
+#[derive(Clone, Copy)]
+struct Asked {
+    head_bytes: usize,
+    takes_trailers: bool,
+}
+
 /// What one backend made of a request.
 enum Outcome {
-    Answered(Response<Incoming>, Exchange),
+    Answered(Response<Incoming>, Option<Exchange>),
     /// Another backend may have it.
     Again(Request<Upload>, Refused),
     Failed(Refused),
@@ -85,7 +95,10 @@ async fn attempt(
         return Err(Refused::Challenged(answer));
     }
     direct(shared, front, &host, &request)?;
-    let head_bytes = headers::size(&request);
+    let asked = Asked {
+        head_bytes: headers::size(&request),
+        takes_trailers: headers::takes_trailers(request.headers()),
+    };
     let protocol = headers::upgrade_of(request.headers());
     let id = headers::prepare(&mut request, sent.clone(), front);
     account.is_called(&id);
@@ -95,7 +108,7 @@ async fn attempt(
     });
     tracing::debug!(client = %front.client, %host, method = %request.method(), path = request.uri().path(), request_id = ?id, "request");
     let request = request.map(|body| Upload::new(body, conversation));
-    let answer = deliver(shared, &host, (request, head_bytes), account).await?;
+    let answer = deliver(shared, &host, (request, asked), account).await?;
     Ok((answer, wish, id))
 }
 
@@ -161,7 +174,7 @@ fn elsewhere(host: &str, port: u16, asked: &Uri) -> String {
 async fn deliver(
     shared: &Shared,
     host: &str,
-    (mut request, head_bytes): (Request<Upload>, usize),
+    (mut request, Asked { head_bytes, takes_trailers }): (Request<Upload>, Asked),
     account: &mut Account,
 ) -> Result<Answer, Refused> {
     let mut last: Option<Arc<Service>> = None;
@@ -178,7 +191,11 @@ async fn deliver(
         let admitted = service.admit().map_err(Refused::full)?;
         let mut attempts = service.attempts();
         while let Some((upstream, work)) = attempts.next() {
-            match offer(shared, &upstream, request).await {
+            let outcome = match service.backend_protocol() {
+                BackendProtocol::Http1 => offer(shared, &upstream, request).await,
+                BackendProtocol::H2c => offer_h2(&upstream, request, takes_trailers).await,
+            };
+            match outcome {
                 Outcome::Answered(response, exchange) => {
                     let work = work.admitted(admitted);
                     return Ok(Answer { response, exchange, upstream, work });
@@ -232,14 +249,34 @@ async fn offer(shared: &Shared, upstream: &Upstream, mut request: Request<Upload
 
 async fn send(mut exchange: Exchange, request: Request<Upload>) -> Outcome {
     match exchange.send(request).await {
-        Ok(response) => Outcome::Answered(response, exchange),
-        Err(Undelivered { request, error }) => {
-            tracing::debug!(%error, repeatable = request.is_some(), "no response from backend");
-            match request {
-                Some(request) => Outcome::Again(request, Refused::NoResponse),
-                None => Outcome::Failed(Refused::NoResponse),
-            }
-        }
+        Ok(response) => Outcome::Answered(response, Some(exchange)),
+        Err(undelivered) => not_answered(undelivered),
+    }
+}
+
+/// The same over the connection that all requests share.
+async fn offer_h2(
+    upstream: &Upstream,
+    mut request: Request<Upload>,
+    takes_trailers: bool,
+) -> Outcome {
+    let Some(sender) = upstream.multiplexed.sender(upstream.connect()).await else {
+        return Outcome::Again(request, Refused::Unreachable);
+    };
+    if takes_trailers {
+        multiplexed::allow_trailers(&mut request);
+    }
+    match multiplexed::send(sender, request).await {
+        Ok(response) => Outcome::Answered(response, None),
+        Err(undelivered) => not_answered(undelivered),
+    }
+}
+
+fn not_answered(Undelivered { request, error }: Undelivered) -> Outcome {
+    tracing::debug!(%error, repeatable = request.is_some(), "no response from backend");
+    match request {
+        Some(request) => Outcome::Again(request, Refused::NoResponse),
+        None => Outcome::Failed(Refused::NoResponse),
     }
 }
 
@@ -256,18 +293,19 @@ fn respond(
     headers::strip_hop_by_hop(response.headers_mut());
     response.headers_mut().entry(X_REQUEST_ID).or_insert(id);
     account.answered(response.status(), upstream.instance);
-    match (backend, wish) {
-        (None, _) => {
+    *response.version_mut() = Version::HTTP_11;
+    match (backend, wish, exchange) {
+        (None, _, exchange) => {
             let download = |body| Download::new(body, exchange, upstream, work);
             response.map(|body| Reply::download(download(body), turn, account))
         }
-        (Some(backend), Some(wish)) => {
+        (Some(backend), Some(wish), Some(exchange)) => {
             headers::set_upgrade(response.headers_mut(), wish.protocol);
             upgrade::tunnel(shared, wish.client, backend, (exchange, work, account));
             response.map(|_| Reply::switching(turn))
         }
         // Changing protocol unasked is no answer to anything.
-        (Some(_), None) => {
+        (Some(_), _, _) => {
             account.refused(shared, &Refused::NoResponse);
             Refused::NoResponse.into_response(turn, account)
         }

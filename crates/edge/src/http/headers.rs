@@ -36,6 +36,13 @@ pub(crate) fn size<B>(request: &Request<B>) -> usize {
     first + request.headers().iter().map(header).sum::<usize>()
 }
 
+/// Whether whoever asks can take trailers (RFC 9110 §10.1.4).
+pub(crate) fn takes_trailers(headers: &HeaderMap) -> bool {
+    let values = headers.get_all(TE).iter().filter_map(|value| value.to_str().ok());
+    let mut codings = values.flat_map(|value| value.split(','));
+    codings.any(|coding| coding.trim().eq_ignore_ascii_case("trailers"))
+}
+
 /// Removes what concerns only the connection the message came on.
 pub(crate) fn strip_hop_by_hop(headers: &mut HeaderMap) {
     let named: Vec<HeaderName> = headers

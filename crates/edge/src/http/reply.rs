@@ -191,21 +191,27 @@ impl Reply {
 impl Download {
     pub(crate) fn new(
         body: Incoming,
-        exchange: Exchange,
+        exchange: Option<Exchange>,
         upstream: Arc<Upstream>,
         work: OpenWork,
     ) -> Download {
-        Download { body, exchange: Some(exchange), upstream, has_ended: false, _work: work }
+        Download { body, exchange, upstream, has_ended: false, _work: work }
     }
 
     fn poll_next(
         &mut self,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        let Some(exchange) = &mut self.exchange else {
+            // Somebody else drives a connection that many share.
+            let frame = ready!(Pin::new(&mut self.body).poll_frame(context));
+            self.has_ended = frame.is_none();
+            return Poll::Ready(frame);
+        };
         // As in `Exchange::send`: only driving the exchange makes the body ready.
         let mut quietly = Context::from_waker(Waker::noop());
         let mut frame = Pin::new(&mut self.body).poll_frame(&mut quietly);
-        if let (true, Some(exchange)) = (frame.is_pending(), &mut self.exchange) {
+        if frame.is_pending() {
             exchange.drive(context);
             frame = Pin::new(&mut self.body).poll_frame(&mut quietly);
         }

@@ -7,6 +7,7 @@ mod address;
 mod app;
 mod challenge;
 mod drain;
+mod h2c;
 mod http;
 mod limits;
 mod metrics;

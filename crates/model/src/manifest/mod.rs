@@ -296,6 +296,9 @@ pub struct AskedEndpoint {
     /// With `http`: the largest head of a request.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_header_bytes: Option<u32>,
+    /// With `http`, what the program speaks: `http1` or `h2c`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub backend_protocol: Option<String>,
 }
 
 /// What an endpoint does with what comes in. Left out where it is as usual, so that the
@@ -319,6 +322,25 @@ pub struct Handling {
     /// The largest head of one: its first line and its headers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_header_bytes: Option<u32>,
+    #[serde(default, skip_serializing_if = "BackendProtocol::is_usual")]
+    pub backend_protocol: BackendProtocol,
+}
+
+/// What a program behind an `http` endpoint speaks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum BackendProtocol {
+    /// HTTP/1.1.
+    #[default]
+    Http1,
+    /// HTTP/2 without TLS, known beforehand (RFC 9113 §3.3), as gRPC is served.
+    H2c,
+}
+
+impl BackendProtocol {
+    fn is_usual(&self) -> bool {
+        *self == BackendProtocol::Http1
+    }
 }
 
 /// Which instance gets what comes in.

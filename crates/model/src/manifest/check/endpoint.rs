@@ -6,7 +6,8 @@ use std::ops::RangeInclusive;
 use super::{Checker, literal};
 use crate::manifest::quantity::parse_bytes;
 use crate::manifest::{
-    AskedEndpoint, Balance, Endpoint, Exposure, Handling, Port, Process, ProxyProtocol, Transport,
+    AskedEndpoint, BackendProtocol, Balance, Endpoint, Exposure, Handling, Port, Process,
+    ProxyProtocol, Transport,
 };
 use crate::{Name, host};
 
@@ -121,6 +122,31 @@ impl Checker<'_> {
             max_per_second: source.max_per_second,
             max_body_bytes,
             max_header_bytes,
+            backend_protocol: self.backend_protocol(field, source, exposure),
+        }
+    }
+
+    /// What the program speaks.
+    fn backend_protocol(
+        &mut self,
+        field: &str,
+        source: &AskedEndpoint,
+        exposure: &Exposure,
+    ) -> BackendProtocol {
+        let field = format!("{field}.backend_protocol");
+        let Some(asked) = source.backend_protocol.as_deref() else {
+            return BackendProtocol::Http1;
+        };
+        if !matches!(exposure, Exposure::Http { .. }) {
+            self.flaw(&field, "only with protocol = \"http\"");
+        }
+        match asked {
+            "http1" => BackendProtocol::Http1,
+            "h2c" => BackendProtocol::H2c,
+            _ => {
+                self.flaw(&field, "use \"http1\" or \"h2c\"");
+                BackendProtocol::Http1
+            }
         }
     }
 

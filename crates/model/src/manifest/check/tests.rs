@@ -4,7 +4,7 @@ use expect_test::{Expect, expect};
 use proptest::prelude::*;
 
 use super::*;
-use crate::manifest::{Balance, Check, Exposure, ProxyProtocol, RestartPolicy};
+use crate::manifest::{BackendProtocol, Balance, Check, Exposure, ProxyProtocol, RestartPolicy};
 
 const HEAD: &str = "schema_version = \"v1\"\n";
 
@@ -111,7 +111,7 @@ fn endpoints_say_how_they_are_reached_and_what_they_lead_to() {
                 [[endpoints]]\nprocess = \"dns\"\nprotocol = \"tls\"\nhost = \"a.example\"\nlisten_port = 853\n\
                 proxy_protocol = \"v2\"\nbackend_expects_proxy_protocol = true\n\
                 balance = \"least_connections\"\nmax_connections = 100\nmax_per_second = 7\n\
-                [[endpoints]]\nprocess = \"dns\"\nprotocol = \"http\"\nmax_body = \"10Mi\"\nmax_header_bytes = 8192\n";
+                [[endpoints]]\nprocess = \"dns\"\nprotocol = \"http\"\nmax_body = \"10Mi\"\nmax_header_bytes = 8192\nbackend_protocol = \"h2c\"\n";
     let manifest = parse(&format!("{HEAD}{text}")).unwrap();
     let ports: Vec<_> =
         manifest.endpoints.iter().map(|it| (it.name.as_str(), it.port.as_str())).collect();
@@ -126,6 +126,7 @@ fn endpoints_say_how_they_are_reached_and_what_they_lead_to() {
     let handling = manifest.endpoints[3].handling;
     assert_eq!(handling.max_body_bytes, Some(10 << 20));
     assert_eq!(handling.max_header_bytes, Some(8_192));
+    assert_eq!(handling.backend_protocol, BackendProtocol::H2c);
     let usual = serde_json::to_string(&manifest.endpoints[1]).unwrap();
     assert!(!usual.contains("balance") && !usual.contains("null"), "old hashes stay: {usual}");
 
@@ -152,7 +153,8 @@ fn endpoints_that_cannot_be_are_told() {
          [[endpoints]]\nprotocol = \"tls\"\nname = \"b\"\nhost = \"b.example\"\n\
          [[endpoints]]\nprotocol = \"http\"\nname = \"c\"\nhost = \"b.example\"\n\
          [[endpoints]]\nlisten_port = 29\nmax_per_second = 0\nmax_body = \"1Mi\"\nmax_header_bytes = 9\n\
-         [[endpoints]]\nprotocol = \"http\"\nname = \"d\"\nhost = \"d.example\"\nmax_body = \"10\"\n",
+         [[endpoints]]\nprotocol = \"http\"\nname = \"d\"\nhost = \"d.example\"\nmax_body = \"10\"\nbackend_protocol = \"h3\"\n\
+         [[endpoints]]\nlisten_port = 30\nbackend_protocol = \"h2c\"\n",
         expect![[r#"
             4:1 endpoints[0].port: names no UDP port of `web`
             7:1 endpoints[1].host: needed with protocol = "tls": the name that clients send
@@ -170,6 +172,8 @@ fn endpoints_that_cannot_be_are_told() {
             43:1 endpoints[11].max_body: only with protocol = "http"
             44:1 endpoints[11].max_header_bytes: only with protocol = "http"
             49:1 endpoints[12].max_body: write a whole number of Mi or Gi, such as "10Mi"
+            50:1 endpoints[12].backend_protocol: use "http1" or "h2c"
+            53:1 endpoints[13].backend_protocol: only with protocol = "http"
         "#]],
     );
 }

@@ -108,7 +108,13 @@ async fn attempt(
     });
     tracing::debug!(client = %front.client, %host, method = %request.method(), path = request.uri().path(), request_id = ?id, "request");
     let request = request.map(|body| Upload::new(body, conversation));
-    let answer = deliver(shared, &host, (request, asked), account).await?;
+    let answer = deliver(shared, &host, (request, asked), account).await;
+    // Not for want of an app that answers.
+    let blame = |refused| match refused {
+        Refused::NoResponse if conversation.has_broken_upload() => Refused::Body,
+        refused => refused,
+    };
+    let answer = answer.map_err(blame)?;
     Ok((answer, wish, id))
 }
 

@@ -74,6 +74,8 @@ pub(crate) enum Refused {
     Full,
     #[error("this app takes no more requests in a second; try again in a moment")]
     TooMany,
+    #[error("the body of this request cannot be read")]
+    Body,
     #[error("the body of this request is larger than this app takes")]
     BodyTooLarge,
     #[error("the headers of this request are larger than this app takes")]
@@ -92,7 +94,7 @@ impl Refused {
 
     pub(crate) fn status(&self) -> StatusCode {
         match self {
-            Refused::Host(_) => StatusCode::BAD_REQUEST,
+            Refused::Host(_) | Refused::Body => StatusCode::BAD_REQUEST,
             Refused::Connect => StatusCode::METHOD_NOT_ALLOWED,
             Refused::Coding => StatusCode::NOT_IMPLEMENTED,
             Refused::Misdirected => StatusCode::MISDIRECTED_REQUEST,
@@ -121,6 +123,7 @@ impl Refused {
             Refused::NoResponse => Some(Why::BackendClosed),
             Refused::Host(_)
             | Refused::Connect
+            | Refused::Body
             | Refused::Coding
             | Refused::Misdirected
             | Refused::Elsewhere(_)
@@ -134,6 +137,7 @@ impl Refused {
         match self {
             Refused::Host(_) => "bad_host",
             Refused::Connect => "no_connect",
+            Refused::Body => "bad_body",
             Refused::Coding => "unknown_coding",
             Refused::Misdirected => "misdirected",
             Refused::Elsewhere(_) => "https",

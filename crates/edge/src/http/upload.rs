@@ -91,6 +91,9 @@ impl Body for Upload {
         if frame.is_none() || body.is_end_stream() {
             conversation.upload_ended();
         }
+        if let Some(Err(_)) = &frame {
+            conversation.upload_broke();
+        }
         if let Some(Ok(frame)) = &frame {
             let bytes = frame.data_ref().map_or(0, Bytes::len);
             counting.add(bytes);

@@ -69,12 +69,14 @@ async fn start(backend: SocketAddr) -> Edge {
         takeover: None,
         plan_file: None,
         balancers: Vec::new(),
+        addresses: Vec::new(),
         any_ip: AnyIp::Off,
     };
     let edge = Edge::start(config).await.expect("an edge");
     let endpoint = EndpointPlan {
         id: Id::new(Timestamp(1), 1),
         route: Route::Http { hosts: vec![HOST.to_owned()] },
+        addresses: Vec::new(),
         certificate: None,
         handling: Handling::default(),
         backends: vec![Backend { instance: Id::new(Timestamp(1), 2), address: backend }],

@@ -2,7 +2,7 @@
 
 use helix_model::Receipt;
 use helix_model::api::{
-    AvailabilityRequest, ConfigRequest, DeployRequest, ExposeRequest, PromoteRequest,
+    AvailabilityRequest, ConfigRequest, DeployRequest, ExposeRequest, Ipv4Request, PromoteRequest,
     ReleaseRequest, RollbackRequest, ScaleRequest,
 };
 use helix_model::reference::Scope;
@@ -33,7 +33,17 @@ impl Client {
         self.change(&["v1", "rollbacks"], scope, request).await
     }
 
-    /// Sets how many instances processes of an env should have.
+    /// Gives an env an IPv4 address of its own, or takes it back.
+    pub async fn set_ipv4(
+        &self,
+        env: &str,
+        request: &Ipv4Request,
+        scope: &Scope,
+    ) -> Result<Receipt> {
+        self.change(&["v1", "envs", env, "ipv4"], scope, request).await
+    }
+
+    /// Sets instance counts of an env's processes.
     pub async fn scale(&self, env: &str, request: &ScaleRequest, scope: &Scope) -> Result<Receipt> {
         self.change(&["v1", "envs", env, "scale"], scope, request).await
     }

@@ -1,18 +1,20 @@
 //! Making endpoint addresses local to this machine (AnyIP).
 //!
-//! Equivalent to `ip -6 route add local PREFIX/64 dev lo table main`: the kernel
-//! then takes packets for every address in the prefix as its own. The main table
+//! Equivalent to `ip route add local PREFIX dev lo table main`: the kernel then takes
+//! packets for every address in the prefix as its own. IPv4 addresses and prefixes are
+//! those within IPv6 here (`::ffff:0:0/96`), as in the keys of listeners. The main table
 //! and not `local`, because `local` is consulted first and would hide more
 //! specific routes, such as those to instances. Routes carry our own protocol
 //! number, so that one left by a killed edge is known as ours and goes with the
 //! next orderly end.
 
 use std::collections::BTreeSet;
-use std::net::Ipv6Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use ipnet::IpNet;
 use nix::errno::Errno;
 use nix::ifaddrs::getifaddrs;
-use nix::sys::socket::SockaddrIn6;
+use nix::sys::socket::{SockaddrIn6, SockaddrStorage};
 use rtnetlink::packet_route::route::{
     RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType,
 };
@@ -25,8 +27,11 @@ use crate::config::AnyIp;
 /// Marks routes as made by this program (a number nobody registered).
 const PROTOCOL: RouteProtocol = RouteProtocol::Other(0x48);
 
-/// The prefix an operator gives to endpoints.
+/// The prefix that the installation gives addresses from.
 const PREFIX_BITS: u8 = 64;
+
+/// What an IPv4 prefix is longer by within IPv6.
+const MAPPED_BITS: u8 = 96;
 
 /// A route of ours: a prefix and its length.
 type Prefix = (Ipv6Addr, u8);
@@ -37,6 +42,8 @@ pub(crate) struct AnyIpRoutes {
     mode: AnyIp,
     netlink: Option<Netlink>,
     owned: BTreeSet<Prefix>,
+    /// What the operator has routed here, and nothing else may be taken of.
+    given: Vec<Prefix>,
 }
 
 #[derive(Debug)]
@@ -49,19 +56,31 @@ struct Netlink {
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Refusal {
     /// The system does not let us.
-    #[error("may not route its own address {0} here (that takes root with CAP_NET_ADMIN)")]
+    #[error(
+        "may not route its own address {} here (that takes root with CAP_NET_ADMIN)",
+        canonical(.0)
+    )]
     Privilege(Ipv6Addr),
     /// We were told not to.
-    #[error("has address {0}, which is not this machine's")]
+    #[error("has address {}, which is not this machine's", canonical(.0))]
     Off(Ipv6Addr),
     /// Anything else.
-    #[error("cannot route {address} to this machine ({reason})")]
+    #[error("cannot route {} to this machine ({reason})", canonical(.address))]
     Other { address: Ipv6Addr, reason: String },
 }
 
+fn canonical(address: &Ipv6Addr) -> IpAddr {
+    IpAddr::V6(*address).to_canonical()
+}
+
 impl AnyIpRoutes {
-    pub(crate) fn new(mode: AnyIp) -> AnyIpRoutes {
-        AnyIpRoutes { mode, netlink: Netlink::open(), owned: BTreeSet::new() }
+    pub(crate) fn new(mode: AnyIp, given: &[IpNet]) -> AnyIpRoutes {
+        let given = given.iter().map(|prefix| match prefix {
+            IpNet::V4(net) => (net.network().to_ipv6_mapped(), net.prefix_len() + MAPPED_BITS),
+            IpNet::V6(net) => (net.network(), net.prefix_len()),
+        });
+        let (netlink, owned) = (Netlink::open(), BTreeSet::new());
+        AnyIpRoutes { mode, netlink, owned, given: given.collect() }
     }
 
     /// Sees to it that packets for `address` reach this machine.
@@ -79,7 +98,8 @@ impl AnyIpRoutes {
             }
             Some(Local::Ours) | None => {}
         }
-        let prefix = prefix_for(address);
+        let given = self.given.iter().find(|prefix| contains(**prefix, address));
+        let prefix = given.map_or_else(|| prefix_for(address), |prefix| spared(*prefix, address));
         match netlink.add(prefix).await {
             Ok(()) => {
                 self.owned.insert(prefix);
@@ -121,12 +141,21 @@ impl Netlink {
     }
 
     async fn is_local(&self, address: Ipv6Addr) -> Option<Local> {
-        let query = RouteMessageBuilder::<Ipv6Addr>::new()
-            .destination_prefix(address, 128)
-            .table_id(u32::from(RouteHeader::RT_TABLE_UNSPEC))
-            .protocol(RouteProtocol::Unspec)
-            .kind(RouteType::Unspec)
-            .build();
+        let table = u32::from(RouteHeader::RT_TABLE_UNSPEC);
+        let query = match address.to_ipv4_mapped() {
+            Some(ipv4) => RouteMessageBuilder::<Ipv4Addr>::new()
+                .destination_prefix(ipv4, 32)
+                .table_id(table)
+                .protocol(RouteProtocol::Unspec)
+                .kind(RouteType::Unspec)
+                .build(),
+            None => RouteMessageBuilder::<Ipv6Addr>::new()
+                .destination_prefix(address, 128)
+                .table_id(table)
+                .protocol(RouteProtocol::Unspec)
+                .kind(RouteType::Unspec)
+                .build(),
+        };
         let mut answers = Box::pin(self.handle.route().get(query).execute());
         let route = answers.next().await?.ok()?;
         match (route.header.kind, route.header.protocol) {
@@ -156,10 +185,23 @@ impl Drop for Netlink {
 }
 
 fn local_route((address, bits): Prefix) -> Result<RouteMessage, Errno> {
+    let loopback = nix::net::if_::if_nametoindex("lo")?;
+    let table = u32::from(RouteHeader::RT_TABLE_MAIN);
+    if let Some(ipv4) = address.to_ipv4_mapped() {
+        return Ok(RouteMessageBuilder::<Ipv4Addr>::new()
+            .destination_prefix(ipv4, bits - MAPPED_BITS)
+            .output_interface(loopback)
+            .table_id(table)
+            .protocol(PROTOCOL)
+            // What the kernel wants of one that ends here.
+            .scope(RouteScope::Host)
+            .kind(RouteType::Local)
+            .build());
+    }
     Ok(RouteMessageBuilder::<Ipv6Addr>::new()
         .destination_prefix(address, bits)
-        .output_interface(nix::net::if_::if_nametoindex("lo")?)
-        .table_id(u32::from(RouteHeader::RT_TABLE_MAIN))
+        .output_interface(loopback)
+        .table_id(table)
         .protocol(PROTOCOL)
         .scope(RouteScope::Universe)
         .kind(RouteType::Local)
@@ -173,14 +215,24 @@ fn errno_of(error: &rtnetlink::Error) -> Errno {
     }
 }
 
-/// The whole /64, unless an interface is on it: then its other addresses belong
-/// to neighbours and only this one is ours to take.
+/// The whole /64 the installation gives addresses from.
 fn prefix_for(address: Ipv6Addr) -> Prefix {
-    let prefix = (masked(address, PREFIX_BITS), PREFIX_BITS);
+    match address.to_ipv4_mapped() {
+        // Nobody gave it, so no more than this one.
+        Some(_) => (address, 128),
+        None => spared((masked(address, PREFIX_BITS), PREFIX_BITS), address),
+    }
+}
+
+/// The prefix, unless an interface is on it: then its other addresses belong to
+/// neighbours and only this one is ours to take.
+fn spared(prefix: Prefix, address: Ipv6Addr) -> Prefix {
+    let ip = |it: SockaddrStorage| {
+        let ipv6 = it.as_sockaddr_in6().map(SockaddrIn6::ip);
+        ipv6.or_else(|| it.as_sockaddr_in().map(|it| it.ip().to_ipv6_mapped()))
+    };
     let on_link = getifaddrs().is_ok_and(|interfaces| {
-        interfaces
-            .filter_map(|it| it.address?.as_sockaddr_in6().map(SockaddrIn6::ip))
-            .any(|it| contains(prefix, it))
+        interfaces.filter_map(|it| ip(it.address?)).any(|it| contains(prefix, it))
     });
     if on_link { (address, 128) } else { prefix }
 }
@@ -212,7 +264,7 @@ mod tests {
 
     #[tokio::test]
     async fn loopback_is_local_and_a_strange_address_is_not_ours_to_take_when_off() {
-        let mut routes = AnyIpRoutes::new(AnyIp::Off);
+        let mut routes = AnyIpRoutes::new(AnyIp::Off, &[]);
         assert!(routes.make_local(Ipv6Addr::LOCALHOST).await.is_ok());
         let strange = "fd7a:9c01:55e3::1".parse().unwrap();
         assert!(matches!(routes.make_local(strange).await, Err(Refusal::Off(_))));

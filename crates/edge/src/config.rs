@@ -39,6 +39,8 @@ pub struct Config {
     /// Load balancers before this edge: what comes from them begins with a header of the
     /// PROXY protocol that says whose it is. From nobody else is one taken.
     pub balancers: Vec<IpNet>,
+    /// Prefixes that are routed to this machine, for addresses of envs.
+    pub addresses: Vec<IpNet>,
     /// Whether endpoint addresses may be routed to this machine.
     pub any_ip: AnyIp,
 }

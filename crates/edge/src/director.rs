@@ -10,6 +10,7 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use helix_model::plan::{EdgePlan, EdgeReport, Route};
+use ipnet::IpNet;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::time::{MissedTickBehavior, interval};
 
@@ -71,7 +72,7 @@ impl Director {
     pub(crate) fn new(
         shared: Arc<Shared>,
         (http_addresses, https_addresses): (Vec<SocketAddr>, Vec<SocketAddr>),
-        (any_ip, taken): (AnyIp, Taken),
+        (any_ip, addresses, taken): (AnyIp, &[IpNet], Taken),
         saved: Option<SavedPlan>,
         certified: Certified,
         reports: watch::Sender<EdgeReport>,
@@ -79,7 +80,7 @@ impl Director {
         let drained = Arc::new(Notify::new());
         let others = Arc::clone(&shared.others);
         Director {
-            listeners: Listeners::new(Arc::clone(&shared), any_ip, taken),
+            listeners: Listeners::new(Arc::clone(&shared), (any_ip, addresses), taken),
             shared,
             plan: Arc::default(),
             roster: Roster::new(Arc::clone(&drained), others),
@@ -160,7 +161,7 @@ impl Director {
             https: &self.https_addresses,
             certificates: &self.shared.certificates,
         };
-        let endpoint = |plan| report::endpoint(plan, &fronts, self.listeners.state(plan));
+        let endpoint = |plan| report::endpoint(plan, &fronts, &self.listeners.states(plan));
         let fresh = EdgeReport {
             version: self.plan.version,
             drained: self.roster.idle(&self.plan.draining),
@@ -196,7 +197,6 @@ impl Director {
     }
 
     fn ports(&self) -> BTreeSet<PortKey> {
-        let routes = self.plan.endpoints.iter().map(|endpoint| &endpoint.route);
-        routes.filter_map(PortKey::of).collect()
+        self.plan.endpoints.iter().flat_map(PortKey::all_of).collect()
     }
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use helix_model::plan::{EdgePlan, EdgeReport};
 use helix_model::traffic::Told;
+use ipnet::IpNet;
 use tokio::net::TcpListener;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
@@ -33,6 +34,7 @@ pub struct Edge {
     http_addresses: Vec<SocketAddr>,
     https_addresses: Vec<SocketAddr>,
     metrics_address: Option<SocketAddr>,
+    addresses: Vec<IpNet>,
     requests: mpsc::Sender<Request>,
     reports: watch::Receiver<EdgeReport>,
     source: watch::Sender<Source>,
@@ -114,7 +116,7 @@ impl Edge {
         let director = Director::new(
             Arc::clone(&shared),
             (http_addresses.clone(), https_addresses.clone()),
-            (config.any_ip, taken),
+            (config.any_ip, &config.addresses, taken),
             config.plan_file.map(SavedPlan::start),
             Certified { wanted, changed },
             report_sender,
@@ -125,6 +127,7 @@ impl Edge {
             http_addresses,
             https_addresses,
             metrics_address: metrics_addresses.first().copied(),
+            addresses: config.addresses,
             requests,
             reports,
             source,
@@ -177,6 +180,11 @@ impl Edge {
     /// Where Prometheus is answered, if it is.
     pub fn metrics_address(&self) -> Option<SocketAddr> {
         self.metrics_address
+    }
+
+    /// The prefixes it was given, for addresses of envs.
+    pub fn addresses(&self) -> &[IpNet] {
+        &self.addresses
     }
 
     /// Has certificates fetched from there, or, without a link, from nowhere: what is

@@ -91,6 +91,7 @@ mod tests {
         EndpointPlan {
             id: Id::new(Timestamp(1), number),
             route: Route::Http { hosts: Vec::new() },
+            addresses: Vec::new(),
             certificate: None,
             handling: Handling::default(),
             backends: Vec::new(),

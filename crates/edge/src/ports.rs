@@ -5,13 +5,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::net::{Ipv6Addr, SocketAddr, SocketAddrV6};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
 use helix_model::endpoint::OwnPort;
 use helix_model::manifest::Transport;
 use helix_model::plan::EndpointPlan;
+use ipnet::IpNet;
 use tokio::net::{TcpListener, UdpSocket};
 use tokio_util::sync::CancellationToken;
 
@@ -116,8 +117,13 @@ impl ListenerState {
 }
 
 impl Listeners {
-    pub(crate) fn new(shared: Arc<Shared>, any_ip: AnyIp, taken: Taken) -> Listeners {
-        Listeners { shared, routes: AnyIpRoutes::new(any_ip), states: BTreeMap::new(), taken }
+    pub(crate) fn new(
+        shared: Arc<Shared>,
+        (any_ip, prefixes): (AnyIp, &[IpNet]),
+        taken: Taken,
+    ) -> Listeners {
+        let routes = AnyIpRoutes::new(any_ip, prefixes);
+        Listeners { shared, routes, states: BTreeMap::new(), taken }
     }
 
     /// What was given and has not been needed.
@@ -136,9 +142,9 @@ impl Listeners {
         shared.collect()
     }
 
-    /// The state of an endpoint's listener; `None` for one that shares one.
-    pub(crate) fn state(&self, endpoint: &EndpointPlan) -> Option<&ListenerState> {
-        self.states.get(&PortKey::of(&endpoint.route)?)
+    /// The states of an endpoint's listeners; none for one that shares one.
+    pub(crate) fn states(&self, endpoint: &EndpointPlan) -> Vec<&ListenerState> {
+        PortKey::all_of(endpoint).iter().filter_map(|key| self.states.get(key)).collect()
     }
 
     /// Binds what is wanted and not yet bound.
@@ -194,14 +200,22 @@ impl Listeners {
     async fn bind(&mut self, key: PortKey) -> io::Result<ListenerState> {
         let OwnPort { address, listen_port } = key.own;
         let wanted = SocketAddrV6::new(address, listen_port, 0, 0);
+        let is_ipv4 = address.to_ipv4_mapped().is_some();
         let taken = Socket::taken(key, &mut self.taken)?;
-        let is_there = |socket: &Socket| socket.local_addr().is_ok_and(|it| it == wanted.into());
+        let is_there = |socket: &Socket| {
+            let at = socket.local_addr().map(|at| (at.ip().to_canonical(), at.port()));
+            at.is_ok_and(|at| at == (IpAddr::V6(address).to_canonical(), listen_port))
+        };
         let (socket, instead) = match (self.routes.make_local(address).await, taken) {
             (Ok(()), Some(socket)) if listen_port == 0 || is_there(&socket) => (socket, None),
+            // Its IPv6 address has one already.
+            (Err(refusal), _) if is_ipv4 => {
+                return Ok(ListenerState::Failed(refusal.to_string()));
+            }
             (Err(refusal), Some(socket)) => (socket, Some(refusal)),
             (Err(refusal), None) => (bind_instead(key)?, Some(refusal)),
             (Ok(()), _) => match Socket::bind(key.transport, wanted) {
-                Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                Err(error) if error.kind() == io::ErrorKind::PermissionDenied && !is_ipv4 => {
                     (bind_instead(key)?, Some(Refusal::Privilege(address)))
                 }
                 outcome => (outcome?, None),
@@ -256,13 +270,14 @@ fn fallback_port(own: OwnPort) -> u16 {
 
 fn explain(key: PortKey, error: &io::Error) -> String {
     let OwnPort { address, listen_port } = key.own;
+    let address = IpAddr::V6(address).to_canonical();
     match error.kind() {
         io::ErrorKind::AddrInUse => format!(
             "port {listen_port} on {address} is used by another program; \
              trying again every few seconds"
         ),
         _ => {
-            let address = SocketAddrV6::new(address, listen_port, 0, 0);
+            let address = SocketAddr::new(address, listen_port);
             format!("cannot listen on {address}: {error}; trying again every few seconds")
         }
     }

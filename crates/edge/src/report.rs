@@ -19,11 +19,11 @@ pub(crate) struct Fronts<'e> {
     pub(crate) certificates: &'e Certificates,
 }
 
-/// The report of an endpoint, given the shared listeners and the state of its own.
+/// The report of an endpoint, given the shared listeners and the states of its own.
 pub(crate) fn endpoint(
     plan: &EndpointPlan,
     fronts: &Fronts<'_>,
-    listener: Option<&ListenerState>,
+    own: &[&ListenerState],
 ) -> EndpointReport {
     match &plan.route {
         Route::Http { hosts } => EndpointReport {
@@ -35,13 +35,9 @@ pub(crate) fn endpoint(
         Route::Tls { host, own: None } => fronts.passed_on(host, plan),
         Route::Tcp { .. } | Route::Tls { own: Some(_), .. } | Route::Udp { .. } => EndpointReport {
             id: plan.id,
-            reachable: listener
-                .iter()
-                .filter_map(|it| it.address())
-                .map(|it| it.to_string())
-                .collect(),
-            problem: listener.and_then(ListenerState::problem),
-            reach: farthest(listener.and_then(ListenerState::address).iter()),
+            reachable: own.iter().filter_map(|it| it.address()).map(|it| it.to_string()).collect(),
+            problem: own.iter().find_map(|it| it.problem()),
+            reach: farthest(&own.iter().filter_map(|it| it.address()).collect::<Vec<_>>()),
         },
     }
 }

@@ -144,6 +144,7 @@ mod tests {
         let endpoint = EndpointPlan {
             id: Id::new(Timestamp(1), 1),
             route: Route::Http { hosts: Vec::new() },
+            addresses: Vec::new(),
             certificate: None,
             handling,
             backends: Vec::new(),

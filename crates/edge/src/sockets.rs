@@ -51,22 +51,36 @@ fn has_no_ipv6(error: &io::Error) -> bool {
 
 /// Listens on an address of an endpoint, which no interface needs to carry.
 pub(crate) fn listen_any(address: SocketAddrV6) -> io::Result<TcpListener> {
-    let socket = Socket::new(Domain::IPV6, Type::STREAM, Some(Protocol::TCP))?;
-    socket.set_only_v6(true)?;
-    socket.set_freebind_v6(true)?;
-    listen(socket, &address.into())
+    let (socket, address) = socket_any(address, Type::STREAM, Protocol::TCP)?;
+    listen(socket, &address)
 }
 
 /// Takes datagrams on an address of an endpoint, which no interface needs to carry.
 pub(crate) fn take_any(address: SocketAddrV6) -> io::Result<UdpSocket> {
-    let socket = Socket::new(Domain::IPV6, Type::DGRAM, Some(Protocol::UDP))?;
-    socket.set_only_v6(true)?;
-    socket.set_freebind_v6(true)?;
+    let (socket, address) = socket_any(address, Type::DGRAM, Protocol::UDP)?;
     socket.set_nonblocking(true)?;
     // The kernel caps it at `rmem_max`; what does not fit is lost.
     let _ = socket.set_recv_buffer_size(DATAGRAMS_BYTES);
-    socket.bind(&address.into())?;
+    socket.bind(&address)?;
     UdpSocket::from_std(socket.into())
+}
+
+/// A socket for an address that no interface needs to carry. One of IPv4 within IPv6 is
+/// taken as what it is: clients then are, too.
+fn socket_any(
+    address: SocketAddrV6,
+    kind: Type,
+    protocol: Protocol,
+) -> io::Result<(Socket, SockAddr)> {
+    if let Some(ipv4) = address.ip().to_ipv4_mapped() {
+        let socket = Socket::new(Domain::IPV4, kind, Some(protocol))?;
+        socket.set_freebind_v4(true)?;
+        return Ok((socket, SocketAddr::from((ipv4, address.port())).into()));
+    }
+    let socket = Socket::new(Domain::IPV6, kind, Some(protocol))?;
+    socket.set_only_v6(true)?;
+    socket.set_freebind_v6(true)?;
+    Ok((socket, address.into()))
 }
 
 fn listen(socket: Socket, address: &SockAddr) -> io::Result<TcpListener> {

@@ -5,7 +5,7 @@
 //! work and their idle connections.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use helix_model::acme::{Challenge, Way};
@@ -34,8 +34,23 @@ pub(crate) struct PortKey {
 }
 
 impl PortKey {
-    /// That of a route, unless it shares one.
-    pub(crate) fn of(route: &Route) -> Option<PortKey> {
+    /// Those of an endpoint, unless it shares one: the same port of each address it
+    /// listens at here. An IPv4 address is one of IPv6 in them (RFC 4291 §2.5.5.2).
+    pub(crate) fn all_of(endpoint: &EndpointPlan) -> Vec<PortKey> {
+        let Some(key) = PortKey::of(&endpoint.route) else { return Vec::new() };
+        if endpoint.addresses.is_empty() {
+            return vec![key];
+        }
+        let address = |address: &IpAddr| match address {
+            IpAddr::V4(it) => it.to_ipv6_mapped(),
+            IpAddr::V6(it) => *it,
+        };
+        let own = endpoint.addresses.iter().map(|it| OwnPort { address: address(it), ..key.own });
+        own.map(|own| PortKey { own, ..key }).collect()
+    }
+
+    /// That of a route at its own address.
+    fn of(route: &Route) -> Option<PortKey> {
         let (transport, own) = match route {
             Route::Http { .. } | Route::Tls { own: None, .. } => return None,
             Route::Tcp { address, port } => {
@@ -183,31 +198,40 @@ impl Table {
         self.datagrams.get(&key)
     }
 
-    fn add(&mut self, endpoint: &EndpointPlan, service: Arc<Service>) {
-        match (&endpoint.route, PortKey::of(&endpoint.route)) {
-            (Route::Http { hosts }, _) => {
+    fn add(&mut self, endpoint: &EndpointPlan, service: &Arc<Service>) {
+        match &endpoint.route {
+            Route::Http { hosts } => {
                 for host in hosts {
-                    let (service, certificate) = (Arc::clone(&service), endpoint.certificate);
+                    let (service, certificate) = (Arc::clone(service), endpoint.certificate);
                     let site = Site { host: host.as_str().into(), service, certificate };
                     self.hosts.add(host, OnHost::Decrypted(site));
                 }
             }
-            (Route::Tls { host, own: None }, _) => {
-                self.hosts.add(host, OnHost::PassedOn(service));
+            Route::Tls { host, own: None } => {
+                self.hosts.add(host, OnHost::PassedOn(Arc::clone(service)));
             }
-            (Route::Tls { host, own: Some(_) }, Some(key)) => {
+            Route::Tls { own: Some(_), .. } | Route::Tcp { .. } | Route::Udp { .. } => {
+                for key in PortKey::all_of(endpoint) {
+                    self.add_at(key, &endpoint.route, Arc::clone(service));
+                }
+            }
+        }
+    }
+
+    fn add_at(&mut self, key: PortKey, route: &Route, service: Arc<Service>) {
+        match route {
+            Route::Tls { host, .. } => {
                 let fresh = || OnPort::Named(Hosts::default());
                 if let OnPort::Named(hosts) = self.ports.entry(key).or_insert_with(fresh) {
                     hosts.add(host, service);
                 }
             }
-            (Route::Udp { .. }, Some(key)) => {
+            Route::Udp { .. } => {
                 self.datagrams.entry(key).or_insert(service);
             }
-            (_, Some(key)) => {
+            Route::Tcp { .. } | Route::Http { .. } => {
                 self.ports.entry(key).or_insert(OnPort::Whole(service));
             }
-            (_, None) => {}
         }
     }
 }
@@ -239,7 +263,7 @@ impl Roster {
         for endpoint in &plan.endpoints {
             let service = Arc::new(self.service(endpoint, &draining));
             table.services.push(Arc::clone(&service));
-            table.add(endpoint, service);
+            table.add(endpoint, &service);
         }
         table
     }

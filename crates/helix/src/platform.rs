@@ -18,6 +18,7 @@ use helix_cli::FrontOptions;
 use helix_edge::{AnyIp, Edge, EdgeError};
 use helix_image::{ImageError, Store};
 use helix_model::plan::EdgePlan;
+use helix_model::ports::Ports;
 use helix_model::traffic::Told;
 use helix_model::{Id, Name, Problem, instance};
 use helix_node::{
@@ -58,6 +59,7 @@ pub(crate) struct Options {
     pub archive: Option<PathBuf>,
     pub backups: Option<PathBuf>,
     pub domains: Domains,
+    pub denied_ports: Option<Ports>,
     pub acme: Option<Acme>,
 }
 
@@ -125,6 +127,7 @@ impl Platform {
             advertise: None,
             registries: options.registries.clone(),
             domains: options.domains.clone(),
+            denied_ports: options.denied_ports.clone(),
             acme: options.acme.clone(),
         })
         .await?;
@@ -138,6 +141,7 @@ impl Platform {
             takeover: None,
             plan_file: Some(data_dir.join("edge").join("plan.json")),
             balancers: options.front.balancers.clone(),
+            addresses: options.front.addresses.clone(),
             any_ip: options.any_ip,
         })
         .await?;
@@ -362,6 +366,7 @@ pub(crate) fn edge_facts(edge: &Edge) -> helix_model::edge::Facts {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         http: text(edge.http_addresses()),
         https: text(edge.https_addresses()),
+        addresses: edge.addresses().to_vec(),
     }
 }
 

@@ -39,6 +39,7 @@ impl Up for LocalPlatform {
             archive: options.archive.clone(),
             backups: options.backups.clone(),
             domains: domains(&options.domains),
+            denied_ports: options.domains.deny_ports.clone(),
             acme: options.acme.as_ref().map(acme).transpose()?,
         });
         let platform = started.await.map_err(|error| problem(&error))?;

@@ -32,7 +32,7 @@ pub use secrets::{
     SecretsVersion,
 };
 pub use tenancy::{
-    CreateRequest, DestroyQuery, EnvUsage, QuotaReport, QuotaRequest, UsageInterval,
+    CreateRequest, DestroyQuery, EnvUsage, Ipv4Usage, QuotaReport, QuotaRequest, UsageInterval,
     UsageIntervals, UsageReport, Used, VolumeUsage,
 };
 pub use traffic::{EdgeTraffic, EndpointTraffic, TrafficCounters, TrafficLine};
@@ -130,6 +130,17 @@ pub struct RollbackRequest {
 #[serde(deny_unknown_fields)]
 pub struct ScaleRequest {
     pub processes: BTreeMap<Name, u32>,
+    /// Refuse unless the env is still this version.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expected_version: Option<u64>,
+}
+
+/// `POST /v1/envs/{env}/ipv4`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Ipv4Request {
+    /// Whether the env is to have an IPv4 address of its own.
+    pub enabled: bool,
     /// Refuse unless the env is still this version.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expected_version: Option<u64>,

@@ -179,6 +179,28 @@ pub struct Draft {
     pub bytes: u64,
 }
 
+/// Command: what becomes of the secrets of an env without another version of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "step", content = "env", rename_all = "snake_case")]
+pub enum Step {
+    /// The version that waits is desired.
+    Apply(Id<Env>),
+    /// The version that waits is given up.
+    Discard(Id<Env>),
+    /// The env needs none.
+    ConfirmNone(Id<Env>),
+}
+
+impl Step {
+    pub(crate) fn operation(self) -> &'static str {
+        match self {
+            Step::Apply(_) => "apply_secrets",
+            Step::Discard(_) => "discard_secrets",
+            Step::ConfirmNone(_) => "confirm_no_secrets",
+        }
+    }
+}
+
 /// Command: give an env another version of its secrets.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Set {

@@ -7,8 +7,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::{AnyId, Certificate, Domain, Env, Id, Instance, Kind, Member, Token, User};
 use crate::{
-    acme, app, bundle, certificate, config, deploy, destroy, domain, edge, endpoint, env, instance,
-    member, node, org, policy, project, quota, registry, release, snapshot, token, user, volume,
+    acme, address, app, bundle, certificate, config, deploy, destroy, domain, edge, endpoint, env,
+    installation, instance, member, node, org, policy, project, quota, registry, release, snapshot,
+    token, user, volume,
 };
 
 /// A wish.
@@ -32,13 +33,10 @@ pub enum Command {
     Promote(deploy::Promote),
     Rollback(deploy::Rollback),
     Scale(env::Scale),
+    SetIpv4(address::SetIpv4),
     Configure(Box<config::Configure>),
     SetSecrets(Box<bundle::Set>),
-    /// Let the version that waits be desired.
-    ApplySecrets(Id<Env>),
-    /// Give up the version that waits.
-    DiscardSecrets(Id<Env>),
-    ConfirmNoSecrets(Id<Env>),
+    StepSecrets(bundle::Step),
     /// Look at an env and take the next steps towards what is desired of it (a
     /// reconciler's). What they are is decided when it is carried out, not when
     /// it was asked for: the env may have changed in between.
@@ -80,7 +78,7 @@ pub enum Command {
     ObserveDomain(domain::Observe),
     /// Take an operator's word for a domain.
     VouchForDomain(Id<Domain>),
-    SetAppDomain(domain::SetApp),
+    Settle(installation::Settle),
     CreateUser(user::Create),
     SetUserOperator(user::SetOperator),
     ChangeUserPassword(Id<User>),
@@ -113,11 +111,10 @@ impl Command {
             Command::Promote(_) => "promote",
             Command::Rollback(_) => "rollback",
             Command::Scale(_) => "scale",
+            Command::SetIpv4(it) => it.operation(),
             Command::Configure(it) => it.operation(),
             Command::SetSecrets(it) => it.operation(),
-            Command::ApplySecrets(_) => "apply_secrets",
-            Command::DiscardSecrets(_) => "discard_secrets",
-            Command::ConfirmNoSecrets(_) => "confirm_no_secrets",
+            Command::StepSecrets(it) => it.operation(),
             Command::Reconcile(_) => "reconcile",
             Command::FinishDeploy(_) => "finish_deploy",
             Command::AllocateInstance(_) => "allocate_instance",
@@ -153,7 +150,7 @@ impl Command {
             Command::AddDomain(_) => "add_domain",
             Command::ObserveDomain(_) => "observe_domain",
             Command::VouchForDomain(_) => "vouch_for_domain",
-            Command::SetAppDomain(_) => "set_app_domain",
+            Command::Settle(it) => it.operation(),
             Command::CreateUser(_) => "create_user",
             Command::SetUserOperator(_) => "set_user_operator",
             Command::ChangeUserPassword(_) => "change_user_password",

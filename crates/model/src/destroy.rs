@@ -19,8 +19,8 @@ use crate::event::{Apply, Subject};
 use crate::instance::Desired;
 use crate::state::{Change, State};
 use crate::{
-    AnyId, Env, Id, Instance, Kind, Name, Node, Resource, Snapshot, Timestamp, Volume, domain,
-    edge, reference, view,
+    AnyId, Env, Id, Instance, Kind, Name, Node, Resource, Snapshot, Timestamp, Volume, address,
+    domain, edge, reference, view,
 };
 
 /// The kinds that can be destroyed by themselves, outermost first.
@@ -116,6 +116,7 @@ impl Apply for Finished {
                 state.bundles.remove_children(id);
                 if let Some(env) = id.typed::<Env>() {
                     state.past.remove(&env);
+                    address::forget(state, env, change.at);
                 }
                 state.envs.remove_any(id);
             }

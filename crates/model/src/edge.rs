@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use crate::condition;
@@ -12,7 +13,8 @@ use crate::event::Apply;
 use crate::state::{Change, State};
 use crate::{Id, Kind, Name, Noun, Resource, Timestamp};
 
-/// What is desired of an edge: to be there. Every edge serves every endpoint.
+/// What is desired of an edge: to be there. Every edge serves every endpoint but those
+/// whose address is another edge's.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Edge {}
 
@@ -54,6 +56,9 @@ pub struct Facts {
     /// Where it listens for requests over TLS.
     #[serde(default)]
     pub https: Vec<String>,
+    /// Prefixes that are routed to it, for addresses of envs.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub addresses: Vec<IpNet>,
 }
 
 impl Noun for Edge {

@@ -22,6 +22,9 @@ pub struct Endpoint {
     /// The name of that process's port.
     pub port: Name,
     pub exposure: Exposure,
+    /// It listens on the env's IPv4 address, too.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub ipv4: bool,
     /// What happens to what comes in.
     #[serde(flatten)]
     pub handling: Handling,

@@ -4,7 +4,7 @@
 //! process should have.
 
 use std::collections::BTreeMap;
-use std::net::Ipv6Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 use serde::{Deserialize, Serialize};
 
@@ -12,7 +12,7 @@ use crate::bundle::Pin;
 use crate::condition::Facts;
 use crate::event::Apply;
 use crate::state::{Change, State};
-use crate::{App, Deploy, Id, Instance, Kind, Name, Noun, Org, Release, Resource, bundle};
+use crate::{App, Deploy, Id, Instance, Kind, Name, Noun, Org, Release, Resource, address, bundle};
 
 /// What is desired of an env.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -21,6 +21,9 @@ pub struct Env {
     pub app: Id<App>,
     /// The env's own IPv6 address; endpoints bind any port on it.
     pub address: Ipv6Addr,
+    /// Its own IPv4 address, which somebody asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ipv4: Option<Ipv4Addr>,
     /// The release the last deploy asked for. A failed deploy leaves it here,
     /// so that desired and current can be seen to differ.
     pub release: Option<Id<Release>>,
@@ -97,11 +100,13 @@ impl Apply for Created {
             org: self.org,
             app: self.app,
             address: self.address,
+            ipv4: None,
             release: None,
             rolling: None,
             scale: BTreeMap::new(),
         };
         state.envs_created += 1;
+        address::made(state, self.id, self.address);
         let parent = Some(self.app.any());
         state.envs.insert(change.create(self.id, self.name.clone(), parent, spec));
     }

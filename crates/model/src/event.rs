@@ -11,8 +11,9 @@ use serde::{Deserialize, Serialize};
 use crate::state::{Change, State};
 use crate::{AnyId, Name, Timestamp};
 use crate::{
-    acme, app, bundle, certificate, deploy, destroy, domain, edge, endpoint, env, instance, member,
-    network, node, org, policy, project, quota, registry, release, snapshot, token, user, volume,
+    acme, address, app, bundle, certificate, deploy, destroy, domain, edge, endpoint, env,
+    instance, member, network, node, org, policy, ports, project, quota, registry, release,
+    snapshot, token, user, volume,
 };
 use crate::{reference, view};
 
@@ -155,6 +156,7 @@ events! {
     "app.destroying" => AppDestroying(destroy::Begun), |e| Some(e.of.subject());
     "app.destroyed" => AppDestroyed(destroy::Finished), |e| Some(e.of.subject());
     "env.destroying" => EnvDestroying(destroy::Begun), |e| Some(e.of.subject());
+    "env.ipv4_changed" => EnvIpv4Changed(address::Ipv4Changed), |e| Some(Subject::lasting(e.id.any()));
     "env.destroyed" => EnvDestroyed(destroy::Finished), |e| Some(e.of.subject());
     "org.registry_set" => OrgRegistrySet(registry::LoginSet), |e| Some(Subject::lasting(e.org.any()));
     "org.registry_removed" => OrgRegistryRemoved(registry::LoginRemoved), |e| Some(Subject::lasting(e.org.any()));
@@ -202,6 +204,7 @@ events! {
     "domain.status_changed" => DomainStatusChanged(domain::StatusChanged), |e| Some(Subject::of(e.of.id.any(), e.of.org.any(), &e.of.name));
     "domain.destroying" => DomainDestroying(destroy::Begun), |e| Some(e.of.subject());
     "domain.destroyed" => DomainDestroyed(destroy::Finished), |e| Some(e.of.subject());
+    "installation.denied_ports_set" => DeniedPortsSet(ports::Denied), |_| None;
     "installation.app_domain_set" => AppDomainSet(domain::AppSet), |_| None;
     "installation.authority_set" => AuthoritySet(certificate::AuthoritySet), |_| None;
     "node.enrolled" => NodeEnrolled(node::Enrolled), |e| Some(Subject::lasting(e.id.any()));

@@ -10,6 +10,7 @@
 //! Time and fresh ids arrive as parameters inside events.
 
 pub mod acme;
+pub mod address;
 pub mod admin;
 pub mod api;
 pub mod app;
@@ -31,6 +32,7 @@ pub mod explain;
 pub mod host;
 pub mod id;
 pub mod index;
+pub mod installation;
 pub mod instance;
 pub mod kind;
 pub mod link;
@@ -45,6 +47,7 @@ pub mod past;
 pub mod permission;
 pub mod plan;
 pub mod policy;
+pub mod ports;
 pub mod problem;
 pub mod project;
 pub mod quota;

@@ -6,7 +6,7 @@
 //! shells, so fields are only ever added.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
 
@@ -114,6 +114,9 @@ pub struct InstancePlan {
     pub restart: Restart,
     /// The instance's own address, from the operator's block.
     pub address: Ipv6Addr,
+    /// It may reach the others of its env on its node that may, too.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub intra_env: bool,
     /// Which secrets it is given; the values are asked for over the link.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secrets: Option<Pin>,
@@ -157,6 +160,10 @@ pub struct EdgePlan {
     /// Instances that get no new work and whose end of work is to be reported
     /// (see [`EdgeReport::drained`]).
     pub draining: Vec<Id<Instance>>,
+    /// Instances that only other edges send work to. Nobody need wait for this one to
+    /// do so.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub elsewhere: BTreeSet<Id<Instance>>,
     /// What authorities ask for on the shared HTTP listener, before any app.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub challenges: Vec<Challenge>,
@@ -168,10 +175,11 @@ impl EdgePlan {
         self.challenges.iter().map(|challenge| challenge.token.clone()).collect()
     }
 
-    /// Every instance that new work may go to.
+    /// Every instance that new work may go to, here or elsewhere.
     pub fn routed(&self) -> BTreeSet<Id<Instance>> {
         let backends = self.endpoints.iter().flat_map(|endpoint| &endpoint.backends);
-        backends.map(|backend| backend.instance).collect()
+        let here = backends.map(|backend| backend.instance);
+        here.chain(self.elsewhere.iter().copied()).collect()
     }
 }
 
@@ -180,6 +188,10 @@ impl EdgePlan {
 pub struct EndpointPlan {
     pub id: Id<Endpoint>,
     pub route: Route,
+    /// Where this edge listens for it, at the port of its route. The address of the
+    /// route alone when empty.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub addresses: Vec<IpAddr>,
     /// What its host is served with over TLS; without one, the installation vouches
     /// for it.
     #[serde(default, skip_serializing_if = "Option::is_none")]

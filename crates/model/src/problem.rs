@@ -96,6 +96,16 @@ codes! {
         "Another org has proven the domain", "use another, or have the operator settle whose it is";
     DomainInUse = "domain_in_use", 409, 5, false,
         "Endpoints have hosts of the domain", "destroy their envs, or deploy them without these hosts";
+    PortDenied = "port_denied", 412, 5, false,
+        "The installation denies endpoints this port", "listen on another port; `helix doctor` of the operator says which are denied";
+    Ipv4NotEnabled = "ipv4_not_enabled", 412, 5, false,
+        "The env has no IPv4 address of its own", "ask for one with `helix env ipv4 enable`, or leave out `ipv4` of the endpoint";
+    Ipv4InUse = "ipv4_in_use", 409, 5, false,
+        "Endpoints listen on the env's IPv4 address", "deploy them without `ipv4`, or unexpose them, and try again";
+    Ipv4PoolExhausted = "ipv4_pool_exhausted", 409, 5, true,
+        "There is no IPv4 address to be had", "the operator gives addresses to edges with `--addresses`";
+    Ipv6PoolExhausted = "ipv6_pool_exhausted", 409, 5, true,
+        "There is no IPv6 address to be had", "the operator gives addresses to edges with `--addresses`";
     VolumeInUse = "volume_in_use", 409, 5, false,
         "The volume is attached", "deploy a release that does not mount it, or destroy the env that has it";
     VolumeReplicaLimit = "volume_replica_limit", 409, 5, false,

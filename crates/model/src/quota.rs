@@ -81,6 +81,7 @@ dimensions! {
     Endpoints = "endpoints", Count, 20_000, "endpoints of all envs";
     TcpPorts = "tcp_ports", Count, 10_000, "endpoints that listen on a port of their own";
     Hostnames = "hostnames", Count, 10_000, "host names that lead to an env";
+    Ipv4Addresses = "ipv4_addresses", Count, 16, "IPv4 addresses of envs";
     Instances = "instances", Count, 10_000, "instances of all envs";
     Memory = "memory", Bytes, 16 << 40, "memory of all instances, 16Mi of overhead each included";
     Cpu = "cpu", Millicpu, 10_000_000, "CPUs asked for by all instances";

@@ -8,6 +8,7 @@ use std::net::Ipv6Addr;
 use imbl::{OrdMap, Vector};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use crate::address::Book;
 use crate::certificate::Authority;
 use crate::condition::{Facts, Standing};
 use crate::destroy::Gone;
@@ -15,6 +16,7 @@ use crate::endpoint::Exposure;
 use crate::event::Event;
 use crate::index::Index;
 use crate::past::Past;
+use crate::ports::Ports;
 use crate::quota::Limits;
 use crate::tally::{self, Tally};
 use crate::usage::{Mark, Meter};
@@ -28,7 +30,7 @@ use crate::{
 /// mean to it.
 /// Counts up when either changes: a snapshot of another version is not read, the
 /// log is replayed instead.
-pub const SNAPSHOT_FORMAT: u32 = 22;
+pub const SNAPSHOT_FORMAT: u32 = 23;
 
 /// Everything there is, as of one log position.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -60,6 +62,10 @@ pub struct State {
     pub domains: Table<Domain>,
     /// Where endpoints without a host get theirs, if somebody said so.
     pub app_domain: Option<String>,
+    /// Who has which of the addresses that operators gave.
+    pub addresses: Book,
+    /// Where no new endpoint may listen.
+    pub denied_ports: Ports,
     /// What a user is in each org they are in.
     pub memberships: OrdMap<Id<User>, OrdMap<Id<Org>, Role>>,
     /// Tokens by the hash of their text, also those that were revoked.
@@ -131,6 +137,8 @@ impl Default for State {
             authority: None,
             domains: Table::default(),
             app_domain: None,
+            addresses: Book::default(),
+            denied_ports: Ports::default(),
             memberships: OrdMap::new(),
             issued: OrdMap::new(),
             hosts: OrdMap::new(),

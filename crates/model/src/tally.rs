@@ -36,6 +36,8 @@ pub struct Tally {
     pub volumes: u64,
     pub volume_bytes: u64,
     pub snapshots: u64,
+    #[serde(default)]
+    pub ipv4_addresses: u64,
     /// What its envs ask for.
     pub asked: Need,
     /// What is there, whether it serves, is replaced or finishes its work.
@@ -109,6 +111,7 @@ impl Tally {
             Dimension::Volumes => self.volumes,
             Dimension::VolumeBytes => self.volume_bytes,
             Dimension::Snapshots => self.snapshots,
+            Dimension::Ipv4Addresses => self.ipv4_addresses,
             Dimension::Instances | Dimension::Memory | Dimension::Cpu => {
                 return self.asked.get(dimension);
             }
@@ -174,7 +177,18 @@ impl State {
             Event::SnapshotDestroyed(it) => self.discount(it.of.id),
             Event::ProjectDestroyed(it) => self.discount(it.of.id),
             Event::AppDestroyed(it) => self.discount(it.of.id),
-            Event::EnvDestroyed(it) => self.discount(it.of.id),
+            Event::EnvDestroyed(it) => {
+                let env = it.of.id.typed().and_then(|id| self.envs.get(id));
+                if let Some(org) = env.filter(|env| env.spec.ipv4.is_some()).map(|it| it.spec.org) {
+                    self.count_ipv4(org, false);
+                }
+                self.discount(it.of.id);
+            }
+            Event::EnvIpv4Changed(it) => {
+                if let Some(org) = self.envs.get(it.id).map(|env| env.spec.org) {
+                    self.count_ipv4(org, it.enabled);
+                }
+            }
             Event::OrgDestroyed(it) => {
                 if let Some(org) = it.of.id.typed::<Org>() {
                     self.tallies.remove(&org);
@@ -183,6 +197,11 @@ impl State {
             }
             _ => {}
         }
+    }
+
+    fn count_ipv4(&mut self, org: Id<Org>, more: bool) {
+        let counter = &mut self.tally_mut(org).ipv4_addresses;
+        *counter = if more { *counter + 1 } else { counter.saturating_sub(1) };
     }
 
     fn discount(&mut self, id: AnyId) {

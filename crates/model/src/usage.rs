@@ -36,6 +36,7 @@ pub struct Meter {
     pub running: Running,
     envs: OrdMap<Id<Env>, Buckets>,
     pub volumes: VolumeMeter,
+    pub ipv4: Ipv4Meter,
 }
 
 /// Which instances there are, and since when they run.
@@ -89,6 +90,9 @@ pub struct Amount {
     /// Mebibytes of volumes times milliseconds.
     #[serde(default)]
     pub volume_mib_ms: u64,
+    /// Milliseconds of an IPv4 address of an env's own.
+    #[serde(default)]
+    pub ipv4_ms: u64,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -117,7 +121,7 @@ pub struct Window {
 impl Amount {
     fn of(duration_ms: u64, memory_mib: u64) -> Amount {
         let memory_mib_ms = duration_ms.saturating_mul(memory_mib);
-        Amount { instance_ms: duration_ms, memory_mib_ms, volume_mib_ms: 0 }
+        Amount { instance_ms: duration_ms, memory_mib_ms, ..Amount::default() }
     }
 
     fn of_volume(duration_ms: u64, size_mib: u64) -> Amount {
@@ -131,6 +135,7 @@ impl Amount {
             instance_ms: self.instance_ms.saturating_add(other.instance_ms),
             memory_mib_ms: self.memory_mib_ms.saturating_add(other.memory_mib_ms),
             volume_mib_ms: self.volume_mib_ms.saturating_add(other.volume_mib_ms),
+            ipv4_ms: self.ipv4_ms.saturating_add(other.ipv4_ms),
         }
     }
 
@@ -264,6 +269,7 @@ impl Meter {
     /// Folds in one entry of the log.
     pub(crate) fn apply(&mut self, mark: Mark, event: &Event) {
         self.volumes.apply(mark, event);
+        self.ipv4.apply(mark, event);
         if let Some(interval) = self.running.apply(mark, event) {
             self.envs.entry(interval.env).or_default().add(&interval, mark.at);
         }
@@ -365,8 +371,10 @@ fn floor(moment: i64, size: i64) -> i64 {
     moment.div_euclid(size) * size
 }
 
+mod ipv4;
 #[cfg(test)]
 mod tests;
 mod volume;
 
+pub use ipv4::Ipv4Meter;
 pub use volume::VolumeMeter;

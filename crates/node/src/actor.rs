@@ -25,6 +25,7 @@ use crate::error::NodeError;
 use crate::images::Image;
 use crate::lifecycle::{self, Action, Boot, Event, Lifecycle, Memory, Refusal, StartFailure};
 use crate::machine::{self, chain};
+use crate::peers::Member;
 use crate::probe::{Targets, probe};
 use crate::shared::{Shared, Want, now};
 use crate::slot::Slot;
@@ -132,6 +133,9 @@ impl Actor {
             self.targets = Arc::new(boot::targets(&self.plan, &spec));
             self.shim = Some(shim);
             self.watch_end(1);
+            if let Some(member) = self.member() {
+                self.shared.peers.join(self.id, member, &self.shared.egress).await;
+            }
             return Event::Adopted { was_ready: self.slot.ready };
         }
         self.slot.ready = false;
@@ -228,7 +232,7 @@ impl Actor {
         self.targets = Arc::new(boot::targets(&self.plan, &spec));
         let (shared, dir, network) = (self.shared.clone(), self.dir.clone(), self.network);
         let plan = self.plan.clone();
-        let (id, mounts) = (self.id, self.plan.mounts.clone());
+        let (id, mounts, member) = (self.id, self.plan.mounts.clone(), self.member());
         self.tasks.spawn(async move {
             // Here already, unless somebody cleared this machine's memory.
             if let Err(refusal) = secrets(&shared, &plan).await {
@@ -237,6 +241,9 @@ impl Actor {
             }
             if shared.egress.ready(network).await {
                 boot::let_out(&mut spec);
+                if let Some(member) = member.clone() {
+                    boot::add_peers(&mut spec, shared.peers.join(id, member, &shared.egress).await);
+                }
             }
             for mount in mounts {
                 match shared.volumes.open(mount.volume, id).await {
@@ -247,7 +254,12 @@ impl Actor {
                     }
                 }
             }
-            Done::Started(boot, shared.machine.start(&dir, &spec).await)
+            let started = shared.machine.start(&dir, &spec).await;
+            if let (Ok(_), Some(member)) = (&started, member) {
+                // Who has come or gone since is in its file only now.
+                shared.peers.join(id, member, &shared.egress).await;
+            }
+            Done::Started(boot, started)
         });
     }
 
@@ -286,6 +298,11 @@ impl Actor {
             resolvers: self.shared.egress.resolvers().to_vec(),
         };
         Ok(boot::instance_spec(&self.plan, &image, &here))
+    }
+
+    /// What it is to those it may reach.
+    fn member(&self) -> Option<Member> {
+        Member::of(&self.plan, self.network, self.slot.ipv4_slot, &self.shared.config)
     }
 
     fn loopback_ports(&self) -> std::io::Result<Vec<u16>> {
@@ -336,6 +353,8 @@ impl Actor {
         let (dir, id, shared) = (self.dir.clone(), self.id, self.shared.clone());
         let volumes: Vec<_> = self.plan.mounts.iter().map(|mount| mount.volume).collect();
         self.tasks.spawn(async move {
+            // Before its address can be another's.
+            shared.peers.part(id, &shared.egress).await;
             if let Err(error) = machine::clear(&dir).await {
                 tracing::error!(instance = %id, %error, "cannot remove what it left");
             }

@@ -19,6 +19,7 @@ use crate::error::NodeError;
 use crate::images::Images;
 use crate::logs::{self, LogQuery, LogStream};
 use crate::machine::{self, Machine, chain};
+use crate::peers::Peers;
 use crate::secrets::SecretSource;
 use crate::shared::{Shared, now};
 use crate::supervisor::{PlanSlot, Supervisor};
@@ -58,11 +59,16 @@ impl Agent {
         let images = Images::open(&config)?;
         gone::prune(&config.instances_dir(), now());
         let last = last_plan(&config);
+        let peers = Peers::left(last.as_ref(), &config);
+        let network = last.as_ref().map(|plan| plan.network);
         let (plans, plans_seen) = watch::channel(last.map(Arc::new));
         let (leave, leave_seen) = watch::channel(None);
         let egress = Egress::detect(machine.isolation()).await;
         let volumes = crate::volume::Volumes::detect(&config, machine.isolation())?;
-        let shared = Arc::new(Shared::new(config, machine, images, egress, volumes));
+        if let Some(network) = network {
+            egress.remember(network, peers.groups(network).await).await;
+        }
+        let shared = Arc::new(Shared::new(config, machine, images, egress, peers, volumes));
         shared.volumes.thaw().await;
         let supervisor = Supervisor::new(shared.clone(), plans_seen, leave_seen);
         tokio::spawn(egress::keep(shared.clone(), plans.subscribe()));

@@ -9,7 +9,7 @@ use helix_image::ImageConfig;
 use helix_model::plan::InstancePlan;
 use helix_model::volume;
 use helix_runtime::{
-    Forward, InstanceSpec, Isolation, LogLimits, Mount, NetworkSpec, PrestartSpec, Resources,
+    Forward, InstanceSpec, Isolation, LogLimits, Mount, NetworkSpec, Peer, PrestartSpec, Resources,
     SECRETS_PATH, SECRETS_VARIABLE, SPEC_VERSION, VethSpec,
 };
 use nix::sys::signal::Signal;
@@ -185,6 +185,7 @@ fn network(plan: &InstancePlan, here: &Circumstances) -> NetworkSpec {
             mtu: 1500,
             dns: here.resolvers.iter().copied().map(IpAddr::V4).collect(),
             forwarding: false,
+            peers: Vec::new(),
         }),
         Isolation::ContainerRootless => {
             let forward = |(port, host): (&helix_model::plan::PortPlan, &u16)| Forward {
@@ -205,6 +206,13 @@ fn network(plan: &InstancePlan, here: &Circumstances) -> NetworkSpec {
 pub(crate) fn let_out(spec: &mut InstanceSpec) {
     if let NetworkSpec::Veth(veth) = &mut spec.network {
         veth.forwarding = true;
+    }
+}
+
+/// Tells the instance whom it can reach.
+pub(crate) fn add_peers(spec: &mut InstanceSpec, peers: Vec<Peer>) {
+    if let NetworkSpec::Veth(veth) = &mut spec.network {
+        veth.peers = peers;
     }
 }
 
@@ -261,6 +269,7 @@ mod tests {
             health: None,
             restart: Restart { policy: RestartPolicy::Always, max_retries: 0, backoff_seconds: 1 },
             address: "fd00:0:0:1::5".parse().unwrap(),
+            intra_env: false,
             secrets: None,
             mounts: Vec::new(),
             prestart: Vec::new(),

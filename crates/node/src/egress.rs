@@ -60,6 +60,8 @@ pub(crate) struct Egress {
 struct State {
     /// What was last put in place, by installation.
     applied: BTreeMap<Ipv6Addr, String>,
+    /// Who may reach each other, by installation.
+    groups: BTreeMap<Ipv6Addr, Vec<BTreeSet<Ipv4Addr>>>,
     /// The agent is leaving: nothing is put in place any more.
     left: bool,
 }
@@ -116,6 +118,23 @@ impl Egress {
         self.apply(nft, &mut state, network).await
     }
 
+    /// Notes who may reach each other, for the first rules that are put in place.
+    pub(crate) async fn remember(&self, network: Ipv6Addr, groups: Vec<BTreeSet<Ipv4Addr>>) {
+        self.state.lock().await.groups.insert(network, groups);
+    }
+
+    /// Lets instances of an installation reach each other, one set for each env, instead
+    /// of those before.
+    pub(crate) async fn connect(&self, network: Ipv6Addr, groups: Vec<BTreeSet<Ipv4Addr>>) {
+        let mut state = self.state.lock().await;
+        state.groups.insert(network, groups);
+        if let Some(nft) = &self.nft
+            && !state.left
+        {
+            self.apply(nft, &mut state, network).await;
+        }
+    }
+
     /// Puts the rules in place anew if they are gone or no longer fit.
     async fn refresh(&self, network: Ipv6Addr) {
         let Some(nft) = &self.nft else {
@@ -128,7 +147,8 @@ impl Egress {
     }
 
     async fn apply(&self, nft: &Nft, state: &mut State, network: Ipv6Addr) -> bool {
-        match self.put(nft, state.applied.get(&network), network).await {
+        let groups = state.groups.get(&network).cloned().unwrap_or_default();
+        match self.put(nft, state.applied.get(&network), network, groups).await {
             Ok(script) => {
                 state.applied.insert(network, script);
                 true
@@ -147,6 +167,7 @@ impl Egress {
         nft: &Nft,
         applied: Option<&String>,
         network: Ipv6Addr,
+        groups: Vec<BTreeSet<Ipv4Addr>>,
     ) -> io::Result<String> {
         let listing = nft.chains().await?;
         let around = Surroundings {
@@ -154,6 +175,7 @@ impl Egress {
             resolvers: self.resolvers.clone(),
             opened: open_uplinks(),
             alone: rules::others(&listing).tables.is_empty() && !has_legacy_tables(),
+            groups,
         };
         let script = rules::script(&around);
         let table = rules::table_name(network);
@@ -194,6 +216,7 @@ impl Egress {
             resolvers: self.resolvers.clone(),
             opened: BTreeSet::from(["lo".to_owned()]),
             alone: true,
+            groups: vec![[Ipv4Addr::new(10, 0, 0, 2), Ipv4Addr::new(10, 0, 0, 3)].into()],
         })
     }
 }

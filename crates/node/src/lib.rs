@@ -26,6 +26,7 @@ mod images;
 mod lifecycle;
 mod logs;
 mod machine;
+mod peers;
 mod probe;
 mod retention;
 mod rules;

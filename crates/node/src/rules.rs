@@ -2,9 +2,10 @@
 //! `nft -f`, and what can be read from `nft`'s own listings. Pure.
 //!
 //! One table per installation, replaced whole in one transaction. No rule names
-//! an instance: links are matched by the beginning of their name, and whether a
-//! source address belongs to the link it comes from is looked up in the routing
-//! table, which has one route per instance. So starting one changes no rule.
+//! an instance, but for those that may reach others: links are matched by the
+//! beginning of their name, and whether a source address belongs to the link it
+//! comes from is looked up in the routing table, which has one route per instance.
+//! So starting one changes no rule unless its env asked for peers.
 
 use std::collections::BTreeSet;
 use std::fmt::Write;
@@ -33,6 +34,8 @@ pub(crate) struct Surroundings {
     pub(crate) opened: BTreeSet<String>,
     /// Nobody else filters packets here.
     pub(crate) alone: bool,
+    /// Instances that may reach each other, one set for each env.
+    pub(crate) groups: Vec<BTreeSet<Ipv4Addr>>,
 }
 
 /// The table of the installation that owns a block.
@@ -54,6 +57,7 @@ pub(crate) fn script(around: &Surroundings) -> String {
     let mut text = removal(&table);
     text.push_str(&format!("table inet {table} {{\n"));
     text.push_str(&untracked(around.alone));
+    text.push_str(&between(&around.groups));
     text.push_str(&forwarded(&pool, &resolvers, &around.opened));
     text.push_str(&to_host(&resolvers));
     // Also what reaches this chain from the pool by another way than a link.
@@ -100,7 +104,8 @@ chain answering {{
     )
 }
 
-/// What this machine passes on, from and to instances.
+/// What this machine passes on, from and to instances. What goes from one of another
+/// installation to another of its own is that one's business.
 fn forwarded(pool: &str, resolvers: &str, opened: &BTreeSet<String>) -> String {
     let quoted: Vec<String> = opened.iter().map(|name| format!("\"{name}\"")).collect();
     let neighbours = match quoted.is_empty() {
@@ -116,7 +121,9 @@ fn forwarded(pool: &str, resolvers: &str, opened: &BTreeSet<String>) -> String {
 chain leaving {{
     meta nfproto ipv6 reject with icmpv6 no-route
     ct state invalid drop
-    oifname \"{LINK_PREFIX}*\" reject with icmpx admin-prohibited
+    oifname \"{LINK_PREFIX}*\" ip saddr {pool} goto between
+    oifname \"{LINK_PREFIX}*\" ip daddr {pool} reject with icmpx admin-prohibited
+    oifname \"{LINK_PREFIX}*\" accept
     ct state established,related accept
     {resolvers}ip daddr {{ {pool}, {METADATA} }} reject with icmpx admin-prohibited
 }}
@@ -131,6 +138,28 @@ chain passing {{
 }}
 "
     )
+}
+
+/// From instance to instance. Both ways are asked alike, also of what is under way: a
+/// connection must not outlive the reason it was let through, since its other end's
+/// address may be another tenant's by then.
+fn between(groups: &[BTreeSet<Ipv4Addr>]) -> String {
+    let list = |addresses: &mut dyn Iterator<Item = String>| -> String {
+        addresses.collect::<Vec<_>>().join(", ")
+    };
+    let mut chains = String::new();
+    let mut jumps = Vec::new();
+    for (number, group) in groups.iter().enumerate() {
+        let members = list(&mut group.iter().map(Ipv4Addr::to_string));
+        // Writing to a String cannot fail.
+        let _ = writeln!(chains, "chain env_{number} {{\n    ip daddr {{ {members} }} accept\n}}");
+        jumps.extend(group.iter().map(|member| format!("{member} : jump env_{number}")));
+    }
+    let choice = match jumps.is_empty() {
+        true => String::new(),
+        false => format!("ip saddr vmap {{ {} }}\n    ", list(&mut jumps.into_iter())),
+    };
+    format!("{chains}chain between {{\n    {choice}reject with icmpx admin-prohibited\n}}\n")
 }
 
 /// What instances may ask of this machine: nothing but an echo, neighbour
@@ -231,6 +260,7 @@ mod tests {
             resolvers: vec![Ipv4Addr::new(9, 9, 9, 9)],
             opened: ["eth0".to_owned()].into(),
             alone: true,
+            groups: Vec::new(),
         }
     }
 
@@ -260,6 +290,22 @@ mod tests {
         for absent in ["dport 53", "goto passing", "notrack"] {
             assert!(!bare.contains(absent), "{absent} in {bare}");
         }
+    }
+
+    #[test]
+    fn members_of_a_group_reach_each_other_and_nobody_else_does() {
+        let address = |last| Ipv4Addr::new(10, 1, 0, last);
+        let groups = vec![[address(2), address(3)].into(), [address(4), address(5)].into()];
+        let text = script(&Surroundings { groups, ..around() });
+        assert!(text.contains(
+            "ip saddr vmap { 10.1.0.2 : jump env_0, 10.1.0.3 : jump env_0, \
+             10.1.0.4 : jump env_1, 10.1.0.5 : jump env_1 }\n    reject"
+        ));
+        assert!(text.contains("chain env_1 {\n    ip daddr { 10.1.0.4, 10.1.0.5 } accept\n}"));
+        // A chain is known before it is jumped to.
+        assert!(text.find("chain env_1").unwrap() < text.find("jump env_0").unwrap());
+        let none = script(&around());
+        assert!(none.contains("chain between {\n    reject with icmpx admin-prohibited\n}"));
     }
 
     #[test]

@@ -18,6 +18,7 @@ use crate::egress::Egress;
 use crate::images::Images;
 use crate::lifecycle::Moment;
 use crate::machine::Machine;
+use crate::peers::Peers;
 use crate::secrets::Secrets;
 use crate::volume::Volumes;
 
@@ -29,6 +30,7 @@ pub(crate) struct Shared {
     pub(crate) disk: Disk,
     pub(crate) board: Board,
     pub(crate) egress: Egress,
+    pub(crate) peers: Peers,
     pub(crate) secrets: Secrets,
     pub(crate) volumes: Arc<Volumes>,
     slots: Mutex<Slots>,
@@ -55,6 +57,7 @@ impl Shared {
         machine: Machine,
         images: Images,
         egress: Egress,
+        peers: Peers,
         volumes: Volumes,
     ) -> Shared {
         let (secrets, disk) = (Secrets::of(&config.data_dir), Disk::of(&config));
@@ -65,6 +68,7 @@ impl Shared {
             disk,
             board: Board::new(),
             egress,
+            peers,
             secrets,
             volumes: Arc::new(volumes),
             slots: Mutex::default(),

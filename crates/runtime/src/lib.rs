@@ -15,6 +15,7 @@ mod client;
 mod exec;
 mod executor;
 mod failure;
+mod hosts;
 pub mod logs;
 mod netlink;
 mod network;
@@ -38,11 +39,12 @@ pub use cleanup::cleanup;
 pub use client::{Shim, ShimError, StartError};
 pub use exec::{ExecEvent, ExecInput, ExecOutput, ExecSession};
 pub use failure::{Failure, Reason};
+pub use hosts::replace_peers;
 pub use probe::{Capabilities, Level, probe};
 pub use secrets::{SECRETS_FILE, SECRETS_PATH, SECRETS_VARIABLE, keep_secrets, memory_dir};
 pub use shim::shim_main;
 pub use spec::{
-    ExecSpec, Forward, InstanceSpec, Isolation, LogLimits, Mount, NetworkSpec, PrestartSpec,
+    ExecSpec, Forward, InstanceSpec, Isolation, LogLimits, Mount, NetworkSpec, Peer, PrestartSpec,
     Resources, SPEC_VERSION, VethSpec,
 };
 pub use status::{Exit, Limits, ProcessRef, State, Status};

@@ -7,10 +7,8 @@
 //! disappears with the instance and leaves nothing to unmount. It must not know
 //! how the image came to be unpacked.
 
-use std::fmt::Write as _;
 use std::fs;
 use std::io;
-use std::net::IpAddr;
 use std::os::fd::BorrowedFd;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, lchown, symlink};
 use std::path::{Path, PathBuf};
@@ -19,6 +17,7 @@ use nix::errno::Errno;
 use nix::mount::{MntFlags, MsFlags, umount2};
 
 use crate::failure::{Failure, Reason};
+use crate::hosts;
 use crate::spec::{InstanceSpec, NetworkSpec};
 use crate::sys::{self, MappedMount};
 use crate::userns::IdRange;
@@ -97,27 +96,14 @@ pub(crate) fn prepare(layout: &Layout, spec: &InstanceSpec) -> Result<(), Failur
 
 /// The files of `/etc` that depend on the instance, by name.
 fn generated_files(spec: &InstanceSpec) -> Vec<(&'static str, String)> {
-    let host = &spec.hostname;
-    let mut hosts = String::from("127.0.0.1 localhost\n::1 localhost ip6-localhost\n");
-    let mut files = Vec::new();
-    match &spec.network {
-        NetworkSpec::Veth(veth) => {
-            let addresses = [Some(IpAddr::from(veth.ipv6)), veth.ipv4.map(IpAddr::from)];
-            for address in addresses.into_iter().flatten() {
-                // Writing to a String cannot fail.
-                let _ = writeln!(hosts, "{address} {host}");
-            }
-            if !veth.dns.is_empty() {
-                let lines = veth.dns.iter().map(|server| format!("nameserver {server}\n"));
-                files.push(("resolv.conf", lines.collect()));
-            }
-        }
-        NetworkSpec::Loopback { .. } | NetworkSpec::Host {} => {
-            let _ = writeln!(hosts, "127.0.1.1 {host}");
-        }
+    let mut files =
+        vec![(hosts::FILE, hosts::text(spec)), ("hostname", format!("{}\n", spec.hostname))];
+    if let NetworkSpec::Veth(veth) = &spec.network
+        && !veth.dns.is_empty()
+    {
+        let lines = veth.dns.iter().map(|server| format!("nameserver {server}\n"));
+        files.push(("resolv.conf", lines.collect()));
     }
-    files.push(("hosts", hosts));
-    files.push(("hostname", format!("{host}\n")));
     files
 }
 
@@ -163,9 +149,9 @@ pub(crate) fn mount_mapped(
     let generated = plain.etc.clone();
     let staged = plain.on_stage();
     prepare_stage(&staged)?;
-    copy_tree(&generated, &staged.etc, false)
-        .and_then(|()| fs::read_dir(&staged.etc)?.try_for_each(|e| lchown(e?.path(), owner, owner)))
-        .map_err(|error| failed("copy", &generated, &error))?;
+    // The files themselves and no copies, because `hosts` changes while it runs.
+    sys::mount_with_mapped_owners(&generated, &staged.etc, user_namespace, MappedMount::IMAGE)
+        .map_err(|errno| failed("map the owners of", &generated, &errno))?;
     lchown(&staged.upper, owner, owner).map_err(|error| failed("chown", &staged.upper, &error))?;
     let lower = Path::new(STAGE).join("lower");
     fs::create_dir_all(&lower).map_err(|error| failed("create", &lower, &error))?;

@@ -261,6 +261,18 @@ pub struct VethSpec {
     /// end at the host otherwise.
     #[serde(default)]
     pub forwarding: bool,
+    /// Who else is within reach, by name: further lines of `/etc/hosts`. See
+    /// [`crate::replace_peers`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub peers: Vec<Peer>,
+}
+
+/// Another instance that this one may reach.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Peer {
+    pub address: IpAddr,
+    /// What it is called; host names.
+    pub names: Vec<String>,
 }
 
 fn default_gateway_ipv4() -> Ipv4Addr {

@@ -116,7 +116,7 @@ pub(crate) async fn feed_edge(engine: Engine, to: AttachedEdge, link: Arc<dyn Ed
         if edge.is_none_or(|edge| edge.status.link != to.linked.link) {
             return;
         }
-        let plan = plan::edge_plan(&state);
+        let plan = plan::edge_plan(&state, to.linked.edge);
         drop(state);
         if sent.as_ref().is_none_or(|sent| !asks_an_edge_the_same(sent, &plan)) {
             link.apply(plan.clone());
@@ -132,6 +132,7 @@ pub(crate) async fn feed_edge(engine: Engine, to: AttachedEdge, link: Arc<dyn Ed
 fn asks_an_edge_the_same(one: &EdgePlan, other: &EdgePlan) -> bool {
     one.endpoints == other.endpoints
         && one.draining == other.draining
+        && one.elsewhere == other.elsewhere
         && one.challenges == other.challenges
 }
 

@@ -8,8 +8,10 @@ use helix_dns::Resolver;
 use helix_image::registry::Registry;
 use helix_image::{Puller, Store};
 use helix_model::bundle::VersionId;
+use helix_model::installation::Settle;
 use helix_model::link::{BackupAsk, PullLogin};
 use helix_model::plan::EdgeReport;
+use helix_model::ports::{self, Ports};
 use helix_model::{
     Code, Command, Id, Instance, Name, Problem, Receipt, Snapshot, Volume, certificate, domain,
     edge, instance, node, org, snapshot, volume,
@@ -56,6 +58,8 @@ pub struct Config {
     pub registries: Registries,
     /// How domains are looked up, and which is the installation's own.
     pub domains: Domains,
+    /// Where no new endpoint may listen; as before when `None`.
+    pub denied_ports: Option<Ports>,
     /// Which authority issues certificates, if one does.
     pub acme: Option<Acme>,
 }
@@ -142,7 +146,7 @@ impl Server {
         let storage = config.storage;
         let writers = if config.advertise.is_some() { Writers::Many } else { Writers::One };
         let engine = Engine::start(Arc::clone(&storage.log), writers).await?;
-        bootstrap(&engine, config.domains.app).await?;
+        bootstrap(&engine, config.domains.app, config.denied_ports).await?;
         let listener = TcpListener::bind(config.listen)
             .await
             .map_err(|source| ServerError::Listen { address: config.listen, source })?;
@@ -405,11 +409,22 @@ async fn jobs(leading: Leading, replicas: Option<Arc<Replicas>>) {
 
 /// The default org and project, which a single machine never needs to name, and what
 /// the operator settles at the start.
-async fn bootstrap(engine: &Engine, app_domain: Option<String>) -> Result<(), Problem> {
+async fn bootstrap(
+    engine: &Engine,
+    app_domain: Option<String>,
+    denied: Option<Ports>,
+) -> Result<(), Problem> {
     let origin = || Origin::system("bootstrap", entropy::request_id());
     engine.submit(Command::CreateInstallation, origin()).await?;
     if let Some(domain) = app_domain {
-        engine.submit(Command::SetAppDomain(domain::SetApp { domain }), origin()).await?;
+        engine
+            .submit(Command::Settle(Settle::AppDomain(domain::SetApp { domain })), origin())
+            .await?;
+    }
+    if let Some(ports) = denied {
+        engine
+            .submit(Command::Settle(Settle::DeniedPorts(ports::Deny { ports })), origin())
+            .await?;
     }
     let Ok(default) = org::FIRST_NAME.parse::<Name>() else {
         return Ok(());

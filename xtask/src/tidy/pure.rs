@@ -29,6 +29,8 @@ const PURE_ROOMS: &[PureRoom] = &[
             "toml",
             "toml_edit",
             "imbl",
+            // Arithmetic on addresses, no sockets.
+            "ipnet",
             "regex",
             "ulid",
             "utoipa",
@@ -43,7 +45,7 @@ const PURE_ROOMS: &[PureRoom] = &[
     PureRoom {
         package: "helix-control",
         sources: "crates/control/src/",
-        may_use: &["serde", "serde_json", "imbl", "thiserror", "sha2"],
+        may_use: &["serde", "serde_json", "imbl", "ipnet", "thiserror", "sha2"],
     },
 ];
 

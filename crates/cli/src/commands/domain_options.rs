@@ -1,9 +1,10 @@
-//! How domains are looked up and which is the installation's own: flags that `up` and
-//! `server` share.
+//! What the installation settles for endpoints: how domains are looked up, which is its
+//! own, and which ports are denied. Flags that `up` and `server` share.
 
 use std::net::{IpAddr, SocketAddr};
 
 use clap::Args;
+use helix_model::ports::Ports;
 
 use crate::failure::{Failure, Result};
 use crate::io::Environment;
@@ -18,6 +19,8 @@ pub struct DomainOptions {
     pub dns: Option<SocketAddr>,
     /// Where endpoints without a host get theirs; as before when `None`.
     pub app_domain: Option<String>,
+    /// Where no new endpoint may listen; as before when `None`.
+    pub deny_ports: Option<Ports>,
 }
 
 #[derive(Debug, Args)]
@@ -30,6 +33,10 @@ pub(crate) struct DomainArgs {
     /// all orgs; kept until another is named, localhost at first (HELIX_APP_DOMAIN)
     #[arg(long, value_name = "DOMAIN", value_parser = domain)]
     app_domain: Option<String>,
+    /// Ports no endpoint may listen on, or `none`; kept until others are named,
+    /// 23,25,137-139 at first (HELIX_DENY_PORTS)
+    #[arg(long, value_name = "PORTS", value_parser = ports)]
+    deny_ports: Option<Ports>,
 }
 
 impl DomainArgs {
@@ -37,6 +44,7 @@ impl DomainArgs {
         Ok(DomainOptions {
             dns: variable(self.dns, "HELIX_DNS", address, environment)?,
             app_domain: variable(self.app_domain, "HELIX_APP_DOMAIN", domain, environment)?,
+            deny_ports: variable(self.deny_ports, "HELIX_DENY_PORTS", ports, environment)?,
         })
     }
 }
@@ -61,6 +69,10 @@ fn address(text: &str) -> std::result::Result<SocketAddr, String> {
         .map_err(|_| "write it as 192.0.2.1 or [fd00::1]:53".to_owned())
 }
 
+fn ports(text: &str) -> std::result::Result<Ports, String> {
+    text.parse()
+}
+
 fn domain(text: &str) -> std::result::Result<String, String> {
     let name = text.strip_suffix('.').unwrap_or(text).to_ascii_lowercase();
     match helix_model::host::is_exact(&name) {
@@ -82,7 +94,9 @@ mod tests {
         assert_eq!(domain("Apps.Example.NET."), Ok("apps.example.net".to_owned()));
         assert!(domain("*.example.net").is_err() && domain("").is_err());
         let environment: Environment = [("HELIX_DNS", "nowhere")].into();
-        let refused = DomainArgs { dns: None, app_domain: None }.options(&environment).unwrap_err();
+        let refused = DomainArgs { dns: None, app_domain: None, deny_ports: None }
+            .options(&environment)
+            .unwrap_err();
         assert!(refused.problem.detail.contains("HELIX_DNS"), "{}", refused.problem.detail);
     }
 }

@@ -126,6 +126,9 @@ struct HowArgs {
     /// With http: what the program speaks, http1 or h2c [default: http1]
     #[arg(long, value_name = "PROTOCOL")]
     backend_protocol: Option<String>,
+    /// Listen on the env's IPv4 address, too; see `helix env ipv4`
+    #[arg(long)]
+    ipv4: bool,
 }
 
 impl HowArgs {
@@ -145,6 +148,7 @@ impl HowArgs {
             max_body: self.max_body,
             max_header_bytes: self.max_header_bytes,
             backend_protocol: self.backend_protocol,
+            ipv4: self.ipv4.then_some(true),
         }
     }
 }

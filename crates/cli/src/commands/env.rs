@@ -13,6 +13,7 @@ use helix_model::{Kind, Name, diff, manifest};
 use serde_json::json;
 
 use super::deploy::{self, Precondition, WaitFlags};
+use super::ipv4;
 use super::plan::{self, Before};
 use crate::failure::{Failure, Result};
 use crate::render;
@@ -22,7 +23,7 @@ use crate::settings::Target;
 /// What takes back what was set.
 const AS_WRITTEN: &str = "manifest";
 
-/// Variables of an env: set, unset, list
+/// Variables of an env and its IPv4 address: set, unset, list, ipv4
 ///
 /// They win over those of helix.toml, stay through deploys, and go to all processes
 /// unless one is named. Each change is a release of its own: `helix rollback` undoes it.
@@ -30,7 +31,7 @@ const AS_WRITTEN: &str = "manifest";
 #[derive(Debug, Args)]
 #[command(
     arg_required_else_help = true,
-    after_help = "Examples:\n  helix env set LOG_LEVEL=debug\n  helix env set WORKERS=4 --process worker --plan\n  helix env unset LOG_LEVEL\n  helix env list"
+    after_help = "Examples:\n  helix env set LOG_LEVEL=debug\n  helix env set WORKERS=4 --process worker --plan\n  helix env unset LOG_LEVEL\n  helix env list\n  helix env ipv4 enable"
 )]
 pub(crate) struct EnvArgs {
     #[command(subcommand)]
@@ -42,6 +43,7 @@ enum Verb {
     Set(SetArgs),
     Unset(UnsetArgs),
     List(ListArgs),
+    Ipv4(ipv4::Ipv4Args),
 }
 
 /// Set variables
@@ -137,6 +139,7 @@ pub(crate) async fn run(session: &mut Session<'_>, args: EnvArgs) -> Result<u8> 
             change(session, of_vars(vars, args.how.process), &args.how.change).await
         }
         Verb::List(ListArgs {}) => list(session).await,
+        Verb::Ipv4(args) => ipv4::run(session, args).await,
     }
 }
 

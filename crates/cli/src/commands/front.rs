@@ -4,6 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
 use clap::Args;
+use helix_model::address::parse_prefix;
 use ipnet::IpNet;
 
 use crate::failure::{Failure, Result};
@@ -18,6 +19,8 @@ pub struct FrontOptions {
     pub https_port: u16,
     /// Load balancers that say whose a connection is.
     pub balancers: Vec<IpNet>,
+    /// Prefixes routed to this machine, for addresses of envs.
+    pub addresses: Vec<IpNet>,
     /// Where Prometheus is told what goes through.
     pub metrics: Option<SocketAddr>,
     /// Where a line is written for all that has ended; `-` is standard output.
@@ -37,6 +40,9 @@ pub(crate) struct FrontArgs {
     /// Load balancers that send the PROXY protocol: addresses or networks (HELIX_ACCEPT_PROXY_FROM)
     #[arg(long, value_name = "NETWORK,…", value_delimiter = ',', value_parser = network)]
     accept_proxy_from: Vec<IpNet>,
+    /// IPv4 and IPv6 addresses routed to this machine, to be given to envs (HELIX_ADDRESSES)
+    #[arg(long, value_name = "PREFIX,…", value_delimiter = ',', value_parser = parse_prefix)]
+    addresses: Vec<IpNet>,
     /// Answer Prometheus there, without a login: a port of 127.0.0.1, or an address with a port (HELIX_EDGE_METRICS)
     #[arg(long, value_name = "ADDRESS", value_parser = metrics_address)]
     edge_metrics: Option<SocketAddr>,
@@ -50,36 +56,50 @@ pub(crate) struct FrontArgs {
 
 impl FrontArgs {
     pub(crate) fn options(self, environment: &Environment) -> Result<FrontOptions> {
-        let mut balancers = self.accept_proxy_from;
-        if let (true, Some(listed)) = (balancers.is_empty(), environment.get(VARIABLE)) {
-            let refused =
-                |why| Failure::usage(format!("{VARIABLE}: {why}"), "list them with commas between");
-            let listed = listed.split(',').map(|one| network(one.trim()));
-            balancers = listed.collect::<std::result::Result<_, _>>().map_err(refused)?;
-        }
-        let refused =
-            |why| Failure::usage(format!("{METRICS_VARIABLE}: {why}"), "say a port such as 9420");
-        let said = || environment.get(METRICS_VARIABLE).map(metrics_address).transpose();
+        let (http_port, https_port) = (self.http_port, self.https_port);
+        let balancers = listed(self.accept_proxy_from, BALANCERS, network, environment)?;
+        let addresses = listed(self.addresses, ADDRESSES, parse_prefix, environment)?;
+        let refused = |why| Failure::usage(format!("{METRICS}: {why}"), "say a port such as 9420");
+        let said = || environment.get(METRICS).map(metrics_address).transpose();
         let metrics = match self.edge_metrics {
             Some(address) => Some(address),
             None => said().map_err(refused)?,
         };
-        let FrontArgs { http_port, https_port, access_log_addresses, .. } = self;
         let access_log =
             self.access_log.or_else(|| environment.get("HELIX_ACCESS_LOG").map(PathBuf::from));
         Ok(FrontOptions {
             http_port,
             https_port,
             balancers,
+            addresses,
             metrics,
             access_log,
-            access_log_addresses,
+            access_log_addresses: self.access_log_addresses,
         })
     }
 }
 
-const VARIABLE: &str = "HELIX_ACCEPT_PROXY_FROM";
-const METRICS_VARIABLE: &str = "HELIX_EDGE_METRICS";
+const BALANCERS: &str = "HELIX_ACCEPT_PROXY_FROM";
+
+const ADDRESSES: &str = "HELIX_ADDRESSES";
+
+const METRICS: &str = "HELIX_EDGE_METRICS";
+
+/// What was given as a flag, or else in a variable with commas between.
+fn listed(
+    given: Vec<IpNet>,
+    variable: &str,
+    parse: fn(&str) -> std::result::Result<IpNet, String>,
+    environment: &Environment,
+) -> Result<Vec<IpNet>> {
+    let Some(text) = environment.get(variable).filter(|_| given.is_empty()) else {
+        return Ok(given);
+    };
+    let parts = text.split(',').map(|part| parse(part.trim()));
+    parts.collect::<std::result::Result<_, _>>().map_err(|why| {
+        Failure::usage(format!("{variable}: {why}"), "list them with commas between")
+    })
+}
 
 /// Nobody is asked who he is, so that a port alone is this machine's: whoever wants others
 /// to read says on which address.

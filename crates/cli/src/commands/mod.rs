@@ -22,6 +22,7 @@ pub(crate) mod events;
 pub(crate) mod exec;
 pub(crate) mod explain;
 pub(crate) mod front;
+pub(crate) mod ipv4;
 pub(crate) mod kinds;
 pub(crate) mod logs;
 pub(crate) mod members;

@@ -155,7 +155,9 @@ fn headline(status: &Status, env: &ResourceView, style: &Style) -> String {
     }
     rows.extend(status.secrets.as_ref().map(|secrets| ("secrets", secrets.line())));
     if let Some(address) = env.desired.get("address").and_then(|address| address.as_str()) {
-        rows.push(("address", address.to_owned()));
+        let ipv4 = env.desired.get("ipv4").and_then(|ipv4| ipv4.as_str());
+        let both = ipv4.map(|ipv4| format!("{address} {ipv4}"));
+        rows.push(("address", both.unwrap_or_else(|| address.to_owned())));
     }
     if let Some(difference) = &env.difference {
         rows.push(("difference", plain(difference)));

@@ -19,8 +19,12 @@ pub(crate) fn report(report: &UsageReport, style: &Style) -> String {
     let [seconds, memory] = amounts(&report.total);
     table.row(Emphasis::Normal, ["total".to_owned(), seconds, memory, String::new()]);
     let envs = format!("{}{}", span(report.since, report.until, style), table.render(style));
+    format!("{envs}{}{}", volumes(report, style), ipv4(report, style))
+}
+
+fn volumes(report: &UsageReport, style: &Style) -> String {
     if report.volumes.is_empty() {
-        return envs;
+        return String::new();
     }
     let mut table = Table::new(["VOLUME", "GIB HOURS", ""]);
     for volume in &report.volumes {
@@ -31,7 +35,22 @@ pub(crate) fn report(report: &UsageReport, style: &Style) -> String {
         let hours = format!("{:.1}", volume.volume_gib_hours);
         table.row(emphasis, [volume.path.clone(), hours, note.to_owned()]);
     }
-    format!("{envs}\n{}", table.render(style))
+    format!("\n{}", table.render(style))
+}
+
+fn ipv4(report: &UsageReport, style: &Style) -> String {
+    if report.ipv4.is_empty() {
+        return String::new();
+    }
+    let mut table = Table::new(["ENV", "IPV4 HOURS", ""]);
+    for env in &report.ipv4 {
+        let (emphasis, note) = match env.destroyed {
+            true => (Emphasis::Faint, "destroyed"),
+            false => (Emphasis::Normal, ""),
+        };
+        table.row(emphasis, [env.path.clone(), format!("{:.1}", env.ipv4_hours), note.to_owned()]);
+    }
+    format!("\n{}", table.render(style))
 }
 
 /// The intervals and their sum.

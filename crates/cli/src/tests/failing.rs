@@ -24,6 +24,11 @@ fn each_code_has_its_exit_code_in_both_forms() {
         | Code::DomainUnproven
         | Code::DomainTaken
         | Code::DomainInUse
+        | Code::PortDenied
+        | Code::Ipv4NotEnabled
+        | Code::Ipv4InUse
+        | Code::Ipv4PoolExhausted
+        | Code::Ipv6PoolExhausted
         | Code::VolumeInUse
         | Code::VolumeReplicaLimit
         | Code::SnapshotInProgress

@@ -53,6 +53,7 @@ fn fronting() -> edge::Status {
         version: "0.1.0".into(),
         http: vec!["[::]:8080".into()],
         https: vec!["[::]:8443".into()],
+        addresses: Vec::new(),
     };
     edge::Status { connected: true, link: 1, replica: None, facts: Some(facts) }
 }
@@ -95,6 +96,7 @@ fn history() -> Vec<Event> {
                 port: name("http"),
                 handling: manifest::Handling::default(),
                 apart: false,
+                ipv4: false,
                 exposure: endpoint::Exposure::Http { host: "hello.localhost".into() },
                 reserved: None,
             },

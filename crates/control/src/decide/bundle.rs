@@ -4,8 +4,8 @@
 use std::collections::BTreeSet;
 
 use helix_model::bundle::{
-    self, Applied, ConfirmedNone, Created, Discarded, NAME, Of, Pin, Set, VERSIONS_KEPT, Version,
-    VersionAdded,
+    self, Applied, ConfirmedNone, Created, Discarded, NAME, Of, Pin, Set, Step, VERSIONS_KEPT,
+    Version, VersionAdded,
 };
 use helix_model::deploy::Intent;
 use helix_model::{
@@ -52,8 +52,17 @@ pub(super) fn set(draft: &mut Draft<'_, '_>, command: &Set) -> Result<Option<Any
     Ok(Some(bundle.any()))
 }
 
+/// Takes a step that makes no other version.
+pub(super) fn step(draft: &mut Draft<'_, '_>, command: Step) -> Result<Option<AnyId>, Problem> {
+    match command {
+        Step::Apply(env) => apply(draft, env),
+        Step::Discard(env) => discard(draft, env),
+        Step::ConfirmNone(env) => confirm_none(draft, env),
+    }
+}
+
 /// Lets the version that waits take effect.
-pub(super) fn apply(draft: &mut Draft<'_, '_>, env: Id<Env>) -> Result<Option<AnyId>, Problem> {
+fn apply(draft: &mut Draft<'_, '_>, env: Id<Env>) -> Result<Option<AnyId>, Problem> {
     let known = staged(draft, env)?;
     let (id, of, number) = (known.id, Of::new(known), known.spec.staged.unwrap_or_default());
     draft.emit(Event::BundleApplied(Applied { of, number }));
@@ -62,7 +71,7 @@ pub(super) fn apply(draft: &mut Draft<'_, '_>, env: Id<Env>) -> Result<Option<An
 }
 
 /// Gives up the version that waits.
-pub(super) fn discard(draft: &mut Draft<'_, '_>, env: Id<Env>) -> Result<Option<AnyId>, Problem> {
+fn discard(draft: &mut Draft<'_, '_>, env: Id<Env>) -> Result<Option<AnyId>, Problem> {
     let known = staged(draft, env)?;
     let (id, of, number) = (known.id, Of::new(known), known.spec.staged.unwrap_or_default());
     draft.emit(Event::BundleDiscarded(Discarded { of, number }));
@@ -70,10 +79,7 @@ pub(super) fn discard(draft: &mut Draft<'_, '_>, env: Id<Env>) -> Result<Option<
 }
 
 /// Notes that an env needs no secrets.
-pub(super) fn confirm_none(
-    draft: &mut Draft<'_, '_>,
-    env: Id<Env>,
-) -> Result<Option<AnyId>, Problem> {
+fn confirm_none(draft: &mut Draft<'_, '_>, env: Id<Env>) -> Result<Option<AnyId>, Problem> {
     let bundle = find_or_create(draft, env)?;
     let known = known(&draft.state, bundle)?;
     let present = known.staged().or(known.desired());

@@ -3,11 +3,15 @@
 use helix_model::destroy::{Finished, Of};
 use helix_model::{AnyId, Code, Edge, Event, Id, Kind, Problem, edge};
 
-use super::Draft;
+use super::{Draft, address};
 
 /// An edge connects: it is enrolled the first time, its facts are kept, and its link
 /// gets the next number.
-pub(super) fn connect(draft: &mut Draft<'_, '_>, command: &edge::Connect) -> Option<AnyId> {
+pub(super) fn connect(
+    draft: &mut Draft<'_, '_>,
+    command: &edge::Connect,
+) -> Result<Option<AnyId>, Problem> {
+    address::refuse_prefixes(&draft.state, &command.facts)?;
     let known = draft.state.edges.named(None, &command.name);
     let link = known.map_or(0, |edge| edge.status.link) + 1;
     let id = match known.map(|edge| edge.id) {
@@ -22,7 +26,7 @@ pub(super) fn connect(draft: &mut Draft<'_, '_>, command: &edge::Connect) -> Opt
     let (facts, replica) = (Some(command.facts.clone()), command.replica.clone());
     let status = edge::Status { connected: true, link, replica, facts };
     draft.emit(Event::EdgeStatusChanged(edge::StatusChanged { id, status }));
-    Some(id.any())
+    Ok(Some(id.any()))
 }
 
 /// An edge's link is gone. News of an older one comes late: the edge is linked elsewhere

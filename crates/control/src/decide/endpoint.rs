@@ -6,7 +6,7 @@ use helix_model::{
     AnyId, Code, Endpoint, Env, Event, Id, Manifest, Name, Problem, Resource, manifest,
 };
 
-use super::{Draft, domain};
+use super::{Draft, address, domain};
 
 /// The env whose name is left out of its default host.
 const MAIN_ENV: &str = "production";
@@ -197,10 +197,24 @@ pub(super) fn resolve(
         }
         _ => {}
     }
-    let (process, port) = (asked.process.clone(), asked.port.clone());
-    let handling = asked.handling;
-    let org = owner.spec.org;
-    Ok(Endpoint { org, env, process, port, exposure, handling, apart: false, reserved: None })
+    // Nor is it taken a port that is denied since.
+    if let Some(port) = exposure.port()
+        && draft.state.owner(&exposure).is_none()
+    {
+        address::refuse_denied(&draft.state, port.own.listen_port)?;
+    }
+    address::refuse_ipv4(&draft.state, owner, asked)?;
+    Ok(Endpoint {
+        org: owner.spec.org,
+        env,
+        process: asked.process.clone(),
+        port: asked.port.clone(),
+        exposure,
+        ipv4: asked.ipv4,
+        handling: asked.handling,
+        apart: false,
+        reserved: None,
+    })
 }
 
 fn named_apart(name: &Name) -> Problem {

@@ -1,8 +1,8 @@
 //! Deciding on envs.
 
-use helix_model::{AnyId, Code, Env, Event, Id, Kind, Name, Problem, env, network};
+use helix_model::{AnyId, Code, Env, Event, Id, Kind, Name, Problem, env};
 
-use super::{Draft, destroy, volume};
+use super::{Draft, address, destroy, volume};
 
 /// As many as a manifest may ask for.
 const INSTANCES_MAX: u32 = 100;
@@ -20,7 +20,7 @@ pub(super) fn create(draft: &mut Draft<'_, '_>, command: &env::Create) -> Result
         let detail = format!("there is already an env `{}`", command.name);
         return Err(Problem::new(Code::NameTaken, detail));
     }
-    let address = network::env_address(draft.state.network, draft.state.envs_created + 1);
+    let address = address::of_new_env(draft)?;
     let id = draft.fresh_id();
     let name = command.name.clone();
     draft.emit(Event::EnvCreated(env::Created { id, org, app: command.app, name, address }));

@@ -7,6 +7,7 @@
 use helix_model::{AnyId, Command, Event, Id, Noun, Problem, State, Timestamp};
 
 mod acme;
+mod address;
 mod app;
 mod bundle;
 mod certificate;
@@ -18,6 +19,7 @@ mod edge;
 mod endpoint;
 mod env;
 mod expose;
+mod installation;
 mod instance;
 mod member;
 mod node;
@@ -88,11 +90,10 @@ fn carry_out(draft: &mut Draft<'_, '_>, command: &Command) -> Result<Option<AnyI
         Command::Promote(it) => deploy::promote(draft, it)?,
         Command::Rollback(it) => deploy::rollback(draft, it)?,
         Command::Scale(it) => env::scale(draft, it)?,
+        Command::SetIpv4(it) => address::set_ipv4(draft, it)?,
         Command::Configure(it) => config::configure(draft, it)?,
         Command::SetSecrets(it) => bundle::set(draft, it)?,
-        Command::ApplySecrets(env) => bundle::apply(draft, *env)?,
-        Command::DiscardSecrets(env) => bundle::discard(draft, *env)?,
-        Command::ConfirmNoSecrets(env) => bundle::confirm_none(draft, *env)?,
+        Command::StepSecrets(it) => bundle::step(draft, *it)?,
         Command::Reconcile(env) => steps::take(draft, *env),
         Command::FinishDeploy(it) => deploy::finish(draft, it)?,
         Command::AllocateInstance(it) => instance::allocate(draft, it)?,
@@ -106,7 +107,7 @@ fn carry_out(draft: &mut Draft<'_, '_>, command: &Command) -> Result<Option<AnyI
         Command::ObserveEndpoint(it) => endpoint::observe(draft, it),
         Command::ConnectNode(it) => node::connect(draft, it)?,
         Command::DisconnectNode(it) => node::disconnect(draft, it),
-        Command::ConnectEdge(it) => edge::connect(draft, it),
+        Command::ConnectEdge(it) => edge::connect(draft, it)?,
         Command::DisconnectEdge(it) => edge::disconnect(draft, it),
         Command::ObserveNode(it) => node::observe(draft, it),
         Command::CreateVolume(it) => volume::create(draft, it)?,
@@ -127,7 +128,7 @@ fn carry_out(draft: &mut Draft<'_, '_>, command: &Command) -> Result<Option<AnyI
         Command::AddDomain(it) => domain::add(draft, it)?,
         Command::ObserveDomain(it) => domain::observe(draft, it),
         Command::VouchForDomain(id) => domain::vouch(draft, *id)?,
-        Command::SetAppDomain(it) => domain::set_app(draft, it)?,
+        Command::Settle(it) => installation::settle(draft, it)?,
         Command::CreateUser(it) => user::create(draft, it)?,
         Command::SetUserOperator(it) => user::set_operator(draft, it)?,
         Command::ChangeUserPassword(it) => user::change_password(draft, *it)?,

@@ -98,6 +98,7 @@ fn measured(after: &State, command: &Command, subject: Option<AnyId>) -> Option<
         | Command::Promote(_)
         | Command::Rollback(_)
         | Command::Scale(_)
+        | Command::SetIpv4(_)
         | Command::Configure(_)
         | Command::ExposeEndpoint(_)
         | Command::CreateVolume(_)

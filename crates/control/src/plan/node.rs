@@ -96,6 +96,7 @@ fn instance_plan(state: &State, instance: &Resource<Instance>) -> Option<Instanc
         health: process.health.clone(),
         restart: process.restart.clone(),
         address: instance.spec.address,
+        intra_env: release.spec.manifest.network.intra_env,
         secrets: instance.spec.secrets,
         mounts: instance.spec.mounts.clone(),
         prestart: process.prestart.clone(),

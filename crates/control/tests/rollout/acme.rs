@@ -4,11 +4,11 @@
 use std::time::Duration;
 
 use helix_control::acme::{due, unneeded};
-use helix_control::plan::edge_plan;
 use helix_control::report::edge_commands;
 use helix_model::acme::{Ask, Challenge, Fail, Issue, Offer, PAUSE_MAX, Way};
 use helix_model::certificate::{self, Phase, Source};
 use helix_model::condition::ConditionKind;
+use helix_model::installation::Settle;
 use helix_model::manifest::{Endpoint, Exposure, Handling, Manifest, parse_with_defaults};
 use helix_model::plan::EdgeReport;
 use helix_model::{Certificate, Command, Id, Kind, Org, Resource, domain, view};
@@ -24,7 +24,7 @@ impl World {
     fn public() -> World {
         let mut world = World::with_node();
         let domain = "apps.example.net".to_owned();
-        world.command(Command::SetAppDomain(domain::SetApp { domain })).unwrap();
+        world.command(Command::Settle(Settle::AppDomain(domain::SetApp { domain }))).unwrap();
         world.deploy("v1");
         assert_eq!(world.hosts(), [HOST]);
         world
@@ -74,7 +74,7 @@ impl World {
 
     /// An edge takes in the plan and tells which tokens it answers.
     fn follow_orders(&mut self, edge: &str) {
-        let plan = edge_plan(&self.state);
+        let plan = self.edge_plan();
         let from = self.edge(edge);
         let report = EdgeReport {
             version: plan.version,
@@ -115,7 +115,9 @@ fn hosts_of_the_org_that_dns_leads_here_are_due_and_no_others() {
     assert_eq!(world.due(), [""; 0], "the org has brought one");
     world.pass(DAY * 91);
     assert_eq!(world.due(), [HOST], "which has expired");
-    world.command(Command::SetAppDomain(domain::SetApp { domain: "other.net".into() })).unwrap();
+    world
+        .command(Command::Settle(Settle::AppDomain(domain::SetApp { domain: "other.net".into() })))
+        .unwrap();
     assert_eq!(world.due(), [""; 0], "nothing says that it is the org's");
 }
 
@@ -128,6 +130,7 @@ fn wildcards_are_due_where_they_can_be_had() {
         port: name("http"),
         exposure: Exposure::Http { host: Some("*.shop.apps.example.net".to_owned()) },
         handling: Handling::default(),
+        ipv4: false,
     };
     let manifest = Manifest { endpoints: vec![endpoint], ..parse_with_defaults(8080) };
     world.try_deploy_as("main", "staging", "v2", manifest).unwrap();
@@ -159,7 +162,7 @@ fn edges_answer_until_it_is_issued_and_then_serve_it() {
     world.follow_orders("front");
     assert_eq!(world.unanswering(id), [""; 0]);
     world.issue(id, 90);
-    let plan = edge_plan(&world.state);
+    let plan = world.edge_plan();
     assert_eq!(plan.challenges, []);
     let pin = plan.endpoints.iter().find_map(|it| it.certificate).unwrap();
     assert_eq!(pin.certificate, id);

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use helix_control::plan::edge_plan;
 use helix_model::bundle::VersionId;
 use helix_model::certificate::{self, Issued, PER_ORG_MAX, Phase, Source};
 use helix_model::plan::Route;
@@ -53,7 +52,7 @@ impl World {
 
     /// The name of the certificate the app's host is served with.
     fn served_with(&self) -> Option<String> {
-        let plan = edge_plan(&self.state);
+        let plan = self.edge_plan();
         let mut hosts = plan.endpoints.iter().filter(|it| matches!(it.route, Route::Http { .. }));
         let pin = hosts.next().unwrap().certificate?;
         let certificate = self.state.certificates.get(pin.certificate).unwrap();

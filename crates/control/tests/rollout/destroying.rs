@@ -52,14 +52,14 @@ fn a_destroyed_env_is_in_no_plan() {
     let mut world = two_envs();
     world.destroy(Kind::Env, STAGING).unwrap();
     let kept = world.id(Kind::Env, PRODUCTION);
-    let routes = plan::edge_plan(&world.state).endpoints;
+    let routes = world.edge_plan().endpoints;
     let of_kept = |id| world.state.endpoints.get(id).is_some_and(|it| it.spec.env.any() == kept);
     assert!(routes.iter().all(|route| of_kept(route.id)) && !routes.is_empty());
     world.let_go();
     let node = world.state.nodes.iter().next().unwrap().id;
     let planned = plan::node_plan(&world.state, node).instances;
     assert_eq!(planned.iter().map(|it| it.env.any()).collect::<Vec<_>>(), [kept]);
-    assert!(plan::edge_plan(&world.state).draining.is_empty());
+    assert!(world.edge_plan().draining.is_empty());
 }
 
 #[test]

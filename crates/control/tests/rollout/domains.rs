@@ -2,6 +2,7 @@
 
 use helix_model::condition::ConditionKind;
 use helix_model::domain::{self, Proof, Seen, record_value};
+use helix_model::installation::Settle;
 use helix_model::manifest::{Endpoint, Exposure, Handling, Manifest, parse_with_defaults};
 use helix_model::{Code, Command, Domain, Id, Kind, Org, Problem, Reason, Resource, org, view};
 
@@ -20,6 +21,7 @@ fn with_host(host: &str) -> Manifest {
 fn with(exposure: Exposure) -> Manifest {
     let endpoint = Endpoint {
         handling: Handling::default(),
+        ipv4: false,
         name: name("http"),
         process: name("web"),
         port: name("http"),
@@ -71,7 +73,7 @@ impl World {
 
     fn set_app_domain(&mut self, domain: &str) {
         let set = domain::SetApp { domain: domain.to_owned() };
-        self.command(Command::SetAppDomain(set)).unwrap();
+        self.command(Command::Settle(Settle::AppDomain(set))).unwrap();
     }
 
     /// A state that was read back has the same index as one that was folded.

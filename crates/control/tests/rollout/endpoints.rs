@@ -26,7 +26,7 @@ fn udp(endpoint: &str, listen_port: u16) -> Endpoint {
 
 fn exposed(endpoint: &str, exposure: Exposure) -> Endpoint {
     let (name, process, port) = (name(endpoint), name("web"), name("http"));
-    Endpoint { name, process, port, exposure, handling: Handling::default() }
+    Endpoint { name, process, port, exposure, ipv4: false, handling: Handling::default() }
 }
 
 fn with(endpoints: impl IntoIterator<Item = Endpoint>) -> Manifest {

@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a failed step fails the test")]
 
 mod acme;
+mod addresses;
 mod certificates;
 mod destroying;
 mod domains;

@@ -2,6 +2,7 @@
 
 use helix_control::decide::{Context, decide};
 use helix_control::reconcile::reconcile;
+use helix_model::address::SetIpv4;
 use helix_model::condition::ConditionKind;
 use helix_model::deploy::Phase as DeployPhase;
 use helix_model::instance::{Allocate, Desired, Phase};
@@ -49,6 +50,7 @@ fn every_dimension_holds() {
         (Dimension::Endpoints, 2),
         (Dimension::TcpPorts, 1),
         (Dimension::Hostnames, 1),
+        (Dimension::Ipv4Addresses, 0),
         (Dimension::Instances, 1),
         (Dimension::Memory, 272 * mebi),
         (Dimension::Cpu, 1000),
@@ -81,6 +83,11 @@ fn every_dimension_holds() {
                 let create =
                     helix_model::volume::Create { org, name, size_bytes, node: None, source: None };
                 refused(world.command(Command::CreateVolume(create)))
+            }
+            Dimension::Ipv4Addresses => {
+                world.edge_with("front", &["203.0.113.0/24"]).unwrap();
+                let env = world.id(Kind::Env, PRODUCTION).typed().unwrap();
+                refused(world.command(Command::SetIpv4(SetIpv4 { env, enabled: true })))
             }
             Dimension::Snapshots => refused(world.take(None)),
             Dimension::InstanceMemory => refused(world.try_deploy("main", "production", "v2")),
@@ -202,6 +209,7 @@ fn recounted(state: &State) -> Tally {
         volumes: 0,
         volume_bytes: 0,
         snapshots: 0,
+        ipv4_addresses: state.envs.iter().filter(|env| env.spec.ipv4.is_some()).count() as u64,
     }
 }
 

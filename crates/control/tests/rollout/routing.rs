@@ -4,7 +4,6 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use helix_control::plan::edge_plan;
 use helix_control::report::edge_commands;
 use helix_model::deploy::Phase as DeployPhase;
 use helix_model::edge::LOST_AFTER;
@@ -38,7 +37,7 @@ fn follow(world: &mut World, edge: &str, plan: &EdgePlan) {
 /// An app behind an edge that has its latest plan.
 fn serving() -> World {
     let mut world = World::serving("v1");
-    let plan = edge_plan(&world.state);
+    let plan = world.edge_plan();
     follow(&mut world, "front", &plan);
     assert!(!world.instance("web-1").unwrap().status.routed_by.is_empty());
     world
@@ -48,12 +47,12 @@ fn serving() -> World {
 fn a_deploy_waits_until_new_work_goes_nowhere_else() {
     let mut world = serving();
     let deploy = world.deploy("v2");
-    let before = edge_plan(&world.state);
+    let before = world.edge_plan();
     world.report_all(Phase::Ready);
     assert_eq!(world.phase(deploy), DeployPhase::Rolling, "the edge has not been told");
     follow(&mut world, "front", &before);
     assert_eq!(world.phase(deploy), DeployPhase::Rolling, "the edge follows an older plan");
-    let plan = edge_plan(&world.state);
+    let plan = world.edge_plan();
     follow(&mut world, "front", &plan);
     assert_eq!(world.phase(deploy), DeployPhase::Succeeded);
     let routed = |name: &str| world.instance(name).unwrap().status.routed_by.len();
@@ -82,11 +81,11 @@ fn where_there_is_no_edge_nothing_is_waited_for() {
 #[test]
 fn a_deploy_waits_for_every_edge() {
     let mut world = serving();
-    let plan = edge_plan(&world.state);
+    let plan = world.edge_plan();
     follow(&mut world, "side", &plan);
     let deploy = world.deploy("v2");
     world.report_all(Phase::Ready);
-    let plan = edge_plan(&world.state);
+    let plan = world.edge_plan();
     follow(&mut world, "front", &plan);
     assert_eq!(world.phase(deploy), DeployPhase::Rolling, "the other edge has not been told");
     follow(&mut world, "side", &plan);
@@ -96,7 +95,7 @@ fn a_deploy_waits_for_every_edge() {
 #[test]
 fn an_instance_goes_when_every_edge_has_let_go_of_it() {
     let mut world = serving();
-    let plan = edge_plan(&world.state);
+    let plan = world.edge_plan();
     follow(&mut world, "side", &plan);
     world.deploy("v2");
     world.report_all(Phase::Ready);
@@ -109,7 +108,7 @@ fn an_instance_goes_when_every_edge_has_let_go_of_it() {
 #[test]
 fn an_edge_that_is_away_may_still_serve_for_a_while() {
     let mut world = serving();
-    let plan = edge_plan(&world.state);
+    let plan = world.edge_plan();
     follow(&mut world, "side", &plan);
     world.edge_leaves("side");
     world.pass(LOST_AFTER - Duration::from_secs(2));
@@ -124,7 +123,7 @@ fn an_edge_that_is_away_may_still_serve_for_a_while() {
 #[test]
 fn what_an_edge_says_over_a_link_it_has_replaced_is_no_news() {
     let mut world = serving();
-    let plan = edge_plan(&world.state);
+    let plan = world.edge_plan();
     let before = world.edge("front");
     world.edge_leaves("front");
     let after = world.edge("front");

@@ -2,7 +2,7 @@
 //! The values are made up of a letter; what they are is nobody's business here.
 
 use helix_control::plan::node_plan;
-use helix_model::bundle::{self, Draft, Set, VERSIONS_KEPT, VersionId};
+use helix_model::bundle::{self, Draft, Set, Step, VERSIONS_KEPT, VersionId};
 use helix_model::deploy::{Intent, Phase as DeployPhase};
 use helix_model::instance::Phase;
 use helix_model::manifest::{self, parse_with_defaults};
@@ -152,14 +152,14 @@ fn what_is_staged_can_be_applied_or_given_up() {
     let mut world = World::serving("v1");
     let env = world.env();
     assert_eq!(
-        world.command(Command::ApplySecrets(env)).unwrap_err().code,
+        world.command(Command::StepSecrets(Step::Apply(env))).unwrap_err().code,
         Code::PreconditionFailed
     );
     world.set(b'a', true).unwrap();
-    world.command(Command::DiscardSecrets(env)).unwrap();
+    world.command(Command::StepSecrets(Step::Discard(env))).unwrap();
     assert_eq!(world.bundle().status.versions, []);
     world.set(b'b', true).unwrap();
-    world.command(Command::ApplySecrets(env)).unwrap();
+    world.command(Command::StepSecrets(Step::Apply(env))).unwrap();
     world.settle();
     world.report_all(Phase::Ready);
     assert_eq!(world.given(), "b");
@@ -173,7 +173,7 @@ fn a_release_that_needs_secrets_is_not_deployed_without() {
     assert_eq!(refused.code, Code::SecretsMissing);
     assert_eq!(world.serving_release(), "v1");
     let env = world.env();
-    world.command(Command::ConfirmNoSecrets(env)).unwrap();
+    world.command(Command::StepSecrets(Step::ConfirmNone(env))).unwrap();
     world.try_deploy_as("main", "production", "v2", needy()).unwrap();
     world.report_all(Phase::Ready);
     assert_eq!(world.serving_release(), "v2");
@@ -182,7 +182,7 @@ fn a_release_that_needs_secrets_is_not_deployed_without() {
     world.report_all(Phase::Ready);
     assert!(!world.bundle().spec.confirmed_none);
     assert_eq!(
-        world.command(Command::ConfirmNoSecrets(env)).unwrap_err().code,
+        world.command(Command::StepSecrets(Step::ConfirmNone(env))).unwrap_err().code,
         Code::PreconditionFailed
     );
     let refused = world.set_keys(b'b', &[], false).unwrap_err();

@@ -3,11 +3,13 @@
 use std::time::Duration;
 
 use helix_control::decide::{Context, decide};
+use helix_control::plan;
 use helix_control::reconcile::{Watch, reconcile};
 use helix_model::edge::Linked;
 use helix_model::instance::{self, Desired, Instance, Observed, Phase};
 use helix_model::manifest::parse_with_defaults;
 use helix_model::node::Availability;
+use helix_model::plan::EdgePlan;
 use helix_model::quota::{self, Dimension};
 use helix_model::reference::Scope;
 use helix_model::release::Image;
@@ -330,6 +332,19 @@ impl World {
         let from = self.edge(edge);
         let id = self.instance(instance).unwrap().id;
         self.mark_drained(from, id);
+    }
+
+    /// An edge that links and says what is routed to it.
+    pub(crate) fn edge_with(&mut self, edge: &str, prefixes: &[&str]) -> Result<(), Problem> {
+        let addresses = prefixes.iter().map(|it| it.parse().unwrap()).collect();
+        let facts = edge::Facts { addresses, ..edge::Facts::default() };
+        let connect = edge::Connect { name: name(edge), facts, replica: None };
+        self.command(Command::ConnectEdge(connect)).map(drop)
+    }
+
+    /// The plan of an edge without addresses of its own.
+    pub(crate) fn edge_plan(&self) -> EdgePlan {
+        plan::edge_plan(&self.state, Id::new(Timestamp(1), 0))
     }
 
     /// An edge by name, linked the first time.

@@ -3,7 +3,7 @@
 
 use std::fs;
 use std::hash::{BuildHasher, RandomState};
-use std::net::{Ipv6Addr, SocketAddr};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::process::Command;
 use std::time::Duration;
 
@@ -93,6 +93,48 @@ async fn a_route_left_by_a_killed_edge_goes_with_the_next_orderly_end() {
     world.edge.shutdown(Duration::ZERO).await;
     assert!(!prefix.is_routed());
     killed.edge.shutdown(Duration::ZERO).await;
+}
+
+#[tokio::test]
+async fn an_endpoint_listens_at_each_address_that_is_routed_here_and_nothing_more_is_taken() {
+    if !may_change_routes() {
+        println!("skipped: needs CAP_NET_ADMIN");
+        return;
+    }
+    // Of the block for measurements between networks (RFC 2544), some four addresses.
+    let random = RandomState::new().hash_one("prefix").to_be_bytes();
+    let first = Ipv4Addr::new(198, 18 | random[0] & 1, random[1], random[2] & 0xfc);
+    let ipv4 = Ipv4Addr::from(u32::from(first) | 1);
+    let (prefix, app) = (Prefix::fresh(), App::echo(1).await);
+    let ipv6 = prefix.address();
+    let (small, given) = (format!("{}/126", prefix.0), format!("{first}/30"));
+    let world = World::given(&[&small, &given]).await;
+    let mut endpoint = tcp(1, ipv6, 80, &[app.backend()]);
+    endpoint.addresses = vec![ipv6.into(), ipv4.into()];
+    let report = world.apply(vec![endpoint.clone()]).await;
+    assert_eq!(report.endpoints[0].problem, None);
+    assert_eq!(report.endpoints[0].reachable, [format!("[{ipv6}]:80"), format!("{ipv4}:80")]);
+    echoes((ipv6, 80).into()).await;
+    echoes((ipv4, 80).into()).await;
+    assert!(!prefix.is_routed(), "no more than what was given");
+    assert_eq!(routed(&given), 1);
+
+    // It may have no IPv6 address here.
+    endpoint.addresses.remove(0);
+    let report = world.apply(vec![endpoint]).await;
+    assert_eq!(report.endpoints[0].reachable, [format!("{ipv4}:80")]);
+    echoes((ipv4, 80).into()).await;
+    assert_eq!(routed(&small), 0);
+    world.edge.shutdown(Duration::ZERO).await;
+    assert_eq!(routed(&given), 0);
+}
+
+/// How many local routes there are for a prefix.
+fn routed(prefix: &str) -> usize {
+    let family = if prefix.contains(':') { "-6" } else { "-4" };
+    let shown = Command::new("ip").args([family, "route", "show", "table", "main"]).output();
+    let shown = String::from_utf8(shown.unwrap().stdout).unwrap();
+    shown.lines().filter(|line| line.starts_with(&format!("local {prefix} "))).count()
 }
 
 #[tokio::test]

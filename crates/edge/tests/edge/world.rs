@@ -33,6 +33,7 @@ fn config() -> Config {
         takeover: None,
         plan_file: None,
         balancers: Vec::new(),
+        addresses: Vec::new(),
         any_ip: AnyIp::Off,
     }
 }
@@ -69,6 +70,12 @@ impl World {
         std::fs::write(&file, serde_json::to_vec(&plan).unwrap()).unwrap();
         let takeover = Some(Takeover { socket: socket.to_owned(), take: true });
         World::starting(Config { takeover, plan_file: Some(file), ..config() }).await
+    }
+
+    /// One that these prefixes are routed to.
+    pub(crate) async fn given(prefixes: &[&str]) -> World {
+        let addresses = prefixes.iter().map(|text| text.parse().unwrap()).collect();
+        World::starting(Config { addresses, any_ip: AnyIp::Auto, ..config() }).await
     }
 
     pub(crate) async fn with(any_ip: AnyIp, plan_file: Option<PathBuf>) -> World {
@@ -165,7 +172,8 @@ fn endpoint(number: u128, route: Route, backends: &[(u128, SocketAddr)]) -> Endp
         endpoint: name(&format!("endpoint-{number}")),
     };
     let (id, label) = (Id::new(Timestamp(1), number), Some(label));
-    EndpointPlan { id, route, certificate, handling, backends, label }
+    let addresses = Vec::new();
+    EndpointPlan { id, route, addresses, certificate, handling, backends, label }
 }
 
 /// The only address a report gives, as something to connect to.

@@ -56,6 +56,7 @@ pub(super) async fn start(options: EdgeOptions) -> Result<EdgeRole, Problem> {
         takeover: Some(Takeover { socket: data_dir.join("takeover.sock"), take: options.takeover }),
         plan_file: Some(data_dir.join("plan.json")),
         balancers: options.front.balancers.clone(),
+        addresses: options.front.addresses.clone(),
         any_ip: AnyIp::Auto,
     });
     let edge = edge.await.map_err(|error| {

@@ -70,6 +70,7 @@ pub(super) async fn start(options: ServerOptions) -> Result<ServerRole, Problem>
             logins: options.registry_logins.clone(),
         },
         domains: crate::up::domains(&options.domains),
+        denied_ports: options.domains.deny_ports.clone(),
         acme: options.acme.as_ref().map(crate::up::acme).transpose()?,
     });
     let server = server.await.map_err(|error| problem(&error))?;

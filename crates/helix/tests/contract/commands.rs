@@ -35,6 +35,7 @@ const CASES: &[Case] = &[
     case("env set", &["GREETING=hello"], &["lower=1"], 2),
     case("env unset", &["GREETING"], &["GREETING", "--process", "none"], 2),
     case("env list", &[], &["--env", "Not_a_name"], 2),
+    case("env ipv4 disable", &[], &["--env", "Not_a_name"], 2),
     case("resize", &["web", "--memory", "96Mi"], &["web"], 2),
     case("status", &[], &["--env", "Not_a_name"], 2),
     case("secrets confirm", &["--none"], &[], 2),

@@ -230,3 +230,50 @@ listen_port = 53
     world.interrupt().ok();
     assert_eq!(world.traces(), Vec::<String>::new());
 }
+
+const NGINX_ON_IPV4: &str = r#"
+[processes.web]
+ports = [{ name = "http", internal = 80 }]
+[[endpoints]]
+name = "site"
+listen_port = 80
+ipv4 = true
+"#;
+
+#[test]
+fn an_env_has_an_ipv4_address_when_it_asks_for_one() {
+    if !can_isolate("an_env_has_an_ipv4_address_when_it_asks_for_one") {
+        return;
+    }
+    // Two addresses of those set aside for measurements (RFC 2544), other ones each run.
+    let random = std::process::id().to_be_bytes();
+    let first = format!("198.19.{}.{}", random[2], random[3] & 0xfe);
+    let registry = Registry::shared();
+    let image = registry.software("nginx");
+    let world = World::start(["--addresses", &format!("{first}/31"), "--deny-ports", "25"]);
+    let text = format!("schema_version = \"v1\"\n[app]\nname = \"app\"\n{NGINX_ON_IPV4}");
+    std::fs::write(world.work().join("helix.toml"), &text).expect("write the manifest");
+    let refused = world.helix(["deploy", "--image", &image]).code_is(5);
+    assert!(refused.stderr.contains("helix env ipv4 enable"), "{refused:?}");
+
+    let plain = text.replace("ipv4 = true", "");
+    std::fs::write(world.work().join("helix.toml"), plain).expect("write the manifest");
+    world.helix(["deploy", "--image", &image]).ok();
+    let given = world.helix(["env", "ipv4", "enable"]).ok().stdout;
+    assert!(given.contains(&first), "{given}");
+    std::fs::write(world.work().join("helix.toml"), &text).expect("write the manifest");
+    world.helix(["deploy", "--image", &image]).ok();
+    until("the page at the IPv4 address", || {
+        let (said, code) = curl(&[&format!("http://{first}/")]);
+        code == 0 && said.contains("nginx")
+    });
+    let status = world.helix(["status"]).ok().stdout;
+    assert!(status.contains(&first), "{status}");
+
+    let refused = world.helix(["env", "ipv4", "disable"]).code_is(5);
+    assert!(refused.stderr.contains("site"), "{refused:?}");
+    let usage: Value = world.json(&world.work(), ["usage"]);
+    assert!(usage["ipv4"][0]["ipv4_ms"].as_u64().is_some_and(|ms| ms > 0), "{usage:#}");
+    let denied = world.helix(["endpoints", "expose", "--listen-port", "25"]).code_is(5);
+    assert!(denied.stderr.contains("no endpoint may listen on port 25"), "{denied:?}");
+}

@@ -359,3 +359,47 @@ fn files(place: &std::path::Path) -> Vec<std::path::PathBuf> {
     }
     found
 }
+
+fn write_manifest_of_two(world: &World, intra_env: bool) {
+    let text = format!(
+        r#"schema_version = "v1"
+[app]
+name = "pair"
+[network]
+intra_env = {intra_env}
+[env]
+user = "postgres"
+[processes.db]
+vars = {{ PGDATA = "/tmp/data" }}
+ports = [{{ name = "pg", internal = 5432 }}]
+health = {{ type = "exec", command = ["pg_isready", "-h", "/tmp"], interval_seconds = 1, grace_seconds = 60 }}
+[processes.client]
+command = ["sleep", "infinity"]
+"#
+    );
+    std::fs::write(world.work().join("helix.toml"), text).expect("write the manifest");
+}
+
+#[test]
+fn processes_of_an_env_find_each_other_by_name_once_it_asks_for_that() {
+    if !can_isolate("processes_of_an_env_find_each_other_by_name_once_it_asks_for_that") {
+        return;
+    }
+    let registry = Registry::shared();
+    let world = World::start::<&str>([]);
+    let image = registry.postgres();
+    let ask = || {
+        let exec = ["exec", "--process", "client", "--"];
+        world.helix(exec.iter().chain(&["pg_isready", "-t", "5", "-h", "db.internal"]))
+    };
+    write_manifest_of_two(&world, false);
+    world.helix(["deploy", "--image", &image]).ok();
+    ask().code_is(2);
+
+    write_manifest_of_two(&world, true);
+    world.helix(["deploy", "--image", &image]).ok();
+    let changes = world.helix(["releases", "diff", "v1", "v2"]).ok().stdout;
+    assert!(changes.contains("network.intra_env"), "{changes}");
+    let answer = ask().ok().stdout;
+    assert_eq!(answer.trim(), "db.internal:5432 - accepting connections");
+}

@@ -64,7 +64,24 @@ pub struct UsageReport {
     /// Volumes of the orgs in question; none where it is narrowed further.
     #[serde(default)]
     pub volumes: Vec<VolumeUsage>,
+    /// Envs that had an IPv4 address of their own.
+    #[serde(default)]
+    pub ipv4: Vec<Ipv4Usage>,
     pub position: u64,
+}
+
+/// For how long an env had an IPv4 address.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct Ipv4Usage {
+    pub env: AnyId,
+    pub path: String,
+    /// It does not exist any more.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub destroyed: bool,
+    pub ipv4_ms: u64,
+    pub ipv4_hours: f64,
+    /// Where the events that say so begin: `env.ipv4_changed` of the env.
+    pub first_position: u64,
 }
 
 /// What one volume took: its size, for as long as it was there.
@@ -146,6 +163,19 @@ impl VolumeUsage {
     pub fn new(volume: AnyId, path: String, destroyed: bool, volume_mib_ms: u64) -> VolumeUsage {
         let volume_gib_hours = thousandths(volume_mib_ms) / 1024.0 / 3600.0;
         VolumeUsage { volume, path, destroyed, volume_mib_ms, volume_gib_hours }
+    }
+}
+
+impl Ipv4Usage {
+    /// An env's time in both units.
+    pub fn new(
+        env: AnyId,
+        path: String,
+        destroyed: bool,
+        (ipv4_ms, first_position): (u64, u64),
+    ) -> Ipv4Usage {
+        let ipv4_hours = thousandths(ipv4_ms) / 3600.0;
+        Ipv4Usage { env, path, destroyed, ipv4_ms, ipv4_hours, first_position }
     }
 }
 

@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 
 use super::source::{self, Source};
 use super::{
-    AskedEndpoint, Build, Endpoint, Flaw, MANIFEST_BYTES_MAX, Manifest, ManifestError, Pack, Port,
-    Process, Secrets, Transport, locate,
+    AskedEndpoint, Build, Endpoint, Flaw, MANIFEST_BYTES_MAX, Manifest, ManifestError, Network,
+    Pack, Port, Process, Secrets, Transport, locate,
 };
 use crate::Name;
 
@@ -48,6 +48,7 @@ pub fn parse_with_defaults(port: u16) -> Manifest {
         processes,
         endpoints,
         secrets: Secrets::default(),
+        network: Network::default(),
         release_command: None,
         volumes: BTreeMap::new(),
     }
@@ -126,11 +127,22 @@ impl Checker<'_> {
         }
         let endpoints = self.endpoints(source.endpoints, &processes);
         let secrets = Secrets { required: source.secrets.required };
+        let network = Network { intra_env: source.network.intra_env };
         let volumes = self.volumes(source.volumes);
         self.volume_owners(&volumes, &processes);
         let release_command = self.release_command(source.deploy, &processes);
         let image = source.image.reference;
-        Manifest { name, image, build, processes, endpoints, secrets, release_command, volumes }
+        Manifest {
+            name,
+            image,
+            build,
+            processes,
+            endpoints,
+            secrets,
+            network,
+            release_command,
+            volumes,
+        }
     }
 
     fn name(&mut self, field: &str, text: &str) -> Option<Name> {

@@ -37,6 +37,9 @@ pub struct Manifest {
     /// manifests stay what they are.
     #[serde(default, skip_serializing_if = "Secrets::is_default")]
     pub secrets: Secrets,
+    /// `[network]`.
+    #[serde(default, skip_serializing_if = "Network::is_default")]
+    pub network: Network,
     /// `[deploy] release_command`: runs once before anything is replaced.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub release_command: Option<Box<ReleaseCommand>>,
@@ -56,6 +59,19 @@ pub struct Secrets {
 impl Secrets {
     fn is_default(&self) -> bool {
         *self == Secrets::default()
+    }
+}
+
+/// `[network]`: what instances may reach besides the world outside.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Network {
+    /// Instances of one env reach each other on their machine.
+    pub intra_env: bool,
+}
+
+impl Network {
+    fn is_default(&self) -> bool {
+        *self == Network::default()
     }
 }
 
@@ -252,6 +268,9 @@ pub struct Endpoint {
     /// The name of the port.
     pub port: Name,
     pub exposure: Exposure,
+    /// On the env's IPv4 address, too.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub ipv4: bool,
     /// What happens to what comes in.
     #[serde(flatten)]
     pub handling: Handling,
@@ -299,6 +318,9 @@ pub struct AskedEndpoint {
     /// With `http`, what the program speaks: `http1` or `h2c`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub backend_protocol: Option<String>,
+    /// With a port of its own: on the env's IPv4 address, too.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ipv4: Option<bool>,
 }
 
 /// What an endpoint does with what comes in. Left out where it is as usual, so that the
@@ -394,6 +416,15 @@ impl Exposure {
         match self {
             Exposure::Udp { .. } => Transport::Udp,
             Exposure::Http { .. } | Exposure::Tcp { .. } | Exposure::Tls { .. } => Transport::Tcp,
+        }
+    }
+
+    /// The port it has to itself, or with other names.
+    pub fn listen_port(&self) -> Option<u16> {
+        match self {
+            Exposure::Http { .. } => None,
+            Exposure::Tls { listen_port, .. } => *listen_port,
+            Exposure::Tcp { listen_port } | Exposure::Udp { listen_port } => Some(*listen_port),
         }
     }
 

@@ -30,6 +30,8 @@ pub(super) struct Source {
     #[serde(default)]
     pub secrets: Secrets,
     #[serde(default)]
+    pub network: Network,
+    #[serde(default)]
     pub deploy: Deploy,
 }
 
@@ -46,6 +48,13 @@ pub(super) struct Deploy {
 pub(super) struct Secrets {
     #[serde(default)]
     pub required: bool,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Network {
+    #[serde(default)]
+    pub intra_env: bool,
 }
 
 #[derive(Debug, Default, Deserialize)]

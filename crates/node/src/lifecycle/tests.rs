@@ -32,6 +32,7 @@ fn plan(policy: RestartPolicy) -> InstancePlan {
         health: None,
         restart: Restart { policy, max_retries: 2, backoff_seconds: 2 },
         address: "fd00::5".parse().unwrap(),
+        intra_env: false,
         secrets: None,
         mounts: Vec::new(),
         prestart: Vec::new(),

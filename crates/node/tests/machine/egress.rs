@@ -236,7 +236,7 @@ impl Drop for Firewall {
 
 /// With an answer, so that programs need not wait: `EACCES`, `ENETUNREACH` or
 /// `EHOSTUNREACH`, which differ by family and by where the way ends.
-fn assert_refused(answer: &str, what: &str) {
+pub(crate) fn assert_refused(answer: &str, what: &str) {
     let errors = ["(os error 13)", "(os error 101)", "(os error 113)"];
     let refused = answer.starts_with("failed: ") && errors.iter().any(|e| answer.ends_with(e));
     assert!(refused, "{what} answered {answer}");
@@ -267,7 +267,7 @@ fn tracked() -> u32 {
     std::fs::read_to_string(path).unwrap().trim().parse().unwrap()
 }
 
-fn has_table() -> bool {
+pub(crate) fn has_table() -> bool {
     nft("list tables").contains("table inet helix_")
 }
 
@@ -284,7 +284,7 @@ fn nft(script: &str) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-fn has_nft() -> bool {
+pub(crate) fn has_nft() -> bool {
     let there = Command::new("nft").arg("--version").output().is_ok();
     if !there {
         let _ = writeln!(std::io::stderr(), "skipped: install nftables for it");

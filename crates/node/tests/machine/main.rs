@@ -17,6 +17,7 @@ mod downloads;
 mod egress;
 mod faults;
 mod outside;
+mod peers;
 mod secrets;
 mod snapshots;
 mod tests;

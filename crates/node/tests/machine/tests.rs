@@ -20,6 +20,7 @@ use crate::egress::{
 use crate::faults::{
     after_the_machine_was_down_all_is_as_it_was, an_agent_killed_at_every_step_goes_on_where_it_was,
 };
+use crate::peers::instances_of_one_env_find_each_other_where_it_asks_for_that;
 use crate::secrets::{
     a_plain_process_is_told_where_its_secrets_are,
     an_instance_restarts_with_its_secrets_when_no_server_is_in_reach,
@@ -78,6 +79,7 @@ tests! {
     what_stays_on_the_machine_is_not_tracked(root),
     a_filter_that_lets_nothing_pass_is_told(root),
     rules_come_and_go_with_the_agent(root),
+    instances_of_one_env_find_each_other_where_it_asks_for_that(root),
     a_volume_outlives_its_instances_and_goes_when_told(root),
     an_agent_killed_at_any_moment_loses_no_volume(root),
     a_volume_that_is_not_where_it_was_is_not_made_anew(root),

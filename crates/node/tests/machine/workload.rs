@@ -53,6 +53,10 @@ pub(crate) fn run(args: impl Iterator<Item = OsString>) -> ExitCode {
             say(text);
             ExitCode::SUCCESS
         }
+        ["get", from] => {
+            say(&crate::world::get(from.parse().unwrap(), "/"));
+            ExitCode::SUCCESS
+        }
         ["reach", to] => {
             say(&reach(to));
             ExitCode::SUCCESS

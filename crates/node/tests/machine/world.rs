@@ -226,6 +226,7 @@ impl World {
             health: None,
             restart: Restart { policy: RestartPolicy::Always, max_retries: 3, backoff_seconds: 0 },
             address: network::instance_address(self.network, 1, number),
+            intra_env: false,
             secrets: None,
             mounts: Vec::new(),
             prestart: Vec::new(),

@@ -78,6 +78,7 @@ impl World {
             mtu: 1500,
             dns: vec!["fd00::53".parse().unwrap()],
             forwarding: false,
+            peers: Vec::new(),
         }
     }
 

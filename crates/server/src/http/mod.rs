@@ -18,6 +18,7 @@ pub use openapi::document as openapi_document;
 pub use routes::{ROUTES, Route, Rule};
 
 mod access;
+mod addresses;
 mod admin;
 mod answer;
 mod audit;

@@ -19,11 +19,12 @@ use helix_model::api::access::{
 use helix_model::api::{AuthorityReport, CertificateRequest, DomainRequest};
 use helix_model::api::{
     AvailabilityRequest, BackupsRequest, ConfigRequest, CreateRequest, DeployRequest, EventLine,
-    EventPage, ExecToken, ExecTokenRequest, ExposeRequest, LogLine, Page, PromoteRequest,
-    QuotaReport, QuotaRequest, RecordedChange, ReleaseRequest, ReplicaList, ResizeRequest,
-    RollbackRequest, ScaleRequest, SecretsReport, SecretsRequest, SecretsRollbackRequest,
-    SecretsStepRequest, Settled, SnapshotRequest, StreamEnd, StreamHeartbeat, TrafficCounters,
-    TrafficLine, UsageIntervals, UsageReport, Version, VolumeRequest, WaitResult,
+    EventPage, ExecToken, ExecTokenRequest, ExposeRequest, Ipv4Request, LogLine, Page,
+    PromoteRequest, QuotaReport, QuotaRequest, RecordedChange, ReleaseRequest, ReplicaList,
+    ResizeRequest, RollbackRequest, ScaleRequest, SecretsReport, SecretsRequest,
+    SecretsRollbackRequest, SecretsStepRequest, Settled, SnapshotRequest, StreamEnd,
+    StreamHeartbeat, TrafficCounters, TrafficLine, UsageIntervals, UsageReport, Version,
+    VolumeRequest, WaitResult,
 };
 use helix_model::api::{PolicyReport, RegistryReport, RegistryRequest};
 use helix_model::audit::{AuditLine, AuditPage};
@@ -212,6 +213,7 @@ docs! {
     promote [SCOPE] < PromoteRequest => Answer::Receipt;
     rollback [SCOPE] < RollbackRequest => Answer::Receipt;
     scale [SCOPE] < ScaleRequest => Answer::Receipt;
+    set_ipv4 [SCOPE] < Ipv4Request => Answer::Receipt;
     configure [SCOPE] < ConfigRequest => Answer::Receipt;
     show_traffic [SCOPE, TRAFFIC] => Answer::PageOrLines(shape::<TrafficLine>, line::<TrafficLine>);
     show_traffic_counters [SCOPE] => Answer::Json(shape::<TrafficCounters>);

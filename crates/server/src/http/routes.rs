@@ -18,10 +18,10 @@ use helix_model::{
 use http::Method;
 
 use super::{
-    Api, admin, audit, certificates, config, create, deploys, destroy, domains, endpoints, events,
-    exec, exec_tokens, gate, images, link, login, logs, members, nodes, openapi, pages, problem,
-    quotas, receipts, registries, releases, replicas, resources, scale, secrets, snapshots, tokens,
-    traffic, usage, users, verify, version, volumes, wait,
+    Api, addresses, admin, audit, certificates, config, create, deploys, destroy, domains,
+    endpoints, events, exec, exec_tokens, gate, images, link, login, logs, members, nodes, openapi,
+    pages, problem, quotas, receipts, registries, releases, replicas, resources, scale, secrets,
+    snapshots, tokens, traffic, usage, users, verify, version, volumes, wait,
 };
 
 /// Who may ask for something.
@@ -80,6 +80,7 @@ routes! {
     POST "/v1/promotions" promote, Rule::Org(Permission::DeploysWrite), deploys::promote, "Deploy a release that is there";
     POST "/v1/rollbacks" rollback, Rule::Org(Permission::RollbacksWrite), deploys::rollback, "Deploy an older release again";
     POST "/v1/envs/{env}/scale" scale, Rule::Org(Permission::EnvsWrite), scale::scale, "Set instance counts";
+    POST "/v1/envs/{env}/ipv4" set_ipv4, Rule::Org(Permission::EnvsWrite), addresses::set_ipv4, "Give an env an IPv4 address, or take it back";
     POST "/v1/envs/{env}/config" configure, Rule::Org(Permission::DeploysWrite), config::configure, "Set variables and resources, apart from the manifest";
     GET "/v1/traffic" show_traffic, Rule::Org(Permission::EndpointsRead), traffic::show, "What goes through endpoints, over a second or as a stream";
     GET "/v1/traffic/counters" show_traffic_counters, Rule::Org(Permission::EndpointsRead), traffic::counters, "What each edge has counted";

@@ -8,7 +8,7 @@ use axum::{Extension, Json};
 use helix_model::api::{
     SecretsReport, SecretsRequest, SecretsRollbackRequest, SecretsStepRequest, SecretsVersion,
 };
-use helix_model::bundle::{self, Pin, Set, Version, VersionId};
+use helix_model::bundle::{self, Pin, Set, Step, Version, VersionId};
 use helix_model::reference::Scope;
 use helix_model::secret_file::{self, Key, Secrets, Value};
 use helix_model::{
@@ -108,7 +108,7 @@ pub(super) async fn apply(
 ) -> Result<Json<Receipt>, ApiProblem> {
     let body = body.map_err(ApiProblem::from)?;
     let asked = Asked::new(&api, &caller, &headers, (&reference, &scope), "apply", &body).await?;
-    Ok(Json(asked.step(&api, &body, Command::ApplySecrets(asked.env.id)).await?))
+    Ok(Json(asked.step(&api, &body, Command::StepSecrets(Step::Apply(asked.env.id))).await?))
 }
 
 /// Gives up what is staged.
@@ -123,7 +123,8 @@ pub(super) async fn discard(
     let body = body.map_err(ApiProblem::from)?;
     let asked = Asked::new(&api, &caller, &headers, (&reference, &scope), "discard", &body).await?;
     let staged = bundle::of(&api.engine.state(), asked.env.id).and_then(Resource::staged).cloned();
-    let receipt = asked.step(&api, &body, Command::DiscardSecrets(asked.env.id)).await?;
+    let receipt =
+        asked.step(&api, &body, Command::StepSecrets(Step::Discard(asked.env.id))).await?;
     // Here, too: one that came and went between two looks is seen by nobody else.
     if let Some(staged) = staged {
         asked.remove_unused(&api, staged.pin.id).await;
@@ -142,7 +143,7 @@ pub(super) async fn confirm_none(
 ) -> Result<Json<Receipt>, ApiProblem> {
     let body = body.map_err(ApiProblem::from)?;
     let asked = Asked::new(&api, &caller, &headers, (&reference, &scope), "confirm", &body).await?;
-    Ok(Json(asked.step(&api, &body, Command::ConfirmNoSecrets(asked.env.id)).await?))
+    Ok(Json(asked.step(&api, &body, Command::StepSecrets(Step::ConfirmNone(asked.env.id))).await?))
 }
 
 /// A request for a change, once it is known whose secrets it is about.

@@ -3,7 +3,9 @@
 use axum::extract::State;
 use axum::{Extension, Json};
 use helix_log::Position;
-use helix_model::api::{EnvUsage, UsageInterval, UsageIntervals, UsageReport, Used, VolumeUsage};
+use helix_model::api::{
+    EnvUsage, Ipv4Usage, UsageInterval, UsageIntervals, UsageReport, Used, VolumeUsage,
+};
 use helix_model::event::Recorded;
 use helix_model::reference::{self, Scope};
 use helix_model::usage::{Amount, Interval, Mark, Running, Window};
@@ -65,9 +67,10 @@ pub(super) async fn report(
         });
     }
     items.sort_by(|one, other| (&one.path, one.env).cmp(&(&other.path, other.env)));
-    let volumes = question.volumes();
+    let (volumes, ipv4) = (question.volumes(), question.ipv4());
     let (since, until, position) = (window.since, window.until, state.position);
-    Ok(Json(UsageReport { since, until, items, total: Used::from(total), volumes, position }))
+    let total = Used::from(total);
+    Ok(Json(UsageReport { since, until, items, total, volumes, ipv4, position }))
 }
 
 /// The stretches of time that the same question's answer is the sum of.
@@ -137,6 +140,18 @@ impl<'q> Question<'q> {
             VolumeUsage::new(id.any(), reference::path(state, id.any()), is_gone, amount)
         });
         volumes.collect()
+    }
+
+    /// How long envs had IPv4 addresses.
+    fn ipv4(&self) -> Vec<Ipv4Usage> {
+        let state = self.state;
+        let amounts = state.usage.ipv4.amounts(&self.window, self.now);
+        let asked = amounts.into_iter().filter(|(env, _)| self.includes(*env));
+        let usages = asked.map(|(env, amount)| {
+            let is_gone = state.envs.get(env).is_none();
+            Ipv4Usage::new(env.any(), reference::path(state, env.any()), is_gone, amount)
+        });
+        usages.collect()
     }
 
     fn includes(&self, env: Id<Env>) -> bool {

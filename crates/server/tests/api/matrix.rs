@@ -52,6 +52,10 @@ fn request(route: &Route, receipt: &str) -> Option<(String, Value)> {
             "/v1/envs/default%2Fdefault%2Fshop@production/scale",
             json!({ "processes": { "none": 1 } }),
         ),
+        // There are no addresses to be had.
+        "set_ipv4" => {
+            with("/v1/envs/default%2Fdefault%2Fshop@production/ipv4", json!({ "enabled": true }))
+        }
         "configure" => with(
             "/v1/envs/default%2Fdefault%2Fshop@production/config",
             json!({ "processes": { "none": {} } }),

@@ -155,6 +155,7 @@ impl World {
             advertise: None,
             registries: helix_server::Registries::default(),
             domains: nobody(),
+            denied_ports: None,
             acme: None,
         })
         .await

@@ -34,6 +34,7 @@ impl Replica {
             advertise: Some(Advertise::Listening),
             registries: helix_server::Registries::default(),
             domains: helix_server::Domains::default(),
+            denied_ports: None,
             acme: None,
         };
         Replica { server: Server::start(config).await.unwrap(), token: token.clone() }

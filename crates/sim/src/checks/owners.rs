@@ -1,10 +1,11 @@
 //! No address, port, host or name has two owners, and no address ever has a
-//! second one.
+//! second one, but for IPv4 addresses, which envs give up.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::Ipv6Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
-use helix_model::{AnyId, Event, Noun, State, Table};
+use helix_model::address::Ipv4Changed;
+use helix_model::{AnyId, Env, Event, Id, Noun, State, Table};
 
 use super::{Failed, fail};
 
@@ -14,6 +15,8 @@ const NAME: &str = "owners";
 pub(crate) struct Owners {
     /// Every address ever given out.
     addresses: BTreeMap<Ipv6Addr, AnyId>,
+    /// IPv4 addresses that envs have now.
+    lent: BTreeMap<Ipv4Addr, Id<Env>>,
 }
 
 impl Owners {
@@ -26,6 +29,11 @@ impl Owners {
             Event::EnvCreated(it) => {
                 self.give(failed, it.address, it.id.any());
                 names(failed, &state.envs);
+            }
+            Event::EnvIpv4Changed(it) => self.lend(failed, state, it),
+            Event::EnvDestroyed(it) => {
+                self.lent.retain(|_, owner| owner.any() != it.of.id);
+                self.rest(failed, state);
             }
             Event::EndpointCreated(_) | Event::EndpointUpdated(_) | Event::EndpointDeleted(_) => {
                 endpoints(failed, state);
@@ -44,6 +52,28 @@ impl Owners {
                 }
             }
             _ => {}
+        }
+    }
+
+    fn lend(&mut self, failed: &mut Failed, state: &State, change: &Ipv4Changed) {
+        let (address, env) = (change.address, change.id);
+        if !change.enabled {
+            self.lent.remove(&address);
+            if state.endpoints.children(env.any()).any(|it| it.spec.ipv4) {
+                fail(failed, NAME, || format!("{env} gave up {address}, which it needs"));
+            }
+        } else if let Some(earlier) = self.lent.insert(address, env) {
+            fail(failed, NAME, || format!("{address} was given to {earlier} and to {env}"));
+        }
+        self.rest(failed, state);
+    }
+
+    /// What envs have is what is noted of them.
+    fn rest(&self, failed: &mut Failed, state: &State) {
+        let had = state.envs.iter().filter_map(|env| Some((env.spec.ipv4?, env.id)));
+        let had: BTreeMap<_, _> = had.collect();
+        if had != self.lent {
+            fail(failed, NAME, || format!("envs have {had:?}, and were given {:?}", self.lent));
         }
     }
 

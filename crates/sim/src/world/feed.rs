@@ -12,6 +12,7 @@ use helix_model::edge::Linked;
 use helix_model::instance::{Allocate, Desired, MarkDrained, Observe, Observed, Phase, SetDesired};
 use helix_model::plan::{EdgePlan, EdgeReport, NodePlan};
 use helix_model::{Command, Deploy, Id, Instance, Resource, edge, node, snapshot, volume};
+use ipnet::IpNet;
 
 use super::World;
 use super::happening::{Happening, Message, Place, Session};
@@ -113,14 +114,16 @@ impl World {
                 feed.node_sent = Some(plan.clone());
                 Message::NodePlan(Box::new(plan))
             }
-            (Place::Edge(_), _, Some(_)) => {
-                let mut plan = edge_plan(&replica.state);
+            (Place::Edge(_), _, Some(edge)) => {
+                let mut plan = edge_plan(&replica.state, edge.edge);
                 if self.options.canary == Some(Canary::ForeignBackend) {
                     name_strangers(&mut plan);
                 }
                 self.checks.routes.planned(&mut self.checks.failed, &plan, &replica.state);
                 let same = |sent: &EdgePlan| {
-                    sent.endpoints == plan.endpoints && sent.draining == plan.draining
+                    sent.endpoints == plan.endpoints
+                        && sent.draining == plan.draining
+                        && sent.elsewhere == plan.elsewhere
                 };
                 if feed.edge_sent.as_ref().is_some_and(same) {
                     return;
@@ -232,7 +235,8 @@ impl World {
                 else {
                     return;
                 };
-                let (name, facts) = (self.edges[edge].name.clone(), edge::Facts::default());
+                let name = self.edges[edge].name.clone();
+                let facts = edge::Facts { addresses: prefixes(edge), ..edge::Facts::default() };
                 let command = Command::ConnectEdge(edge::Connect { name, facts, replica: None });
                 self.submit(index, command, Origin::EdgeHello(session));
             }
@@ -337,4 +341,12 @@ fn name_strangers(plan: &mut EdgePlan) {
     if let (Some(stranger), Some(first)) = (stranger, plan.endpoints.first_mut()) {
         first.backends.push(stranger);
     }
+}
+
+/// What is routed to an edge: every second one has a few IPv4 addresses, and the third
+/// IPv6 for envs, too.
+fn prefixes(edge: usize) -> Vec<IpNet> {
+    let ipv4 = edge.is_multiple_of(2).then(|| format!("198.51.100.{}/30", 4 * (edge % 64)));
+    let ipv6 = (edge % 3 == 2).then(|| format!("2001:db8:{edge:x}::/64"));
+    ipv4.into_iter().chain(ipv6).filter_map(|text| text.parse().ok()).collect()
 }

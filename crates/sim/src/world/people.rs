@@ -1,6 +1,7 @@
 //! People: they wish for things, ask a random replica, ask again with the same
 //! key when no answer comes, and now and then repeat themselves much later.
 
+use helix_model::address::SetIpv4;
 use helix_model::{Code, Command, Receipt, deploy, env, org, project};
 
 use super::World;
@@ -79,6 +80,10 @@ impl World {
             let count = u32::try_from(random.between(0, 4)).ok()?;
             let processes = [(process, count)].into();
             return Some(Command::Scale(env::Scale { env: env.id, processes }));
+        }
+        if drawn < 86 {
+            let enabled = random.percent(70);
+            return Some(Command::SetIpv4(SetIpv4 { env: env.id, enabled }));
         }
         let releases: Vec<_> = state.releases.children(env.spec.app.any()).collect();
         let named = random.percent(30) && !releases.is_empty();

@@ -171,14 +171,13 @@ impl World {
     }
 
     fn edge_unsettled(&self, state: &State) -> Option<String> {
-        let current = helix_control::plan::edge_plan(state);
         let unsettled = |edge: &&Edge| {
-            let known = state.edges.named(None, &edge.name);
-            let connected = known.is_some_and(|known| known.status.connected);
+            let Some(known) = state.edges.named(None, &edge.name) else { return true };
+            let current = helix_control::plan::edge_plan(state, known.id);
+            let connected = known.status.connected;
             let (followed, routed) = (&edge.plan, current.routed());
             let told = |instance: &Resource<Instance>| {
-                let by = known.is_some_and(|it| instance.status.routed_by.contains(&it.id));
-                by == routed.contains(&instance.id)
+                instance.status.routed_by.contains(&known.id) == routed.contains(&instance.id)
             };
             !connected
                 || followed.endpoints != current.endpoints

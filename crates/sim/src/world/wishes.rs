@@ -6,8 +6,8 @@
 use std::collections::BTreeMap;
 
 use helix_model::manifest::{
-    Build, Endpoint, Exposure, Handling, Manifest, Mount, Port, Process, ReleaseCommand, Resources,
-    Restart, RestartPolicy, Scaling, Secrets, Transport, Volume,
+    Build, Endpoint, Exposure, Handling, Manifest, Mount, Network, Port, Process, ReleaseCommand,
+    Resources, Restart, RestartPolicy, Scaling, Secrets, Transport, Volume,
 };
 use helix_model::release::Image;
 use helix_model::{Command, Name, deploy};
@@ -72,11 +72,13 @@ fn manifest(random: &mut Random) -> Option<Manifest> {
     }
     let port: Name = "http".parse().ok()?;
     let mut endpoints = Vec::new();
-    let mut add = |name: &str, exposure| {
+    let ipv4 = random.percent(10);
+    let mut add = |name: &str, exposure: Exposure| {
         let (process, port) = (web.clone(), port.clone());
+        let ipv4 = ipv4 && exposure.listen_port().is_some();
         name.parse().ok().map(|name| {
             let handling = Handling::default();
-            endpoints.push(Endpoint { name, process, port, exposure, handling });
+            endpoints.push(Endpoint { name, process, port, exposure, ipv4, handling });
         })
     };
     let first = if random.percent(70) { "web" } else { "site" };
@@ -96,10 +98,20 @@ fn manifest(random: &mut Random) -> Option<Manifest> {
         };
         add(name, exposure)?;
     }
-    let (build, secrets) = (Build::default(), Secrets::default());
+    let (build, secrets, network) = (Build::default(), Secrets::default(), Network::default());
     let release_command = if random.percent(15) { Some(release_command(random)?) } else { None };
     let (name, image) = (None, None);
-    Some(Manifest { name, image, build, processes, endpoints, secrets, release_command, volumes })
+    Some(Manifest {
+        name,
+        image,
+        build,
+        processes,
+        endpoints,
+        secrets,
+        network,
+        release_command,
+        volumes,
+    })
 }
 
 fn release_command(random: &mut Random) -> Option<Box<ReleaseCommand>> {

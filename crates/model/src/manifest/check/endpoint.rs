@@ -32,6 +32,7 @@ pub(super) fn defaults(processes: &BTreeMap<Name, Process>) -> Vec<Endpoint> {
         process: process.clone(),
         port: port.name.clone(),
         exposure,
+        ipv4: false,
         handling: Handling::default(),
     };
     vec![to("http", Exposure::Http { host: None }), to("tcp-80", Exposure::Tcp { listen_port: 80 })]
@@ -91,10 +92,15 @@ impl Checker<'_> {
             return None;
         };
         let handling = self.handling(field, &source, &exposure);
+        let ipv4 = source.ipv4.unwrap_or(false);
+        if ipv4 && exposure.listen_port().is_none() {
+            let message = "only with a `listen_port`: the shared listeners have the edge's own";
+            self.flaw(&format!("{field}.ipv4"), message);
+        }
         let name = source.name.unwrap_or_else(|| exposure.usual_name());
         let name = self.name(&format!("{field}.name"), &name)?;
         let (process, port) = (process.clone(), port.name.clone());
-        Some(Endpoint { name, process, port, exposure, handling })
+        Some(Endpoint { name, process, port, exposure, ipv4, handling })
     }
 
     fn handling(&mut self, field: &str, source: &AskedEndpoint, exposure: &Exposure) -> Handling {

@@ -1,0 +1,17 @@
+//! Deciding on what holds for the whole installation.
+
+use helix_model::installation::Settle;
+use helix_model::{AnyId, Problem};
+
+use super::{Draft, address, domain};
+
+/// Settles something, unless it is so already.
+pub(super) fn settle(
+    draft: &mut Draft<'_, '_>,
+    command: &Settle,
+) -> Result<Option<AnyId>, Problem> {
+    match command {
+        Settle::AppDomain(it) => domain::set_app(draft, it),
+        Settle::DeniedPorts(it) => Ok(address::deny(draft, it)),
+    }
+}

@@ -64,19 +64,25 @@ async fn start(backend: SocketAddr) -> Edge {
     let config = Config {
         http_listen: vec![([127, 0, 0, 1], 0).into()],
         https_listen: Vec::new(),
+        metrics_listen: None,
+        access_log: None,
+        takeover: None,
         plan_file: None,
         balancers: Vec::new(),
+        addresses: Vec::new(),
         any_ip: AnyIp::Off,
     };
     let edge = Edge::start(config).await.expect("an edge");
     let endpoint = EndpointPlan {
         id: Id::new(Timestamp(1), 1),
         route: Route::Http { hosts: vec![HOST.to_owned()] },
+        addresses: Vec::new(),
         certificate: None,
         handling: Handling::default(),
         backends: vec![Backend { instance: Id::new(Timestamp(1), 2), address: backend }],
+        label: None,
     };
-    let plan = EdgePlan { version: 1, endpoints: vec![endpoint], draining: Vec::new() };
+    let plan = EdgePlan { version: 1, endpoints: vec![endpoint], ..EdgePlan::default() };
     edge.apply(Arc::new(plan)).await;
     edge
 }

@@ -123,6 +123,12 @@ pub const FOR_TESTS: &[Package] = &[
         how: How::Unpack,
         reason: "a real registry to pull from; the tests start it on a free loopback port",
     },
+    Package {
+        name: "prometheus",
+        program: "promtool",
+        how: How::Unpack,
+        reason: "Prometheus's own reader of the metrics that an edge tells",
+    },
 ];
 
 /// What the tests in a virtual machine need besides.

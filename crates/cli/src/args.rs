@@ -7,8 +7,8 @@ use clap::{Args, Parser, Subcommand};
 use crate::commands::{
     admin, audit, auth, builds, certificates, completion, deploy, describe, doctor, domains, edges,
     endpoints, env, events, exec, explain, kinds, logs, members, nodes, plan, policy, quotas,
-    registries, releases, replicas, roles, rollback, scale, secrets, snapshots, status, tokens, up,
-    usage, users, validate, version, volumes, wait,
+    registries, releases, replicas, roles, rollback, scale, secrets, snapshots, status, tokens,
+    top, up, usage, users, validate, version, volumes, wait,
 };
 
 /// Run apps on your own machines.
@@ -76,6 +76,7 @@ pub(crate) enum Command {
     Env(env::EnvArgs),
     Status(status::StatusArgs),
     Logs(logs::LogsArgs),
+    Top(top::TopArgs),
     Events(events::EventsArgs),
     Exec(exec::ExecArgs),
     Describe(describe::DescribeArgs),

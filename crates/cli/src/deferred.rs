@@ -42,7 +42,6 @@ const DEFERRED: &[(&[&str], &str)] = &[
     (&["launch"], "write a helix.toml (see `helix deploy --help`), then `helix deploy`"),
     (&["dev"], "run `helix deploy` after a change; only changed layers are sent"),
     (&["ssh"], "use `helix exec -- sh`"),
-    (&["top"], "`helix status` shows the instances; their limits are in helix.toml"),
     (&["join"], "start `helix up` there as an installation of its own"),
     (&["plan"], "`helix deploy --plan` shows what a deploy would change, `helix apply` does it"),
     (&["use"], "set HELIX_APP and HELIX_ENV, or add `--app` and `--env`"),

@@ -27,6 +27,7 @@ mod seen;
 mod tenancy;
 #[cfg(test)]
 mod tests;
+mod traffic;
 mod volumes;
 mod waits;
 
@@ -41,3 +42,4 @@ pub use logs::{LogQuery, LogStream};
 pub use resources::ListQuery;
 pub use seen::Seen;
 pub use tenancy::UsageQuery;
+pub use traffic::{TrafficQuery, TrafficStream};

@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+use crate::access_log::AccessLogConfig;
+
 /// How long a backend may take to accept a connection. Backends are on the same
 /// machine or network, so a slower one is as good as gone.
 pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
@@ -25,6 +27,13 @@ pub struct Config {
     pub http_listen: Vec<SocketAddr>,
     /// The same for the shared HTTPS listener. Without one nothing is encrypted.
     pub https_listen: Vec<SocketAddr>,
+    /// Where Prometheus is told what goes through, without asking who it is.
+    pub metrics_listen: Option<SocketAddr>,
+    /// Whether and where a line is written for all that has ended.
+    pub access_log: Option<AccessLogConfig>,
+    /// Where another process may take over what listens, and whether this one is to do so
+    /// with one that runs.
+    pub takeover: Option<Takeover>,
     /// Where the last plan is kept, to serve from after a restart.
     pub plan_file: Option<PathBuf>,
     /// Load balancers before this edge: what comes from them begins with a header of the
@@ -34,6 +43,15 @@ pub struct Config {
     pub addresses: Vec<IpNet>,
     /// Whether endpoint addresses may be routed to this machine.
     pub any_ip: AnyIp,
+}
+
+/// How an edge is taken over.
+#[derive(Clone, Debug)]
+pub struct Takeover {
+    /// The Unix socket to meet at, in a directory of this user's alone.
+    pub socket: PathBuf,
+    /// Take over the edge that runs, if one does.
+    pub take: bool,
 }
 
 /// Whether the edge may route the prefixes of endpoint addresses to loopback, so

@@ -6,6 +6,7 @@
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use helix_model::plan::{EdgePlan, EdgeReport, Route};
@@ -19,6 +20,7 @@ use crate::report;
 use crate::saved_plan::SavedPlan;
 use crate::shared::Shared;
 use crate::table::{PortKey, Roster};
+use crate::takeover::{Named, Taken};
 use crate::tls::Wanted;
 
 /// A request to the director.
@@ -26,6 +28,10 @@ use crate::tls::Wanted;
 pub(crate) enum Request {
     /// Serve this plan, unless a newer one is in force.
     Apply { plan: Arc<EdgePlan>, reply: oneshot::Sender<EdgeReport> },
+    /// What another process is to have: the sockets of ports.
+    Sockets { reply: oneshot::Sender<Vec<(Named, OwnedFd)>> },
+    /// All listeners serve: tell who gave them.
+    Serving,
     /// Close the listeners and undo every trace on the machine.
     Stop,
 }
@@ -66,17 +72,18 @@ impl Director {
     pub(crate) fn new(
         shared: Arc<Shared>,
         (http_addresses, https_addresses): (Vec<SocketAddr>, Vec<SocketAddr>),
-        (any_ip, addresses): (AnyIp, &[IpNet]),
+        (any_ip, addresses, taken): (AnyIp, &[IpNet], Taken),
         saved: Option<SavedPlan>,
         certified: Certified,
         reports: watch::Sender<EdgeReport>,
     ) -> Director {
         let drained = Arc::new(Notify::new());
+        let others = Arc::clone(&shared.others);
         Director {
-            listeners: Listeners::new(Arc::clone(&shared), any_ip, addresses),
+            listeners: Listeners::new(Arc::clone(&shared), (any_ip, addresses), taken),
             shared,
             plan: Arc::default(),
-            roster: Roster::new(Arc::clone(&drained)),
+            roster: Roster::new(Arc::clone(&drained), others),
             drained,
             http_addresses,
             https_addresses,
@@ -103,6 +110,10 @@ impl Director {
                     // Whoever asked may have stopped waiting.
                     let _ = reply.send(self.reports.borrow().clone());
                 }
+                Event::Asked(Request::Sockets { reply }) => {
+                    let _ = reply.send(self.listeners.sockets());
+                }
+                Event::Asked(Request::Serving) => self.listeners.taken().served(),
                 Event::Asked(Request::Stop) => break,
                 Event::Reportable => self.report(),
                 Event::Tick => self.tick().await,

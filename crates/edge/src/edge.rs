@@ -1,23 +1,27 @@
 //! The handle on a running edge.
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use helix_model::plan::{EdgePlan, EdgeReport};
+use helix_model::traffic::Told;
 use ipnet::IpNet;
 use tokio::net::TcpListener;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
-use crate::config::Config;
+use crate::access_log::{AccessLog, AccessLogConfig, LogTarget};
+use crate::config::{Config, Takeover};
 use crate::director::{Certified, Director, Request};
 use crate::error::EdgeError;
 use crate::saved_plan::{self, SavedPlan};
 use crate::shared::Shared;
 use crate::stats::Stats;
+use crate::takeover::{self, Fronts, Named, Taken};
 use crate::tls::{self, Acceptor, CertificateSource, Source};
-use crate::{http, sockets};
+use crate::{http, metrics, sockets};
 
 /// Plans waiting to be applied. Only the latest matters, so a sender that is
 /// this far ahead may as well wait.
@@ -29,6 +33,7 @@ pub struct Edge {
     shared: Arc<Shared>,
     http_addresses: Vec<SocketAddr>,
     https_addresses: Vec<SocketAddr>,
+    metrics_address: Option<SocketAddr>,
     addresses: Vec<IpNet>,
     requests: mpsc::Sender<Request>,
     reports: watch::Receiver<EdgeReport>,
@@ -46,26 +51,57 @@ impl std::fmt::Debug for Edge {
 fn listen(
     what: &'static str,
     wanted: &[SocketAddr],
-) -> Result<(Vec<SocketAddr>, Vec<TcpListener>), EdgeError> {
-    let listen_on = |address: &SocketAddr| {
+    taken: &mut Taken,
+    fronts: &mut Fronts,
+) -> Result<(Vec<SocketAddr>, Vec<Arc<TcpListener>>), EdgeError> {
+    let mut listen_on = |address: &SocketAddr| {
         let refuse = |source| EdgeError::Listen { what, address: *address, source };
-        let listener = sockets::listen_shared(*address).map_err(refuse)?;
-        Ok((listener.local_addr().map_err(refuse)?, listener))
+        let listener = match taken.front(what, *address).map_err(refuse)? {
+            Some(listener) => listener,
+            None => sockets::listen_shared(*address).map_err(refuse)?,
+        };
+        let (at, listener) = (listener.local_addr().map_err(refuse)?, Arc::new(listener));
+        let named = Named::Front { what: what.to_owned(), asked: *address };
+        fronts.push((named, Arc::clone(&listener)));
+        Ok((at, listener))
     };
-    let listening = wanted.iter().map(listen_on).collect::<Result<Vec<_>, _>>()?;
+    let listening = wanted.iter().map(&mut listen_on).collect::<Result<Vec<_>, _>>()?;
     Ok(listening.into_iter().unzip())
+}
+
+/// What the edge that runs has, if it is to be taken over.
+async fn take(takeover: Option<&Takeover>) -> Result<Taken, EdgeError> {
+    let Some(Takeover { socket, take: true }) = takeover else { return Ok(Taken::default()) };
+    let socket = socket.clone();
+    let taking = tokio::task::spawn_blocking(move || Taken::from(&socket)).await;
+    taking.map_err(std::io::Error::other).and_then(|taken| taken).map_err(EdgeError::Takeover)
+}
+
+/// Opens the access log, so that one that cannot be written is told at the start.
+fn access_log(config: AccessLogConfig) -> Result<Arc<AccessLog>, EdgeError> {
+    let to = match &config.to {
+        LogTarget::Stdout => "standard output".to_owned(),
+        LogTarget::File(path) => path.display().to_string(),
+    };
+    let started = AccessLog::start(config);
+    started.map(Arc::new).map_err(|source| EdgeError::AccessLog { to, source })
 }
 
 impl Edge {
     /// Starts accepting HTTP and serves the last plan on disk, if there is one.
     pub async fn start(config: Config) -> Result<Edge, EdgeError> {
+        let (mut taken, mut fronts) = (take(config.takeover.as_ref()).await?, Fronts::new());
+        let mut listen = |what, wanted: &[_]| listen(what, wanted, &mut taken, &mut fronts);
         let (http_addresses, http_listeners) = listen("HTTP", &config.http_listen)?;
         let (https_addresses, https_listeners) = listen("HTTPS", &config.https_listen)?;
+        let metrics: Vec<_> = config.metrics_listen.into_iter().collect();
+        let (metrics_addresses, metrics_listeners) = listen("metrics", &metrics)?;
         let last_plan = config.plan_file.as_deref().and_then(saved_plan::load);
 
         let https_port = https_addresses.first().map(SocketAddr::port);
-        let shared =
-            Arc::new(Shared { https_port, balancers: config.balancers, ..Shared::default() });
+        let access_log = config.access_log.map(access_log).transpose()?;
+        let balancers = config.balancers;
+        let shared = Arc::new(Shared { https_port, balancers, access_log, ..Shared::default() });
         let acceptor = Acceptor::new(Arc::clone(&shared))?;
         let changed = Arc::new(Notify::new());
         let (wanted, now_wanted) = watch::channel(Arc::default());
@@ -80,7 +116,7 @@ impl Edge {
         let director = Director::new(
             Arc::clone(&shared),
             (http_addresses.clone(), https_addresses.clone()),
-            (config.any_ip, &config.addresses),
+            (config.any_ip, &config.addresses, taken),
             config.plan_file.map(SavedPlan::start),
             Certified { wanted, changed },
             report_sender,
@@ -90,6 +126,7 @@ impl Edge {
             shared,
             http_addresses,
             https_addresses,
+            metrics_address: metrics_addresses.first().copied(),
             addresses: config.addresses,
             requests,
             reports,
@@ -107,7 +144,27 @@ impl Edge {
             let accepting = tls::accept(Arc::clone(&edge.shared), acceptor.clone(), listener);
             edge.shared.tasks.spawn(accepting);
         }
+        for listener in metrics_listeners {
+            edge.shared.tasks.spawn(metrics::accept(Arc::clone(&edge.shared), listener));
+        }
+        let _ = edge.requests.send(Request::Serving).await;
+        if let Some(takeover) = config.takeover {
+            edge.offer(&takeover.socket, fronts);
+        }
         Ok(edge)
+    }
+
+    /// Lets another process take over. An edge that nobody can take over serves as well.
+    fn offer(&self, socket: &Path, fronts: Fronts) {
+        let (shared, requests) = (Arc::clone(&self.shared), self.requests.clone());
+        match takeover::listen(socket) {
+            Ok(listener) => {
+                self.shared.tasks.spawn(takeover::offer(shared, listener, fronts, requests));
+            }
+            Err(error) => {
+                tracing::warn!(path = %socket.display(), %error, "nobody can take this edge over");
+            }
+        }
     }
 
     /// Where HTTP is accepted, with the ports that were bound.
@@ -118,6 +175,11 @@ impl Edge {
     /// The same for HTTPS.
     pub fn https_addresses(&self) -> &[SocketAddr] {
         &self.https_addresses
+    }
+
+    /// Where Prometheus is answered, if it is.
+    pub fn metrics_address(&self) -> Option<SocketAddr> {
+        self.metrics_address
     }
 
     /// The prefixes it was given, for addresses of envs.
@@ -155,6 +217,36 @@ impl Edge {
         self.shared.counters.snapshot()
     }
 
+    /// Returns once another process has taken over what listens; what is open here is to be
+    /// brought to its end with [`Edge::shutdown`].
+    pub fn handed_over(&self) -> impl Future<Output = ()> + use<> {
+        let shared = Arc::clone(&self.shared);
+        async move {
+            let draining = shared.draining.interrupts(std::future::pending::<()>());
+            draining.await;
+            if !shared.is_handed_over() {
+                std::future::pending::<()>().await;
+            }
+        }
+    }
+
+    /// What went through each endpoint that anything went through.
+    pub fn traffic(&self) -> Vec<Told> {
+        let table = self.shared.table.load();
+        let told = table.services().iter().map(|service| {
+            let meter = service.meter();
+            Told { endpoint: meter.id.any(), traffic: meter.read().traffic }
+        });
+        told.filter(|told| told.traffic.begun > 0).collect()
+    }
+
+    /// Has the access log's file opened anew, if there is one.
+    pub fn reopen_access_log(&self) {
+        if let Some(log) = &self.shared.access_log {
+            log.reopen();
+        }
+    }
+
     /// Stops accepting, gives open connections and requests `grace` to end, then
     /// closes what is left and removes every trace from the machine.
     pub async fn shutdown(mut self, grace: Duration) {
@@ -165,6 +257,9 @@ impl Edge {
         if tokio::time::timeout(grace, self.shared.tasks.wait()).await.is_err() {
             self.shared.closing.enter();
             self.shared.tasks.wait().await;
+        }
+        if let Some(log) = &self.shared.access_log {
+            log.finish().await;
         }
     }
 }

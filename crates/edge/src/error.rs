@@ -18,6 +18,18 @@ pub enum EdgeError {
         #[source]
         source: io::Error,
     },
+    /// The edge that runs cannot be taken over.
+    #[error("the edge that runs cannot be taken over")]
+    Takeover(#[source] io::Error),
+    /// The access log cannot be written.
+    #[error("cannot write the access log to {to}")]
+    AccessLog {
+        /// The file.
+        to: String,
+        /// What the system answered.
+        #[source]
+        source: io::Error,
+    },
     /// TLS cannot be spoken at all.
     #[error("TLS cannot be set up")]
     Tls(#[source] rustls::Error),
@@ -27,9 +39,17 @@ impl EdgeError {
     /// What to try.
     pub fn hint(&self) -> String {
         let EdgeError::Listen { what, address, source } = self else {
-            return "`helix doctor` checks the machine".to_owned();
+            return match self {
+                EdgeError::Takeover(_) => "it goes on; stop it, or try again",
+                EdgeError::AccessLog { .. } => "choose another file with `--access-log`",
+                _ => "`helix doctor` checks the machine",
+            }
+            .to_owned();
         };
-        let flag = format!("--{}-port", what.to_ascii_lowercase());
+        let flag = match *what {
+            "metrics" => "--edge-metrics".to_owned(),
+            what => format!("--{}-port", what.to_ascii_lowercase()),
+        };
         match source.kind() {
             io::ErrorKind::AddrInUse => {
                 format!(

@@ -13,6 +13,8 @@
 //! This crate must not know how a route was decided: no users, orgs, releases
 //! or HTTP API. It never invents a route and never checks an instance's health.
 
+mod access_log;
+mod admission;
 mod any_ip;
 mod config;
 mod director;
@@ -20,6 +22,9 @@ mod edge;
 mod error;
 mod hosts;
 mod http;
+mod meter;
+mod meters;
+mod metrics;
 mod ports;
 mod proxy_protocol;
 mod report;
@@ -29,13 +34,15 @@ mod shared;
 mod sockets;
 mod stats;
 mod table;
+mod takeover;
 mod tcp;
 mod tls;
 mod udp;
 mod upstream;
 mod work;
 
-pub use config::{AnyIp, Config};
+pub use access_log::{AccessLogConfig, Clients, LogTarget};
+pub use config::{AnyIp, Config, Takeover};
 pub use edge::Edge;
 pub use error::EdgeError;
 pub use proxy_protocol::{Ends, Header, HeaderError, read_header};

@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV6};
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
 use helix_model::endpoint::OwnPort;
@@ -19,6 +20,7 @@ use crate::any_ip::{AnyIpRoutes, Refusal};
 use crate::config::AnyIp;
 use crate::shared::Shared;
 use crate::table::PortKey;
+use crate::takeover::{Named, Taken};
 use crate::tcp::relay;
 use crate::{sockets, udp};
 
@@ -36,6 +38,8 @@ pub(crate) struct Listeners {
     shared: Arc<Shared>,
     routes: AnyIpRoutes,
     states: BTreeMap<PortKey, ListenerState>,
+    /// What the process before has given and nobody has asked for yet.
+    taken: Taken,
 }
 
 /// What became of one address and port.
@@ -46,8 +50,8 @@ pub(crate) enum ListenerState {
         address: SocketAddr,
         /// Why it is another address than asked for.
         instead: Option<Refusal>,
-        /// Taken by the loop that serves it.
-        socket: Option<Socket>,
+        socket: Socket,
+        is_served: bool,
         stop: CancellationToken,
     },
     /// Not accepting, for this reason; to be tried again.
@@ -55,18 +59,35 @@ pub(crate) enum ListenerState {
 }
 
 /// What something arrives at.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) enum Socket {
-    Connections(TcpListener),
-    Datagrams(UdpSocket),
+    Connections(Arc<TcpListener>),
+    Datagrams(Arc<UdpSocket>),
 }
 
 impl Socket {
     fn bind(transport: Transport, address: SocketAddrV6) -> io::Result<Socket> {
         Ok(match transport {
-            Transport::Tcp => Socket::Connections(sockets::listen_any(address)?),
-            Transport::Udp => Socket::Datagrams(sockets::take_any(address)?),
+            Transport::Tcp => Socket::Connections(Arc::new(sockets::listen_any(address)?)),
+            Transport::Udp => Socket::Datagrams(Arc::new(sockets::take_any(address)?)),
         })
+    }
+
+    /// One that the process before has given.
+    fn taken(key: PortKey, taken: &mut Taken) -> io::Result<Option<Socket>> {
+        Ok(match key.transport {
+            Transport::Tcp => taken.listener(key)?.map(Arc::new).map(Socket::Connections),
+            Transport::Udp => taken.datagrams(key)?.map(Arc::new).map(Socket::Datagrams),
+        })
+    }
+
+    /// The same, for another process.
+    fn share(&self) -> io::Result<OwnedFd> {
+        match self {
+            Socket::Connections(listener) => listener.as_fd(),
+            Socket::Datagrams(socket) => socket.as_fd(),
+        }
+        .try_clone_to_owned()
     }
 
     fn local_addr(&self) -> io::Result<SocketAddr> {
@@ -96,8 +117,29 @@ impl ListenerState {
 }
 
 impl Listeners {
-    pub(crate) fn new(shared: Arc<Shared>, any_ip: AnyIp, prefixes: &[IpNet]) -> Listeners {
-        Listeners { shared, routes: AnyIpRoutes::new(any_ip, prefixes), states: BTreeMap::new() }
+    pub(crate) fn new(
+        shared: Arc<Shared>,
+        (any_ip, prefixes): (AnyIp, &[IpNet]),
+        taken: Taken,
+    ) -> Listeners {
+        let routes = AnyIpRoutes::new(any_ip, prefixes);
+        Listeners { shared, routes, states: BTreeMap::new(), taken }
+    }
+
+    /// What was given and has not been needed.
+    pub(crate) fn taken(&mut self) -> Taken {
+        std::mem::take(&mut self.taken)
+    }
+
+    /// Every socket, for another process.
+    pub(crate) fn sockets(&self) -> Vec<(Named, OwnedFd)> {
+        let shared = self.states.iter().filter_map(|(key, state)| match state {
+            ListenerState::Listening { socket, .. } => {
+                Some((Named::port(*key), socket.share().ok()?))
+            }
+            ListenerState::Failed(_) => None,
+        });
+        shared.collect()
     }
 
     /// The states of an endpoint's listeners; none for one that shares one.
@@ -120,18 +162,20 @@ impl Listeners {
     /// Starts to serve what was bound since the last call.
     pub(crate) fn serve_all(&mut self) {
         for (key, state) in &mut self.states {
-            let ListenerState::Listening { socket, stop, .. } = state else {
+            let ListenerState::Listening { socket, is_served, stop, .. } = state else {
                 continue;
             };
+            if std::mem::replace(is_served, true) {
+                continue;
+            }
             let (shared, stop) = (Arc::clone(&self.shared), stop.clone());
-            match socket.take() {
-                Some(Socket::Connections(listener)) => {
+            match socket.clone() {
+                Socket::Connections(listener) => {
                     self.shared.tasks.spawn(accept(shared, *key, listener, stop));
                 }
-                Some(Socket::Datagrams(socket)) => {
+                Socket::Datagrams(socket) => {
                     self.shared.tasks.spawn(udp::serve(shared, *key, socket, stop));
                 }
-                None => {}
             }
         }
     }
@@ -145,6 +189,10 @@ impl Listeners {
             }
             stays
         });
+        // Somebody else needs the routes.
+        if self.shared.is_handed_over() {
+            return;
+        }
         let addresses: Vec<Ipv6Addr> = wanted.iter().map(|key| key.own.address).collect();
         self.routes.keep_only(&addresses).await;
     }
@@ -153,11 +201,20 @@ impl Listeners {
         let OwnPort { address, listen_port } = key.own;
         let wanted = SocketAddrV6::new(address, listen_port, 0, 0);
         let is_ipv4 = address.to_ipv4_mapped().is_some();
-        let (socket, instead) = match self.routes.make_local(address).await {
+        let taken = Socket::taken(key, &mut self.taken)?;
+        let is_there = |socket: &Socket| {
+            let at = socket.local_addr().map(|at| (at.ip().to_canonical(), at.port()));
+            at.is_ok_and(|at| at == (IpAddr::V6(address).to_canonical(), listen_port))
+        };
+        let (socket, instead) = match (self.routes.make_local(address).await, taken) {
+            (Ok(()), Some(socket)) if listen_port == 0 || is_there(&socket) => (socket, None),
             // Its IPv6 address has one already.
-            Err(refusal) if is_ipv4 => return Ok(ListenerState::Failed(refusal.to_string())),
-            Err(refusal) => (bind_instead(key)?, Some(refusal)),
-            Ok(()) => match Socket::bind(key.transport, wanted) {
+            (Err(refusal), _) if is_ipv4 => {
+                return Ok(ListenerState::Failed(refusal.to_string()));
+            }
+            (Err(refusal), Some(socket)) => (socket, Some(refusal)),
+            (Err(refusal), None) => (bind_instead(key)?, Some(refusal)),
+            (Ok(()), _) => match Socket::bind(key.transport, wanted) {
                 Err(error) if error.kind() == io::ErrorKind::PermissionDenied && !is_ipv4 => {
                     (bind_instead(key)?, Some(Refusal::Privilege(address)))
                 }
@@ -166,11 +223,16 @@ impl Listeners {
         };
         let stop = self.shared.draining.child_token();
         let address = socket.local_addr()?;
-        Ok(ListenerState::Listening { address, instead, socket: Some(socket), stop })
+        Ok(ListenerState::Listening { address, instead, socket, is_served: false, stop })
     }
 }
 
-async fn accept(shared: Arc<Shared>, key: PortKey, listener: TcpListener, stop: CancellationToken) {
+async fn accept(
+    shared: Arc<Shared>,
+    key: PortKey,
+    listener: Arc<TcpListener>,
+    stop: CancellationToken,
+) {
     while let Some((client, peer)) = stop.run_until_cancelled(sockets::accept(&listener)).await {
         tracing::debug!(%peer, address = %key.own.address, port = key.own.listen_port, "connection");
         shared.tasks.spawn(relay::carry(Arc::clone(&shared), key, client, peer));

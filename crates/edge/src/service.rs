@@ -1,13 +1,16 @@
 //! One endpoint's backends, the order in which they are tried, and how much may be open.
 //!
-//! One after the other, or the one with the least open first; a backend that was unreachable a moment ago is tried only when
-//! no other is left; a draining one is not tried at all.
+//! One after the other, or the one with the least open first; a backend that was
+//! unreachable a moment ago is tried only when no other is left; a draining one is not
+//! tried at all.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
-use helix_model::manifest::{Balance, Handling, ProxyProtocol};
+use helix_model::manifest::{BackendProtocol, Balance, Handling, ProxyProtocol};
 
+use crate::admission::{Admission, Admitted};
+use crate::meter::{Meter, Span, Why};
 use crate::upstream::Upstream;
 use crate::work::OpenWork;
 
@@ -17,19 +20,8 @@ pub(crate) struct Service {
     upstreams: Box<[Arc<Upstream>]>,
     handling: Handling,
     cursor: AtomicUsize,
-    admitted: Arc<AtomicU32>,
-}
-
-/// A connection, request or session that was let in; it counts until this is dropped.
-#[derive(Debug)]
-pub(crate) struct Admitted(Option<Arc<AtomicU32>>);
-
-impl Drop for Admitted {
-    fn drop(&mut self) {
-        if let Some(admitted) = &self.0 {
-            admitted.fetch_sub(1, Ordering::Relaxed);
-        }
-    }
+    admission: Arc<Admission>,
+    meter: Arc<Meter>,
 }
 
 /// The backends of one service in the order one request or connection tries
@@ -46,18 +38,46 @@ impl Service {
     pub(crate) fn new(
         upstreams: Vec<Arc<Upstream>>,
         handling: Handling,
-        admitted: Arc<AtomicU32>,
+        admission: Arc<Admission>,
+        meter: Arc<Meter>,
     ) -> Service {
         let (upstreams, cursor) = (upstreams.into_boxed_slice(), AtomicUsize::new(0));
-        Service { upstreams, handling, cursor, admitted }
+        Service { upstreams, handling, cursor, admission, meter }
     }
 
-    /// Lets one more in, unless as many are in as may be. What is unlimited is not counted.
-    pub(crate) fn admit(&self) -> Option<Admitted> {
-        let Some(max) = self.handling.max_connections else { return Some(Admitted(None)) };
-        let before = self.admitted.fetch_add(1, Ordering::Relaxed);
-        let admitted = Admitted(Some(Arc::clone(&self.admitted)));
-        (before < max).then_some(admitted)
+    /// Counts what goes through.
+    pub(crate) fn meter(&self) -> &Arc<Meter> {
+        &self.meter
+    }
+
+    /// Begins to count something.
+    pub(crate) fn span(&self) -> Span {
+        Span::begin(&self.meter)
+    }
+
+    /// How many backends there are.
+    pub(crate) fn backends(&self) -> usize {
+        self.upstreams.len()
+    }
+
+    /// Lets one more in, or says why not.
+    pub(crate) fn admit(&self) -> Result<Admitted, Why> {
+        self.admission.admit(&self.handling)
+    }
+
+    /// What the backends speak.
+    pub(crate) fn backend_protocol(&self) -> BackendProtocol {
+        self.handling.backend_protocol
+    }
+
+    /// The largest body of a request.
+    pub(crate) fn body_bytes_max(&self) -> Option<u64> {
+        self.handling.max_body_bytes
+    }
+
+    /// The largest head of one.
+    pub(crate) fn head_bytes_max(&self) -> Option<usize> {
+        self.handling.max_header_bytes.and_then(|max| usize::try_from(max).ok())
     }
 
     /// Whether what a client sends is preceded by where it comes from.
@@ -100,6 +120,7 @@ impl Attempts {
 
 #[cfg(test)]
 mod tests {
+    use helix_model::plan::{EndpointPlan, Route};
     use helix_model::{Id, Timestamp};
     use tokio::sync::Notify;
 
@@ -120,7 +141,17 @@ mod tests {
             let instance = Id::new(Timestamp(1), number);
             Arc::new(Upstream::new(instance, address, Arc::clone(work)))
         });
-        (Arc::new(Service::new(upstreams.collect(), handling, Arc::default())), works)
+        let endpoint = EndpointPlan {
+            id: Id::new(Timestamp(1), 1),
+            route: Route::Http { hosts: Vec::new() },
+            addresses: Vec::new(),
+            certificate: None,
+            handling,
+            backends: Vec::new(),
+            label: None,
+        };
+        let meter = Arc::new(Meter::new(&endpoint, true));
+        (Arc::new(Service::new(upstreams.collect(), handling, Arc::default(), meter)), works)
     }
 
     fn order(service: &Arc<Service>) -> Vec<String> {
@@ -148,16 +179,6 @@ mod tests {
         let (_first, _second, _third) = (works[0].open(), works[0].open(), works[1].open());
         assert_eq!(order(&service), ["3", "2", "1"]);
         assert_eq!(order(&service), ["3", "2", "1"]);
-    }
-
-    #[test]
-    fn no_more_are_let_in_than_may_be() {
-        let max_connections = Some(2);
-        let (service, _works) = handled(1, Handling { max_connections, ..Handling::default() });
-        let (first, second) = (service.admit(), service.admit());
-        assert!(first.is_some() && second.is_some() && service.admit().is_none());
-        drop(first);
-        assert!(service.admit().is_some());
     }
 
     #[test]

@@ -3,6 +3,7 @@
 
 use std::future::poll_fn;
 use std::pin::pin;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Poll;
 
@@ -11,6 +12,8 @@ use ipnet::IpNet;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::access_log::AccessLog;
+use crate::meters::Others;
 use crate::stats::Counters;
 use crate::table::Table;
 use crate::tls::Certificates;
@@ -25,12 +28,35 @@ pub(crate) struct Shared {
     /// Whose word is taken for whose a connection is.
     pub(crate) balancers: Vec<IpNet>,
     pub(crate) counters: Counters,
+    /// Where lines about what has ended are written, if they are.
+    pub(crate) access_log: Option<Arc<AccessLog>>,
+    /// What went through endpoints that have no series of their own and are gone.
+    pub(crate) others: Arc<Others>,
+    /// Another process has the sockets now, and what was made for them.
+    pub(crate) handed_over: AtomicBool,
     /// Every task that accepts or carries traffic.
     pub(crate) tasks: TaskTracker,
     /// Take no more work; what is open goes on.
     pub(crate) draining: Stage,
     /// Close what is open.
     pub(crate) closing: Stage,
+}
+
+impl Shared {
+    /// Another process has the sockets.
+    pub(crate) fn is_handed_over(&self) -> bool {
+        self.handed_over.load(Ordering::Acquire)
+    }
+
+    /// Does what a connection begins with, unless the edge drains first. A client of a
+    /// process that was taken over knows nothing of that: it was accepted, so it is served.
+    pub(crate) async fn begins<F: Future>(&self, work: F) -> Option<F::Output> {
+        let mut work = pin!(work);
+        match self.draining.interrupts(work.as_mut()).await {
+            None if self.is_handed_over() => self.closing.interrupts(work).await,
+            outcome => outcome,
+        }
+    }
 }
 
 /// A stage of stopping, which comes once and stays.

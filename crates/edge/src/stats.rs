@@ -9,6 +9,8 @@ pub struct Stats {
     pub http_requests: u64,
     /// HTTP requests the edge answered itself with an error.
     pub http_refused: u64,
+    /// HTTP requests that were for no endpoint.
+    pub http_unrouted: u64,
     /// Times a backend or a kept connection failed a request that could be repeated.
     pub http_retries: u64,
     /// HTTP client connections open now.
@@ -56,6 +58,7 @@ pub struct Stats {
 pub(crate) struct Counters {
     pub(crate) http_requests: AtomicU64,
     pub(crate) http_refused: AtomicU64,
+    pub(crate) http_unrouted: AtomicU64,
     pub(crate) http_retries: AtomicU64,
     pub(crate) http_connections_open: AtomicU64,
     pub(crate) tls_connections: AtomicU64,
@@ -88,6 +91,7 @@ impl Counters {
         Stats {
             http_requests: read(&self.http_requests),
             http_refused: read(&self.http_refused),
+            http_unrouted: read(&self.http_unrouted),
             http_retries: read(&self.http_retries),
             http_connections_open: read(&self.http_connections_open),
             tls_connections: read(&self.tls_connections),

@@ -7,7 +7,6 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::AtomicU32;
 
 use helix_model::acme::{Challenge, Way};
 use helix_model::certificate::Pin;
@@ -18,7 +17,9 @@ use helix_model::{Endpoint, Id, Instance};
 use rustls::sign::CertifiedKey;
 use tokio::sync::Notify;
 
+use crate::admission::Admission;
 use crate::hosts::Hosts;
+use crate::meters::{Meters, Others};
 use crate::service::Service;
 use crate::upstream::Upstream;
 use crate::work::Work;
@@ -103,6 +104,9 @@ pub(crate) struct Table {
     challenges: HashMap<Box<str>, Challenge>,
     /// What they are shown in a handshake, by host.
     shown: HashMap<Box<str>, Arc<CertifiedKey>>,
+    /// Of every endpoint, for metrics.
+    services: Vec<Arc<Service>>,
+    version: u64,
 }
 
 /// What a host of the shared ports leads to.
@@ -129,8 +133,9 @@ pub(crate) struct Site {
 pub(crate) struct Roster {
     upstreams: BTreeMap<(Id<Instance>, SocketAddr), Arc<Upstream>>,
     works: BTreeMap<Id<Instance>, Arc<Work>>,
-    /// How much is open on each endpoint, whatever table it came by.
-    admitted: BTreeMap<Id<Endpoint>, Arc<AtomicU32>>,
+    /// What is let in at each endpoint, whatever table it came by.
+    admitted: BTreeMap<Id<Endpoint>, Arc<Admission>>,
+    meters: Meters,
     drained: Arc<Notify>,
 }
 
@@ -141,6 +146,16 @@ impl Table {
             OnHost::Decrypted(site) => Some(site),
             OnHost::PassedOn(_) => None,
         }
+    }
+
+    /// The service of every endpoint.
+    pub(crate) fn services(&self) -> &[Arc<Service>] {
+        &self.services
+    }
+
+    /// That of the plan.
+    pub(crate) fn version(&self) -> u64 {
+        self.version
     }
 
     /// What an authority is shown in a handshake for a host in lower case.
@@ -223,11 +238,12 @@ impl Table {
 
 impl Roster {
     /// `drained` is told when a draining instance's last work ends.
-    pub(crate) fn new(drained: Arc<Notify>) -> Roster {
+    pub(crate) fn new(drained: Arc<Notify>, others: Arc<Others>) -> Roster {
         Roster {
             upstreams: BTreeMap::new(),
             works: BTreeMap::new(),
             admitted: BTreeMap::new(),
+            meters: Meters::new(others),
             drained,
         }
     }
@@ -240,13 +256,14 @@ impl Roster {
                 work.set_draining(false);
             }
         }
-        let mut table = Table::default();
+        let mut table = Table { version: plan.version, ..Table::default() };
         for challenge in &plan.challenges {
             table.challenge_with(challenge);
         }
         for endpoint in &plan.endpoints {
-            let service = self.service(endpoint, &draining);
-            table.add(endpoint, &Arc::new(service));
+            let service = Arc::new(self.service(endpoint, &draining));
+            table.services.push(Arc::clone(&service));
+            table.add(endpoint, &service);
         }
         table
     }
@@ -265,6 +282,7 @@ impl Roster {
         }
         let endpoints: BTreeSet<_> = plan.endpoints.iter().map(|endpoint| endpoint.id).collect();
         self.admitted.retain(|id, _| endpoints.contains(id));
+        self.meters.settle(&endpoints);
         let backends = plan.endpoints.iter().flat_map(|endpoint| &endpoint.backends);
         let serving: BTreeSet<_> = backends
             .filter(|it| !draining.contains(&it.instance))
@@ -274,6 +292,7 @@ impl Roster {
             let stays = serving.contains(key);
             if !stays {
                 upstream.idle.close();
+                upstream.multiplexed.close();
             }
             stays
         });
@@ -291,13 +310,15 @@ impl Roster {
     }
 
     /// Closes connections that have idled too long or were closed by the backend.
-    pub(crate) fn sweep(&self) {
+    pub(crate) fn sweep(&mut self) {
+        self.meters.sweep();
         for upstream in self.upstreams.values() {
             upstream.idle.sweep();
         }
     }
 
     fn service(&mut self, endpoint: &EndpointPlan, draining: &BTreeSet<Id<Instance>>) -> Service {
+        let meter = self.meters.of(endpoint);
         let admitted = self.admitted.entry(endpoint.id).or_default();
         let ready = endpoint.backends.iter().filter(|it| !draining.contains(&it.instance));
         let upstreams = ready.map(|backend| {
@@ -309,6 +330,6 @@ impl Roster {
             });
             Arc::clone(upstream)
         });
-        Service::new(upstreams.collect(), endpoint.handling, Arc::clone(admitted))
+        Service::new(upstreams.collect(), endpoint.handling, Arc::clone(admitted), meter)
     }
 }

@@ -14,7 +14,7 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
 
 use crate::config::{CONNECT_TIMEOUT, EJECTION};
-use crate::http::IdleConnections;
+use crate::http::{IdleConnections, Multiplexed};
 use crate::sockets;
 use crate::work::{OpenWork, Work};
 
@@ -30,6 +30,7 @@ pub(crate) struct Upstream {
     /// When the backend may be chosen again; 0 when it never failed.
     ejected_until_ms: AtomicU64,
     pub(crate) idle: IdleConnections,
+    pub(crate) multiplexed: Multiplexed,
 }
 
 impl Upstream {
@@ -41,6 +42,7 @@ impl Upstream {
             work,
             ejected_until_ms: AtomicU64::new(0),
             idle: IdleConnections::default(),
+            multiplexed: Multiplexed::default(),
         }
     }
 

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::sync::Notify;
 
-use crate::service::Admitted;
+use crate::admission::Admitted;
 
 const DRAINING: u64 = 1 << 63;
 

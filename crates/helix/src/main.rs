@@ -5,6 +5,7 @@
 //! server inside `static` apps. Everything else is the command line, to which
 //! [`up::LocalPlatform`] lends a platform for `helix up`, and [`roles`] its parts.
 
+mod access_log;
 mod certificate_source;
 mod limits;
 mod logging;

@@ -8,15 +8,18 @@
 //! ```
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use async_trait::async_trait;
+use helix_cli::FrontOptions;
 use helix_edge::{AnyIp, Edge, EdgeError};
 use helix_image::{ImageError, Store};
 use helix_model::plan::EdgePlan;
 use helix_model::ports::Ports;
+use helix_model::traffic::Told;
 use helix_model::{Id, Name, Problem, instance};
 use helix_node::{
     Agent, DiskLimits, DiskSeen, Isolation, NodeError, OwnRegistry, Snapshots, Stop, Volumes,
@@ -29,6 +32,7 @@ use helix_server::{
 use tokio::sync::{broadcast, mpsc};
 use tokio::task::JoinHandle;
 
+use crate::access_log;
 use crate::certificate_source::LocalCertificates;
 use crate::node_link::LocalNode;
 use crate::offline::archive_variables;
@@ -42,12 +46,8 @@ const EDGE_GRACE: Duration = Duration::from_secs(5);
 pub(crate) struct Options {
     pub data_dir: PathBuf,
     pub listen: SocketAddr,
-    pub http_listen: SocketAddr,
-    pub https_listen: SocketAddr,
-    /// Load balancers before the edge, which say whose a connection is.
-    pub balancers: Vec<ipnet::IpNet>,
-    /// What is routed to this machine for addresses of envs.
-    pub addresses: Vec<ipnet::IpNet>,
+    /// What user traffic comes in by.
+    pub front: FrontOptions,
     pub helix_exe: PathBuf,
     pub isolation: Option<Isolation>,
     pub disk: DiskLimits,
@@ -86,6 +86,8 @@ pub(crate) enum PlatformError {
     Server(#[from] ServerError),
     #[error("the node agent cannot start")]
     Node(#[from] NodeError),
+    #[error("signals cannot be listened to")]
+    Signals(#[source] std::io::Error),
     #[error("the edge cannot start")]
     Edge(#[from] EdgeError),
     #[error("the node was refused")]
@@ -132,15 +134,19 @@ impl Platform {
         let server = Arc::new(server);
         let agent = Arc::new(start_agent(&options, &server, &token).await?);
         let edge = Edge::start(helix_edge::Config {
-            http_listen: vec![options.http_listen],
-            https_listen: vec![options.https_listen],
+            http_listen: vec![(Ipv6Addr::UNSPECIFIED, options.front.http_port).into()],
+            https_listen: vec![(Ipv6Addr::UNSPECIFIED, options.front.https_port).into()],
+            metrics_listen: options.front.metrics,
+            access_log: access_log::config(&options.front),
+            takeover: None,
             plan_file: Some(data_dir.join("edge").join("plan.json")),
-            balancers: options.balancers,
-            addresses: options.addresses,
+            balancers: options.front.balancers.clone(),
+            addresses: options.front.addresses.clone(),
             any_ip: options.any_ip,
         })
         .await?;
         let edge = Arc::new(edge);
+        access_log::reopen_at_hangup(&options.front, &edge).map_err(PlatformError::Signals)?;
         let mut tasks = Vec::new();
         let node = attach_node(&server, &agent, node_name(), &mut tasks).await?;
         attach_edge(&server, &edge, &mut tasks).await?;
@@ -303,12 +309,21 @@ async fn forward_snapshots(server: Arc<Server>, mut snapshots: Snapshots, node: 
 }
 
 /// The edge of this process, as the server's link to it.
-struct LocalEdge(mpsc::UnboundedSender<EdgePlan>);
+struct LocalEdge {
+    plans: mpsc::UnboundedSender<EdgePlan>,
+    /// It goes before the server does.
+    edge: Weak<Edge>,
+}
 
+#[async_trait]
 impl EdgeLink for LocalEdge {
     fn apply(&self, plan: EdgePlan) {
         // Unbounded, because plans are few and the receiver only keeps the last.
-        let _ = self.0.send(plan);
+        let _ = self.plans.send(plan);
+    }
+
+    async fn traffic(&self) -> Option<Vec<Told>> {
+        self.edge.upgrade().map(|edge| edge.traffic())
     }
 }
 
@@ -318,7 +333,7 @@ async fn attach_edge(
     tasks: &mut Vec<JoinHandle<()>>,
 ) -> Result<(), PlatformError> {
     let (sender, mut plans) = mpsc::unbounded_channel();
-    let link = Arc::new(LocalEdge(sender));
+    let link = Arc::new(LocalEdge { plans: sender, edge: Arc::downgrade(edge) });
     let attached = server.attach_edge(node_name(), edge_facts(edge), link).await?;
     let certificates = LocalCertificates::new(server, attached.name.clone());
     edge.certificates_from(Some(Arc::new(certificates)));

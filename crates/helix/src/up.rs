@@ -25,10 +25,7 @@ impl Up for LocalPlatform {
         let started = Platform::start(Options {
             data_dir: options.data_dir.clone(),
             listen: options.listen,
-            http_listen: (std::net::Ipv6Addr::UNSPECIFIED, options.front.http_port).into(),
-            https_listen: (std::net::Ipv6Addr::UNSPECIFIED, options.front.https_port).into(),
-            balancers: options.front.balancers.clone(),
-            addresses: options.front.addresses.clone(),
+            front: options.front.clone(),
             helix_exe,
             isolation: options.isolation.map(level),
             disk: disk_limits(options.disk),
@@ -144,7 +141,7 @@ fn problem(error: &PlatformError) -> Problem {
             (Code::PreconditionFailed, "choose another place with `--data-dir`".to_owned())
         }
         PlatformError::Refused(problem) => return problem.clone(),
-        PlatformError::Server(_) | PlatformError::Images(_) => {
+        PlatformError::Server(_) | PlatformError::Images(_) | PlatformError::Signals(_) => {
             (Code::Internal, "`helix doctor` checks the machine".to_owned())
         }
     };

@@ -10,6 +10,7 @@ mod endpoints;
 mod registries;
 mod secrets;
 mod tenancy;
+mod traffic;
 mod volumes;
 
 use std::collections::BTreeMap;
@@ -34,6 +35,7 @@ pub use tenancy::{
     CreateRequest, DestroyQuery, EnvUsage, Ipv4Usage, QuotaReport, QuotaRequest, UsageInterval,
     UsageIntervals, UsageReport, Used, VolumeUsage,
 };
+pub use traffic::{EdgeTraffic, EndpointTraffic, TrafficCounters, TrafficLine};
 pub use volumes::{BackupsRequest, ResizeRequest, SnapshotRequest, VolumeRequest};
 
 /// The repository host that stands for the platform's own registry. Images that

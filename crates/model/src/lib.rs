@@ -66,6 +66,7 @@ pub mod state_file;
 pub mod tally;
 pub mod timestamp;
 pub mod token;
+pub mod traffic;
 pub mod usage;
 pub mod user;
 pub mod version;

@@ -3,7 +3,8 @@
 //! A machine opens a stream with its [`Hello`]; on it, [`ToNode`] or [`ToEdge`]
 //! comes down and [`FromNode`] or [`EdgeReport`](crate::plan::EdgeReport) goes
 //! up, one JSON document a message. For each exec or logs the server opens a
-//! stream of its own with an [`Ask`], and a node for secrets, an edge for
+//! stream of its own with an [`Ask`], for traffic one to an edge with an [`AskEdge`], and a
+//! node for secrets, an edge for
 //! certificates, with an [`AskServer`]. After [`ExecBegun::Started`] an exec
 //! stream has the frames of [`exec_frame`](crate::api::exec_frame); a logs
 //! stream has [`LinkLog`] lines.
@@ -124,6 +125,15 @@ pub enum Ask {
         #[serde(default)]
         filter: LogFilter,
     },
+}
+
+/// What a server opens a stream to an edge for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum AskEdge {
+    /// What has gone through each endpoint. The answer is lists of
+    /// [`Told`](crate::traffic::Told), until the stream ends.
+    Traffic,
 }
 
 /// What a node or an edge opens a further stream to its server for.

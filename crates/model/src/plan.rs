@@ -201,6 +201,17 @@ pub struct EndpointPlan {
     pub handling: Handling,
     /// Ready instances only; empty means "fail fast".
     pub backends: Vec<Backend>,
+    /// What people call it, for metrics.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub label: Option<Label>,
+}
+
+/// What people call an endpoint.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Label {
+    pub app: Name,
+    pub env: Name,
+    pub endpoint: Name,
 }
 
 /// How traffic finds an endpoint.
@@ -221,6 +232,18 @@ pub enum Route {
     },
     /// Datagrams to this address and port.
     Udp { address: Ipv6Addr, port: u16 },
+}
+
+impl Route {
+    /// What it is called in a manifest.
+    pub fn protocol(&self) -> &'static str {
+        match self {
+            Route::Http { .. } => "http",
+            Route::Tcp { .. } => "tcp",
+            Route::Tls { .. } => "tls",
+            Route::Udp { .. } => "udp",
+        }
+    }
 }
 
 /// One ready instance behind an endpoint.

@@ -15,7 +15,7 @@ use helix_model::{
 };
 
 use crate::engine::Origin;
-use crate::links::NodeLink;
+use crate::links::{EdgeLink, NodeLink};
 use crate::server::Shared;
 use crate::{clock, entropy, observe};
 
@@ -69,6 +69,12 @@ pub(crate) struct LinkedNode {
     pub link: Arc<dyn NodeLink>,
 }
 
+/// An edge that is linked here, and the way to it.
+pub(crate) struct LinkedEdge {
+    pub linked: Linked,
+    pub way: Arc<dyn EdgeLink>,
+}
+
 impl Shared {
     /// Connects a node and enrols it on first sight. `present` are the instances
     /// it has; others that should be stopped are known to be gone by their
@@ -119,11 +125,19 @@ impl Shared {
         &self,
         name: Name,
         facts: edge::Facts,
+        way: Arc<dyn EdgeLink>,
     ) -> Result<AttachedEdge, Problem> {
         let connect = edge::Connect { name: name.clone(), facts, replica: self.own_url() };
         let (id, link) = self.connect(&name, Command::ConnectEdge(connect)).await?;
         match id.typed() {
-            Some(edge) => Ok(AttachedEdge { name, linked: Linked { edge, link } }),
+            Some(edge) => {
+                let linked = Linked { edge, link };
+                if let Ok(mut edges) = self.edges.write() {
+                    edges.retain(|known| known.linked.edge != edge);
+                    edges.push(LinkedEdge { linked, way });
+                }
+                Ok(AttachedEdge { name, linked })
+            }
             None => Err(untold(&name)),
         }
     }
@@ -199,6 +213,9 @@ impl Shared {
     /// An edge's link is gone, by accident or on purpose.
     pub(crate) async fn detach_edge(&self, gone: &AttachedEdge) {
         let Linked { edge, link } = gone.linked;
+        if let Ok(mut edges) = self.edges.write() {
+            edges.retain(|known| known.linked != gone.linked);
+        }
         self.note_gone(&gone.name, Command::DisconnectEdge(edge::Disconnect { edge, link })).await;
     }
 

@@ -31,6 +31,7 @@ mod secrets;
 mod server;
 mod storage;
 mod token;
+mod traffic;
 
 pub use acme::Acme;
 pub use attach::{Attached, AttachedEdge};

@@ -11,6 +11,7 @@ use bytes::Bytes;
 use futures::stream::BoxStream;
 use helix_model::api::{ExecControl, ExecEnd, exec_frame};
 use helix_model::plan::{EdgePlan, NodePlan};
+use helix_model::traffic::Told;
 use helix_model::{Id, Instance, LogFilter, Timestamp};
 use tokio::sync::mpsc;
 
@@ -28,10 +29,14 @@ pub trait NodeLink: Send + Sync + 'static {
 }
 
 /// An edge, as the control plane sees it.
+#[async_trait]
 pub trait EdgeLink: Send + Sync + 'static {
     /// Hands over the whole plan; the latest wins. Must not block. What comes of
     /// it is reported through [`Server::edge_reported`](crate::Server::edge_reported).
     fn apply(&self, plan: EdgePlan);
+
+    /// What has gone through each endpoint; `None` from one that does not tell.
+    async fn traffic(&self) -> Option<Vec<Told>>;
 }
 
 /// Which output is wanted.

@@ -22,7 +22,7 @@ use tokio::task::JoinHandle;
 use zeroize::Zeroizing;
 
 use crate::acme::{self, Acme};
-use crate::attach::{Attached, AttachedEdge, LinkedNode};
+use crate::attach::{Attached, AttachedEdge, LinkedEdge, LinkedNode};
 use crate::audit::Audit;
 use crate::auth::{Accounts, Devices, Limits};
 use crate::backups::{self, Backups};
@@ -37,6 +37,7 @@ use crate::replicas::Replicas;
 use crate::secrets::{self, Vault};
 use crate::storage::Storage;
 use crate::token::TokenHash;
+use crate::traffic::Sampler;
 use crate::{certificates, entropy, http, observe, reconciler, retention};
 
 /// What a server needs.
@@ -110,6 +111,8 @@ pub(crate) struct Shared {
     pub exec_tokens: ExecTokens,
     pub uses: http::Uses,
     pub nodes: RwLock<Vec<LinkedNode>>,
+    pub edges: RwLock<Vec<LinkedEdge>>,
+    pub traffic: Sampler,
     /// The other replicas, where there can be any.
     pub replicas: Option<Arc<Replicas>>,
     /// Turns true when the server is to end, so that streams do.
@@ -183,6 +186,8 @@ impl Server {
             exec_tokens: ExecTokens::default(),
             uses: http::Uses::default(),
             nodes: RwLock::default(),
+            edges: RwLock::default(),
+            traffic: Sampler::default(),
             replicas,
             closing: closed,
         });
@@ -307,7 +312,7 @@ impl Server {
         facts: edge::Facts,
         link: Arc<dyn EdgeLink>,
     ) -> Result<AttachedEdge, Problem> {
-        let attached = self.shared.attach_edge(name, facts).await?;
+        let attached = self.shared.attach_edge(name, facts, Arc::clone(&link)).await?;
         self.spawn(observe::feed_edge(self.shared.engine.clone(), attached.clone(), link));
         Ok(attached)
     }

@@ -114,6 +114,18 @@ struct HowArgs {
     /// Connections at a time at each edge
     #[arg(long, value_name = "COUNT")]
     max_connections: Option<u32>,
+    /// Requests, connections or sessions that may begin in a second at each edge
+    #[arg(long, value_name = "COUNT")]
+    max_per_second: Option<u32>,
+    /// With http: the largest body of a request, such as 10Mi
+    #[arg(long, value_name = "SIZE")]
+    max_body: Option<String>,
+    /// With http: the largest head of a request
+    #[arg(long, value_name = "BYTES")]
+    max_header_bytes: Option<u32>,
+    /// With http: what the program speaks, http1 or h2c [default: http1]
+    #[arg(long, value_name = "PROTOCOL")]
+    backend_protocol: Option<String>,
     /// Listen on the env's IPv4 address, too; see `helix env ipv4`
     #[arg(long)]
     ipv4: bool,
@@ -132,6 +144,10 @@ impl HowArgs {
             backend_expects_proxy_protocol: self.backend_expects_proxy_protocol.then_some(true),
             balance: self.balance,
             max_connections: self.max_connections,
+            max_per_second: self.max_per_second,
+            max_body: self.max_body,
+            max_header_bytes: self.max_header_bytes,
+            backend_protocol: self.backend_protocol,
             ipv4: self.ipv4.then_some(true),
         }
     }

@@ -1,6 +1,7 @@
 //! Where user traffic comes in: what `helix up` and `helix edge` have alike.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
 
 use clap::Args;
 use helix_model::address::parse_prefix;
@@ -20,6 +21,12 @@ pub struct FrontOptions {
     pub balancers: Vec<IpNet>,
     /// Prefixes routed to this machine, for addresses of envs.
     pub addresses: Vec<IpNet>,
+    /// Where Prometheus is told what goes through.
+    pub metrics: Option<SocketAddr>,
+    /// Where a line is written for all that has ended; `-` is standard output.
+    pub access_log: Option<PathBuf>,
+    /// Whether clients' whole addresses are in it.
+    pub access_log_addresses: bool,
 }
 
 #[derive(Debug, Args)]
@@ -36,6 +43,15 @@ pub(crate) struct FrontArgs {
     /// IPv4 and IPv6 addresses routed to this machine, to be given to envs (HELIX_ADDRESSES)
     #[arg(long, value_name = "PREFIX,…", value_delimiter = ',', value_parser = parse_prefix)]
     addresses: Vec<IpNet>,
+    /// Answer Prometheus there, without a login: a port of 127.0.0.1, or an address with a port (HELIX_EDGE_METRICS)
+    #[arg(long, value_name = "ADDRESS", value_parser = metrics_address)]
+    edge_metrics: Option<SocketAddr>,
+    /// Write a line of JSON for each request, connection and session that has ended; - for standard output (HELIX_ACCESS_LOG)
+    #[arg(long, value_name = "FILE")]
+    access_log: Option<PathBuf>,
+    /// Write clients' whole addresses there, not just their networks
+    #[arg(long)]
+    access_log_addresses: bool,
 }
 
 impl FrontArgs {
@@ -43,13 +59,31 @@ impl FrontArgs {
         let (http_port, https_port) = (self.http_port, self.https_port);
         let balancers = listed(self.accept_proxy_from, BALANCERS, network, environment)?;
         let addresses = listed(self.addresses, ADDRESSES, parse_prefix, environment)?;
-        Ok(FrontOptions { http_port, https_port, balancers, addresses })
+        let refused = |why| Failure::usage(format!("{METRICS}: {why}"), "say a port such as 9420");
+        let said = || environment.get(METRICS).map(metrics_address).transpose();
+        let metrics = match self.edge_metrics {
+            Some(address) => Some(address),
+            None => said().map_err(refused)?,
+        };
+        let access_log =
+            self.access_log.or_else(|| environment.get("HELIX_ACCESS_LOG").map(PathBuf::from));
+        Ok(FrontOptions {
+            http_port,
+            https_port,
+            balancers,
+            addresses,
+            metrics,
+            access_log,
+            access_log_addresses: self.access_log_addresses,
+        })
     }
 }
 
 const BALANCERS: &str = "HELIX_ACCEPT_PROXY_FROM";
 
 const ADDRESSES: &str = "HELIX_ADDRESSES";
+
+const METRICS: &str = "HELIX_EDGE_METRICS";
 
 /// What was given as a flag, or else in a variable with commas between.
 fn listed(
@@ -65,6 +99,14 @@ fn listed(
     parts.collect::<std::result::Result<_, _>>().map_err(|why| {
         Failure::usage(format!("{variable}: {why}"), "list them with commas between")
     })
+}
+
+/// Nobody is asked who he is, so that a port alone is this machine's: whoever wants others
+/// to read says on which address.
+fn metrics_address(text: &str) -> std::result::Result<SocketAddr, String> {
+    let port = || text.parse().map(|port: u16| SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
+    let wrong = |_| format!("`{text}` is neither a port nor an address with one");
+    text.parse().or_else(|_| port()).map_err(wrong)
 }
 
 /// A network, or one address.

@@ -42,6 +42,7 @@ pub(crate) mod secrets;
 pub(crate) mod snapshots;
 pub(crate) mod status;
 pub(crate) mod tokens;
+pub(crate) mod top;
 pub(crate) mod up;
 pub(crate) mod usage;
 pub(crate) mod users;
@@ -78,6 +79,7 @@ pub(crate) async fn dispatch(
         Command::Env(args) => env::run(session, args).await,
         Command::Status(args) => status::run(session, args).await,
         Command::Logs(args) => logs::run(session, args).await,
+        Command::Top(args) => top::run(session, args).await,
         Command::Events(args) => events::run(session, args).await,
         Command::Exec(args) => exec::run(session, args).await,
         Command::Describe(args) => describe::run(session, args).await,

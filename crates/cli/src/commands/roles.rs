@@ -56,6 +56,8 @@ pub trait Role: Send {
 pub enum Happening {
     /// Worth a line.
     Note(String),
+    /// It has done what it was there for.
+    Over(String),
     /// It has ended by itself.
     Ended(Box<Problem>),
 }
@@ -114,6 +116,8 @@ pub struct EdgeOptions {
     pub name: Option<Name>,
     pub token: String,
     pub front: FrontOptions,
+    /// Take over the edge that runs with the same data directory.
+    pub takeover: bool,
 }
 
 /// Run a control plane replica: the API, decisions, and links to nodes and edges
@@ -202,6 +206,10 @@ pub(crate) struct EdgeArgs {
     machine: MachineArgs,
     #[command(flatten)]
     front: FrontArgs,
+    /// Take over the listening sockets of the edge that runs with the same --data-dir, which
+    /// then ends once nothing is open there; start as usual when none runs
+    #[arg(long)]
+    takeover: bool,
 }
 
 #[derive(Debug, Args)]
@@ -252,6 +260,10 @@ pub(crate) async fn run(
         tokio::select! {
             happening = role.next() => match happening {
                 Happening::Note(note) => session.ui.note(&note),
+                Happening::Over(note) => {
+                    session.ui.note(&note);
+                    break Ok(0);
+                }
                 Happening::Ended(problem) => break Err(Failure::from(*problem)),
             },
             () = stop.wait() => break Ok(0),
@@ -288,8 +300,8 @@ async fn start(session: &Session<'_>, args: RoleArgs, roles: &dyn Roles) -> Resu
             let (token, machine) = (required_token(session, &args.machine.token)?, args.machine);
             let data_dir = data_dir(session, machine.data_dir.as_deref())?;
             let (servers, name) = (machine.server, machine.name);
-            let front = args.front.options(&session.environment)?;
-            roles.edge(EdgeOptions { servers, data_dir, name, token, front }).await
+            let (front, takeover) = (args.front.options(&session.environment)?, args.takeover);
+            roles.edge(EdgeOptions { servers, data_dir, name, token, front, takeover }).await
         }
     };
     Ok(started?)

@@ -20,6 +20,9 @@ pub(crate) use table::{Emphasis, Table, pairs};
 use crate::failure::{Failure, Result};
 use crate::io::{Environment, Terminals};
 
+/// Of a terminal that does not say.
+const ROWS_USUAL: usize = 24;
+
 /// The two streams, and how to write to them.
 pub(crate) struct Ui {
     stdout: Box<dyn Write + Send>,
@@ -28,6 +31,9 @@ pub(crate) struct Ui {
     aside: Style,
     json: bool,
     verbose: bool,
+    stdout_is_terminal: bool,
+    /// How many lines the last frame had.
+    frame_lines: usize,
     /// Set while something is under way and a person watches.
     spinner: progress::Spinner,
 }
@@ -46,6 +52,8 @@ impl Ui {
             aside: Style::new(terminals.stderr, environment),
             json: false,
             verbose: false,
+            stdout_is_terminal: terminals.stdout,
+            frame_lines: 0,
             spinner: progress::Spinner::new(terminals.stderr),
         }
     }
@@ -93,6 +101,29 @@ impl Ui {
             human(&self.result)
         };
         self.write(&text)
+    }
+
+    /// What replaces the one before on a terminal, in as many lines as there are; elsewhere
+    /// it follows.
+    pub(crate) fn frame(
+        &mut self,
+        document: &impl Serialize,
+        human: impl FnOnce(&Style, usize) -> String,
+    ) -> Result<()> {
+        if self.json || !self.stdout_is_terminal {
+            return self.item(document, |style| human(style, usize::MAX));
+        }
+        self.spinner.clear();
+        let rows = terminal_size::terminal_size().map_or(ROWS_USUAL, |(_, rows)| rows.0.into());
+        // The last line stays empty, so that nothing scrolls.
+        let text = human(&self.result, rows.saturating_sub(1));
+        let lines = text.trim_end_matches('\n');
+        let back = match std::mem::replace(&mut self.frame_lines, lines.lines().count()) {
+            0 => String::new(),
+            up => format!("\u{1b}[{up}A"),
+        };
+        // Lines are cut at the edge, for a broken one would be two.
+        self.write(&format!("{back}\r\u{1b}[J\u{1b}[?7l{lines}\u{1b}[?7h"))
     }
 
     /// Bytes of a remote program, as they are.

@@ -10,6 +10,7 @@ pub(crate) mod receipt;
 pub(crate) mod resource;
 pub(crate) mod secrets;
 pub(crate) mod status;
+pub(crate) mod traffic;
 pub(crate) mod usage;
 pub(crate) mod vars;
 

@@ -7,7 +7,7 @@ use helix_model::address::is_served;
 use helix_model::certificate::Serving;
 use helix_model::endpoint::{Endpoint, Exposure};
 use helix_model::instance::{Desired, Phase};
-use helix_model::plan::{Backend, EdgePlan, EndpointPlan, Route};
+use helix_model::plan::{Backend, EdgePlan, EndpointPlan, Label, Route};
 use helix_model::{Edge, Id, Resource, State};
 use ipnet::IpNet;
 
@@ -74,7 +74,8 @@ fn endpoint_plan(
         Exposure::Tcp { .. } | Exposure::Tls { .. } | Exposure::Udp { .. } => None,
     };
     let (handling, backends) = (spec.handling, backends(state, endpoint).collect());
-    Some(EndpointPlan { id: endpoint.id, route, addresses, certificate, handling, backends })
+    let (id, label) = (endpoint.id, label(state, endpoint));
+    Some(EndpointPlan { id, route, addresses, certificate, handling, backends, label })
 }
 
 /// The ready instances behind an endpoint.
@@ -92,4 +93,10 @@ fn backends<'s>(
         let address = *instance.status.observed.ports.get(&spec.port)?;
         Some(Backend { instance: instance.id, address })
     })
+}
+
+fn label(state: &State, endpoint: &Resource<Endpoint>) -> Option<Label> {
+    let env = state.envs.get(endpoint.spec.env)?;
+    let app = state.apps.get(env.spec.app)?.name.clone();
+    Some(Label { app, env: env.name.clone(), endpoint: endpoint.name.clone() })
 }

@@ -165,13 +165,13 @@ fn drive(driver: &mut Driver, context: &mut Context<'_>) {
 
 /// Whether a backend may see the request twice (RFC 9110 §9.2.2) and there is no
 /// body that would be gone the second time.
-fn is_repeatable(request: &Request<Upload>) -> bool {
+pub(super) fn is_repeatable(request: &Request<Upload>) -> bool {
     let method = request.method();
     (method.is_safe() || matches!(*method, Method::PUT | Method::DELETE))
         && request.body().is_end_stream()
 }
 
-fn copy_head(request: &Request<Upload>) -> Request<Upload> {
+pub(super) fn copy_head(request: &Request<Upload>) -> Request<Upload> {
     let mut copy = Request::new(Upload::empty());
     *copy.method_mut() = request.method().clone();
     *copy.uri_mut() = request.uri().clone();

@@ -2,19 +2,22 @@
 
 use std::sync::Arc;
 
+use helix_model::manifest::BackendProtocol;
 use http::header::TRANSFER_ENCODING;
 use http::uri::PathAndQuery;
-use http::{HeaderValue, Method, Request, Response, StatusCode, Uri};
+use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
 use hyper::body::{Body, Incoming};
 
+use super::account::Account;
 use super::exchange::{Exchange, Undelivered};
 use super::front::Front;
 use super::headers::{self, X_REQUEST_ID};
 use super::host;
+use super::multiplexed;
 use super::reply::{Download, Refused, Reply};
 use super::turn::{Conversation, Turn};
 use super::upgrade::{self, Wish};
-use super::upload::Upload;
+use super::upload::{Limit, Upload};
 use crate::service::Service;
 use crate::shared::Shared;
 use crate::stats::count;
@@ -34,14 +37,22 @@ const CHALLENGE_PATH: &str = "/.well-known/acme-challenge/";
 /// A backend's response head, and what its body needs.
 struct Answer {
     response: Response<Incoming>,
-    exchange: Exchange,
+    /// Absent where many share a connection.
+    exchange: Option<Exchange>,
     upstream: Arc<Upstream>,
     work: OpenWork,
 }
 
+/// What is known of a request before it is rewritten.
+#[derive(Clone, Copy)]
+struct Asked {
+    head_bytes: usize,
+    takes_trailers: bool,
+}
+
 /// What one backend made of a request.
 enum Outcome {
-    Answered(Response<Incoming>, Exchange),
+    Answered(Response<Incoming>, Option<Exchange>),
     /// Another backend may have it.
     Again(Request<Upload>, Refused),
     Failed(Refused),
@@ -56,14 +67,16 @@ pub(crate) async fn forward(
 ) -> Response<Reply> {
     count(&shared.counters.http_requests);
     let turn = conversation.begin(!request.body().is_end_stream());
-    match attempt(shared, front, conversation, request).await {
-        Ok((answer, wish, id)) => respond(shared, answer, wish, id, turn),
+    let mut account = Account::open(shared, front, &request);
+    match attempt(shared, front, conversation, request, &mut account).await {
+        Ok((answer, wish, id)) => respond(shared, answer, wish, id, (turn, account)),
         Err(refused) => {
             if !matches!(refused, Refused::Elsewhere(_) | Refused::Challenged(_)) {
                 count(&shared.counters.http_refused);
             }
             tracing::debug!(client = %front.client, %refused, "request refused");
-            refused.into_response(turn)
+            account.refused(shared, &refused);
+            refused.into_response(turn, account)
         }
     }
 }
@@ -73,6 +86,7 @@ async fn attempt(
     front: &Front,
     conversation: &Arc<Conversation>,
     mut request: Request<Incoming>,
+    account: &mut Account,
 ) -> Result<(Answer, Option<Wish>, HeaderValue), Refused> {
     check(&request)?;
     let sent = host::as_sent(&request)?;
@@ -81,15 +95,26 @@ async fn attempt(
         return Err(Refused::Challenged(answer));
     }
     direct(shared, front, &host, &request)?;
+    let asked = Asked {
+        head_bytes: headers::size(&request),
+        takes_trailers: headers::takes_trailers(request.headers()),
+    };
     let protocol = headers::upgrade_of(request.headers());
     let id = headers::prepare(&mut request, sent.clone(), front);
+    account.is_called(&id);
     let wish = protocol.map(|protocol| {
         headers::set_upgrade(request.headers_mut(), protocol.clone());
         Wish { protocol, client: hyper::upgrade::on(&mut request) }
     });
     tracing::debug!(client = %front.client, %host, method = %request.method(), path = request.uri().path(), request_id = ?id, "request");
     let request = request.map(|body| Upload::new(body, conversation));
-    let answer = deliver(shared, &host, request).await?;
+    let answer = deliver(shared, &host, (request, asked), account).await;
+    // Not for want of an app that answers.
+    let blame = |refused| match refused {
+        Refused::NoResponse if conversation.has_broken_upload() => Refused::Body,
+        refused => refused,
+    };
+    let answer = answer.map_err(blame)?;
     Ok((answer, wish, id))
 }
 
@@ -155,7 +180,8 @@ fn elsewhere(host: &str, port: u16, asked: &Uri) -> String {
 async fn deliver(
     shared: &Shared,
     host: &str,
-    mut request: Request<Upload>,
+    (mut request, Asked { head_bytes, takes_trailers }): (Request<Upload>, Asked),
+    account: &mut Account,
 ) -> Result<Answer, Refused> {
     let mut last: Option<Arc<Service>> = None;
     let mut refused = Refused::NoBackend;
@@ -165,15 +191,23 @@ async fn deliver(
         if last.is_some_and(|tried| Arc::ptr_eq(&tried, &service)) {
             break;
         }
-        let admitted = service.admit().ok_or(Refused::Full)?;
+        account.is_for(&service);
+        let limit = fits(&service, &mut request, head_bytes)?;
+        request.body_mut().count(account.counting());
+        let admitted = service.admit().map_err(Refused::full)?;
         let mut attempts = service.attempts();
         while let Some((upstream, work)) = attempts.next() {
-            match offer(shared, &upstream, request).await {
+            let outcome = match service.backend_protocol() {
+                BackendProtocol::Http1 => offer(shared, &upstream, request).await,
+                BackendProtocol::H2c => offer_h2(&upstream, request, takes_trailers).await,
+            };
+            match outcome {
                 Outcome::Answered(response, exchange) => {
                     let work = work.admitted(admitted);
                     return Ok(Answer { response, exchange, upstream, work });
                 }
                 Outcome::Again(again, reason) => (request, refused) = (again, reason),
+                Outcome::Failed(_) if limit.is_exceeded() => return Err(Refused::BodyTooLarge),
                 Outcome::Failed(reason) => return Err(reason),
             }
             count(&shared.counters.http_retries);
@@ -181,6 +215,23 @@ async fn deliver(
         last = Some(service);
     }
     Err(refused)
+}
+
+/// Whether a request is no larger than the endpoint takes. A body that does not say how
+/// long it is is measured on its way.
+fn fits(
+    service: &Service,
+    request: &mut Request<Upload>,
+    head_bytes: usize,
+) -> Result<Limit, Refused> {
+    if service.head_bytes_max().is_some_and(|max| head_bytes > max) {
+        return Err(Refused::HeadTooLarge);
+    }
+    let Some(max) = service.body_bytes_max() else { return Ok(Limit::default()) };
+    if request.body().size_hint().lower() > max {
+        return Err(Refused::BodyTooLarge);
+    }
+    Ok(request.body_mut().limit_to(max))
 }
 
 /// Offers the request to one backend: on an idle connection, and on a fresh one
@@ -204,14 +255,34 @@ async fn offer(shared: &Shared, upstream: &Upstream, mut request: Request<Upload
 
 async fn send(mut exchange: Exchange, request: Request<Upload>) -> Outcome {
     match exchange.send(request).await {
-        Ok(response) => Outcome::Answered(response, exchange),
-        Err(Undelivered { request, error }) => {
-            tracing::debug!(%error, repeatable = request.is_some(), "no response from backend");
-            match request {
-                Some(request) => Outcome::Again(request, Refused::NoResponse),
-                None => Outcome::Failed(Refused::NoResponse),
-            }
-        }
+        Ok(response) => Outcome::Answered(response, Some(exchange)),
+        Err(undelivered) => not_answered(undelivered),
+    }
+}
+
+/// The same over the connection that all requests share.
+async fn offer_h2(
+    upstream: &Upstream,
+    mut request: Request<Upload>,
+    takes_trailers: bool,
+) -> Outcome {
+    let Some(sender) = upstream.multiplexed.sender(upstream.connect()).await else {
+        return Outcome::Again(request, Refused::Unreachable);
+    };
+    if takes_trailers {
+        multiplexed::allow_trailers(&mut request);
+    }
+    match multiplexed::send(sender, request).await {
+        Ok(response) => Outcome::Answered(response, None),
+        Err(undelivered) => not_answered(undelivered),
+    }
+}
+
+fn not_answered(Undelivered { request, error }: Undelivered) -> Outcome {
+    tracing::debug!(%error, repeatable = request.is_some(), "no response from backend");
+    match request {
+        Some(request) => Outcome::Again(request, Refused::NoResponse),
+        None => Outcome::Failed(Refused::NoResponse),
     }
 }
 
@@ -220,22 +291,29 @@ fn respond(
     answer: Answer,
     wish: Option<Wish>,
     id: HeaderValue,
-    turn: Turn,
+    (turn, mut account): (Turn, Account),
 ) -> Response<Reply> {
     let Answer { mut response, exchange, upstream, work } = answer;
     let switched = response.status() == StatusCode::SWITCHING_PROTOCOLS;
     let backend = switched.then(|| hyper::upgrade::on(&mut response));
     headers::strip_hop_by_hop(response.headers_mut());
     response.headers_mut().entry(X_REQUEST_ID).or_insert(id);
-    match (backend, wish) {
-        (None, _) => response
-            .map(|body| Reply::download(Download::new(body, exchange, upstream, work), turn)),
-        (Some(backend), Some(wish)) => {
+    account.answered(response.status(), upstream.instance);
+    *response.version_mut() = Version::HTTP_11;
+    match (backend, wish, exchange) {
+        (None, _, exchange) => {
+            let download = |body| Download::new(body, exchange, upstream, work);
+            response.map(|body| Reply::download(download(body), turn, account))
+        }
+        (Some(backend), Some(wish), Some(exchange)) => {
             headers::set_upgrade(response.headers_mut(), wish.protocol);
-            upgrade::tunnel(shared, wish.client, backend, exchange, work);
+            upgrade::tunnel(shared, wish.client, backend, (exchange, work, account));
             response.map(|_| Reply::switching(turn))
         }
         // Changing protocol unasked is no answer to anything.
-        (Some(_), None) => Refused::NoResponse.into_response(turn),
+        (Some(_), _, _) => {
+            account.refused(shared, &Refused::NoResponse);
+            Refused::NoResponse.into_response(turn, account)
+        }
     }
 }

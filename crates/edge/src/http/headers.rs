@@ -27,6 +27,22 @@ const HOP_BY_HOP: [HeaderName; 6] =
 /// A request id longer than this is not one anybody wants in a log line.
 const REQUEST_ID_LENGTH_MAX: usize = 128;
 
+/// How large the head of a request is as HTTP/1 has it, near enough: with the spaces and line
+/// ends around what is sent.
+pub(crate) fn size<B>(request: &Request<B>) -> usize {
+    let target = request.uri().path_and_query().map_or(1, |path| path.as_str().len());
+    let first = request.method().as_str().len() + target + " HTTP/1.1\r\n".len() + 1;
+    let header = |(name, value): (&HeaderName, &HeaderValue)| name.as_str().len() + value.len() + 4;
+    first + request.headers().iter().map(header).sum::<usize>()
+}
+
+/// Whether whoever asks can take trailers (RFC 9110 §10.1.4).
+pub(crate) fn takes_trailers(headers: &HeaderMap) -> bool {
+    let values = headers.get_all(TE).iter().filter_map(|value| value.to_str().ok());
+    let mut codings = values.flat_map(|value| value.split(','));
+    codings.any(|coding| coding.trim().eq_ignore_ascii_case("trailers"))
+}
+
 /// Removes what concerns only the connection the message came on.
 pub(crate) fn strip_hop_by_hop(headers: &mut HeaderMap) {
     let named: Vec<HeaderName> = headers

@@ -9,9 +9,11 @@ use http::header::{CACHE_CONTROL, CONTENT_TYPE, LOCATION, RETRY_AFTER};
 use http::{HeaderName, HeaderValue, Response, StatusCode};
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 
+use super::account::Account;
 use super::exchange::Exchange;
 use super::host::HostError;
 use super::turn::Turn;
+use crate::meter::Why;
 use crate::upstream::Upstream;
 use crate::work::OpenWork;
 
@@ -29,6 +31,7 @@ const REDIRECT_CACHED: HeaderValue = HeaderValue::from_static("max-age=300");
 #[derive(Debug)]
 pub(crate) struct Reply {
     content: Content,
+    account: Option<Account>,
     _turn: Turn,
 }
 
@@ -69,6 +72,14 @@ pub(crate) enum Refused {
     NoBackend,
     #[error("this app has as many requests as it takes at a time; try again in a moment")]
     Full,
+    #[error("this app takes no more requests in a second; try again in a moment")]
+    TooMany,
+    #[error("the body of this request cannot be read")]
+    Body,
+    #[error("the body of this request is larger than this app takes")]
+    BodyTooLarge,
+    #[error("the headers of this request are larger than this app takes")]
+    HeadTooLarge,
     #[error("no instance of this app can be reached\n\nTo see why: helix status")]
     Unreachable,
     #[error("the app ended the connection without a response\n\nTo see why: helix logs")]
@@ -76,15 +87,23 @@ pub(crate) enum Refused {
 }
 
 impl Refused {
-    fn status(&self) -> StatusCode {
+    /// One too many.
+    pub(crate) fn full(why: Why) -> Refused {
+        if why == Why::RateLimit { Refused::TooMany } else { Refused::Full }
+    }
+
+    pub(crate) fn status(&self) -> StatusCode {
         match self {
-            Refused::Host(_) => StatusCode::BAD_REQUEST,
+            Refused::Host(_) | Refused::Body => StatusCode::BAD_REQUEST,
             Refused::Connect => StatusCode::METHOD_NOT_ALLOWED,
             Refused::Coding => StatusCode::NOT_IMPLEMENTED,
             Refused::Misdirected => StatusCode::MISDIRECTED_REQUEST,
             Refused::Elsewhere(_) => StatusCode::PERMANENT_REDIRECT,
             Refused::Challenged(_) => StatusCode::OK,
             Refused::UnknownHost(_) => StatusCode::NOT_FOUND,
+            Refused::TooMany => StatusCode::TOO_MANY_REQUESTS,
+            Refused::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            Refused::HeadTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Refused::NoBackend | Refused::Full | Refused::Unreachable => {
                 StatusCode::SERVICE_UNAVAILABLE
             }
@@ -92,36 +111,63 @@ impl Refused {
         }
     }
 
+    /// What it counts as, if it was about an app or its endpoint.
+    pub(crate) fn why(&self) -> Option<Why> {
+        match self {
+            Refused::NoBackend => Some(Why::NoBackend),
+            Refused::Full => Some(Why::MaxConnections),
+            Refused::TooMany => Some(Why::RateLimit),
+            Refused::BodyTooLarge => Some(Why::BodyTooLarge),
+            Refused::HeadTooLarge => Some(Why::HeadTooLarge),
+            Refused::Unreachable => Some(Why::BackendUnreachable),
+            Refused::NoResponse => Some(Why::BackendClosed),
+            Refused::Host(_)
+            | Refused::Connect
+            | Refused::Body
+            | Refused::Coding
+            | Refused::Misdirected
+            | Refused::Elsewhere(_)
+            | Refused::Challenged(_)
+            | Refused::UnknownHost(_) => None,
+        }
+    }
+
     /// For programs: tells the edge's answers from an app's.
-    fn reason(&self) -> &'static str {
+    pub(crate) fn reason(&self) -> &'static str {
         match self {
             Refused::Host(_) => "bad_host",
             Refused::Connect => "no_connect",
+            Refused::Body => "bad_body",
             Refused::Coding => "unknown_coding",
             Refused::Misdirected => "misdirected",
             Refused::Elsewhere(_) => "https",
             Refused::Challenged(_) => "acme_challenge",
             Refused::UnknownHost(_) => "unknown_host",
-            Refused::NoBackend => "no_backend",
-            Refused::Full => "max_connections",
-            Refused::Unreachable => "backend_unreachable",
-            Refused::NoResponse => "backend_closed",
+            Refused::NoBackend => Why::NoBackend.word(),
+            Refused::Full => Why::MaxConnections.word(),
+            Refused::TooMany => Why::RateLimit.word(),
+            Refused::BodyTooLarge => Why::BodyTooLarge.word(),
+            Refused::HeadTooLarge => Why::HeadTooLarge.word(),
+            Refused::Unreachable => Why::BackendUnreachable.word(),
+            Refused::NoResponse => Why::BackendClosed.word(),
         }
     }
 
     /// The answer a person reads in a browser or with curl.
-    pub(crate) fn into_response(self, turn: Turn) -> Response<Reply> {
+    pub(crate) fn into_response(self, turn: Turn, account: Account) -> Response<Reply> {
         let text = match &self {
             // To the letter.
             Refused::Challenged(answer) => Bytes::from(answer.clone()),
             _ => Bytes::from(format!("{self}\n")),
         };
-        let mut response = Response::new(Reply { content: Content::Text(Some(text)), _turn: turn });
+        let content = Content::Text(Some(text));
+        let mut response = Response::new(Reply { content, account: Some(account), _turn: turn });
         *response.status_mut() = self.status();
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
         headers.insert(X_HELIX_REASON, HeaderValue::from_static(self.reason()));
-        if self.status() == StatusCode::SERVICE_UNAVAILABLE {
+        let passes = [StatusCode::SERVICE_UNAVAILABLE, StatusCode::TOO_MANY_REQUESTS];
+        if passes.contains(&self.status()) {
             headers.insert(RETRY_AFTER, RETRY_AFTER_SECONDS);
         }
         if let Refused::Elsewhere(location) = &self
@@ -135,35 +181,41 @@ impl Refused {
 }
 
 impl Reply {
-    pub(crate) fn download(download: Download, turn: Turn) -> Reply {
-        Reply { content: Content::Download(download), _turn: turn }
+    pub(crate) fn download(download: Download, turn: Turn, account: Account) -> Reply {
+        Reply { content: Content::Download(download), account: Some(account), _turn: turn }
     }
 
     /// No body: the connection changes protocol after this response.
     pub(crate) fn switching(turn: Turn) -> Reply {
         turn.becomes_tunnel();
-        Reply { content: Content::Text(None), _turn: turn }
+        Reply { content: Content::Text(None), account: None, _turn: turn }
     }
 }
 
 impl Download {
     pub(crate) fn new(
         body: Incoming,
-        exchange: Exchange,
+        exchange: Option<Exchange>,
         upstream: Arc<Upstream>,
         work: OpenWork,
     ) -> Download {
-        Download { body, exchange: Some(exchange), upstream, has_ended: false, _work: work }
+        Download { body, exchange, upstream, has_ended: false, _work: work }
     }
 
     fn poll_next(
         &mut self,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        let Some(exchange) = &mut self.exchange else {
+            // Somebody else drives a connection that many share.
+            let frame = ready!(Pin::new(&mut self.body).poll_frame(context));
+            self.has_ended = frame.is_none();
+            return Poll::Ready(frame);
+        };
         // As in `Exchange::send`: only driving the exchange makes the body ready.
         let mut quietly = Context::from_waker(Waker::noop());
         let mut frame = Pin::new(&mut self.body).poll_frame(&mut quietly);
-        if let (true, Some(exchange)) = (frame.is_pending(), &mut self.exchange) {
+        if frame.is_pending() {
             exchange.drive(context);
             frame = Pin::new(&mut self.body).poll_frame(&mut quietly);
         }
@@ -193,10 +245,18 @@ impl Body for Reply {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        match &mut self.content {
-            Content::Download(download) => download.poll_next(context),
-            Content::Text(text) => Poll::Ready(text.take().map(|text| Ok(Frame::data(text)))),
+        let frame = match &mut self.content {
+            Content::Download(download) => ready!(download.poll_next(context)),
+            Content::Text(text) => text.take().map(|text| Ok(Frame::data(text))),
+        };
+        if let Some(account) = &mut self.account {
+            match &frame {
+                Some(Ok(frame)) => account.sent(frame.data_ref().map_or(0, Bytes::len)),
+                Some(Err(_)) => account.broken_off(),
+                None => {}
+            }
         }
+        Poll::Ready(frame)
     }
 
     fn is_end_stream(&self) -> bool {

@@ -1,15 +1,19 @@
 //! Accepting HTTP connections and reading requests off them.
 
+use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
 
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::time::timeout;
 
 use super::forward::forward;
 use super::front::Front;
@@ -26,8 +30,11 @@ pub(crate) const HEAD_BYTES_MAX: usize = 64 * 1024;
 /// How much of a request is read ahead of a backend.
 const BUFFER_BYTES_MAX: usize = 2 * HEAD_BYTES_MAX;
 
+/// How long a process that was taken over waits for one more request on a connection.
+const LAST_REQUEST_WAIT: Duration = Duration::from_secs(2);
+
 /// Accepts until the edge drains.
-pub(crate) async fn accept(shared: Arc<Shared>, listener: TcpListener) {
+pub(crate) async fn accept(shared: Arc<Shared>, listener: Arc<TcpListener>) {
     while let Some((stream, peer)) = shared.draining.interrupts(sockets::accept(&listener)).await {
         shared.tasks.spawn(begin(Arc::clone(&shared), stream, peer));
     }
@@ -35,10 +42,23 @@ pub(crate) async fn accept(shared: Arc<Shared>, listener: TcpListener) {
 
 async fn begin(shared: Arc<Shared>, mut stream: TcpStream, peer: SocketAddr) {
     let asking = proxy_protocol::whose(&shared, &mut stream, peer);
-    if let Some(whose) = shared.draining.interrupts(asking).await.flatten() {
+    if let Some(whose) = shared.begins(asking).await.flatten() {
         let front = Front { client: whose.client, secure: None };
         serve(shared, stream, front).await;
     }
+}
+
+/// Waits until a request is under way, the connection has ended, or it is plain that none
+/// comes. A client that was accepted, or has just been answered, sends its next request
+/// without knowing that this process is at its end; closing at once would lose it.
+async fn last_request(connection: impl Future, conversation: &Conversation) {
+    let mut connection = pin!(connection);
+    let asking = poll_fn(|context| {
+        let has_ended = connection.as_mut().poll(context).is_ready();
+        if has_ended || conversation.is_in_flight() { Poll::Ready(()) } else { Poll::Pending }
+    });
+    // Late or not, it is over then.
+    let _ = timeout(LAST_REQUEST_WAIT, asking).await;
 }
 
 /// Serves an HTTP/1 connection to its end.
@@ -66,6 +86,9 @@ where
     let outcome = match shared.draining.interrupts(connection.as_mut()).await {
         Some(outcome) => outcome,
         None => {
+            if shared.is_handed_over() {
+                last_request(connection.as_mut(), &conversation).await;
+            }
             connection.as_mut().graceful_shutdown();
             shared.closing.interrupts(connection).await.unwrap_or(Ok(()))
         }

@@ -17,6 +17,8 @@ pub(crate) struct Conversation {
     /// Bytes are a body or something else than HTTP: not to be looked at.
     opaque: AtomicBool,
     upload_open: AtomicBool,
+    /// The request's body cannot be read to its end.
+    upload_broke: AtomicBool,
     tunnelled: AtomicBool,
     /// Of HTTP/2, where many requests share a connection and each has one of these.
     _stream: Option<OpenStream>,
@@ -53,6 +55,7 @@ impl Conversation {
     pub(crate) fn begin(self: &Arc<Conversation>, has_body: bool) -> Turn {
         self.in_flight.store(true, Ordering::Relaxed);
         self.upload_open.store(has_body, Ordering::Relaxed);
+        self.upload_broke.store(false, Ordering::Relaxed);
         Turn(Arc::clone(self))
     }
 
@@ -67,6 +70,15 @@ impl Conversation {
     /// A head has ended that is followed by something other than a head.
     pub(crate) fn make_opaque(&self) {
         self.opaque.store(true, Ordering::Relaxed);
+    }
+
+    /// The request's body is not one.
+    pub(crate) fn upload_broke(&self) {
+        self.upload_broke.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn has_broken_upload(&self) -> bool {
+        self.upload_broke.load(Ordering::Relaxed)
     }
 
     /// The request's body has been read to its end.

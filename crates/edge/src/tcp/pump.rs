@@ -37,6 +37,26 @@ thread_local! {
     static SCRATCH: RefCell<Box<[u8]>> = RefCell::new(vec![0; SCRATCH_BYTES].into_boxed_slice());
 }
 
+/// Where the bytes of a direction are counted: with those of all, and with those of the
+/// endpoint.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Passing<'a> {
+    pub(crate) all: &'a AtomicU64,
+    pub(crate) own: &'a AtomicU64,
+    /// Those of this connection alone, when lines are written.
+    pub(crate) line: Option<&'a AtomicU64>,
+}
+
+impl Passing<'_> {
+    pub(crate) fn add(self, bytes: usize) {
+        self.all.fetch_add(bytes as u64, Ordering::Relaxed);
+        self.own.fetch_add(bytes as u64, Ordering::Relaxed);
+        if let Some(line) = self.line {
+            line.fetch_add(bytes as u64, Ordering::Relaxed);
+        }
+    }
+}
+
 /// What one read brought.
 enum Read {
     /// So many bytes, all of them passed on.
@@ -50,7 +70,7 @@ enum Read {
 pub(crate) async fn pump(
     mut from: ReadHalf<'_>,
     to: WriteHalf<'_>,
-    bytes: &AtomicU64,
+    bytes: Passing<'_>,
 ) -> io::Result<()> {
     let to = to.as_ref();
     let mut bulk_reads = 0;
@@ -63,7 +83,7 @@ pub(crate) async fn pump(
                 passed
             }
         };
-        bytes.fetch_add(passed as u64, Ordering::Relaxed);
+        bytes.add(passed);
         bulk_reads = if passed >= BULK_BYTES { bulk_reads + 1 } else { 0 };
         if bulk_reads >= BULK_READS {
             if splice_until_idle(from.as_ref(), to, bytes).await? {
@@ -128,7 +148,7 @@ async fn write_all(to: &TcpStream, mut bytes: &[u8]) -> io::Result<()> {
 async fn splice_until_idle(
     from: &TcpStream,
     to: &TcpStream,
-    bytes: &AtomicU64,
+    bytes: Passing<'_>,
 ) -> io::Result<bool> {
     let Ok(mut pipe) = Pipe::take() else {
         return Ok(false);
@@ -149,7 +169,7 @@ async fn splice_until_idle(
             }
             Err(error) => return Err(error),
         }
-        bytes.fetch_add(pipe.filled as u64, Ordering::Relaxed);
+        bytes.add(pipe.filled);
         while pipe.filled > 0 {
             let emptied =
                 to.try_io(Interest::WRITABLE, || splice_once(&pipe.reader, to, pipe.filled));

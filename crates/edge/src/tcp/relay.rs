@@ -8,7 +8,9 @@ use helix_model::manifest::Transport;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
-use super::pump::pump;
+use super::pump::{Passing, pump};
+use crate::access_log::Connection;
+use crate::meter::{Span, Why};
 use crate::proxy_protocol::{self, Ends, Whose};
 use crate::service::Service;
 use crate::shared::Shared;
@@ -47,7 +49,7 @@ pub(crate) async fn carry(
     count(&shared.counters.tcp_connections);
     let _open = Gauge::open(&shared.counters.tcp_connections_open);
     let asking = proxy_protocol::whose(&shared, &mut stream, peer);
-    let Some(whose) = shared.draining.interrupts(asking).await.flatten() else { return };
+    let Some(whose) = shared.begins(asking).await.flatten() else { return };
     let client = Client { stream, whose, bytes: Vec::new() };
     let is_named = matches!(shared.table.load().port(key), Some(OnPort::Named(_)));
     if is_named {
@@ -75,7 +77,7 @@ pub(crate) async fn carry_host(
 /// none gets what is there if there is one thing only; what is no TLS gets nothing.
 async fn carry_named(shared: &Shared, key: PortKey, mut client: Client) {
     let sniffing = tls::first(&mut client.stream, &shared.counters);
-    let first = shared.draining.interrupts(sniffing).await.flatten();
+    let first = shared.begins(sniffing).await.flatten();
     let Some(First { bytes, hello }) = first else { return sockets::reset(client.stream) };
     client.bytes = bytes;
     let Hello::For(host) = hello else { return sockets::reset(client.stream) };
@@ -92,15 +94,18 @@ async fn carry_to(
     mut client: Client,
     find: impl Fn(&Table) -> Option<Arc<Service>>,
 ) {
-    let Some(mut open) = connect(shared, find).await else {
+    let mut line = Connection::begin(shared.access_log.as_ref(), client.whose.client);
+    let Some(mut open) = connect(shared, find, &mut line).await else {
         count(&shared.counters.tcp_refused);
         sockets::reset(client.stream);
         return;
     };
-    let outcome = shared.closing.interrupts(exchange(shared, &mut client, &mut open)).await;
+    let outcome = shared.closing.interrupts(exchange(shared, &mut client, &mut open, &line)).await;
     if !matches!(outcome, Some(Ok(_))) {
         // Each side learns that it was broken off, not brought to an end.
         tracing::debug!(?outcome, "connection broken off");
+        open.span.broken_off();
+        line.ended_by("broken_off");
         sockets::reset_on_close(&client.stream);
         sockets::reset_on_close(&open.backend);
     }
@@ -110,41 +115,72 @@ async fn carry_to(
 struct Open {
     backend: TcpStream,
     service: Arc<Service>,
+    span: Span,
     _work: OpenWork,
 }
 
-async fn exchange(shared: &Shared, client: &mut Client, open: &mut Open) -> io::Result<((), ())> {
-    let bytes = &shared.counters.tcp_bytes;
+async fn exchange(
+    shared: &Shared,
+    client: &mut Client,
+    open: &mut Open,
+    line: &Connection,
+) -> io::Result<((), ())> {
+    let (all, meter) = (&shared.counters.tcp_bytes, open.span.meter());
+    let (own, line) = (meter.received_bytes(), line.0.as_ref());
+    let received = Passing { all, own, line: line.map(|line| &*line.received) };
+    let own = meter.sent_bytes();
+    let sent = Passing { all, own, line: line.map(|line| &*line.sent) };
     let mut first = std::mem::take(&mut client.bytes);
     if open.service.sends_proxy_header() {
         first.splice(0..0, client.ends()?.header(Transport::Tcp));
     }
     if !first.is_empty() {
         open.backend.write_all(&first).await?;
-        bytes.fetch_add(first.len() as u64, std::sync::atomic::Ordering::Relaxed);
+        received.add(first.len());
         drop(first);
     }
     let (from_client, to_client) = client.stream.split();
     let (from_backend, to_backend) = open.backend.split();
-    tokio::try_join!(pump(from_client, to_backend, bytes), pump(from_backend, to_client, bytes))
+    tokio::try_join!(pump(from_client, to_backend, received), pump(from_backend, to_client, sent))
 }
 
-async fn connect(shared: &Shared, find: impl Fn(&Table) -> Option<Arc<Service>>) -> Option<Open> {
+async fn connect(
+    shared: &Shared,
+    find: impl Fn(&Table) -> Option<Arc<Service>>,
+    line: &mut Connection,
+) -> Option<Open> {
     let mut service: Option<Arc<Service>> = None;
+    let mut counting: Option<Span> = None;
+    let mut why = Why::NoBackend;
     for _ in 0..TABLES {
-        let current = find(&shared.table.load())?;
+        let Some(current) = find(&shared.table.load()) else { break };
         if service.is_some_and(|tried| Arc::ptr_eq(&tried, &current)) {
-            return None;
+            break;
         }
-        let admitted = current.admit()?;
+        let span = counting.take().unwrap_or_else(|| current.span());
+        line.is_for(current.meter());
+        let admitted = match current.admit() {
+            Ok(admitted) => admitted,
+            Err(full) => {
+                span.refused(full);
+                line.ended_by(full.word());
+                return None;
+            }
+        };
         let mut attempts = current.attempts();
         while let Some((upstream, work)) = attempts.next() {
             if let Ok(backend) = upstream.connect().await {
+                line.is_at(upstream.instance);
                 let _work = work.admitted(admitted);
-                return Some(Open { backend, service: current, _work });
+                return Some(Open { backend, service: current, span, _work });
             }
+            why = Why::BackendUnreachable;
         }
-        service = Some(current);
+        (service, counting) = (Some(current), Some(span));
     }
+    if let Some(span) = counting {
+        span.refused(why);
+    }
+    line.ended_by(why.word());
     None
 }

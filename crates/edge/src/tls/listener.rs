@@ -60,7 +60,7 @@ impl Acceptor {
 }
 
 /// Accepts until the edge drains.
-pub(crate) async fn accept(shared: Arc<Shared>, acceptor: Acceptor, listener: TcpListener) {
+pub(crate) async fn accept(shared: Arc<Shared>, acceptor: Acceptor, listener: Arc<TcpListener>) {
     while let Some((stream, peer)) = shared.draining.interrupts(sockets::accept(&listener)).await {
         shared.tasks.spawn(serve(Arc::clone(&shared), acceptor.clone(), stream, peer));
     }
@@ -68,7 +68,7 @@ pub(crate) async fn accept(shared: Arc<Shared>, acceptor: Acceptor, listener: Tc
 
 async fn serve(shared: Arc<Shared>, acceptor: Acceptor, stream: TcpStream, peer: SocketAddr) {
     let beginning = begin(&shared, stream, peer);
-    let Some((stream, whose, first)) = shared.draining.interrupts(beginning).await.flatten() else {
+    let Some((stream, whose, first)) = shared.begins(beginning).await.flatten() else {
         return;
     };
     let (First { bytes, hello }, peer) = (first, whose.client);
@@ -86,7 +86,7 @@ async fn serve(shared: Arc<Shared>, acceptor: Acceptor, stream: TcpStream, peer:
     }
     let shaking = acceptor.0.accept(Unread::new(bytes, stream));
     let shaking = timeout(HANDSHAKE_TIMEOUT, shaking);
-    let stream = match shared.draining.interrupts(shaking).await {
+    let stream = match shared.begins(shaking).await {
         Some(Ok(Ok(stream))) => stream,
         None => return,
         Some(Ok(Err(error))) => {

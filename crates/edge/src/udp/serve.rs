@@ -11,6 +11,8 @@ use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
 use super::session::{DATAGRAM_BYTES_MAX, Session, passed};
+use crate::access_log::Connection;
+use crate::meter::Why;
 use crate::proxy_protocol::Ends;
 use crate::shared::Shared;
 use crate::stats::count;
@@ -38,11 +40,10 @@ struct Port {
 pub(crate) async fn serve(
     shared: Arc<Shared>,
     key: PortKey,
-    socket: UdpSocket,
+    socket: Arc<UdpSocket>,
     stop: CancellationToken,
 ) {
     let sessions = HashMap::new();
-    let socket = Arc::new(socket);
     let mut port = Port { shared, key, socket, sessions, stop: stop.clone() };
     stop.run_until_cancelled(port.take()).await;
 }
@@ -72,8 +73,9 @@ impl Port {
             Some(session) => Some(session),
             None => self.begin(client).await,
         };
-        if session.is_some_and(|session| session.pass_on(datagram)) {
+        if let Some(session) = session.filter(|session| session.pass_on(datagram)) {
             passed(&self.shared, datagram.len());
+            session.received(datagram.len());
         } else {
             count(&self.shared.counters.udp_dropped);
         }
@@ -94,23 +96,37 @@ impl Port {
             }
             false => Vec::new(),
         };
-        let admitted = service.admit()?;
+        let (span, mut line) =
+            (service.span(), Connection::begin(self.shared.access_log.as_ref(), client));
+        line.is_for(service.meter());
+        let admitted = match service.admit() {
+            Ok(admitted) => admitted,
+            Err(full) => {
+                span.refused(full);
+                line.ended_by(full.word());
+                return None;
+            }
+        };
         let mut attempts = service.attempts();
         while let Some((upstream, work)) = attempts.next() {
-            match Session::open(&upstream, header.clone()).await {
-                Ok(session) => {
+            match Session::open(&upstream, header.clone(), span.meter()).await {
+                Ok(mut session) => {
+                    line.is_at(upstream.instance);
+                    session.line = line;
                     let (session, work) = (Arc::new(session), work.admitted(admitted));
                     self.sessions.insert(client, Arc::clone(&session));
                     let (shared, listener) = (Arc::clone(&self.shared), Arc::clone(&self.socket));
                     let stop = self.stop.child_token();
                     let answering =
-                        Arc::clone(&session).answer(shared, listener, client, stop, work);
+                        Arc::clone(&session).answer(shared, listener, client, stop, (work, span));
                     self.shared.tasks.spawn(answering);
                     return Some(session);
                 }
                 Err(error) => tracing::debug!(%error, "no session with a backend"),
             }
         }
+        span.refused(Why::NoBackend);
+        line.ended_by(Why::NoBackend.word());
         None
     }
 }

@@ -10,6 +10,8 @@ use tokio::net::UdpSocket;
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
+use crate::access_log::Connection;
+use crate::meter::{Meter, Span};
 use crate::shared::Shared;
 use crate::stats::{Gauge, count};
 use crate::upstream::Upstream;
@@ -27,6 +29,8 @@ pub(crate) const DATAGRAM_BYTES_MAX: usize = 65_535;
 #[derive(Debug)]
 pub(crate) struct Session {
     backend: UdpSocket,
+    meter: Arc<Meter>,
+    pub(crate) line: Connection,
     /// Put before each datagram.
     header: Vec<u8>,
     has_ended: AtomicBool,
@@ -37,7 +41,11 @@ pub(crate) struct Session {
 
 impl Session {
     /// A session with a backend, or why there cannot be one.
-    pub(crate) async fn open(upstream: &Upstream, header: Vec<u8>) -> io::Result<Session> {
+    pub(crate) async fn open(
+        upstream: &Upstream,
+        header: Vec<u8>,
+        meter: &Arc<Meter>,
+    ) -> io::Result<Session> {
         let address = upstream.address();
         let own: IpAddr = match address {
             SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
@@ -48,7 +56,15 @@ impl Session {
         // Nothing is tried on a socket before it was found ready once.
         backend.writable().await?;
         let (has_ended, used_ms) = (AtomicBool::new(false), AtomicU64::new(0));
-        Ok(Session { backend, header, has_ended, used_ms, begun: Instant::now() })
+        let (meter, begun) = (Arc::clone(meter), Instant::now());
+        let line = Connection::default();
+        Ok(Session { backend, meter, line, header, has_ended, used_ms, begun })
+    }
+
+    /// Counts a datagram from the client.
+    pub(crate) fn received(&self, bytes: usize) {
+        self.meter.received(bytes);
+        self.line.received(bytes);
     }
 
     pub(crate) fn has_ended(&self) -> bool {
@@ -93,13 +109,13 @@ impl Session {
         listener: Arc<UdpSocket>,
         client: SocketAddr,
         stop: CancellationToken,
-        work: OpenWork,
+        under_way: (OpenWork, Span),
     ) {
         count(&shared.counters.udp_sessions);
         let _open = Gauge::open(&shared.counters.udp_sessions_open);
         stop.run_until_cancelled(self.bring_back(&shared, &listener, client)).await;
         self.has_ended.store(true, Ordering::Release);
-        drop(work);
+        drop(under_way);
     }
 
     async fn bring_back(&self, shared: &Shared, listener: &UdpSocket, client: SocketAddr) {
@@ -118,6 +134,8 @@ impl Session {
             self.touch();
             if listener.send_to(&buffer[..length], client).await.is_ok() {
                 passed(shared, length);
+                self.meter.sent(length);
+                self.line.sent(length);
             } else {
                 count(&shared.counters.udp_dropped);
             }

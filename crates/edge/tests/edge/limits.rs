@@ -8,7 +8,7 @@ use helix_model::plan::EndpointPlan;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::app::{App, get, raw};
+use crate::app::{App, Client, get, raw};
 use crate::world::{World, http, only_address, soon, tcp};
 
 fn at_most(max: u32, endpoint: EndpointPlan) -> EndpointPlan {
@@ -38,6 +38,74 @@ async fn one_request_too_many_is_told_and_the_next_is_served() {
     app.gate.add_permits(1);
     assert_eq!(soon(slow).await.unwrap(), "app 1");
     assert_eq!(soon(get(address, "app.example", "/")).await.body, "app 1");
+}
+
+#[tokio::test]
+async fn what_comes_too_fast_is_told_when_to_come_again() {
+    let (world, app) = (World::new().await, App::http(1).await);
+    let endpoint = http(1, "app.example", &[app.backend()]);
+    let handling = Handling { max_per_second: Some(3), ..endpoint.handling };
+    let plan = || vec![EndpointPlan { handling, ..endpoint.clone() }];
+    world.apply(plan()).await;
+    let mut client = Client::connect(world.http()).await;
+    for _ in 0..3 {
+        assert_eq!(client.get("app.example", "/").await.unwrap().status, 200);
+    }
+    // Another plan does not begin the second anew.
+    world.apply(plan()).await;
+    let told = client.get("app.example", "/").await.unwrap();
+    assert_eq!(
+        (told.status.as_u16(), &told.headers["x-helix-reason"]),
+        (429, &"rate_limit".parse().unwrap())
+    );
+    assert_eq!(told.headers["retry-after"], "1");
+    soon(async {
+        while client.get("app.example", "/").await.unwrap().status != 200 {
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+    })
+    .await;
+
+    let echo = App::echo(2).await;
+    let endpoint = tcp(2, Ipv6Addr::LOCALHOST, 0, &[echo.backend()]);
+    let handling = Handling { max_per_second: Some(1), ..endpoint.handling };
+    let report = world.apply(vec![EndpointPlan { handling, ..endpoint }]).await;
+    let address = only_address(&report);
+    let mut first = TcpStream::connect(address).await.unwrap();
+    first.write_all(b"a").await.unwrap();
+    soon(first.read_exact(&mut [0])).await.unwrap();
+    let mut second = TcpStream::connect(address).await.unwrap();
+    assert!(soon(second.read(&mut [0])).await.is_err());
+}
+
+#[tokio::test]
+async fn a_request_that_is_too_large_is_told_so_and_does_not_arrive() {
+    let (world, app) = (World::new().await, App::http(1).await);
+    let endpoint = http(1, "app.example", &[app.backend()]);
+    let (max_body_bytes, max_header_bytes) = (Some(10), Some(1_024));
+    let handling = Handling { max_body_bytes, max_header_bytes, ..endpoint.handling };
+    world.apply(vec![EndpointPlan { handling, ..endpoint }]).await;
+    let head = "POST /echo HTTP/1.1\r\nHost: app.example\r\nConnection: close\r\n";
+    let large = format!("X-Large: {}\r\n\r\n", "x".repeat(1_000));
+    for (rest, status, reason) in [
+        ("Content-Length: 10\r\n\r\n0123456789", "200", ""),
+        ("Transfer-Encoding: chunked\r\n\r\na\r\n0123456789\r\n0\r\n\r\n", "200", ""),
+        ("Content-Length: 11\r\n\r\n0123456789a", "413", "body_too_large"),
+        ("Content-Length: 99999999999\r\n\r\n", "413", "body_too_large"),
+        (
+            "Transfer-Encoding: chunked\r\n\r\n6\r\n012345\r\n6\r\n012345\r\n0\r\n\r\n",
+            "413",
+            "body_too_large",
+        ),
+        (&large, "431", "head_too_large"),
+    ] {
+        let said = soon(raw(world.http(), &format!("{head}{rest}"))).await;
+        assert!(said.starts_with(&format!("HTTP/1.1 {status} ")), "{rest}: {said}");
+        assert!(said.contains(&format!("x-helix-reason: {reason}")) || reason.is_empty(), "{said}");
+    }
+    // The fifth had begun before it was known to be too large.
+    let seen = app.seen.load(Ordering::Relaxed);
+    assert!((2..=3).contains(&seen), "{seen}");
 }
 
 #[tokio::test]

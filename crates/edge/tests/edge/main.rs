@@ -2,18 +2,24 @@
 // Helpers are not test functions to clippy; here too, what cannot go on panics.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod access_log;
 mod address;
 mod app;
 mod challenge;
+mod corpus;
 mod drain;
+mod h2c;
 mod http;
 mod limits;
+mod metrics;
+mod origin;
 mod passthrough;
 mod plan_file;
 mod proxy;
 mod retry;
 mod secure;
 mod strict;
+mod takeover;
 mod tcp;
 mod tls;
 mod udp;

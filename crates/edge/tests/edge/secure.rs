@@ -16,6 +16,7 @@ use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, HandshakeKind, RootCertStore};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 
 use crate::app::Answer;
 
@@ -59,6 +60,13 @@ impl SecureClient {
             Inside::Http2 => b"h2".to_vec(),
         }];
         SecureClient { config: Arc::new(config), inside }
+    }
+
+    /// What is said inside is up to the test.
+    pub(crate) async fn raw(&self, address: SocketAddr, host: &str) -> TlsStream<TcpStream> {
+        let stream = TcpStream::connect(address).await.unwrap();
+        let name = ServerName::try_from(host.to_owned()).unwrap();
+        TlsConnector::from(Arc::clone(&self.config)).connect(name, stream).await.unwrap()
     }
 
     pub(crate) async fn connect(&self, address: SocketAddr, host: &str) -> io::Result<Open> {

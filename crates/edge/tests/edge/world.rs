@@ -2,15 +2,15 @@
 //! endpoints, and waiting on conditions with a deadline.
 
 use std::net::{Ipv6Addr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use helix_edge::{AnyIp, Config, Edge};
+use helix_edge::{AccessLogConfig, AnyIp, Config, Edge, Takeover};
 use helix_model::endpoint::OwnPort;
 use helix_model::manifest::Handling;
-use helix_model::plan::{Backend, EdgePlan, EdgeReport, EndpointPlan, Route};
+use helix_model::plan::{Backend, EdgePlan, EdgeReport, EndpointPlan, Label, Route};
 use helix_model::{Id, Instance, Timestamp};
 
 /// Longer than anything here takes, shorter than a person waits.
@@ -20,6 +20,22 @@ pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
 pub(crate) struct World {
     pub(crate) edge: Edge,
     version: AtomicU64,
+}
+
+/// On free loopback ports, and nothing besides.
+fn config() -> Config {
+    let free = SocketAddr::from((Ipv6Addr::LOCALHOST, 0));
+    Config {
+        http_listen: vec![free],
+        https_listen: vec![free],
+        metrics_listen: Some(free),
+        access_log: None,
+        takeover: None,
+        plan_file: None,
+        balancers: Vec::new(),
+        addresses: Vec::new(),
+        any_ip: AnyIp::Off,
+    }
 }
 
 impl World {
@@ -33,28 +49,40 @@ impl World {
             text.parse().unwrap_or_else(|_| text.parse::<std::net::IpAddr>().unwrap().into())
         };
         let balancers = networks.iter().map(network).collect();
-        World::starting(AnyIp::Off, None, balancers, Vec::new()).await
+        World::starting(Config { balancers, ..config() }).await
     }
 
-    pub(crate) async fn with(any_ip: AnyIp, plan_file: Option<PathBuf>) -> World {
-        World::starting(any_ip, plan_file, Vec::new(), Vec::new()).await
+    /// One that may be taken over there, or takes over what runs.
+    pub(crate) async fn at(socket: &Path, take: bool) -> World {
+        let takeover = Some(Takeover { socket: socket.to_owned(), take });
+        World::starting(Config { takeover, ..config() }).await
+    }
+
+    /// One that writes down what has ended.
+    pub(crate) async fn writing(access_log: AccessLogConfig) -> World {
+        World::starting(Config { access_log: Some(access_log), ..config() }).await
+    }
+
+    /// One that takes over what runs there with this plan, as it was kept on disk.
+    pub(crate) async fn started_with(socket: &Path, endpoints: Vec<EndpointPlan>) -> World {
+        let file = socket.with_file_name("plan.json");
+        let plan = EdgePlan { version: 1, endpoints, ..EdgePlan::default() };
+        std::fs::write(&file, serde_json::to_vec(&plan).unwrap()).unwrap();
+        let takeover = Some(Takeover { socket: socket.to_owned(), take: true });
+        World::starting(Config { takeover, plan_file: Some(file), ..config() }).await
     }
 
     /// One that these prefixes are routed to.
     pub(crate) async fn given(prefixes: &[&str]) -> World {
         let addresses = prefixes.iter().map(|text| text.parse().unwrap()).collect();
-        World::starting(AnyIp::Auto, None, Vec::new(), addresses).await
+        World::starting(Config { addresses, any_ip: AnyIp::Auto, ..config() }).await
     }
 
-    async fn starting(
-        any_ip: AnyIp,
-        plan_file: Option<PathBuf>,
-        balancers: Vec<ipnet::IpNet>,
-        addresses: Vec<ipnet::IpNet>,
-    ) -> World {
-        let http_listen = vec![SocketAddr::from((Ipv6Addr::LOCALHOST, 0))];
-        let https_listen = http_listen.clone();
-        let config = Config { http_listen, https_listen, plan_file, balancers, addresses, any_ip };
+    pub(crate) async fn with(any_ip: AnyIp, plan_file: Option<PathBuf>) -> World {
+        World::starting(Config { any_ip, plan_file, ..config() }).await
+    }
+
+    async fn starting(config: Config) -> World {
         World { edge: Edge::start(config).await.unwrap(), version: AtomicU64::new(0) }
     }
 
@@ -137,8 +165,15 @@ fn endpoint(number: u128, route: Route, backends: &[(u128, SocketAddr)]) -> Endp
     };
     let backends = backends.iter().map(backend).collect();
     let (certificate, handling) = (None, Handling::default());
-    let (id, addresses) = (Id::new(Timestamp(1), number), Vec::new());
-    EndpointPlan { id, route, addresses, certificate, handling, backends }
+    let name = |text: &str| text.parse().unwrap();
+    let label = Label {
+        app: name("app"),
+        env: name("production"),
+        endpoint: name(&format!("endpoint-{number}")),
+    };
+    let (id, label) = (Id::new(Timestamp(1), number), Some(label));
+    let addresses = Vec::new();
+    EndpointPlan { id, route, addresses, certificate, handling, backends, label }
 }
 
 /// The only address a report gives, as something to connect to.

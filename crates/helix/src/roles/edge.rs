@@ -1,7 +1,8 @@
 //! `helix edge`: user traffic on this machine, linked to a server.
 //!
 //! ```text
-//! <data>/edge/plan.json     the last plan
+//! <data>/edge/plan.json       the last plan
+//! <data>/edge/takeover.sock   where another process takes over
 //! ```
 
 use std::sync::Arc;
@@ -10,9 +11,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use helix_cli::{EdgeOptions, Happening, Role};
-use helix_edge::{AnyIp, Edge};
-use helix_link::{LinkError, Receiver, Sender, Stream};
-use helix_model::link::{EdgeHello, Hello, LINK_PROTOCOL, ToEdge};
+use helix_edge::{AnyIp, Edge, Takeover};
+use helix_link::{Incoming, LinkError, Opened, Receiver, Sender, Stream};
+use helix_model::link::{AskEdge, EdgeHello, Hello, LINK_PROTOCOL, ToEdge};
 use helix_model::plan::EdgeReport;
 use helix_model::{Code, Name, Problem};
 use tokio::sync::{mpsc, watch};
@@ -20,17 +21,25 @@ use tokio::task::JoinHandle;
 
 use super::dialler::{Dialled, Dialler};
 use super::{ended_by_itself, unusable};
+use crate::access_log;
 use crate::certificate_source::LinkedCertificates;
 use crate::platform::{edge_facts, make_private_dir, node_name};
 
 /// How long requests under way may take to end when the edge stops.
 const GRACE: Duration = Duration::from_secs(5);
 
+/// Endpoints whose traffic is told in one message: some 200 KiB.
+const TOLD_AT_ONCE: usize = 500;
+
+/// The same when another process has taken over: nobody waits for this one.
+const GRACE_HANDED_OVER: Duration = Duration::from_secs(600);
+
 pub(super) struct EdgeRole {
     edge: Arc<Edge>,
     facts: Vec<(&'static str, String)>,
     notes: mpsc::UnboundedReceiver<String>,
     linking: JoinHandle<()>,
+    grace: Duration,
 }
 
 pub(super) async fn start(options: EdgeOptions) -> Result<EdgeRole, Problem> {
@@ -42,9 +51,12 @@ pub(super) async fn start(options: EdgeOptions) -> Result<EdgeRole, Problem> {
     let edge = Edge::start(helix_edge::Config {
         http_listen: vec![(std::net::Ipv6Addr::UNSPECIFIED, options.front.http_port).into()],
         https_listen: vec![(std::net::Ipv6Addr::UNSPECIFIED, options.front.https_port).into()],
+        metrics_listen: options.front.metrics,
+        access_log: access_log::config(&options.front),
+        takeover: Some(Takeover { socket: data_dir.join("takeover.sock"), take: options.takeover }),
         plan_file: Some(data_dir.join("plan.json")),
-        balancers: options.front.balancers,
-        addresses: options.front.addresses,
+        balancers: options.front.balancers.clone(),
+        addresses: options.front.addresses.clone(),
         any_ip: AnyIp::Auto,
     });
     let edge = edge.await.map_err(|error| {
@@ -53,15 +65,20 @@ pub(super) async fn start(options: EdgeOptions) -> Result<EdgeRole, Problem> {
     let edge = Arc::new(edge);
     let name = options.name.unwrap_or_else(node_name);
     let says = edge_facts(&edge);
-    let facts = vec![
+    let mut facts = vec![
         ("name", name.to_string()),
         ("servers", options.servers.join(" ")),
         ("http", says.http.join(" ")),
         ("https", says.https.join(" ")),
         ("data", data_dir.display().to_string()),
     ];
+    if let Some(address) = edge.metrics_address() {
+        facts.push(("metrics", format!("http://{address}/metrics")));
+    }
+    access_log::reopen_at_hangup(&options.front, &edge)
+        .map_err(|error| unusable(&error, "see the message"))?;
     let linking = tokio::spawn(keep_linked(Arc::clone(&edge), name, dialler));
-    Ok(EdgeRole { edge, facts, notes, linking })
+    Ok(EdgeRole { edge, facts, notes, linking, grace: GRACE })
 }
 
 #[async_trait]
@@ -71,9 +88,16 @@ impl Role for EdgeRole {
     }
 
     async fn next(&mut self) -> Happening {
-        match self.notes.recv().await {
-            Some(note) => Happening::Note(note),
-            None => Happening::Ended(ended_by_itself("edge")),
+        tokio::select! {
+            note = self.notes.recv() => match note {
+                Some(note) => Happening::Note(note),
+                None => Happening::Ended(ended_by_itself("edge")),
+            },
+            () = self.edge.handed_over() => {
+                self.grace = GRACE_HANDED_OVER;
+                let note = "another process has taken over; what is open here goes on until it ends";
+                Happening::Over(note.to_owned())
+            }
         }
     }
 
@@ -81,7 +105,7 @@ impl Role for EdgeRole {
         self.linking.abort();
         let _ = self.linking.await;
         if let Some(edge) = Arc::into_inner(self.edge) {
-            edge.shutdown(GRACE).await;
+            edge.shutdown(self.grace).await;
         }
         Ok(())
     }
@@ -100,7 +124,7 @@ async fn keep_linked(edge: Arc<Edge>, name: Name, mut dialler: Dialler) {
 
 /// Serves one link to its end; why it ended.
 async fn serve(edge: &Edge, dialled: Dialled, dialler: &mut Dialler) -> String {
-    let Dialled { link, incoming: _incoming, stream } = dialled;
+    let Dialled { link, incoming, stream } = dialled;
     let Stream { sender, mut receiver } = stream;
     match next(&mut receiver).await {
         Some(ToEdge::Welcome) => dialler.welcomed(),
@@ -112,12 +136,32 @@ async fn serve(edge: &Edge, dialled: Dialled, dialler: &mut Dialler) -> String {
     tokio::select! {
         () = obey(edge, &mut receiver) => {}
         () = report(edge.reports(), sender) => {}
+        () = answer(edge, incoming) => {}
     }
     edge.certificates_from(None);
     link.close();
     match link.ended().await {
         LinkError::Closed => "the server ended the link".to_owned(),
         why => why.to_string(),
+    }
+}
+
+/// Answers what the server asks for, one thing after another.
+async fn answer(edge: &Edge, mut incoming: Incoming) {
+    while let Some(Opened { header, stream }) = incoming.next().await {
+        let mut sender = stream.sender;
+        match serde_json::from_slice(&header) {
+            Ok(AskEdge::Traffic) => {
+                for told in edge.traffic().chunks(TOLD_AT_ONCE) {
+                    let Ok(message) = serde_json::to_vec(told) else { break };
+                    if sender.send(Bytes::from(message)).await.is_err() {
+                        break;
+                    }
+                }
+                sender.close();
+            }
+            Err(error) => sender.reset(&format!("not understood: {error}")),
+        }
     }
 }
 

@@ -44,6 +44,7 @@ const CASES: &[Case] = &[
     case("secrets render", &[], &["--from", "no-such-file"], 2),
     case("secrets status", &[], &["--env", "Not_a_name"], 2),
     case("logs", &[], &["--instance", "web-99"], 4),
+    case("top", &["--once"], &["--limit", "0"], 2),
     case("events", &[], &["--subject", "app/nothing"], 4),
     case("exec", &["--", PROGRAM, "say"], &["--", "/no/such/program"], 255),
     case("registries list", &[], &["--org", "nobody"], 4),

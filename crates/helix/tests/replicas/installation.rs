@@ -102,6 +102,15 @@ impl Installation {
         self.replicas.iter().position(|replica| replica.to_string() == url)
     }
 
+    /// Another process takes over what the edge listens on; the one before ends by itself.
+    pub fn replace_edge(&mut self) {
+        let before = self.machines.remove("e1").expect("it runs");
+        let port = self.edge.port().to_string();
+        let more = ["--takeover", "--http-port", &port, "--https-port", "0"];
+        self.start_machine("edge", "e1", 2, &more);
+        before.wait().ok();
+    }
+
     fn start_machine(&mut self, role: &str, name: &str, first: usize, more: &[&str]) {
         let servers: Vec<String> = (0..SERVERS)
             .map(|turn| format!("http://{}", self.replicas[(first + turn) % SERVERS]))

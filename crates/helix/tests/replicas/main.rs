@@ -35,6 +35,13 @@ fn replicas_and_their_database_are_killed_and_nothing_is_lost_or_done_twice() {
     installation.deploy_tool();
     let visitors = Load::start(installation.edge, "tool.localhost");
     every_replica_reaches_every_instance(&installation);
+    every_replica_tells_what_goes_through_the_edge(&installation);
+
+    // A new program in place of the old, with visitors at it.
+    for _ in 0..3 {
+        installation.replace_edge();
+        every_replica_tells_what_goes_through_the_edge(&installation);
+    }
 
     let writers = Writers::start(&installation.replicas, &installation.world.work());
     for index in 0..installation.replicas.len() {
@@ -99,6 +106,17 @@ fn a_machine_that_never_comes_back_is_given_up(installation: &mut Installation) 
     assert_eq!(items.len(), 4, "{items:#?}");
     installation.helix_at(2, &["nodes", "describe", "n2"]).code_is(4);
     every_replica_reaches_every_instance(installation);
+}
+
+/// The edge is linked to one of them; visitors are at it all the time.
+fn every_replica_tells_what_goes_through_the_edge(installation: &Installation) {
+    for index in 0..installation.replicas.len() {
+        until("the visitors to be seen", || {
+            let told = installation.helix_at(index, &["top", "--once", "--json"]).ok().document();
+            let busy = told["items"][0]["per_second"].as_f64().unwrap_or_default() > 0.0;
+            told["edges"] == 1 && busy
+        });
+    }
 }
 
 /// Each instance lives on one node, which is linked to one replica.

@@ -306,6 +306,18 @@ pub struct AskedEndpoint {
     pub balance: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_connections: Option<u32>,
+    /// How many may begin in a second.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_per_second: Option<u32>,
+    /// With `http`: the largest body of a request, such as `10Mi`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_body: Option<String>,
+    /// With `http`: the largest head of a request.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_header_bytes: Option<u32>,
+    /// With `http`, what the program speaks: `http1` or `h2c`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub backend_protocol: Option<String>,
     /// With a port of its own: on the env's IPv4 address, too.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ipv4: Option<bool>,
@@ -323,6 +335,34 @@ pub struct Handling {
     /// Connections at a time at each edge: with `http` requests, with `udp` sessions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_connections: Option<u32>,
+    /// How many of these may begin in a second at each edge.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_per_second: Option<u32>,
+    /// The largest body of a request.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_body_bytes: Option<u64>,
+    /// The largest head of one: its first line and its headers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_header_bytes: Option<u32>,
+    #[serde(default, skip_serializing_if = "BackendProtocol::is_usual")]
+    pub backend_protocol: BackendProtocol,
+}
+
+/// What a program behind an `http` endpoint speaks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum BackendProtocol {
+    /// HTTP/1.1.
+    #[default]
+    Http1,
+    /// HTTP/2 without TLS, known beforehand (RFC 9113 §3.3), as gRPC is served.
+    H2c,
+}
+
+impl BackendProtocol {
+    fn is_usual(&self) -> bool {
+        *self == BackendProtocol::Http1
+    }
 }
 
 /// Which instance gets what comes in.

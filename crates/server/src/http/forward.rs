@@ -4,12 +4,14 @@
 //! A request that was forwarded is not forwarded again, so two replicas that
 //! each take the other for a node's keep no request going round.
 
+use std::collections::BTreeSet;
+
 use axum::body::Body;
 use axum::extract::Request;
 use axum::response::Response;
 use futures::StreamExt;
 use futures::stream::BoxStream;
-use helix_model::api::LogLine;
+use helix_model::api::{EdgeTraffic, LogLine, TrafficCounters};
 use helix_model::{Code, Id, Node, Problem};
 use http::request::Parts;
 use http::{HeaderMap, StatusCode, header};
@@ -24,6 +26,9 @@ use crate::links::LogRecord;
 
 /// Replicas are near each other.
 const CONNECT_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(3);
+
+/// Counters are asked for every second; who is late is asked again.
+const TRAFFIC_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(2);
 
 /// Longest line of output another replica may send; programs' lines are cut far
 /// shorter.
@@ -103,6 +108,17 @@ pub(super) fn with_nodes(api: &Api) -> Vec<String> {
     urls
 }
 
+/// The replicas that have edges, besides this one.
+pub(super) fn with_edges(api: &Api) -> Vec<String> {
+    let Some(own) = api.replicas.as_ref().map(|replicas| replicas.url.as_str()) else {
+        return Vec::new();
+    };
+    let state = api.engine.state();
+    let linked = state.edges.iter().filter(|edge| edge.status.connected);
+    let urls: BTreeSet<String> = linked.filter_map(|edge| edge.status.replica.clone()).collect();
+    urls.into_iter().filter(|url| url != own).collect()
+}
+
 /// The same request for output, answered by another replica for its own nodes.
 /// One that cannot be reached has no output.
 pub(super) async fn logs(
@@ -128,6 +144,31 @@ pub(super) async fn logs(
     let codec = LinesCodec::new_with_max_length(LINE_BYTES_MAX);
     let lines = FramedRead::new(StreamReader::new(bytes.boxed()), codec);
     lines.filter_map(|line| async move { record(&line.ok()?) }).boxed()
+}
+
+/// What the edges of another replica have counted, as far as the caller may see it. One
+/// that cannot be reached has no edges.
+pub(super) async fn traffic(
+    api: &Api,
+    url: &str,
+    guest: &Guest,
+    headers: &HeaderMap,
+) -> Vec<EdgeTraffic> {
+    let asked = async {
+        let request = client(url)?.get(format!("{url}/v1/traffic/counters"));
+        let request = request.headers(passed_on(api, headers, guest)).timeout(TRAFFIC_TIMEOUT);
+        let there = request.send().await.and_then(reqwest::Response::error_for_status);
+        let there = there.map_err(|error| unreachable(url, &error))?;
+        let told = there.json::<TrafficCounters>().await;
+        told.map_err(|error| unreachable(url, &error))
+    };
+    match asked.await {
+        Ok(told) => told.items,
+        Err(problem) => {
+            tracing::debug!(%problem, "the traffic of some edges cannot be read");
+            Vec::new()
+        }
+    }
 }
 
 fn record(line: &str) -> Option<LogRecord> {

@@ -58,6 +58,7 @@ mod sender;
 mod snapshots;
 mod streams;
 mod tokens;
+mod traffic;
 mod usage;
 mod users;
 mod verify;

@@ -23,7 +23,8 @@ use helix_model::api::{
     PromoteRequest, QuotaReport, QuotaRequest, RecordedChange, ReleaseRequest, ReplicaList,
     ResizeRequest, RollbackRequest, ScaleRequest, SecretsReport, SecretsRequest,
     SecretsRollbackRequest, SecretsStepRequest, Settled, SnapshotRequest, StreamEnd,
-    StreamHeartbeat, UsageIntervals, UsageReport, Version, VolumeRequest, WaitResult,
+    StreamHeartbeat, TrafficCounters, TrafficLine, UsageIntervals, UsageReport, Version,
+    VolumeRequest, WaitResult,
 };
 use helix_model::api::{PolicyReport, RegistryReport, RegistryRequest};
 use helix_model::audit::{AuditLine, AuditPage};
@@ -138,6 +139,12 @@ const LOGS: &[Param] = &[
     HEARTBEAT,
 ];
 
+const TRAFFIC: &[Param] = &[
+    whole("limit", 1, super::traffic::LIMIT_MAX as u64, "How many endpoints, the busiest first."),
+    FOLLOW,
+    HEARTBEAT,
+];
+
 const WAIT: &[Param] = &[
     needed("kind", "What kind of resource."),
     needed("ref", "Which one: id, path or name."),
@@ -208,6 +215,8 @@ docs! {
     scale [SCOPE] < ScaleRequest => Answer::Receipt;
     set_ipv4 [SCOPE] < Ipv4Request => Answer::Receipt;
     configure [SCOPE] < ConfigRequest => Answer::Receipt;
+    show_traffic [SCOPE, TRAFFIC] => Answer::PageOrLines(shape::<TrafficLine>, line::<TrafficLine>);
+    show_traffic_counters [SCOPE] => Answer::Json(shape::<TrafficCounters>);
     expose_endpoint [SCOPE] < ExposeRequest => Answer::Receipt;
     unexpose_endpoint [SCOPE] => Answer::Receipt;
     show_secrets [SCOPE] => Answer::Json(shape::<SecretsReport>);

@@ -21,7 +21,7 @@ use super::{
     Api, addresses, admin, audit, certificates, config, create, deploys, destroy, domains,
     endpoints, events, exec, exec_tokens, gate, images, link, login, logs, members, nodes, openapi,
     pages, problem, quotas, receipts, registries, releases, replicas, resources, scale, secrets,
-    snapshots, tokens, usage, users, verify, version, volumes, wait,
+    snapshots, tokens, traffic, usage, users, verify, version, volumes, wait,
 };
 
 /// Who may ask for something.
@@ -82,6 +82,8 @@ routes! {
     POST "/v1/envs/{env}/scale" scale, Rule::Org(Permission::EnvsWrite), scale::scale, "Set instance counts";
     POST "/v1/envs/{env}/ipv4" set_ipv4, Rule::Org(Permission::EnvsWrite), addresses::set_ipv4, "Give an env an IPv4 address, or take it back";
     POST "/v1/envs/{env}/config" configure, Rule::Org(Permission::DeploysWrite), config::configure, "Set variables and resources, apart from the manifest";
+    GET "/v1/traffic" show_traffic, Rule::Org(Permission::EndpointsRead), traffic::show, "What goes through endpoints, over a second or as a stream";
+    GET "/v1/traffic/counters" show_traffic_counters, Rule::Org(Permission::EndpointsRead), traffic::counters, "What each edge has counted";
     POST "/v1/envs/{env}/endpoints" expose_endpoint, Rule::Org(Permission::EndpointsWrite), endpoints::expose, "Make a port reachable, apart from the manifest";
     DELETE "/v1/envs/{env}/endpoints/{endpoint}" unexpose_endpoint, Rule::Org(Permission::EndpointsWrite), endpoints::unexpose, "Take back what was exposed apart from the manifest";
     GET "/v1/envs/{env}/secrets" show_secrets, Rule::Org(Permission::SecretsReadMetadata), secrets::show, "Which secrets there are, without their values";

@@ -2,11 +2,13 @@
 
 use std::sync::Arc;
 
+use async_trait::async_trait;
 use bytes::Bytes;
 use futures::StreamExt;
 use helix_link::{Incoming, Link, Opened, Receiver, Sender, Stream};
-use helix_model::link::{AskServer, EdgeHello, ToEdge};
+use helix_model::link::{AskEdge, AskServer, EdgeHello, ToEdge};
 use helix_model::plan::{EdgePlan, EdgeReport};
+use helix_model::traffic::Told;
 use tokio::sync::watch;
 
 use super::node::deliver;
@@ -16,12 +18,27 @@ use crate::links::EdgeLink;
 use crate::observe;
 use crate::server::Shared;
 
-/// The plan that is still to be sent; the latest wins.
-struct RemoteEdge(watch::Sender<Option<EdgePlan>>);
+/// The server's end of an edge's link, and the plan that is still to be sent; the latest
+/// wins.
+struct RemoteEdge {
+    link: Link,
+    plans: watch::Sender<Option<EdgePlan>>,
+}
 
+#[async_trait]
 impl EdgeLink for RemoteEdge {
     fn apply(&self, plan: EdgePlan) {
-        self.0.send_replace(Some(plan));
+        self.plans.send_replace(Some(plan));
+    }
+
+    async fn traffic(&self) -> Option<Vec<Told>> {
+        let mut stream = self.link.open(json(&AskEdge::Traffic)).ok()?;
+        stream.sender.close();
+        let mut all = Vec::new();
+        while let Some(message) = stream.receiver.next().await.ok()? {
+            all.append(&mut serde_json::from_slice(&message).ok()?);
+        }
+        Some(all)
     }
 }
 
@@ -38,7 +55,10 @@ pub(super) async fn serve(
         let _ = sender.send(json(&ToEdge::Refused { problem })).await;
         return sender.close();
     }
-    let attached = match shared.attach_edge(hello.name, hello.facts).await {
+    let (plans, sent) = watch::channel(None);
+    let remote = Arc::new(RemoteEdge { link: link.clone(), plans });
+    let attaching = shared.attach_edge(hello.name, hello.facts, Arc::clone(&remote) as _);
+    let attached = match attaching.await {
         Ok(attached) => attached,
         Err(problem) => {
             tracing::warn!(%problem, "an edge was refused");
@@ -48,8 +68,6 @@ pub(super) async fn serve(
     };
     let name = attached.name.as_str();
     tracing::info!(edge = name, link = attached.linked.link, "an edge is linked");
-    let (plans, sent) = watch::channel(None);
-    let remote = Arc::new(RemoteEdge(plans));
     let why = tokio::select! {
         // Ends when the edge has linked anew, here or elsewhere.
         () = observe::feed_edge(shared.engine.clone(), attached.clone(), remote) => None,

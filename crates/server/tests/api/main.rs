@@ -16,6 +16,7 @@ mod secrets;
 mod storage;
 mod streams;
 mod tenancy;
+mod traffic;
 mod trail;
 mod versions;
 mod waits;

@@ -96,6 +96,8 @@ fn request(route: &Route, receipt: &str) -> Option<(String, Value)> {
         | "show_quotas"
         | "list_registries"
         | "show_policy"
+        | "show_traffic"
+        | "show_traffic_counters"
         | "show_usage"
         | "list_usage_intervals" => path(&format!("{}?org=default", route.path)),
         "describe_org" | "destroy_org" => path("/v1/orgs/default"),

@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::world::World;
 
 /// The next line, whatever it is; `None` at the end.
-async fn next(stream: &mut Response, rest: &mut String) -> Option<Value> {
+pub(crate) async fn next(stream: &mut Response, rest: &mut String) -> Option<Value> {
     let reading = async {
         loop {
             if let Some((line, after)) = rest.split_once('\n') {

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -13,7 +14,8 @@ use helix_image::{ComposeFile, ComposeLayer, FileSource, ImageConfig, Store, com
 use helix_log::LogError;
 use helix_model::instance::{Desired, Observed, Phase};
 use helix_model::plan::{EdgePlan, EdgeReport, NodePlan};
-use helix_model::{Id, Instance, Name, edge, node};
+use helix_model::traffic::{Told, Traffic};
+use helix_model::{AnyId, Id, Instance, Name, edge, node};
 use helix_server::links::{
     EdgeLink, Exec, ExecRefused, ExecSession, LogQuery, LogRecord, NodeLink,
 };
@@ -61,11 +63,28 @@ impl NodeLink for IdleNode {
     }
 }
 
-/// An edge that serves nothing.
-struct IdleEdge;
+/// An edge that serves nothing, and says of each endpoint of its plan that ten requests
+/// came since it was asked last.
+#[derive(Default)]
+struct CountingEdge {
+    endpoints: Mutex<Vec<AnyId>>,
+    asked: AtomicU64,
+}
 
-impl EdgeLink for IdleEdge {
-    fn apply(&self, _plan: EdgePlan) {}
+#[async_trait]
+impl EdgeLink for CountingEdge {
+    fn apply(&self, plan: EdgePlan) {
+        *self.endpoints.lock().unwrap() = plan.endpoints.iter().map(|it| it.id.any()).collect();
+    }
+
+    async fn traffic(&self) -> Option<Vec<Told>> {
+        let begun = 10 * (self.asked.fetch_add(1, Ordering::Relaxed) + 1);
+        let traffic =
+            Traffic { begun, errors: begun / 10, durations: vec![begun], ..Traffic::default() };
+        let endpoints = self.endpoints.lock().unwrap();
+        let told = |endpoint: &AnyId| Told { endpoint: *endpoint, traffic: traffic.clone() };
+        Some(endpoints.iter().map(told).collect())
+    }
 }
 
 impl World {
@@ -155,7 +174,8 @@ impl World {
         let node = server.attach_node(node_name(), facts, BTreeSet::new(), link).await.unwrap();
         let http = reqwest::Client::new();
         let (edge, facts) = ("front".parse().unwrap(), edge::Facts::default());
-        let edge = server.attach_edge(edge, facts, Arc::new(IdleEdge)).await.unwrap();
+        let edge =
+            server.attach_edge(edge, facts, Arc::new(CountingEdge::default())).await.unwrap();
         World { image, http, server, storage, keep, token, plans, node, edge, dir }
     }
 

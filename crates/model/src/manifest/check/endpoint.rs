@@ -1,12 +1,21 @@
 //! The rules of `[[endpoints]]`.
 
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 
 use super::{Checker, literal};
+use crate::manifest::quantity::parse_bytes;
 use crate::manifest::{
-    AskedEndpoint, Balance, Endpoint, Exposure, Handling, Port, Process, ProxyProtocol, Transport,
+    AskedEndpoint, BackendProtocol, Balance, Endpoint, Exposure, Handling, Port, Process,
+    ProxyProtocol, Transport,
 };
 use crate::{Name, host};
+
+/// More than an edge lets through anyway.
+const PER_SECOND_MAX: u32 = 1_000_000;
+
+/// Less would turn browsers away; an edge reads no more than the largest.
+const HEADER_BYTES: RangeInclusive<u32> = 1_024..=65_536;
 
 /// Without `[[endpoints]]`, the first TCP port of `web` (else of the first process
 /// that has one) is reachable by host name and on port 80 of the env's address:
@@ -108,8 +117,74 @@ impl Checker<'_> {
             let message = "at least 1; remove the endpoint to let nobody in";
             self.flaw(&format!("{field}.max_connections"), message);
         }
-        let proxy_protocol = self.proxy_protocol(field, source, exposure);
-        Handling { proxy_protocol, balance, max_connections: source.max_connections }
+        if source.max_per_second.is_some_and(|count| !(1..=PER_SECOND_MAX).contains(&count)) {
+            self.flaw(&format!("{field}.max_per_second"), format!("from 1 to {PER_SECOND_MAX}"));
+        }
+        let (max_body_bytes, max_header_bytes) = self.sizes(field, source, exposure);
+        Handling {
+            proxy_protocol: self.proxy_protocol(field, source, exposure),
+            balance,
+            max_connections: source.max_connections,
+            max_per_second: source.max_per_second,
+            max_body_bytes,
+            max_header_bytes,
+            backend_protocol: self.backend_protocol(field, source, exposure),
+        }
+    }
+
+    /// What the program speaks.
+    fn backend_protocol(
+        &mut self,
+        field: &str,
+        source: &AskedEndpoint,
+        exposure: &Exposure,
+    ) -> BackendProtocol {
+        let field = format!("{field}.backend_protocol");
+        let Some(asked) = source.backend_protocol.as_deref() else {
+            return BackendProtocol::Http1;
+        };
+        if !matches!(exposure, Exposure::Http { .. }) {
+            self.flaw(&field, "only with protocol = \"http\"");
+        }
+        match asked {
+            "http1" => BackendProtocol::Http1,
+            "h2c" => BackendProtocol::H2c,
+            _ => {
+                self.flaw(&field, "use \"http1\" or \"h2c\"");
+                BackendProtocol::Http1
+            }
+        }
+    }
+
+    /// How large a request may be. What is passed on unread has no size.
+    fn sizes(
+        &mut self,
+        field: &str,
+        source: &AskedEndpoint,
+        exposure: &Exposure,
+    ) -> (Option<u64>, Option<u32>) {
+        let max_body_bytes = source.max_body.as_deref().and_then(|text| {
+            let size = parse_bytes(text).filter(|size| *size > 0);
+            if size.is_none() {
+                let message = "write a whole number of Mi or Gi, such as \"10Mi\"";
+                self.flaw(&format!("{field}.max_body"), message);
+            }
+            size
+        });
+        let max_header_bytes = source.max_header_bytes;
+        if max_header_bytes.is_some_and(|size| !HEADER_BYTES.contains(&size)) {
+            let (least, most) = (HEADER_BYTES.start(), HEADER_BYTES.end());
+            let message = format!("from {least} to {most}, which no edge goes beyond");
+            self.flaw(&format!("{field}.max_header_bytes"), message);
+        }
+        if !matches!(exposure, Exposure::Http { .. }) {
+            let body = source.max_body.is_some().then_some("max_body");
+            let head = max_header_bytes.is_some().then_some("max_header_bytes");
+            for name in body.into_iter().chain(head) {
+                self.flaw(&format!("{field}.{name}"), "only with protocol = \"http\"");
+            }
+        }
+        (max_body_bytes, max_header_bytes)
     }
 
     /// A program that does not expect the header takes it for what a client sent, and one

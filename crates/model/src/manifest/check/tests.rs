@@ -4,7 +4,7 @@ use expect_test::{Expect, expect};
 use proptest::prelude::*;
 
 use super::*;
-use crate::manifest::{Balance, Check, Exposure, ProxyProtocol, RestartPolicy};
+use crate::manifest::{BackendProtocol, Balance, Check, Exposure, ProxyProtocol, RestartPolicy};
 
 const HEAD: &str = "schema_version = \"v1\"\n";
 
@@ -110,17 +110,23 @@ fn endpoints_say_how_they_are_reached_and_what_they_lead_to() {
                 [[endpoints]]\nprocess = \"dns\"\nprotocol = \"tls\"\nhost = \"Dot.example\"\n\
                 [[endpoints]]\nprocess = \"dns\"\nprotocol = \"tls\"\nhost = \"a.example\"\nlisten_port = 853\n\
                 proxy_protocol = \"v2\"\nbackend_expects_proxy_protocol = true\n\
-                balance = \"least_connections\"\nmax_connections = 100\n";
+                balance = \"least_connections\"\nmax_connections = 100\nmax_per_second = 7\n\
+                [[endpoints]]\nprocess = \"dns\"\nprotocol = \"http\"\nmax_body = \"10Mi\"\nmax_header_bytes = 8192\nbackend_protocol = \"h2c\"\n";
     let manifest = parse(&format!("{HEAD}{text}")).unwrap();
     let ports: Vec<_> =
         manifest.endpoints.iter().map(|it| (it.name.as_str(), it.port.as_str())).collect();
-    assert_eq!(ports, [("udp-53", "asked"), ("tls", "p53"), ("tls-853", "p53")]);
+    assert_eq!(ports, [("udp-53", "asked"), ("tls", "p53"), ("tls-853", "p53"), ("http", "p53")]);
     let host = "dot.example".to_owned();
     assert_eq!(manifest.endpoints[1].exposure, Exposure::Tls { host, listen_port: None });
     assert_eq!(manifest.endpoints[2].handling.proxy_protocol, Some(ProxyProtocol::V2));
 
     assert_eq!(manifest.endpoints[2].handling.balance, Balance::LeastConnections);
     assert_eq!(manifest.endpoints[2].handling.max_connections, Some(100));
+    assert_eq!(manifest.endpoints[2].handling.max_per_second, Some(7));
+    let handling = manifest.endpoints[3].handling;
+    assert_eq!(handling.max_body_bytes, Some(10 << 20));
+    assert_eq!(handling.max_header_bytes, Some(8_192));
+    assert_eq!(handling.backend_protocol, BackendProtocol::H2c);
     let usual = serde_json::to_string(&manifest.endpoints[1]).unwrap();
     assert!(!usual.contains("balance") && !usual.contains("null"), "old hashes stay: {usual}");
 
@@ -145,7 +151,10 @@ fn endpoints_that_cannot_be_are_told() {
          [[endpoints]]\nprotocol = \"tls\"\nhost = \"a.example\"\nlisten_port = 27\n\
          [[endpoints]]\nlisten_port = 28\nbalance = \"random\"\nmax_connections = 0\n\
          [[endpoints]]\nprotocol = \"tls\"\nname = \"b\"\nhost = \"b.example\"\n\
-         [[endpoints]]\nprotocol = \"http\"\nname = \"c\"\nhost = \"b.example\"\n",
+         [[endpoints]]\nprotocol = \"http\"\nname = \"c\"\nhost = \"b.example\"\n\
+         [[endpoints]]\nlisten_port = 29\nmax_per_second = 0\nmax_body = \"1Mi\"\nmax_header_bytes = 9\n\
+         [[endpoints]]\nprotocol = \"http\"\nname = \"d\"\nhost = \"d.example\"\nmax_body = \"10\"\nbackend_protocol = \"h3\"\n\
+         [[endpoints]]\nlisten_port = 30\nbackend_protocol = \"h2c\"\n",
         expect![[r#"
             4:1 endpoints[0].port: names no UDP port of `web`
             7:1 endpoints[1].host: needed with protocol = "tls": the name that clients send
@@ -158,6 +167,13 @@ fn endpoints_that_cannot_be_are_told() {
             30:1 endpoints[8].balance: use "round_robin" or "least_connections"
             31:1 endpoints[8].max_connections: at least 1; remove the endpoint to let nobody in
             36:1 endpoints[10]: another endpoint has this name, host or port
+            42:1 endpoints[11].max_per_second: from 1 to 1000000
+            44:1 endpoints[11].max_header_bytes: from 1024 to 65536, which no edge goes beyond
+            43:1 endpoints[11].max_body: only with protocol = "http"
+            44:1 endpoints[11].max_header_bytes: only with protocol = "http"
+            49:1 endpoints[12].max_body: write a whole number of Mi or Gi, such as "10Mi"
+            50:1 endpoints[12].backend_protocol: use "http1" or "h2c"
+            53:1 endpoints[13].backend_protocol: only with protocol = "http"
         "#]],
     );
 }

@@ -1,0 +1,121 @@
+//! The meters of all endpoints, kept across plans.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use helix_model::plan::EndpointPlan;
+use helix_model::{Endpoint, Id};
+
+use crate::meter::{Meter, Reading};
+
+/// Endpoints with series of their own. With some 40 lines each this is what a scrape
+/// every few seconds can carry; whatever comes beyond is told as one, `other`.
+pub(crate) const LISTED_MAX: usize = 1_000;
+
+/// What went through endpoints that have no series of their own and are gone: counters
+/// must not go back. Not on the way of traffic, so a lock will do.
+#[derive(Debug, Default)]
+pub(crate) struct Others(Mutex<Reading>);
+
+impl Others {
+    pub(crate) fn read(&self) -> Reading {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn add(&self, gone: &Reading) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).add(gone);
+    }
+}
+
+/// The meters of all endpoints, those that are gone with something open included.
+#[derive(Debug)]
+pub(crate) struct Meters {
+    kept: BTreeMap<Id<Endpoint>, Arc<Meter>>,
+    gone: Vec<Arc<Meter>>,
+    others: Arc<Others>,
+}
+
+impl Meters {
+    pub(crate) fn new(others: Arc<Others>) -> Meters {
+        Meters { kept: BTreeMap::new(), gone: Vec::new(), others }
+    }
+
+    /// An endpoint's meter: the one it has unless it is reached in another way now.
+    pub(crate) fn of(&mut self, endpoint: &EndpointPlan) -> Arc<Meter> {
+        let known = self.kept.get(&endpoint.id);
+        if let Some(meter) = known
+            && meter.protocol == endpoint.route.protocol()
+            && meter.label == endpoint.label
+        {
+            return Arc::clone(meter);
+        }
+        let listed = self.kept.values().filter(|meter| meter.is_listed).count();
+        let is_listed = known.map_or(listed < LISTED_MAX, |meter| meter.is_listed);
+        let meter = Arc::new(Meter::new(endpoint, is_listed));
+        let before = self.kept.insert(endpoint.id, Arc::clone(&meter));
+        self.gone.extend(before);
+        meter
+    }
+
+    /// Lets go of those of other endpoints.
+    pub(crate) fn settle(&mut self, endpoints: &BTreeSet<Id<Endpoint>>) {
+        let gone = self.kept.extract_if(.., |id, _| !endpoints.contains(id));
+        self.gone.extend(gone.map(|(_, meter)| meter));
+        self.sweep();
+    }
+
+    /// Forgets those of gone endpoints that nothing can go through any more.
+    pub(crate) fn sweep(&mut self) {
+        for meter in self.gone.extract_if(.., |meter| Arc::strong_count(meter) == 1) {
+            if !meter.is_listed {
+                self.others.add(&Reading { traffic: closed(&meter), ..meter.read() });
+            }
+        }
+    }
+}
+
+fn closed(meter: &Meter) -> helix_model::traffic::Traffic {
+    helix_model::traffic::Traffic { open: 0, ..meter.read().traffic }
+}
+
+#[cfg(test)]
+mod tests {
+    use helix_model::Timestamp;
+    use helix_model::manifest::Handling;
+    use helix_model::plan::Route;
+
+    use super::*;
+    use crate::meter::Span;
+
+    fn endpoint(number: u128) -> EndpointPlan {
+        EndpointPlan {
+            id: Id::new(Timestamp(1), number),
+            route: Route::Http { hosts: Vec::new() },
+            addresses: Vec::new(),
+            certificate: None,
+            handling: Handling::default(),
+            backends: Vec::new(),
+            label: None,
+        }
+    }
+
+    #[test]
+    fn what_went_through_an_unlisted_endpoint_is_not_forgotten_with_it() {
+        let others = Arc::new(Others::default());
+        let mut meters = Meters::new(Arc::clone(&others));
+        let max = LISTED_MAX as u128;
+        let listed: Vec<_> = (1..=max).map(|number| meters.of(&endpoint(number))).collect();
+        assert!(listed.iter().all(|meter| meter.is_listed));
+        let beyond = meters.of(&endpoint(max + 1));
+        assert!(!beyond.is_listed && Arc::ptr_eq(&beyond, &meters.of(&endpoint(max + 1))));
+        let open = Span::begin(&beyond);
+        drop(beyond);
+        meters.settle(&BTreeSet::new());
+        assert_eq!(others.read().traffic.begun, 0, "it is still open");
+        drop(open);
+        meters.sweep();
+        let told = others.read();
+        assert_eq!((told.traffic.begun, told.traffic.open, told.codes[0]), (1, 0, 1));
+        assert!(meters.of(&endpoint(max + 2)).is_listed, "there is room again");
+    }
+}

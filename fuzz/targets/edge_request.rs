@@ -68,6 +68,7 @@ async fn start(backend: SocketAddr) -> Edge {
         access_log: None,
         takeover: None,
         plan_file: None,
+        kept_certificates: None,
         balancers: Vec::new(),
         addresses: Vec::new(),
         any_ip: AnyIp::Off,

@@ -36,6 +36,8 @@ pub struct Config {
     pub takeover: Option<Takeover>,
     /// Where the last plan is kept, to serve from after a restart.
     pub plan_file: Option<PathBuf>,
+    /// Where certificates and keys are kept for the next start, in this machine's memory.
+    pub kept_certificates: Option<PathBuf>,
     /// Load balancers before this edge: what comes from them begins with a header of the
     /// PROXY protocol that says whose it is. From nobody else is one taken.
     pub balancers: Vec<IpNet>,

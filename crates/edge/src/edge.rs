@@ -107,8 +107,9 @@ impl Edge {
         let (wanted, now_wanted) = watch::channel(Arc::default());
         let (source, now_source) = watch::channel(None);
         if https_port.is_some() {
-            let keeping =
-                tls::keep(Arc::clone(&shared), now_wanted, now_source, Arc::clone(&changed));
+            let kept = tls::Kept::at(config.kept_certificates);
+            let changed = Arc::clone(&changed);
+            let keeping = tls::keep(Arc::clone(&shared), now_wanted, now_source, changed, kept);
             tokio::spawn(keeping);
         }
         let (requests, queue) = mpsc::channel(QUEUE);

@@ -140,6 +140,8 @@ impl Platform {
             access_log: access_log::config(&options.front),
             takeover: None,
             plan_file: Some(data_dir.join("edge").join("plan.json")),
+            // The server is this process.
+            kept_certificates: None,
             balancers: options.front.balancers.clone(),
             addresses: options.front.addresses.clone(),
             any_ip: options.any_ip,

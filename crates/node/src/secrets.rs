@@ -14,8 +14,7 @@ use futures::future::BoxFuture;
 use helix_model::bundle::{Pin, VersionId};
 use helix_model::link::PullLogin;
 use helix_model::{Id, Instance, Reason};
-use helix_runtime::{SECRETS_FILE, keep_secrets, memory_dir};
-use sha2::{Digest, Sha256};
+use helix_runtime::{SECRETS_FILE, keep_secrets, memory_dir_of};
 use tokio::sync::watch;
 use zeroize::Zeroizing;
 
@@ -59,9 +58,7 @@ pub(crate) struct Secrets {
 impl Secrets {
     /// Those of the agent whose files are in `data_dir`.
     pub(crate) fn of(data_dir: &Path) -> Secrets {
-        let digest = Sha256::digest(data_dir.as_os_str().as_encoded_bytes());
-        let name: String = digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
-        let dir = memory_dir().map(|memory| memory.join("secrets").join(name));
+        let dir = memory_dir_of("secrets", data_dir);
         Secrets { source: watch::Sender::new(None), dir }
     }
 

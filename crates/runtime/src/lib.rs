@@ -41,7 +41,9 @@ pub use exec::{ExecEvent, ExecInput, ExecOutput, ExecSession};
 pub use failure::{Failure, Reason};
 pub use hosts::replace_peers;
 pub use probe::{Capabilities, Level, probe};
-pub use secrets::{SECRETS_FILE, SECRETS_PATH, SECRETS_VARIABLE, keep_secrets, memory_dir};
+pub use secrets::{
+    SECRETS_FILE, SECRETS_PATH, SECRETS_VARIABLE, keep_secrets, memory_dir, memory_dir_of,
+};
 pub use shim::shim_main;
 pub use spec::{
     ExecSpec, Forward, InstanceSpec, Isolation, LogLimits, Mount, NetworkSpec, Peer, PrestartSpec,

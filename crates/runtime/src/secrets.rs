@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use nix::mount::{MsFlags, mount};
 use nix::sys::statfs::{FsType, TMPFS_MAGIC, statfs};
 use nix::unistd::geteuid;
+use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
 use crate::failure::{Failure, Reason};
@@ -107,6 +108,14 @@ pub fn memory_dir() -> Option<PathBuf> {
     let places = own.map(|own| own.join("helix")).into_iter();
     let mut places = places.chain([shared.join(format!("helix-{uid}"))]);
     places.find(|place| place.parent().is_some_and(is_memory) && make_private(place, uid).is_ok())
+}
+
+/// The part of [`memory_dir`] that belongs to whoever has its files in `data_dir`; `what`
+/// says what is in it. It need not be there yet.
+pub fn memory_dir_of(what: &str, data_dir: &Path) -> Option<PathBuf> {
+    let digest = Sha256::digest(data_dir.as_os_str().as_encoded_bytes());
+    let name: String = digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+    Some(memory_dir()?.join(what).join(name))
 }
 
 fn is_memory(path: &Path) -> bool {

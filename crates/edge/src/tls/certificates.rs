@@ -33,6 +33,8 @@ pub(crate) struct Held {
     key: Arc<CertifiedKey>,
     /// When another is to be made. One that an org brought is replaced by its plan.
     again_at: Option<SystemTime>,
+    /// When it ends, milliseconds since the epoch.
+    not_after_ms: i64,
 }
 
 impl Held {
@@ -44,11 +46,17 @@ impl Held {
     ) -> Result<Held, CertificateError> {
         let bundle = Bundle::from_pem(pem)?;
         let key = bundle.certified_key()?;
+        let not_after_ms = bundle.not_after_ms()?;
         let again_at = match pin {
             Some(_) => None,
-            None => Some(again_at(bundle.not_after_ms()?, now)),
+            None => Some(again_at(not_after_ms, now)),
         };
-        Ok(Held { pin, key, again_at })
+        Ok(Held { pin, key, again_at, not_after_ms })
+    }
+
+    /// Whether it has not ended yet.
+    pub(crate) fn is_valid(&self, now: SystemTime) -> bool {
+        now < UNIX_EPOCH + Duration::from_millis(u64::try_from(self.not_after_ms).unwrap_or(0))
     }
 }
 

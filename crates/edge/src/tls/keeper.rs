@@ -1,7 +1,8 @@
 //! Fetches the certificates the plan wants, and again what nears its end.
 //!
-//! What is in use stays in use until its successor is here. Keys are in this
-//! process's memory and nowhere else.
+//! What is in use stays in use until its successor is here. Keys are in memory and
+//! nowhere else: this process's, and where the machine has such a place (`kept`) the
+//! machine's, for the time when this process is gone and no server is in reach.
 
 use std::pin::Pin as Pinned;
 use std::sync::Arc;
@@ -14,6 +15,7 @@ use tokio::time::timeout;
 use zeroize::Zeroizing;
 
 use super::certificates::{Held, Missing, Wanted};
+use super::kept::Kept;
 use crate::shared::Shared;
 
 /// How long a server may take to answer.
@@ -49,18 +51,26 @@ pub(crate) async fn keep(
     mut wanted: watch::Receiver<Arc<Wanted>>,
     mut source: watch::Receiver<Source>,
     changed: Arc<Notify>,
+    kept: Kept,
 ) {
     let mut pause = RETRY_MIN;
     loop {
         let now_wanted = Arc::clone(&wanted.borrow_and_update());
         let from = source.borrow_and_update().clone();
         shared.certificates.keep_only(&now_wanted);
+        if !now_wanted.is_empty() {
+            // Nothing is wanted before the first plan, for which all of it was kept.
+            kept.keep_only(&now_wanted);
+        }
+        if take_kept(&shared, &kept, &now_wanted) {
+            changed.notify_one();
+        }
         let missing = shared.certificates.missing(&now_wanted, SystemTime::now());
         let mut is_complete = missing.is_empty();
         if let (Some(from), false) = (from, is_complete) {
             is_complete = true;
             for batch in missing.chunks(FETCHES_MAX) {
-                let fetched = fetch(&from, batch).await;
+                let fetched = fetch(&from, batch, &kept).await;
                 is_complete &= fetched.iter().all(|(_, outcome)| outcome.is_ok());
                 if shared.certificates.take(fetched) {
                     changed.notify_one();
@@ -83,26 +93,45 @@ pub(crate) async fn keep(
     }
 }
 
+/// Takes what an edge before this one has kept for hosts that have nothing yet.
+fn take_kept(shared: &Shared, kept: &Kept, wanted: &Wanted) -> bool {
+    let now = SystemTime::now();
+    let mut missing = shared.certificates.missing(wanted, now);
+    missing.retain(|it| it.hosts.iter().all(|host| shared.certificates.host(host).is_none()));
+    let found = missing.into_iter().filter_map(|it| Some((it.clone(), Ok(kept.load(&it, now)?))));
+    let found: Vec<_> = found.collect();
+    !found.is_empty() && shared.certificates.take(found)
+}
+
 async fn fetch(
     from: &Arc<dyn CertificateSource>,
     batch: &[Missing],
+    kept: &Kept,
 ) -> Vec<(Missing, Result<Held, String>)> {
     let mut fetching = JoinSet::new();
     for missing in batch {
-        let (from, missing) = (Arc::clone(from), missing.clone());
+        let (from, missing, kept) = (Arc::clone(from), missing.clone(), kept.clone());
         fetching.spawn(async move {
-            let outcome = fetch_one(&from, &missing).await;
+            let outcome = fetch_one(&from, &missing, &kept).await;
             (missing, outcome)
         });
     }
     fetching.join_all().await
 }
 
-async fn fetch_one(from: &Arc<dyn CertificateSource>, missing: &Missing) -> Result<Held, String> {
+async fn fetch_one(
+    from: &Arc<dyn CertificateSource>,
+    missing: &Missing,
+    kept: &Kept,
+) -> Result<Held, String> {
     let Some(host) = missing.hosts.first() else { return Err("it is for no host".to_owned()) };
     let outcome = match timeout(FETCH_WAIT, from.fetch(host, missing.pin)).await {
         Ok(Ok(pem)) => {
-            Held::read(&pem, missing.pin, SystemTime::now()).map_err(|error| error.to_string())
+            let held = Held::read(&pem, missing.pin, SystemTime::now());
+            if held.is_ok() {
+                kept.keep(missing, &pem);
+            }
+            held.map_err(|error| error.to_string())
         }
         Ok(Err(why)) => Err(why),
         Err(_) => Err("the server does not answer".to_owned()),

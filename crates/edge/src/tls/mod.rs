@@ -3,11 +3,13 @@
 //!
 //! `hello` reads which host a client asks for, `sniff` finds it out of a connection,
 //! `listener` takes those of the shared port through their handshake, `certificates`
-//! answers which certificate a host is served with, `keeper` fetches what the plan wants.
+//! answers which certificate a host is served with, `keeper` fetches what the plan wants,
+//! `kept` has it for the next start.
 
 mod certificates;
 mod hello;
 mod keeper;
+mod kept;
 mod listener;
 mod sniff;
 
@@ -16,6 +18,7 @@ pub(crate) const ACME_TLS: &[u8] = b"acme-tls/1";
 
 pub(crate) use certificates::{Certificates, Wanted};
 pub(crate) use keeper::{Source, keep};
+pub(crate) use kept::Kept;
 pub(crate) use listener::{Acceptor, accept, refuse_name};
 pub(crate) use sniff::{First, Unread, first};
 

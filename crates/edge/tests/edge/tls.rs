@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use helix_certificate::Authority;
 use helix_edge::{CertificateSource, Fetched};
@@ -68,11 +69,7 @@ pub(crate) async fn serving(server: &Server, endpoints: Vec<EndpointPlan>) -> Wo
     world.edge.certificates_from(Some(Arc::new(server.clone())));
     let count = endpoints.len();
     world.apply(endpoints).await;
-    let is_secure = |it: &String| it.starts_with("https://");
-    let report = world.report(|report| {
-        report.endpoints.iter().filter(|it| it.reachable.iter().any(is_secure)).count() == count
-    });
-    report.await;
+    world.secure(count).await;
     world
 }
 
@@ -236,4 +233,45 @@ async fn a_client_that_comes_back_resumes_its_session() {
         assert_eq!(open.get("app.example", "/").await.body, "app 1");
         assert_eq!(open.handshake(), expected);
     }
+}
+
+#[tokio::test]
+async fn an_edge_that_starts_anew_serves_what_it_had_while_no_server_is_in_reach() {
+    let (server, app) = (Server::new(), App::http(1).await);
+    let dir = tempfile::tempdir().unwrap();
+    let memory = dir.path().join("certificates");
+    let plan = dir.path().join("plan.json");
+    let (made, brought) = ("made.example", "brought.example");
+    let pin = server.bring(1, brought);
+    let endpoints = || {
+        let second = certified(http(2, brought, &[app.backend()]), pin);
+        vec![http(1, made, &[app.backend()]), second]
+    };
+    let first = World::keeping(&plan, &memory).await;
+    first.edge.certificates_from(Some(Arc::new(server.clone())));
+    first.apply(endpoints()).await;
+    first.secure(2).await;
+    first.edge.shutdown(Duration::ZERO).await;
+
+    let second = World::keeping(&plan, &memory).await;
+    second.secure(2).await;
+    let client = SecureClient::trusting(&server.authority, Inside::Http1);
+    for host in [made, brought] {
+        let mut open = client.connect(second.https(), host).await.unwrap();
+        assert_eq!(open.get(host, "/").await.body, "app 1");
+    }
+    let modes = std::fs::read_dir(&memory).unwrap().map(|entry| {
+        std::os::unix::fs::PermissionsExt::mode(&entry.unwrap().metadata().unwrap().permissions())
+    });
+    assert!(modes.into_iter().all(|mode| mode & 0o777 == 0o600));
+
+    // What nobody needs any more is not kept.
+    second.apply(vec![http(1, made, &[app.backend()])]).await;
+    let count = || std::fs::read_dir(&memory).unwrap().count();
+    soon(async {
+        while count() > 1 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    })
+    .await;
 }

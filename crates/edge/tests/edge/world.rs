@@ -32,6 +32,7 @@ fn config() -> Config {
         access_log: None,
         takeover: None,
         plan_file: None,
+        kept_certificates: None,
         balancers: Vec::new(),
         addresses: Vec::new(),
         any_ip: AnyIp::Off,
@@ -70,6 +71,12 @@ impl World {
         std::fs::write(&file, serde_json::to_vec(&plan).unwrap()).unwrap();
         let takeover = Some(Takeover { socket: socket.to_owned(), take: true });
         World::starting(Config { takeover, plan_file: Some(file), ..config() }).await
+    }
+
+    /// One that keeps its plan and its certificates for the next.
+    pub(crate) async fn keeping(plan: &Path, certificates: &Path) -> World {
+        let (plan_file, kept) = (Some(plan.to_owned()), Some(certificates.to_owned()));
+        World::starting(Config { plan_file, kept_certificates: kept, ..config() }).await
     }
 
     /// One that these prefixes are routed to.
@@ -112,6 +119,16 @@ impl World {
     }
 
     /// Waits for a report that fulfils the condition.
+    /// Waits until so many endpoints are reached over TLS.
+    pub(crate) async fn secure(&self, count: usize) {
+        let is_secure = |it: &String| it.starts_with("https://");
+        let report = self.report(|report| {
+            let endpoints = report.endpoints.iter();
+            endpoints.filter(|it| it.reachable.iter().any(is_secure)).count() == count
+        });
+        report.await;
+    }
+
     pub(crate) async fn report(&self, condition: impl FnMut(&EdgeReport) -> bool) -> EdgeReport {
         let mut reports = self.edge.reports();
         let report = tokio::time::timeout(DEADLINE, reports.wait_for(condition)).await;

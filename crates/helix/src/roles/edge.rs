@@ -16,6 +16,7 @@ use helix_link::{Incoming, LinkError, Opened, Receiver, Sender, Stream};
 use helix_model::link::{AskEdge, EdgeHello, Hello, LINK_PROTOCOL, ToEdge};
 use helix_model::plan::EdgeReport;
 use helix_model::{Code, Name, Problem};
+use helix_runtime::memory_dir_of;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
@@ -55,6 +56,7 @@ pub(super) async fn start(options: EdgeOptions) -> Result<EdgeRole, Problem> {
         access_log: access_log::config(&options.front),
         takeover: Some(Takeover { socket: data_dir.join("takeover.sock"), take: options.takeover }),
         plan_file: Some(data_dir.join("plan.json")),
+        kept_certificates: memory_dir_of("certificates", &data_dir),
         balancers: options.front.balancers.clone(),
         addresses: options.front.addresses.clone(),
         any_ip: AnyIp::Auto,

@@ -97,7 +97,7 @@ codes! {
     DomainInUse = "domain_in_use", 409, 5, false,
         "Endpoints have hosts of the domain", "destroy their envs, or deploy them without these hosts";
     PortDenied = "port_denied", 412, 5, false,
-        "The installation denies endpoints this port", "listen on another port; `helix doctor` of the operator says which are denied";
+        "The installation denies endpoints this port", "listen on another port, or have the operator take it off the list: `--deny-ports`";
     Ipv4NotEnabled = "ipv4_not_enabled", 412, 5, false,
         "The env has no IPv4 address of its own", "ask for one with `helix env ipv4 enable`, or leave out `ipv4` of the endpoint";
     Ipv4InUse = "ipv4_in_use", 409, 5, false,

@@ -148,6 +148,7 @@ impl Actor {
             Want::Run(plan, network) => {
                 self.quiet = false;
                 (self.plan, self.network) = (plan.clone(), network);
+                self.tell_peers();
                 Event::Wanted(plan)
             }
             Want::Stop => Event::Unwanted,
@@ -298,6 +299,18 @@ impl Actor {
             resolvers: self.shared.egress.resolvers().to_vec(),
         };
         Ok(boot::instance_spec(&self.plan, &image, &here))
+    }
+
+    /// Has the others find it, or not any more, as the plan has it now. What is not
+    /// running yet joins them when it starts.
+    fn tell_peers(&mut self) {
+        if let (Some(member), Some(_)) = (self.member(), &self.shim) {
+            let (shared, id) = (self.shared.clone(), self.id);
+            self.tasks.spawn(async move {
+                shared.peers.rejoin(id, member, &shared.egress).await;
+                Done::Nothing
+            });
+        }
     }
 
     /// What it is to those it may reach.

@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 
-use helix_model::plan::{InstancePlan, NodePlan};
+use helix_model::plan::{InstancePlan, NodePlan, Running};
 use helix_model::{Env, Id, Instance, Name};
 use helix_runtime::Peer;
 use tokio::sync::Mutex;
@@ -40,6 +40,9 @@ pub(crate) struct Member {
     name: Name,
     process: Name,
     address: Ipv4Addr,
+    /// New work goes elsewhere: others do not find it any more, and what it has begun
+    /// goes on.
+    leaving: bool,
     dir: PathBuf,
 }
 
@@ -58,6 +61,7 @@ impl Member {
             name: plan.name.clone(),
             process: plan.process.clone(),
             address: instance_ipv4(network, slot),
+            leaving: plan.desired == Running::Draining,
             dir: config.instance_dir(plan.id),
         })
     }
@@ -100,12 +104,16 @@ impl Peers {
         egress: &Egress,
     ) -> Vec<Peer> {
         let mut members = self.members.lock().await;
-        let network = member.network;
-        if members.insert(id, member.clone()).as_ref() != Some(&member) {
-            egress.connect(network, groups(&members, network)).await;
-        }
-        tell(&members, &member);
+        enter(&mut members, id, &member, egress).await;
         peers_of(&members, &member)
+    }
+
+    /// Changes what an instance is to the others, unless it was parted from them.
+    pub(crate) async fn rejoin(&self, id: Id<Instance>, member: Member, egress: &Egress) {
+        let mut members = self.members.lock().await;
+        if members.contains_key(&id) {
+            enter(&mut members, id, &member, egress).await;
+        }
     }
 
     /// Parts an instance from the others.
@@ -118,6 +126,13 @@ impl Peers {
     }
 }
 
+async fn enter(members: &mut Members, id: Id<Instance>, member: &Member, egress: &Egress) {
+    if members.insert(id, member.clone()).as_ref() != Some(member) {
+        egress.connect(member.network, groups(members, member.network)).await;
+    }
+    tell(members, member);
+}
+
 fn groups(members: &Members, network: Ipv6Addr) -> Vec<BTreeSet<Ipv4Addr>> {
     let mut groups: BTreeMap<Id<Env>, BTreeSet<Ipv4Addr>> = BTreeMap::new();
     for member in members.values().filter(|member| member.network == network) {
@@ -126,9 +141,10 @@ fn groups(members: &Members, network: Ipv6Addr) -> Vec<BTreeSet<Ipv4Addr>> {
     groups.into_values().filter(|group| group.len() > 1).collect()
 }
 
-/// Whom a member can reach.
+/// Whom a member is to find.
 fn peers_of(members: &Members, of: &Member) -> Vec<Peer> {
-    let others = members.values().filter(|member| member.knows(of) && *member != of);
+    let others = members.values();
+    let others = others.filter(|it| it.knows(of) && it.address != of.address && !it.leaving);
     others.map(Member::peer).collect()
 }
 
@@ -159,6 +175,7 @@ mod tests {
             name: format!("{name}-{last}").parse().unwrap(),
             process: name.parse().unwrap(),
             address: Ipv4Addr::new(10, 1, 0, last),
+            leaving: false,
             dir: PathBuf::from("/nowhere"),
         }
     }
@@ -185,5 +202,16 @@ mod tests {
         assert_eq!(peer.address.to_string(), "10.1.0.2");
         assert_eq!(peer.names, ["db-2.internal", "db.internal"]);
         assert_eq!(peers_of(&members, &member(2, "web", 3)), []);
+    }
+
+    #[test]
+    fn who_is_leaving_is_not_found_and_still_finds_and_reaches_others() {
+        let mut members = members();
+        let leaving = Member { leaving: true, ..member(1, "db", 2) };
+        let id = members.iter().find(|(_, it)| it.address == leaving.address).map(|it| *it.0);
+        members.insert(id.unwrap(), leaving.clone());
+        assert_eq!(peers_of(&members, &member(1, "web", 1)), []);
+        assert_eq!(peers_of(&members, &leaving).len(), 1);
+        assert_eq!(groups(&members, "fd00::".parse().unwrap()).len(), 1);
     }
 }

@@ -2,12 +2,12 @@
 
 use std::net::SocketAddr;
 
-use helix_model::plan::InstancePlan;
+use helix_model::plan::{InstancePlan, Running};
 use helix_model::{Env, Id, Timestamp};
 
 use crate::egress::{assert_refused, has_nft};
 use crate::tests::leave;
-use crate::world::{World, eventually};
+use crate::world::{DEADLINE, World, eventually};
 
 /// The number of the env that every plan is in if nothing else is said.
 const HOME: u128 = 2;
@@ -46,6 +46,12 @@ pub(crate) async fn instances_of_one_env_find_each_other_where_it_asks_for_that(
     // An agent that begins anew parts nobody.
     world.restart_agent().await;
     assert_eq!(get(&world, &web, &db).await, db.id.to_string());
+
+    // Who is being emptied is not found any more, and goes on with what it has.
+    let emptied = InstancePlan { desired: Running::Draining, ..db.clone() };
+    world.apply(&[&web, &emptied, &stranger, &other, &closed]);
+    until_known(&world, &web, 0).await;
+    assert_eq!(get(&world, &db, &web).await, web.id.to_string());
 
     // Who is gone is known to nobody, and its address opens nothing.
     let left = at(&world, &db);
@@ -89,6 +95,14 @@ fn at(world: &World, plan: &InstancePlan) -> SocketAddr {
 /// What one answers when another asks it.
 async fn get(world: &World, from: &InstancePlan, to: &InstancePlan) -> String {
     world.run(from.id, &["get", &at(world, to).to_string()]).await
+}
+
+/// Waits until an instance knows of so many others.
+async fn until_known(world: &World, of: &InstancePlan, count: usize) {
+    let deadline = tokio::time::Instant::now() + DEADLINE;
+    while peers(world, of).await.len() != count {
+        assert!(tokio::time::Instant::now() < deadline, "never: {count} peers");
+    }
 }
 
 async fn refused(world: &World, from: &InstancePlan, to: SocketAddr) {

@@ -43,6 +43,8 @@ async fn a_second_is_told_in_rates() {
 async fn seconds_follow_one_another_and_the_log_knows_nothing_of_it() {
     let world = World::new().await;
     world.deploy("shop", "key-00000001").await;
+    // Nothing more happens until the node says how its instance is.
+    world.wait_plan(|plan| !plan.instances.is_empty()).await;
     let mut stream = world.follow("/v1/traffic?follow=true").await;
     let mut rest = String::new();
     let head = world.get("/v1/events").await["position"].clone();

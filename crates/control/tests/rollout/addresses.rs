@@ -75,6 +75,19 @@ fn envs_get_ipv6_addresses_of_what_is_routed_to_an_edge() {
 }
 
 #[test]
+fn where_no_ipv6_address_is_left_no_env_is_made() {
+    let mut world = World::with_node();
+    world.edge_with("front", &["2001:db8:1::/127"]).unwrap();
+    env(&mut world, "production");
+    env(&mut world, "staging");
+    let app = world.state.apps.iter().next().unwrap().id;
+    let create = env::Create { app, name: name("preview") };
+    let refused = world.command(Command::CreateEnv(create)).unwrap_err();
+    assert_eq!(refused.code, Code::Ipv6PoolExhausted);
+    assert_eq!(world.state.envs.len(), 2);
+}
+
+#[test]
 fn an_edge_serves_the_addresses_that_are_routed_to_it() {
     let mut world = world();
     set(&mut world, "production", true).unwrap();

@@ -98,6 +98,7 @@ const OWNED: &[&str] = &["orgs", "projects", "apps", "envs"];
 /// finds; each has a test of its own. `auth token` is another word for `tokens`.
 const ELSEWHERE: &[&str] = &[
     "apply",
+    "env ipv4 enable",
     "up",
     "server",
     "node",

@@ -116,11 +116,12 @@ fn a_backup_survives_its_store_being_killed_and_comes_back_on_another_node() {
     assert!(sent_bytes(&first) >= 48 << 20, "{}", first.stdout);
 
     // It does not come back in time: that is said, and the next one begins where it was.
-    keeper.write("second", 64);
+    keeper.write("second", 96);
     let digest = keeper.digest();
     let before = keeper.objects.count("/chunks/");
     let began = keeper.begin_backup("second");
-    keeper.until_pieces(before + 4);
+    // A few of them are what the file system notes of itself, and change again.
+    keeper.until_pieces(before + 6);
     keeper.objects.kill();
     let failed = began.wait();
     assert_eq!(failed.code, 1, "{failed:?}");
@@ -132,7 +133,7 @@ fn a_backup_survives_its_store_being_killed_and_comes_back_on_another_node() {
     keeper.objects.restart();
     let third = keeper.backup("third").ok();
     let sent = sent_bytes(&third);
-    assert!(sent > 0 && sent < 64 << 20, "what was sent is not sent again: {sent}");
+    assert!(sent > 0 && sent < 96 << 20, "what was sent is not sent again: {sent}");
 
     // The volume and its node's copy go; what is in the store is all there is.
     let world = &keeper.world;

@@ -136,22 +136,8 @@ impl Proxy {
         ports: Ports,
         files: Option<Unpacked>,
     ) -> Result<Proxy> {
-        let process = Owned::spawn(&mut quiet(&command))?;
-        let mut proxy = Proxy { name, ports, process: Some(process), _files: files };
-        let deadline = Instant::now() + STARTS_WITHIN;
-        while [ports.tcp, ports.http]
-            .iter()
-            .any(|it| TcpStream::connect(("127.0.0.1", *it)).is_err())
-        {
-            if let Some(process) = &mut proxy.process {
-                process.check_alive().with_context(|| format!("start {}", proxy.name))?;
-            }
-            if Instant::now() > deadline {
-                bail!("{} does not listen", proxy.name);
-            }
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        Ok(proxy)
+        let process = listening(&name, &command, &[ports.tcp, ports.http])?;
+        Ok(Proxy { name, ports, process: Some(process), _files: files })
     }
 
     /// Memory of all its processes; `None` for the origin itself.
@@ -208,6 +194,20 @@ pub fn raise_descriptors() -> Result<()> {
     let own = std::process::id().to_string();
     let limit = format!("--nofile={limit}:{limit}");
     process::output(Command::new("prlimit").args([&limit, "--pid", &own])).map(drop)
+}
+
+/// Starts a program and waits until it listens on all of these ports.
+fn listening(name: &str, command: &Command, ports: &[u16]) -> Result<Owned> {
+    let mut process = Owned::spawn(&mut quiet(command))?;
+    let deadline = Instant::now() + STARTS_WITHIN;
+    while ports.iter().any(|port| TcpStream::connect(("127.0.0.1", *port)).is_err()) {
+        process.check_alive().with_context(|| format!("start {name}"))?;
+        if Instant::now() > deadline {
+            bail!("{name} does not listen");
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    Ok(process)
 }
 
 /// Runs a command quietly.
@@ -294,15 +294,7 @@ impl Server {
         fs::write(&settings, text).context("write nginx's settings")?;
         let mut command = files.program("usr/sbin/nginx")?;
         command.arg("-c").arg(&settings).args(["-e", "stderr", "-p"]).arg(files.scratch());
-        let mut process = Owned::spawn(&mut quiet(&command))?;
-        let deadline = Instant::now() + STARTS_WITHIN;
-        while TcpStream::connect(("127.0.0.1", port)).is_err() {
-            process.check_alive().context("start the origin")?;
-            if Instant::now() > deadline {
-                bail!("the origin does not listen");
-            }
-            std::thread::sleep(Duration::from_millis(20));
-        }
+        let process = listening("the origin", &command, &[port])?;
         Ok(Server { port, _process: process, _files: files })
     }
 }

@@ -10,10 +10,7 @@ pub(crate) fn report(report: &UsageReport, style: &Style) -> String {
     let mut table = Table::new(["ENV", "INSTANCE SECONDS", "MEMORY GIB SECONDS", ""]);
     for env in &report.items {
         let [seconds, memory] = amounts(&env.used);
-        let (emphasis, note) = match env.destroyed {
-            true => (Emphasis::Faint, "destroyed"),
-            false => (Emphasis::Normal, ""),
-        };
+        let (emphasis, note) = standing(env.destroyed);
         table.row(emphasis, [env.path.clone(), seconds, memory, note.to_owned()]);
     }
     let [seconds, memory] = amounts(&report.total);
@@ -23,34 +20,39 @@ pub(crate) fn report(report: &UsageReport, style: &Style) -> String {
 }
 
 fn volumes(report: &UsageReport, style: &Style) -> String {
-    if report.volumes.is_empty() {
+    let rows = report.volumes.iter().map(|it| (&it.path, it.volume_gib_hours, it.destroyed));
+    hours(["VOLUME", "GIB HOURS", ""], rows, style)
+}
+
+fn ipv4(report: &UsageReport, style: &Style) -> String {
+    let rows = report.ipv4.iter().map(|it| (&it.path, it.ipv4_hours, it.destroyed));
+    hours(["ENV", "IPV4 HOURS", ""], rows, style)
+}
+
+/// What was set aside for so many hours, and is there or not; nothing for none.
+fn hours<'r>(
+    titles: [&'static str; 3],
+    rows: impl Iterator<Item = (&'r String, f64, bool)>,
+    style: &Style,
+) -> String {
+    let mut rows = rows.peekable();
+    if rows.peek().is_none() {
         return String::new();
     }
-    let mut table = Table::new(["VOLUME", "GIB HOURS", ""]);
-    for volume in &report.volumes {
-        let (emphasis, note) = match volume.destroyed {
-            true => (Emphasis::Faint, "destroyed"),
-            false => (Emphasis::Normal, ""),
-        };
-        let hours = format!("{:.1}", volume.volume_gib_hours);
-        table.row(emphasis, [volume.path.clone(), hours, note.to_owned()]);
+    let mut table = Table::new(titles);
+    for (path, hours, destroyed) in rows {
+        let (emphasis, note) = standing(destroyed);
+        table.row(emphasis, [path.clone(), format!("{hours:.1}"), note.to_owned()]);
     }
     format!("\n{}", table.render(style))
 }
 
-fn ipv4(report: &UsageReport, style: &Style) -> String {
-    if report.ipv4.is_empty() {
-        return String::new();
+/// How a row stands out whose subject may be gone, and the word for it.
+fn standing(destroyed: bool) -> (Emphasis, &'static str) {
+    match destroyed {
+        true => (Emphasis::Faint, "destroyed"),
+        false => (Emphasis::Normal, ""),
     }
-    let mut table = Table::new(["ENV", "IPV4 HOURS", ""]);
-    for env in &report.ipv4 {
-        let (emphasis, note) = match env.destroyed {
-            true => (Emphasis::Faint, "destroyed"),
-            false => (Emphasis::Normal, ""),
-        };
-        table.row(emphasis, [env.path.clone(), format!("{:.1}", env.ipv4_hours), note.to_owned()]);
-    }
-    format!("\n{}", table.render(style))
 }
 
 /// The intervals and their sum.

@@ -168,6 +168,7 @@ impl Director {
             routed: Some(self.plan.routed()),
             endpoints: self.plan.endpoints.iter().map(endpoint).collect(),
             answering: self.plan.answering(),
+            tunnels: Vec::new(),
         };
         self.reports.send_if_modified(|report| {
             let changed = *report != fresh;

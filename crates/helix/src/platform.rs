@@ -20,6 +20,7 @@ use helix_image::{ImageError, Store};
 use helix_model::plan::EdgePlan;
 use helix_model::ports::Ports;
 use helix_model::traffic::Told;
+use helix_model::tunnel::PortRange;
 use helix_model::{Id, Name, Problem, instance};
 use helix_node::{
     Agent, DiskLimits, DiskSeen, Isolation, NodeError, OwnRegistry, Snapshots, Stop, Volumes,
@@ -60,6 +61,8 @@ pub(crate) struct Options {
     pub backups: Option<PathBuf>,
     pub domains: Domains,
     pub denied_ports: Option<Ports>,
+    /// Which ports tunnels get; as before when `None`.
+    pub tunnel_ports: Option<PortRange>,
     pub acme: Option<Acme>,
 }
 
@@ -128,6 +131,7 @@ impl Platform {
             registries: options.registries.clone(),
             domains: options.domains.clone(),
             denied_ports: options.denied_ports.clone(),
+            tunnel_ports: options.tunnel_ports,
             acme: options.acme.clone(),
         })
         .await?;
@@ -369,6 +373,7 @@ pub(crate) fn edge_facts(edge: &Edge) -> helix_model::edge::Facts {
         http: text(edge.http_addresses()),
         https: text(edge.https_addresses()),
         addresses: edge.addresses().to_vec(),
+        ..helix_model::edge::Facts::default()
     }
 }
 

@@ -60,7 +60,7 @@ impl Frame {
             Frame::Beat => assemble(BEAT, 0, &[]),
             Frame::Open { stream, header } => assemble(OPEN, *stream, header),
             Frame::Fragment { stream, payload, last } => {
-                assemble(if *last { LAST } else { PIECE }, *stream, payload)
+                fragment(*stream, payload, *last)
             }
             Frame::Credit { stream, bytes } => assemble(CREDIT, *stream, &bytes.to_be_bytes()),
             Frame::Close { stream } => assemble(CLOSE, *stream, &[]),
@@ -110,6 +110,11 @@ impl Frame {
             kind => Err(FrameError::Kind { kind }),
         }
     }
+}
+
+/// A fragment, encoded without a frame in between.
+pub(crate) fn fragment(stream: u32, payload: &[u8], last: bool) -> Bytes {
+    assemble(if last { LAST } else { PIECE }, stream, payload)
 }
 
 fn assemble(kind: u8, stream: u32, payload: &[u8]) -> Bytes {

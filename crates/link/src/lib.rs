@@ -10,6 +10,7 @@
 //! its messages, are bytes. It reads no wall clock and draws no randomness.
 
 mod backoff;
+mod byte_stream;
 mod error;
 pub mod frame;
 mod gauge;
@@ -23,6 +24,7 @@ mod transport;
 pub mod websocket;
 
 pub use backoff::Backoff;
+pub use byte_stream::ByteStream;
 pub use error::{LinkError, StreamError};
 pub use limits::{
     BEAT_INTERVAL, DEAD_AFTER, HEADER_BYTES_MAX, MESSAGE_BYTES_MAX, REASON_BYTES_MAX, STREAMS_MAX,

@@ -1,10 +1,12 @@
 //! A link: opens streams, and gives out those the other side opens.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
+use tokio::time::Instant;
 
 use crate::error::{LinkError, StreamError};
 use crate::frame::Frame;
@@ -64,6 +66,10 @@ pub(crate) struct Shared {
     slots: Arc<Semaphore>,
     signals: AtomicUsize,
     end: watch::Sender<Option<LinkError>>,
+    begun: Instant,
+    heard: AtomicU64,
+    /// When the last frame came, after `begun`.
+    heard_at_ms: AtomicU64,
 }
 
 /// A frame on its way to the transport.
@@ -87,6 +93,9 @@ impl Link {
             slots: Arc::new(Semaphore::new(QUEUED_FRAMES_MAX)),
             signals: AtomicUsize::new(0),
             end: watch::Sender::new(None),
+            begun: Instant::now(),
+            heard: AtomicU64::new(0),
+            heard_at_ms: AtomicU64::new(0),
         });
         tokio::spawn(pumps::send(transport.sink, queue, Arc::clone(&shared)));
         tokio::spawn(pumps::receive(transport.source, opened, side, Arc::clone(&shared)));
@@ -129,6 +138,18 @@ impl Link {
         self.handle.shared.wait_for_end().await
     }
 
+    /// How many frames have come.
+    pub fn heard(&self) -> u64 {
+        self.handle.shared.heard.load(Ordering::Acquire)
+    }
+
+    /// How long nothing has come.
+    pub fn quiet_for(&self) -> Duration {
+        let shared = &self.handle.shared;
+        let heard = Duration::from_millis(shared.heard_at_ms.load(Ordering::Acquire));
+        shared.begun.elapsed().saturating_sub(heard)
+    }
+
     /// Ends the link now, for all who hold it.
     pub fn close(&self) {
         self.handle.shared.end(LinkError::Closed);
@@ -154,10 +175,31 @@ impl Shared {
 
     /// Sends a frame with payload when it is its turn.
     pub(crate) async fn payload(&self, frame: &Frame) -> Result<(), LinkError> {
-        let slot = Arc::clone(&self.slots).acquire_owned().await;
-        let slot = Some(slot.map_err(|_| self.why())?);
-        let outgoing = Outgoing { frame: frame.encode(), slot };
+        let slot = self.slots().acquire_owned().await.map_err(|_| self.why())?;
+        self.queue(frame.encode(), slot)
+    }
+
+    /// The slots of payload.
+    pub(crate) fn slots(&self) -> Arc<Semaphore> {
+        Arc::clone(&self.slots)
+    }
+
+    /// So many slots if they are free.
+    pub(crate) fn try_slots(&self, count: u32) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.slots).try_acquire_many_owned(count).ok()
+    }
+
+    /// Sends a frame with payload that a slot is there for.
+    pub(crate) fn queue(&self, frame: Bytes, slot: OwnedSemaphorePermit) -> Result<(), LinkError> {
+        let outgoing = Outgoing { frame, slot: Some(slot) };
         self.outgoing.send(outgoing).map_err(|_| self.why())
+    }
+
+    /// A frame has come.
+    pub(crate) fn hears(&self) {
+        self.heard.fetch_add(1, Ordering::AcqRel);
+        let ms = u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.heard_at_ms.store(ms, Ordering::Release);
     }
 
     /// A frame has been sent.

@@ -85,7 +85,10 @@ pub(crate) async fn receive(
             _ = shared.wait_for_end() => return,
         };
         let sorted = match next {
-            Ok(Ok(Some(message))) => sorter.sort(message),
+            Ok(Ok(Some(message))) => {
+                shared.hears();
+                sorter.sort(message)
+            }
             Ok(Ok(None)) => Err(LinkError::ClosedThere),
             Ok(Err(error)) => Err(LinkError::Transport(Arc::new(error))),
             Err(_) => Err(LinkError::Silent { seconds: DEAD_AFTER.as_secs() }),

@@ -2,11 +2,14 @@
 
 use std::sync::Arc;
 
+use std::future::poll_fn;
+use std::task::{Context, Poll, ready};
+
 use bytes::{Bytes, BytesMut};
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 use crate::error::StreamError;
-use crate::frame::Frame;
+use crate::frame::{self, Frame};
 use crate::gauge::{Gauge, cost};
 use crate::limits::{FRAGMENT_BYTES_MAX, MESSAGE_BYTES_MAX, WINDOW_BYTES};
 use crate::link::Shared;
@@ -89,6 +92,49 @@ impl Sender {
         }
     }
 
+    /// Sends a message if all of it can be queued now: what is better lost than late.
+    /// Whether it was.
+    pub fn try_send(&self, message: &[u8]) -> bool {
+        let pieces = message.len().div_ceil(FRAGMENT_BYTES_MAX).max(1);
+        let price = message.len() + pieces * cost(0);
+        let (Ok(pieces), Ok(price)) = (u32::try_from(pieces), u32::try_from(price)) else {
+            return false;
+        };
+        let Ok(paid) = self.credit.try_acquire_many(price) else { return false };
+        let Some(mut slots) = self.shared.try_slots(pieces) else { return false };
+        paid.forget();
+        let mut rest = message;
+        while rest.len() > FRAGMENT_BYTES_MAX {
+            let (piece, others) = rest.split_at(FRAGMENT_BYTES_MAX);
+            let Some(slot) = slots.split(1) else { return false };
+            if self.shared.queue(frame::fragment(self.id, piece, false), slot).is_err() {
+                return false;
+            }
+            rest = others;
+        }
+        self.queue(rest, slots).is_ok()
+    }
+
+    /// Whether nothing can be sent any more.
+    pub fn is_over(&self) -> bool {
+        self.credit.is_closed()
+    }
+
+    /// Queues a message that its credit and slot are there for.
+    pub(crate) fn queue(
+        &self,
+        message: &[u8],
+        slot: OwnedSemaphorePermit,
+    ) -> Result<(), StreamError> {
+        let frame = frame::fragment(self.id, message, true);
+        self.shared.queue(frame, slot).map_err(StreamError::from)
+    }
+
+    /// Credit, and the slots all streams share.
+    pub(crate) fn semaphores(&self) -> (Arc<Semaphore>, Arc<Semaphore>) {
+        (Arc::clone(&self.credit), self.shared.slots())
+    }
+
     /// No more messages will come from here; those sent still arrive.
     pub fn close(mut self) {
         self.finish();
@@ -127,7 +173,7 @@ impl Sender {
         }
     }
 
-    fn over(&self) -> StreamError {
+    pub(crate) fn over(&self) -> StreamError {
         match self.shared.ended() {
             Some(error) => error.into(),
             None => StreamError::Reset { reason: "it takes no more".to_owned() },
@@ -147,39 +193,45 @@ impl Receiver {
     /// # Errors
     /// When the far end reset the stream, or the link has ended.
     pub async fn next(&mut self) -> Result<Option<Bytes>, StreamError> {
+        poll_fn(|cx| self.poll_next(cx)).await
+    }
+
+    /// The same for who polls.
+    pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, StreamError>> {
         if self.is_over {
-            return Ok(None);
+            return Poll::Ready(Ok(None));
         }
         loop {
-            match self.inbound.recv().await {
+            match ready!(self.inbound.poll_recv(cx)) {
                 Some(Inbound::Fragment { payload, last }) => {
                     self.grant(cost(payload.len()));
                     if last && self.partial.is_empty() {
-                        return Ok(Some(payload));
+                        return Poll::Ready(Ok(Some(payload)));
                     }
-                    if self.partial.len() + payload.len() > MESSAGE_BYTES_MAX {
-                        let bytes = self.partial.len() + payload.len();
-                        return Err(StreamError::TooLong { bytes, limit: MESSAGE_BYTES_MAX });
+                    let bytes = self.partial.len() + payload.len();
+                    if bytes > MESSAGE_BYTES_MAX {
+                        let limit = MESSAGE_BYTES_MAX;
+                        return Poll::Ready(Err(StreamError::TooLong { bytes, limit }));
                     }
                     self.partial.extend_from_slice(&payload);
                     if last {
-                        return Ok(Some(self.partial.split().freeze()));
+                        return Poll::Ready(Ok(Some(self.partial.split().freeze())));
                     }
                 }
                 Some(Inbound::End) => {
                     self.is_over = true;
-                    return Ok(None);
+                    return Poll::Ready(Ok(None));
                 }
                 Some(Inbound::Reset(reason)) => {
                     self.is_over = true;
-                    return Err(StreamError::Reset { reason });
+                    return Poll::Ready(Err(StreamError::Reset { reason }));
                 }
                 None => {
                     self.is_over = true;
-                    return Err(match self.shared.ended() {
+                    return Poll::Ready(Err(match self.shared.ended() {
                         Some(error) => error.into(),
                         None => StreamError::Reset { reason: "it was given up here".to_owned() },
-                    });
+                    }));
                 }
             }
         }

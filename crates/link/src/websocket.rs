@@ -1,5 +1,5 @@
-//! Transports over WebSockets (RFC 6455): [`client`] for the side that dialled,
-//! [`server`] for the side that was. Each message is binary; anything else is
+//! Transports over WebSockets (RFC 6455): [`transport`] for those of the library, of
+//! either side, and [`server`] for those that axum accepted. Each message is binary; anything else is
 //! passed over, and the library answers pings.
 
 use std::io;
@@ -17,27 +17,39 @@ use crate::transport::{Sink, Source, Transport};
 /// Longest message either side may send.
 pub use crate::frame::FRAME_BYTES_MAX as MESSAGE_BYTES_MAX;
 
-/// The transport over a WebSocket that was dialled.
-pub fn client<S>(socket: WebSocketStream<S>) -> Transport
+/// How much is read at a time. The library would take 128 KiB for each, of which ten
+/// thousand idle links need none.
+const READ_BYTES: usize = 16 * 1024;
+
+/// What both sides of a link set: its messages, and no more.
+pub fn config() -> tungstenite::protocol::WebSocketConfig {
+    tungstenite::protocol::WebSocketConfig::default()
+        .read_buffer_size(READ_BYTES)
+        .max_message_size(Some(MESSAGE_BYTES_MAX))
+        .max_frame_size(Some(MESSAGE_BYTES_MAX))
+}
+
+/// The transport over a WebSocket whose handshake is done.
+pub fn transport<S>(socket: WebSocketStream<S>) -> Transport
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let (sink, source) = socket.split();
-    Transport { sink: Box::new(Dialled(sink)), source: Box::new(Dialled(source)) }
+    Transport { sink: Box::new(Plain(sink)), source: Box::new(Plain(source)) }
 }
 
-/// The transport over a WebSocket that was accepted.
+/// The transport over a WebSocket that axum accepted.
 pub fn server(socket: ws::WebSocket) -> Transport {
     let (sink, source) = socket.split();
     Transport { sink: Box::new(Accepted(sink)), source: Box::new(Accepted(source)) }
 }
 
-struct Dialled<T>(T);
+struct Plain<T>(T);
 
 struct Accepted<T>(T);
 
 #[async_trait]
-impl<S> Sink for Dialled<SplitSink<WebSocketStream<S>, tungstenite::Message>>
+impl<S> Sink for Plain<SplitSink<WebSocketStream<S>, tungstenite::Message>>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -55,7 +67,7 @@ where
 }
 
 #[async_trait]
-impl<S> Source for Dialled<SplitStream<WebSocketStream<S>>>
+impl<S> Source for Plain<SplitStream<WebSocketStream<S>>>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {

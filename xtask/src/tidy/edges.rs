@@ -35,8 +35,9 @@ const ROOMS: &[Room] = &[
     },
     Room {
         name: "helix-cli",
-        may_know: &["helix-client", "helix-model", "helix-image"],
-        because: "it speaks to a server through the client and builds images from folders, \
+        may_know: &["helix-client", "helix-model", "helix-image", "helix-tunnel"],
+        because: "it speaks to a server through the client, builds images from folders and runs \
+                  agents of tunnels, \
                   but not how the server stores or decides",
     },
     Room {
@@ -49,9 +50,10 @@ const ROOMS: &[Room] = &[
             "helix-log",
             "helix-image",
             "helix-link",
+            "helix-tunnel",
         ],
         because: "it is the shell around the core, resolves images, looks up proofs of \
-                  domains and takes links, \
+                  domains, takes links and signs what agents of tunnels are let in by, \
                   but does not isolate instances or carry user traffic",
     },
     Room {
@@ -82,9 +84,14 @@ const ROOMS: &[Room] = &[
     Room { name: "helix-link", may_know: &[], because: "it must not know what flows through" },
     Room {
         name: "helix-edge",
-        may_know: &["helix-certificate", "helix-model"],
-        because: "it carries out an edge plan, with the certificates it is given, without knowing \
-                  how it was decided",
+        may_know: &["helix-certificate", "helix-link", "helix-model", "helix-tunnel"],
+        because: "it carries out an edge plan, with the certificates it is given and for agents \
+                  of tunnels, without knowing how it was decided",
+    },
+    Room {
+        name: "helix-tunnel",
+        may_know: &["helix-link"],
+        because: "a program that embeds it needs no platform around it",
     },
     Room { name: "helix-files", may_know: &[], because: "it runs alone inside an instance" },
     Room {

@@ -64,7 +64,7 @@ impl Dialler {
         let socket = timeout(DIAL_TIMEOUT, client.link(websocket::MESSAGE_BYTES_MAX)).await;
         let socket = socket.map_err(|_| "it does not answer".to_owned())?;
         let socket = socket.map_err(|error| crate::node_link::chain(&error))?;
-        let (link, incoming) = Link::start(websocket::client(socket), Side::Client);
+        let (link, incoming) = Link::start(websocket::transport(socket), Side::Client);
         let header = serde_json::to_vec(hello).map_err(|error| error.to_string())?;
         let stream = link.open(Bytes::from(header)).map_err(|error| error.to_string())?;
         Ok(Dialled { link, incoming, stream })

@@ -1,0 +1,96 @@
+//! The next grant, asked for before it is needed: an agent whose edge is gone attaches
+//! elsewhere even if the control plane is gone, too.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+use crate::grant::{Grant, GrantError, Grants};
+
+/// A grant with less left than this is not worth trying an edge with.
+const LEFT_MIN_S: u64 = 15;
+
+/// A grant is exchanged for another when it has less left than this.
+const LEFT_WANTED_S: u64 = 90;
+
+/// How often the one that is kept is looked at, and asked for anew after a failure.
+const LOOK_EVERY: Duration = Duration::from_secs(15);
+
+/// The grant that is kept, and who gives others.
+pub(crate) struct Spare {
+    kept: Arc<Kept>,
+    grants: Arc<dyn Grants>,
+}
+
+struct Kept {
+    grant: Mutex<Option<Grant>>,
+    taken: Notify,
+}
+
+impl Kept {
+    /// What is there if it will still be good in so many seconds.
+    fn is_good(&self, left_s: u64) -> bool {
+        let grant = self.grant.lock().unwrap_or_else(PoisonError::into_inner);
+        grant.as_ref().is_some_and(|grant| is_good(grant, left_s))
+    }
+
+    fn put(&self, grant: Option<Grant>) -> Option<Grant> {
+        let mut kept = self.grant.lock().unwrap_or_else(PoisonError::into_inner);
+        std::mem::replace(&mut kept, grant)
+    }
+}
+
+fn is_good(grant: &Grant, left_s: u64) -> bool {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    grant.expires_at_s > now.as_secs() + left_s
+}
+
+impl Spare {
+    /// Keeps one until stopped.
+    pub(crate) fn start(
+        grants: Arc<dyn Grants>,
+        first: Option<Grant>,
+        stop: CancellationToken,
+    ) -> Spare {
+        let kept = Arc::new(Kept { grant: Mutex::new(first), taken: Notify::new() });
+        let keeping = keep(Arc::clone(&kept), Arc::clone(&grants));
+        tokio::spawn(async move { stop.run_until_cancelled(keeping).await });
+        Spare { kept, grants }
+    }
+
+    /// A grant for one attempt: each is good once at an edge.
+    pub(crate) async fn take(&self) -> Result<Grant, GrantError> {
+        let kept = self.kept.put(None).filter(|grant| is_good(grant, LEFT_MIN_S));
+        self.kept.taken.notify_one();
+        match kept {
+            Some(grant) => Ok(grant),
+            None => self.grants.grant().await,
+        }
+    }
+
+    /// Lets go of what is kept: it is from before the tunnel's tokens were taken back.
+    pub(crate) fn discard(&self) {
+        self.kept.put(None);
+    }
+}
+
+/// The first is taken at once, and the next is not in a hurry: it is asked for when the
+/// agent has had the time to attach.
+async fn keep(kept: Arc<Kept>, grants: Arc<dyn Grants>) {
+    kept.taken.notified().await;
+    loop {
+        tokio::select! {
+            () = kept.taken.notified() => {}
+            () = tokio::time::sleep(LOOK_EVERY) => {}
+        }
+        if kept.is_good(LEFT_WANTED_S) {
+            continue;
+        }
+        match grants.grant().await {
+            Ok(grant) => drop(kept.put(Some(grant))),
+            Err(error) => tracing::debug!(%error, "no spare grant"),
+        }
+    }
+}

@@ -8,7 +8,7 @@ use crate::commands::{
     admin, audit, auth, builds, certificates, completion, deploy, describe, doctor, domains, edges,
     endpoints, env, events, exec, explain, kinds, logs, members, nodes, plan, policy, quotas,
     registries, releases, replicas, roles, rollback, scale, secrets, snapshots, status, tokens,
-    top, tunnel, up, usage, users, validate, version, volumes, wait,
+    top, tunnel, tunnels, up, usage, users, validate, version, volumes, wait,
 };
 
 /// Run apps on your own machines.
@@ -115,6 +115,9 @@ pub(crate) enum Command {
     Certificates(certificates::CertificatesArgs),
     /// DNS names of orgs: list, describe, events, add, verify, vouch, destroy
     Domains(domains::DomainsArgs),
+    /// Public names of programs elsewhere: list, describe, events, reserve, disable,
+    /// enable, rotate, delete
+    Tunnels(tunnels::TunnelsArgs),
     /// The record of what happened: list, export, verify
     Audit(audit::AuditArgs),
     /// The installation as a whole: verify-state, export, import, keys, retention
@@ -159,6 +162,7 @@ impl Command {
             Command::Volumes(volumes) => volumes.streams(),
             Command::Certificates(certificates) => certificates.streams(),
             Command::Domains(domains) => domains.streams(),
+            Command::Tunnels(tunnels) => tunnels.streams(),
             Command::Audit(audit) => audit.streams(),
             Command::Auth(auth) => auth.streams(),
             Command::Users(users) => users.streams(),

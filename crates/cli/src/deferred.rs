@@ -29,10 +29,6 @@ const DEFERRED: &[(&[&str], &str)] = &[
         &["tunnel"],
         "endpoints reach this machine's network; put a reverse proxy before them for the rest",
     ),
-    (
-        &["tunnels"],
-        "endpoints reach this machine's network; put a reverse proxy before them for the rest",
-    ),
     (&["login"], "use `helix auth login`"),
     (&["machines"], "start `helix up` on the machine itself"),
     (&["devices"], "use the addresses that `helix endpoints list` shows"),

@@ -144,6 +144,7 @@ impl Settings {
                 | Kind::Snapshot
                 | Kind::Certificate
                 | Kind::Domain
+                | Kind::Tunnel
         ) {
             return Ok(self.org_scope());
         }
@@ -161,7 +162,8 @@ impl Settings {
             | Kind::Volume
             | Kind::Snapshot
             | Kind::Certificate
-            | Kind::Domain => false,
+            | Kind::Domain
+            | Kind::Tunnel => false,
         };
         if complete || !needs_app {
             return Ok(scope);
@@ -183,7 +185,12 @@ impl Settings {
             Kind::Org | Kind::Node | Kind::Edge | Kind::User | Kind::Token => {
                 return Ok(Scope::default());
             }
-            Kind::Member | Kind::Volume | Kind::Snapshot | Kind::Certificate | Kind::Domain => {
+            Kind::Member
+            | Kind::Volume
+            | Kind::Snapshot
+            | Kind::Certificate
+            | Kind::Domain
+            | Kind::Tunnel => {
                 return Ok(self.org_scope());
             }
             Kind::Project => Scope { org: Some(self.org.to_string()), ..Scope::default() },

@@ -28,6 +28,7 @@ mod tenancy;
 #[cfg(test)]
 mod tests;
 mod traffic;
+mod tunnels;
 mod volumes;
 mod waits;
 

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use helix_model::certificate::{Phase, Source};
 use helix_model::endpoint::Exposure;
-use helix_model::{Certificate, Id, Org, Resource, State, Timestamp, acme, host};
+use helix_model::{AnyId, Certificate, Id, Org, Resource, State, Timestamp, acme, host, tunnel};
 
 /// A host to order a certificate for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,7 +21,7 @@ pub struct Due {
 
 type Managed<'s> = BTreeMap<(Id<Org>, &'s str), &'s Resource<Certificate>>;
 
-/// Hosts of endpoints that are without a certificate which lasts, the longest waiting
+/// Hosts of endpoints and tunnels that are without a certificate which lasts, the longest waiting
 /// first; with wildcards where they can be had.
 pub fn due(state: &State, now: Timestamp, wildcards: bool) -> Vec<Due> {
     let managed = managed(state);
@@ -38,7 +38,7 @@ pub fn due(state: &State, now: Timestamp, wildcards: bool) -> Vec<Due> {
     due
 }
 
-/// Certificates for hosts that no endpoint has, once they have ended.
+/// Certificates for hosts that no endpoint and no tunnel has, once they have ended.
 pub fn unneeded(state: &State, now: Timestamp) -> Vec<Id<Certificate>> {
     let mut managed = managed(state);
     for host in wanted(state, now) {
@@ -71,20 +71,27 @@ fn managed(state: &State) -> Managed<'_> {
     by_host.collect()
 }
 
-/// Hosts of endpoints that an authority can be asked for, that are the org's, and that
+/// Hosts of endpoints and tunnels that an authority can be asked for, that are the org's, and that
 /// it has not brought one for.
 fn wanted(state: &State, now: Timestamp) -> impl Iterator<Item = (Id<Org>, &str)> {
     let issuable = state.hosts.iter().filter(|(host, _)| acme::is_issuable(host));
     issuable.filter_map(move |(host, id)| {
-        let endpoint = &state.endpoints.get(*id)?.spec;
-        let org = endpoint.org;
+        let org = state.org_of_host(*id)?;
         // Of what is passed on untouched the program has the certificate.
-        let is_served = |it: &Exposure| matches!(it, Exposure::Http { host: it } if it == host);
-        let is_wanted = endpoint.claims().any(is_served)
+        let is_wanted = is_decrypted(state, *id, host)
             && state.may_have(org, host)
             && !is_brought(state, org, host, now);
         is_wanted.then_some((org, host.as_str()))
     })
+}
+
+/// Whether edges serve an endpoint's or a tunnel's host over TLS themselves.
+fn is_decrypted(state: &State, owner: AnyId, host: &str) -> bool {
+    let is_served = |it: &Exposure| matches!(it, Exposure::Http { host: it } if it == host);
+    let endpoint = owner.typed().and_then(|id| state.endpoints.get(id));
+    let tunnel = owner.typed().and_then(|id| state.tunnels.get(id));
+    endpoint.is_some_and(|it| it.spec.claims().any(is_served))
+        || tunnel.is_some_and(|it| matches!(it.spec.exposure, tunnel::Exposure::Http { .. }))
 }
 
 /// Whether the org has brought one for the host, which is then its own affair.

@@ -6,7 +6,9 @@ use std::collections::BTreeSet;
 use helix_model::edge::Linked;
 use helix_model::instance::Desired;
 use helix_model::plan::EdgeReport;
-use helix_model::{Certificate, Command, Instance, Resource, State, acme, endpoint, instance};
+use helix_model::{
+    Certificate, Command, Instance, Resource, State, acme, endpoint, instance, tunnel,
+};
 
 /// The commands in what an edge reports over a link. A state that is older than the plan the
 /// edge follows cannot tell what is known already: all of it is passed on then,
@@ -43,6 +45,18 @@ pub fn edge_commands(state: &State, from: Linked, report: EdgeReport) -> Vec<Com
         let observe = endpoint::Observe { endpoint: it.id, from, seen };
         (is_behind || is_news).then_some(Command::ObserveEndpoint(observe))
     });
+    let tunnels = report.tunnels.into_iter().filter_map(|it| {
+        let known = state.tunnels.get(it.id).map(|known| &known.status);
+        let seen = tunnel::Seen { reachable: it.reachable, problem: it.problem };
+        let agent = it.agent.map(tunnel::Attached::from);
+        let is_news = known.is_some_and(|known| {
+            known.edges.get(&from.edge) != Some(&seen)
+                || known.agents.get(&from.edge) != agent.as_ref()
+        });
+        let observe = tunnel::Observe { tunnel: it.id, from, seen, agent };
+        let change = tunnel::Ask::Observe(observe);
+        (is_behind || is_news).then(|| Command::ChangeTunnel(Box::new(change)))
+    });
     let answering = report.answering;
     let is_news = |it: &Resource<Certificate>| {
         let order = &it.status.order;
@@ -54,7 +68,13 @@ pub fn edge_commands(state: &State, from: Linked, report: EdgeReport) -> Vec<Com
         .then_some(Command::ObserveChallenges(acme::Observe { from, tokens: answering.clone() }));
     let emptied =
         drained.iter().map(|instance| instance::MarkDrained { instance: *instance, from });
-    emptied.map(Command::MarkDrained).chain(routed).chain(endpoints).chain(answered).collect()
+    emptied
+        .map(Command::MarkDrained)
+        .chain(routed)
+        .chain(endpoints)
+        .chain(tunnels)
+        .chain(answered)
+        .collect()
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use helix_model::plan::AgentUrl;
+use helix_model::edge::AgentUrl;
 use ipnet::IpNet;
 
 use crate::access_log::AccessLogConfig;

@@ -5,7 +5,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use helix_model::plan::{AgentUrl, EdgePlan, EdgeReport};
+use helix_model::edge::AgentUrl;
+use helix_model::plan::{EdgePlan, EdgeReport};
 use helix_model::traffic::Told;
 use ipnet::IpNet;
 use tokio::net::TcpListener;

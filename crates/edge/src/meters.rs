@@ -76,12 +76,10 @@ fn closed(meter: &Meter) -> helix_model::traffic::Traffic {
 
 #[cfg(test)]
 mod tests {
-    use helix_model::Timestamp;
-    use helix_model::manifest::Handling;
-    use helix_model::plan::Route;
+    use helix_model::{Endpoint, Id, Timestamp};
 
     use super::*;
-    use crate::meter::Span;
+    use crate::meter::{Called, Span};
 
     fn endpoint(number: u128) -> Metered {
         let id = Id::<Endpoint>::new(Timestamp(1), number).any();

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
-use helix_model::acme::{Challenge, Way};
+use helix_model::acme::{self, Challenge};
 use helix_model::certificate::Pin;
 use helix_model::endpoint::OwnPort;
 use helix_model::manifest::{Handling, Transport};
@@ -186,7 +186,7 @@ impl Table {
     }
 
     fn challenge_with(&mut self, challenge: &Challenge) {
-        if challenge.way == Way::Http {
+        if challenge.way == acme::Way::Http {
             self.challenges.insert(challenge.token.as_str().into(), challenge.clone());
             return;
         }

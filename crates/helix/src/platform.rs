@@ -16,13 +16,14 @@ use std::time::Duration;
 use async_trait::async_trait;
 use helix_cli::FrontOptions;
 use helix_model::domain::LOCAL;
-use helix_model::plan::AgentUrl;
+use helix_model::edge::AgentUrl;
 use helix_model::tunnel::Transport;
 use helix_edge::{AnyIp, Edge, EdgeError};
 use helix_image::{ImageError, Store};
 use helix_model::plan::EdgePlan;
 use helix_model::ports::Ports;
 use helix_model::traffic::Told;
+use helix_model::tunnel::PortRange;
 use helix_model::{Id, Name, Problem, instance};
 use helix_node::{
     Agent, DiskLimits, DiskSeen, Isolation, NodeError, OwnRegistry, Snapshots, Stop, Volumes,
@@ -63,6 +64,8 @@ pub(crate) struct Options {
     pub backups: Option<PathBuf>,
     pub domains: Domains,
     pub denied_ports: Option<Ports>,
+    /// Which ports tunnels get; as before when `None`.
+    pub tunnel_ports: Option<PortRange>,
     pub acme: Option<Acme>,
 }
 
@@ -131,6 +134,7 @@ impl Platform {
             registries: options.registries.clone(),
             domains: options.domains.clone(),
             denied_ports: options.denied_ports.clone(),
+            tunnel_ports: options.tunnel_ports,
             acme: options.acme.clone(),
         })
         .await?;

@@ -40,6 +40,7 @@ impl Up for LocalPlatform {
             backups: options.backups.clone(),
             domains: domains(&options.domains),
             denied_ports: options.domains.deny_ports.clone(),
+            tunnel_ports: options.domains.tunnel_ports,
             acme: options.acme.as_ref().map(acme).transpose()?,
         });
         let platform = started.await.map_err(|error| problem(&error))?;

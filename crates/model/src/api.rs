@@ -11,6 +11,7 @@ mod registries;
 mod secrets;
 mod tenancy;
 mod traffic;
+mod tunnels;
 mod volumes;
 
 use std::collections::BTreeMap;
@@ -36,6 +37,10 @@ pub use tenancy::{
     UsageIntervals, UsageReport, Used, VolumeUsage,
 };
 pub use traffic::{EdgeTraffic, EndpointTraffic, TrafficCounters, TrafficLine};
+pub use tunnels::{
+    CANDIDATES_MAX, Candidate, ChangeTunnel, CreateTunnel, DisableTunnel, RefreshTunnel,
+    ReserveTunnel, TunnelGrant,
+};
 pub use volumes::{BackupsRequest, ResizeRequest, SnapshotRequest, VolumeRequest};
 
 /// The repository host that stands for the platform's own registry. Images that

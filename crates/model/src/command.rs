@@ -9,7 +9,7 @@ use crate::{AnyId, Certificate, Domain, Env, Id, Instance, Kind, Member, Token, 
 use crate::{
     acme, address, app, bundle, certificate, config, deploy, destroy, domain, edge, endpoint, env,
     installation, instance, member, node, org, policy, project, quota, registry, release, snapshot,
-    token, user, volume,
+    token, tunnel, user, volume,
 };
 
 /// A wish.
@@ -79,6 +79,7 @@ pub enum Command {
     /// Take an operator's word for a domain.
     VouchForDomain(Id<Domain>),
     Settle(installation::Settle),
+    ChangeTunnel(Box<tunnel::Ask>),
     CreateUser(user::Create),
     SetUserOperator(user::SetOperator),
     ChangeUserPassword(Id<User>),
@@ -151,6 +152,7 @@ impl Command {
             Command::ObserveDomain(_) => "observe_domain",
             Command::VouchForDomain(_) => "vouch_for_domain",
             Command::Settle(it) => it.operation(),
+            Command::ChangeTunnel(it) => it.operation(),
             Command::CreateUser(_) => "create_user",
             Command::SetUserOperator(_) => "set_user_operator",
             Command::ChangeUserPassword(_) => "change_user_password",
@@ -177,6 +179,7 @@ fn destroy_operation(kind: Kind) -> &'static str {
         Kind::Certificate => "destroy_certificate",
         Kind::Edge => "destroy_edge",
         Kind::Domain => "destroy_domain",
+        Kind::Tunnel => "destroy_tunnel",
         _ => "destroy",
     }
 }

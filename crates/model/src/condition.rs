@@ -10,7 +10,7 @@ use crate::Timestamp;
 /// One fact about a resource, as shown by `describe`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Condition {
-    /// `Ready`, `Reconciling`, `Degraded`, `DiskPressure` or `Destroying`.
+    /// `Ready`, `Reconciling`, `Degraded`, `Connected`, `DiskPressure` or `Destroying`.
     #[serde(rename = "type")]
     pub kind: ConditionKind,
     pub status: bool,
@@ -31,6 +31,8 @@ pub enum ConditionKind {
     Reconciling,
     /// It works, but worse than asked for.
     Degraded,
+    /// An agent is attached. Only of tunnels.
+    Connected,
     /// Its disk takes nothing new. Only of nodes.
     DiskPressure,
     /// It is on its way out.
@@ -111,7 +113,8 @@ impl Standing {
         message: impl Into<String>,
     ) -> Condition {
         let (status, since) = match kind {
-            ConditionKind::Ready => (self.facts.ready, self.ready_since),
+            // Of a tunnel these are one.
+            ConditionKind::Ready | ConditionKind::Connected => (self.facts.ready, self.ready_since),
             ConditionKind::Reconciling => (self.facts.reconciling, self.reconciling_since),
             // A node knows no other way to be degraded.
             ConditionKind::Degraded | ConditionKind::DiskPressure => {

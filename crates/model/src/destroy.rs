@@ -1,5 +1,5 @@
 //! Destruction: how an org, a project, an app, an env, a volume, a certificate,
-//! a domain or a node goes away
+//! a domain, a tunnel or a node goes away
 //! again.
 //!
 //! ```text
@@ -9,7 +9,8 @@
 //! have to say that they have stopped. Until then the resource stays, can be
 //! looked at and waited for, and its name stays taken. What is gone is only
 //! remembered by name, so that the log can still be read. A node is gone at once,
-//! because only one that does not answer can be destroyed. Must not know why
+//! because only one that does not answer can be destroyed, and so is a tunnel, which
+//! has nothing that would have to go first. Must not know why
 //! something is destroyed.
 
 use serde::{Deserialize, Serialize};
@@ -20,11 +21,11 @@ use crate::instance::Desired;
 use crate::state::{Change, State};
 use crate::{
     AnyId, Env, Id, Instance, Kind, Name, Node, Resource, Snapshot, Timestamp, Volume, address,
-    domain, edge, reference, view,
+    domain, edge, reference, tunnel, view,
 };
 
 /// The kinds that can be destroyed by themselves, outermost first.
-pub const KINDS: [Kind; 10] = [
+pub const KINDS: [Kind; 11] = [
     Kind::Org,
     Kind::Project,
     Kind::App,
@@ -35,6 +36,7 @@ pub const KINDS: [Kind; 10] = [
     Kind::Certificate,
     Kind::Edge,
     Kind::Domain,
+    Kind::Tunnel,
 ];
 
 /// The reason of the conditions of what is being destroyed.
@@ -145,7 +147,12 @@ impl Apply for Finished {
             Kind::Edge => {
                 state.edges.remove_any(id);
                 if let Some(edge) = id.typed() {
-                    edge::forget(state, edge);
+                    edge::forget(state, edge, change);
+                }
+            }
+            Kind::Tunnel => {
+                if let Some(id) = id.typed() {
+                    tunnel::forget(state, id);
                 }
             }
             Kind::Node => {
@@ -178,7 +185,9 @@ pub fn contents(state: &State, id: AnyId) -> Vec<AnyId> {
             let snapshots = state.snapshots.children(id).map(|it| it.id.any());
             let certificates = state.certificates.children(id).map(|it| it.id.any());
             let domains = state.domains.children(id).map(|it| it.id.any());
-            projects.chain(volumes).chain(snapshots).chain(certificates).chain(domains).collect()
+            let tunnels = state.tunnels.children(id).map(|it| it.id.any());
+            let owned = projects.chain(volumes).chain(snapshots);
+            owned.chain(certificates).chain(domains).chain(tunnels).collect()
         }
         Kind::Project => state.apps.children(id).map(|it| it.id.any()).collect(),
         Kind::App => state.envs.children(id).map(|it| it.id.any()).collect(),

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::condition::Facts;
 use crate::event::Apply;
 use crate::state::{Change, State};
-use crate::{Id, Kind, Name, Noun, Org, Reason, Resource, host};
+use crate::{AnyId, Id, Kind, Name, Noun, Org, Reason, Resource, host};
 
 /// Domains one org may have. Those without proof are looked up again and again.
 pub const PER_ORG_MAX: usize = 1000;
@@ -231,12 +231,19 @@ impl State {
             .filter_map(|id| self.domains.get(id))
     }
 
-    /// Whether endpoints of an org may have a host.
+    /// Whether endpoints and tunnels of an org may have a host.
     pub fn may_have(&self, org: Id<Org>, host: &str) -> bool {
         self.is_free(host) || self.proven(host).next().is_some_and(|it| it.spec.org == org)
     }
 
-    /// The hosts that endpoints of its org may have by this domain alone.
+    /// The org of an endpoint or a tunnel that has a host.
+    pub fn org_of_host(&self, owner: AnyId) -> Option<Id<Org>> {
+        let endpoint = owner.typed().and_then(|id| self.endpoints.get(id)).map(|it| it.spec.org);
+        let tunnel = || owner.typed().and_then(|id| self.tunnels.get(id)).map(|it| it.spec.org);
+        endpoint.or_else(tunnel)
+    }
+
+    /// The hosts that endpoints and tunnels of its org may have by this domain alone.
     pub fn hosts_by(&self, domain: &Resource<Domain>) -> Vec<&str> {
         let needs = |host: &&str| {
             let mut proven = self.proven(host);
@@ -244,10 +251,8 @@ impl State {
             let is_only = proven.next().is_none_or(|next| next.spec.org != domain.spec.org);
             !self.is_free(host) && is_first && is_only
         };
-        let of_org = |id: &Id<crate::Endpoint>| {
-            self.endpoints.get(*id).is_some_and(|it| it.spec.org == domain.spec.org)
-        };
-        let hosts = self.hosts.iter().filter(|(_, id)| of_org(id));
+        let of_org = |id: AnyId| self.org_of_host(id) == Some(domain.spec.org);
+        let hosts = self.hosts.iter().filter(|(_, id)| of_org(**id));
         hosts.map(|(host, _)| host.as_str()).filter(needs).collect()
     }
 }

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::condition;
 use crate::event::Apply;
 use crate::state::{Change, State};
-use crate::{Id, Kind, Name, Noun, Resource, Timestamp};
+use crate::{Id, Kind, Name, Noun, Resource, Timestamp, tunnel};
 
 /// What is desired of an edge: to be there. Every edge serves every endpoint but those
 /// whose address is another edge's.
@@ -59,6 +59,33 @@ pub struct Facts {
     /// Prefixes that are routed to it, for addresses of envs.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub addresses: Vec<IpNet>,
+    /// Where agents of tunnels reach it, the best first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub agents: Vec<AgentUrl>,
+    /// Where in the world it is, in the operator's own words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub region: Option<String>,
+}
+
+/// Where agents of tunnels reach an edge.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AgentUrl {
+    /// Such as `wss://edge-1.example.com:8443/.helix/tunnel`.
+    pub url: String,
+    pub transport: tunnel::Transport,
+}
+
+impl AgentUrl {
+    /// The host in it, in lower case; the edge needs a certificate for that.
+    pub fn host(&self) -> Option<String> {
+        let (_, rest) = self.url.split_once("://")?;
+        let authority = rest.split(['/', '?', '#']).next()?;
+        let host = match authority.strip_prefix('[') {
+            Some(rest) => rest.split_once(']')?.0,
+            None => authority.rsplit_once(':').map_or(authority, |(host, _)| host),
+        };
+        (!host.is_empty()).then(|| host.to_ascii_lowercase())
+    }
 }
 
 impl Noun for Edge {
@@ -135,7 +162,8 @@ impl Apply for StatusChanged {
 }
 
 /// Forgets what an edge that is gone has said.
-pub(crate) fn forget(state: &mut State, id: Id<Edge>) {
+pub(crate) fn forget(state: &mut State, id: Id<Edge>, change: Change) {
+    tunnel::forget_edge(state, id, change);
     let of_it = state
         .instances
         .iter()
@@ -156,5 +184,22 @@ pub(crate) fn forget(state: &mut State, id: Id<Edge>) {
     let of_it = state.endpoints.iter().filter(|it| it.status.edges.contains_key(&id));
     for endpoint in of_it.map(|it| it.id).collect::<Vec<_>>() {
         state.endpoints.update(endpoint, |endpoint| endpoint.status.told(id, None));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_host_of_an_agents_url_is_found() {
+        let host =
+            |url: &str| AgentUrl { url: url.to_owned(), transport: tunnel::Transport::Wss }.host();
+        assert_eq!(host("wss://Edge-1.example:8443/x").as_deref(), Some("edge-1.example"));
+        assert_eq!(host("quic://edge.localhost").as_deref(), Some("edge.localhost"));
+        assert_eq!(host("tcp://[fd00::1]:7000").as_deref(), Some("fd00::1"));
+        for bad in ["", "edge:1", "wss://", "wss://:80", "tcp://[::1"] {
+            assert_eq!(host(bad), None, "{bad}");
+        }
     }
 }

@@ -309,7 +309,7 @@ impl Apply for Deleted {
 fn claim(state: &mut State, spec: &Endpoint, id: Id<Endpoint>) {
     for exposure in spec.claims() {
         if let Some(host) = exposure.shared_host() {
-            state.hosts.insert(host.to_owned(), id);
+            state.hosts.insert(host.to_owned(), id.any());
         }
         state.index.claim(exposure, id);
     }
@@ -320,7 +320,7 @@ fn release(state: &mut State, id: Id<Endpoint>) {
     let Some(endpoint) = state.endpoints.get(id) else { return };
     for exposure in endpoint.spec.claims() {
         if let Some(host) = exposure.shared_host()
-            && state.hosts.get(host) == Some(&id)
+            && state.hosts.get(host) == Some(&id.any())
         {
             state.hosts.remove(host);
         }

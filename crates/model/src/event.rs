@@ -13,7 +13,7 @@ use crate::{AnyId, Name, Timestamp};
 use crate::{
     acme, address, app, bundle, certificate, deploy, destroy, domain, edge, endpoint, env,
     instance, member, network, node, org, policy, ports, project, quota, registry, release,
-    snapshot, token, user, volume,
+    snapshot, token, tunnel, user, volume,
 };
 use crate::{reference, view};
 
@@ -204,6 +204,13 @@ events! {
     "domain.status_changed" => DomainStatusChanged(domain::StatusChanged), |e| Some(Subject::of(e.of.id.any(), e.of.org.any(), &e.of.name));
     "domain.destroying" => DomainDestroying(destroy::Begun), |e| Some(e.of.subject());
     "domain.destroyed" => DomainDestroyed(destroy::Finished), |e| Some(e.of.subject());
+    "tunnel.created" => TunnelCreated(tunnel::Created), |e| Some(Subject::of(e.id.any(), e.spec.org.any(), &e.name));
+    "tunnel.updated" => TunnelUpdated(tunnel::Updated), |e| Some(Subject::of(e.of.id.any(), e.of.org.any(), &e.of.name));
+    "tunnel.kept" => TunnelKept(tunnel::Kept), |e| Some(Subject::of(e.of.id.any(), e.of.org.any(), &e.of.name));
+    "tunnel.status_changed" => TunnelStatusChanged(tunnel::StatusChanged), |e| Some(Subject::of(e.of.id.any(), e.of.org.any(), &e.of.name));
+    "tunnel.destroyed" => TunnelDestroyed(destroy::Finished), |e| Some(e.of.subject());
+    "installation.tunnel_ports_set" => TunnelPortsSet(tunnel::PortsSet), |_| None;
+    "installation.tunnel_key_set" => TunnelKeySet(tunnel::KeySet), |_| None;
     "installation.denied_ports_set" => DeniedPortsSet(ports::Denied), |_| None;
     "installation.app_domain_set" => AppDomainSet(domain::AppSet), |_| None;
     "installation.authority_set" => AuthoritySet(certificate::AuthoritySet), |_| None;

@@ -90,6 +90,21 @@ const CAUSES: &[(&str, &str, &str)] = &[
         "`helix describe` says what it waits for; `helix wait KIND/NAME --for gone` waits with it",
     ),
     (
+        "no_agent",
+        "No agent offers anything by the tunnel.",
+        "start `helix http`, `helix tcp` or `helix udp` with its name, or wait until it is back",
+    ),
+    (
+        "agent_attached",
+        "An agent is attached, and the tunnel leads to what it offers.",
+        "nothing: `helix tunnels describe` says where it can be reached",
+    ),
+    (
+        "disabled",
+        "The tunnel was taken out of use; its name is kept, and nothing goes through it.",
+        "`helix tunnels describe` says why; `helix tunnels enable NAME` takes it back",
+    ),
+    (
         "limited",
         "An endpoint is reachable, but not in the way it was asked for.",
         "`helix endpoints describe` says what is missing",

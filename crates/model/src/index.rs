@@ -1,6 +1,6 @@
 //! What follows from the tables and is kept beside them, so that no decision has
 //! to walk over everything: what each node carries, which nodes have room, which
-//! instances are on their way out, who owns a port.
+//! instances are on their way out, who owns a port, which tunnel goes next.
 //!
 //! Never written down: a state that was read back makes its index anew, and must
 //! then equal one that was folded. So an index knows nothing the tables do not.
@@ -11,7 +11,7 @@ use imbl::{OrdMap, OrdSet};
 
 use crate::endpoint::{Endpoint, Exposure, PortClaim};
 use crate::instance::{Desired, Instance, OVERHEAD_BYTES};
-use crate::{Domain, Id, Node, Resource, Snapshot, Volume};
+use crate::{Domain, Id, Node, Resource, Snapshot, Timestamp, Tunnel, Volume, tunnel};
 
 /// Free memory of a node, and which node, the oldest last.
 type Seat = (u64, Reverse<Id<Node>>);
@@ -33,6 +33,10 @@ pub struct Index {
     users: OrdMap<Id<Volume>, Id<Instance>>,
     /// Who has shown a domain to be theirs.
     domains: OrdMap<String, Id<Domain>>,
+    /// Which tunnel has a port of the edges.
+    tunnel_ports: OrdMap<tunnel::PortClaim, Id<Tunnel>>,
+    /// Tunnels that go unless an agent attaches, by when.
+    tunnel_ends: OrdSet<(Timestamp, Id<Tunnel>)>,
 }
 
 /// What one node carries. An instance that was told to stop counts until it is
@@ -132,6 +136,36 @@ impl Index {
     pub(crate) fn without_domain(&mut self, domain: &Resource<Domain>) {
         if self.domains.get(&domain.spec.domain) == Some(&domain.id) {
             self.domains.remove(&domain.spec.domain);
+        }
+    }
+
+    /// The tunnel that has a port of the edges.
+    pub fn tunnel_port_owner(&self, port: &tunnel::PortClaim) -> Option<Id<Tunnel>> {
+        self.tunnel_ports.get(port).copied()
+    }
+
+    /// Tunnels that go unless an agent attaches, and when, the first first.
+    pub fn tunnel_ends(&self) -> impl Iterator<Item = (Timestamp, Id<Tunnel>)> + '_ {
+        self.tunnel_ends.iter().copied()
+    }
+
+    /// A tunnel is new, or something about it changed.
+    pub(crate) fn tunnel(&mut self, tunnel: &Resource<Tunnel>) {
+        if let Some(port) = tunnel.spec.exposure.port() {
+            self.tunnel_ports.insert(port, tunnel.id);
+        }
+        if let Some(end) = tunnel.status.kept_until {
+            self.tunnel_ends.insert((end, tunnel.id));
+        }
+    }
+
+    /// A tunnel is gone, or is about to change.
+    pub(crate) fn without_tunnel(&mut self, tunnel: &Resource<Tunnel>) {
+        if let Some(port) = tunnel.spec.exposure.port() {
+            self.tunnel_ports.remove(&port);
+        }
+        if let Some(end) = tunnel.status.kept_until {
+            self.tunnel_ends.remove(&(end, tunnel.id));
         }
     }
 

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::domain::SetApp;
 use crate::ports::Deny;
+use crate::tunnel::{SetKey, SetPorts};
 
 /// Command: from now on it is like this.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -13,6 +14,10 @@ pub enum Settle {
     AppDomain(SetApp),
     /// Where no new endpoint may listen.
     DeniedPorts(Deny),
+    /// Which ports tunnels get.
+    TunnelPorts(SetPorts),
+    /// By which key tokens of tunnels are signed, unless there is one.
+    TunnelKey(SetKey),
 }
 
 impl Settle {
@@ -20,6 +25,8 @@ impl Settle {
         match self {
             Settle::AppDomain(_) => "set_app_domain",
             Settle::DeniedPorts(_) => "deny_ports",
+            Settle::TunnelPorts(_) => "set_tunnel_ports",
+            Settle::TunnelKey(_) => "set_tunnel_key",
         }
     }
 }

@@ -35,11 +35,12 @@ pub enum Kind {
     Certificate,
     Edge,
     Domain,
+    Tunnel,
 }
 
 impl Kind {
     /// Every kind, parents before children.
-    pub const ALL: [Kind; 18] = [
+    pub const ALL: [Kind; 19] = [
         Kind::Org,
         Kind::Project,
         Kind::App,
@@ -58,6 +59,7 @@ impl Kind {
         Kind::Certificate,
         Kind::Edge,
         Kind::Domain,
+        Kind::Tunnel,
     ];
 
     /// The singular noun, as in `helix describe app/hello`.
@@ -95,6 +97,7 @@ impl Kind {
             Kind::Certificate => ("certificate", "certificates", "crt"),
             Kind::Edge => ("edge", "edges", "edg"),
             Kind::Domain => ("domain", "domains", "dom"),
+            Kind::Tunnel => ("tunnel", "tunnels", "tun"),
         }
     }
 }
@@ -108,7 +111,7 @@ impl fmt::Display for Kind {
 /// The text names no kind.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "`{0}` is not a kind: use one of org, project, app, env, release, deploy, instance, endpoint, node, user, member, token, bundle, volume, snapshot, certificate, edge, domain"
+    "`{0}` is not a kind: use one of org, project, app, env, release, deploy, instance, endpoint, node, user, member, token, bundle, volume, snapshot, certificate, edge, domain, tunnel"
 )]
 pub struct KindError(pub String);
 

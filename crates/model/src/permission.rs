@@ -50,6 +50,9 @@ permissions! {
     RollbacksWrite = "rollbacks:write", "roll back";
     EndpointsRead = "endpoints:read", "see endpoints, certificates and domains";
     EndpointsWrite = "endpoints:write", "change what is reachable, and its certificates and domains";
+    TunnelsRead = "tunnels:read", "see tunnels";
+    TunnelsWrite = "tunnels:write", "offer programs by tunnels, reserve and destroy tunnels";
+    TunnelsAdmin = "tunnels:admin", "take tunnels out of use, and take those of others over";
     VolumesRead = "volumes:read", "see volumes";
     VolumesWrite = "volumes:write", "change volumes";
     SecretsReadMetadata = "secrets:read-metadata", "see which secrets there are";
@@ -76,6 +79,7 @@ impl Permission {
             Kind::Env | Kind::Deploy | Kind::Instance => Permission::EnvsRead,
             Kind::Release => Permission::ReleasesRead,
             Kind::Endpoint | Kind::Certificate | Kind::Domain => Permission::EndpointsRead,
+            Kind::Tunnel => Permission::TunnelsRead,
             Kind::Bundle => Permission::SecretsReadMetadata,
             Kind::Volume | Kind::Snapshot => Permission::VolumesRead,
             // Members and owners see their own in any case.
@@ -200,6 +204,7 @@ const READONLY: Permissions = Permissions::of(&[
     Permission::EnvsRead,
     Permission::ReleasesRead,
     Permission::EndpointsRead,
+    Permission::TunnelsRead,
     Permission::VolumesRead,
     Permission::SecretsReadMetadata,
     Permission::LogsRead,
@@ -213,6 +218,7 @@ const DEVELOPER: Permissions = READONLY.union(Permissions::of(&[
     Permission::DeploysWrite,
     Permission::RollbacksWrite,
     Permission::EndpointsWrite,
+    Permission::TunnelsWrite,
     Permission::VolumesWrite,
     Permission::SecretsWrite,
     Permission::ExecWrite,
@@ -220,6 +226,7 @@ const DEVELOPER: Permissions = READONLY.union(Permissions::of(&[
 
 const ADMIN: Permissions = DEVELOPER.union(Permissions::of(&[
     Permission::OrgsAdmin,
+    Permission::TunnelsAdmin,
     Permission::AuditRead,
     Permission::BillingWrite,
 ]));

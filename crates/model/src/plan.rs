@@ -16,7 +16,10 @@ use crate::certificate;
 use crate::endpoint::{OwnPort, Reach};
 use crate::manifest::{Handling, Health, Prestart, Resources, Restart, Transport};
 use crate::volume::Mount;
-use crate::{Endpoint, Env, Id, Instance, Name, Node, Org, Release, Snapshot, Volume};
+use crate::{
+    Endpoint, Env, Id, Instance, Name, Node, Org, Release, Snapshot, Timestamp, Tunnel, Volume,
+    tunnel,
+};
 
 /// What one node should be running.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -167,12 +170,61 @@ pub struct EdgePlan {
     /// What authorities ask for on the shared HTTP listener, before any app.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub challenges: Vec<Challenge>,
+    /// Every tunnel that is not disabled.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tunnels: Vec<TunnelPlan>,
+    /// By which keys tokens of agents are signed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tunnel_keys: Vec<TunnelKey>,
+}
+
+/// One tunnel on an edge.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TunnelPlan {
+    pub id: Id<Tunnel>,
+    pub name: Name,
+    pub exposure: tunnel::Exposure,
+    /// Only tokens of this one let an agent in.
+    pub generation: u64,
+    /// What its host is served with over TLS; without one, the installation vouches
+    /// for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub certificate: Option<certificate::Pin>,
+}
+
+/// A key that tokens of agents are checked by.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TunnelKey {
+    /// What tokens name it by (`kid`).
+    pub id: String,
+    /// Ed25519, base64url without padding.
+    pub public: String,
 }
 
 impl EdgePlan {
     /// The tokens of all challenges.
     pub fn answering(&self) -> BTreeSet<String> {
         self.challenges.iter().map(|challenge| challenge.token.clone()).collect()
+    }
+
+    /// Whether another one asks the same of its edge, whatever log position it is of.
+    pub fn asks_the_same(&self, other: &EdgePlan) -> bool {
+        // By name, so that no field can be forgotten.
+        let EdgePlan {
+            version: _,
+            endpoints,
+            draining,
+            elsewhere,
+            challenges,
+            tunnels,
+            tunnel_keys,
+        } = self;
+        *endpoints == other.endpoints
+            && *draining == other.draining
+            && *elsewhere == other.elsewhere
+            && *challenges == other.challenges
+            && *tunnels == other.tunnels
+            && *tunnel_keys == other.tunnel_keys
     }
 
     /// Every instance that new work may go to, here or elsewhere.
@@ -270,6 +322,35 @@ pub struct EdgeReport {
     /// The tokens of the challenges that are answered.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub answering: BTreeSet<String>,
+    /// Per tunnel of the plan, how it can be reached and who is attached.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tunnels: Vec<TunnelReport>,
+}
+
+/// How one tunnel can be reached.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TunnelReport {
+    pub id: Id<Tunnel>,
+    /// As a person would type them: `https://demo.localhost:8443`.
+    #[serde(default)]
+    pub reachable: Vec<String>,
+    /// Why it is not; `None` when all is well.
+    #[serde(default)]
+    pub problem: Option<String>,
+    #[serde(default)]
+    pub agent: Option<AttachedAgent>,
+}
+
+/// The agent that is attached at this edge.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AttachedAgent {
+    pub since: Timestamp,
+    /// The version of `helix` it runs.
+    pub version: String,
+    pub transport: tunnel::Transport,
+    /// Where it connects from. For its owner and for operators, never for viewers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address: Option<IpAddr>,
 }
 
 /// Where one endpoint can be reached.

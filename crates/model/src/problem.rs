@@ -85,7 +85,7 @@ codes! {
     NameTaken = "name_taken", 409, 5, false,
         "The name is in use", "choose another name";
     HostTaken = "host_taken", 409, 5, false,
-        "The host name belongs to another endpoint", "choose another host in [[endpoints]]";
+        "The host name belongs to another endpoint or a tunnel", "choose another host in [[endpoints]]";
     VersionConflict = "version_conflict", 409, 5, false,
         "It was changed since you looked", "look at it again, and repeat the change with its new version if it still fits";
     NotEmpty = "not_empty", 409, 5, false,
@@ -95,7 +95,7 @@ codes! {
     DomainTaken = "domain_taken", 409, 5, false,
         "Another org has proven the domain", "use another, or have the operator settle whose it is";
     DomainInUse = "domain_in_use", 409, 5, false,
-        "Endpoints have hosts of the domain", "destroy their envs, or deploy them without these hosts";
+        "Endpoints or tunnels have hosts of the domain", "destroy their envs, deploy them without these hosts, or delete the tunnels";
     PortDenied = "port_denied", 412, 5, false,
         "The installation denies endpoints this port", "listen on another port, or have the operator take it off the list: `--deny-ports`";
     Ipv4NotEnabled = "ipv4_not_enabled", 412, 5, false,
@@ -106,6 +106,14 @@ codes! {
         "There is no IPv4 address to be had", "the operator gives addresses to edges with `--addresses`";
     Ipv6PoolExhausted = "ipv6_pool_exhausted", 409, 5, true,
         "There is no IPv6 address to be had", "the operator gives addresses to edges with `--addresses`";
+    TunnelNameTaken = "tunnel_name_taken", 409, 5, false,
+        "The name of the tunnel is another's", "ask for another name, or leave it out and get a random one";
+    TunnelDisabled = "tunnel_disabled", 412, 5, false,
+        "The tunnel was taken out of use", "ask who may: an admin of the org, or the operator, with `helix tunnels enable NAME`";
+    TunnelPortsExhausted = "tunnel_ports_exhausted", 409, 5, true,
+        "There is no port to be had for the tunnel", "delete a tunnel that is not needed, or have the operator give more ports: `--tunnel-ports`";
+    NoEdgeForTunnels = "no_edge_for_tunnels", 503, 6, true,
+        "No edge that takes agents is connected", "`helix edges list` shows the edges; start one with `helix edge`, or `helix up` again";
     VolumeInUse = "volume_in_use", 409, 5, false,
         "The volume is attached", "deploy a release that does not mount it, or destroy the env that has it";
     VolumeReplicaLimit = "volume_replica_limit", 409, 5, false,

@@ -82,6 +82,7 @@ dimensions! {
     TcpPorts = "tcp_ports", Count, 10_000, "endpoints that listen on a port of their own";
     Hostnames = "hostnames", Count, 10_000, "host names that lead to an env";
     Ipv4Addresses = "ipv4_addresses", Count, 16, "IPv4 addresses of envs";
+    Tunnels = "tunnels", Count, 1_000, "tunnels, attached or not";
     Instances = "instances", Count, 10_000, "instances of all envs";
     Memory = "memory", Bytes, 16 << 40, "memory of all instances, 16Mi of overhead each included";
     Cpu = "cpu", Millicpu, 10_000_000, "CPUs asked for by all instances";

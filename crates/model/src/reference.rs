@@ -41,6 +41,7 @@ pub fn resolve(state: &State, kind: Kind, text: &str, scope: &Scope) -> Result<A
         Kind::Snapshot => in_org(state, &state.snapshots, text, scope),
         Kind::Certificate => in_org(state, &state.certificates, text, scope),
         Kind::Volume => in_org(state, &state.volumes, text, scope),
+        Kind::Tunnel => in_org(state, &state.tunnels, text, scope),
         Kind::Domain => domain(state, text, scope),
         Kind::Token => token(state, text, scope).map(|token| token.id.any()),
         Kind::Project => project(state, text, scope).map(|project| project.id.any()),

@@ -23,14 +23,14 @@ use crate::usage::{Mark, Meter};
 use crate::{
     AnyId, App, Bundle, Certificate, Deploy, Domain, Edge, Endpoint, Env, Id, Instance, Member,
     Name, Node, Noun, Org, Project, Release, Resource, Role, Snapshot, Table, Timestamp, Token,
-    User, Volume, token,
+    Tunnel, User, Volume, token, tunnel,
 };
 
 /// Version of the written form of [`State`], how it is packed, and of what events
 /// mean to it.
 /// Counts up when either changes: a snapshot of another version is not read, the
 /// log is replayed instead.
-pub const SNAPSHOT_FORMAT: u32 = 23;
+pub const SNAPSHOT_FORMAT: u32 = 24;
 
 /// Everything there is, as of one log position.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -66,12 +66,17 @@ pub struct State {
     pub addresses: Book,
     /// Where no new endpoint may listen.
     pub denied_ports: Ports,
+    pub tunnels: Table<Tunnel>,
+    /// Which ports of edges tunnels get.
+    pub tunnel_ports: tunnel::PortRange,
+    /// By which keys tokens of tunnels are signed, the newest last.
+    pub tunnel_keys: Vector<tunnel::Key>,
     /// What a user is in each org they are in.
     pub memberships: OrdMap<Id<User>, OrdMap<Id<Org>, Role>>,
     /// Tokens by the hash of their text, also those that were revoked.
     pub issued: OrdMap<token::Hash, token::Issued>,
-    /// Who owns a host name, over all tenants.
-    pub hosts: OrdMap<String, Id<Endpoint>>,
+    /// Which endpoint or tunnel owns a host name, over all tenants.
+    pub hosts: OrdMap<String, AnyId>,
     /// What is being destroyed, and since when.
     pub destroying: OrdMap<AnyId, Timestamp>,
     /// Orgs, projects, apps, envs and nodes that are gone, so that events of them can
@@ -139,6 +144,9 @@ impl Default for State {
             app_domain: None,
             addresses: Book::default(),
             denied_ports: Ports::default(),
+            tunnels: Table::default(),
+            tunnel_ports: tunnel::PortRange::default(),
+            tunnel_keys: Vector::new(),
             memberships: OrdMap::new(),
             issued: OrdMap::new(),
             hosts: OrdMap::new(),
@@ -182,17 +190,21 @@ impl State {
                 index.claim(exposure, endpoint.id);
             }
         }
+        for tunnel in self.tunnels.iter() {
+            index.tunnel(tunnel);
+        }
         index
     }
 
-    /// Whose a host name or a port is, now or once its deploy is through.
-    pub fn owner(&self, exposure: &Exposure) -> Option<Id<Endpoint>> {
+    /// Whose a host name or a port is, now or once its deploy is through: an endpoint's,
+    /// or, of a host name, a tunnel's.
+    pub fn owner(&self, exposure: &Exposure) -> Option<AnyId> {
         match exposure {
             Exposure::Http { host } | Exposure::Tls { host, own: None } => {
                 self.hosts.get(host).copied()
             }
             Exposure::Tcp { .. } | Exposure::Udp { .. } | Exposure::Tls { own: Some(_), .. } => {
-                self.index.port_owner(&exposure.port()?)
+                self.index.port_owner(&exposure.port()?).map(Id::any)
             }
         }
     }

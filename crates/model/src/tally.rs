@@ -38,6 +38,8 @@ pub struct Tally {
     pub snapshots: u64,
     #[serde(default)]
     pub ipv4_addresses: u64,
+    #[serde(default)]
+    pub tunnels: u64,
     /// What its envs ask for.
     pub asked: Need,
     /// What is there, whether it serves, is replaced or finishes its work.
@@ -112,6 +114,7 @@ impl Tally {
             Dimension::VolumeBytes => self.volume_bytes,
             Dimension::Snapshots => self.snapshots,
             Dimension::Ipv4Addresses => self.ipv4_addresses,
+            Dimension::Tunnels => self.tunnels,
             Dimension::Instances | Dimension::Memory | Dimension::Cpu => {
                 return self.asked.get(dimension);
             }
@@ -175,6 +178,8 @@ impl State {
             }
             Event::SnapshotCreated(it) => self.tally_mut(it.spec.org).snapshots += 1,
             Event::SnapshotDestroyed(it) => self.discount(it.of.id),
+            Event::TunnelCreated(it) => self.tally_mut(it.spec.org).tunnels += 1,
+            Event::TunnelDestroyed(it) => self.discount(it.of.id),
             Event::ProjectDestroyed(it) => self.discount(it.of.id),
             Event::AppDestroyed(it) => self.discount(it.of.id),
             Event::EnvDestroyed(it) => {
@@ -214,6 +219,7 @@ impl State {
             Kind::App => &mut tally.apps,
             Kind::Volume => &mut tally.volumes,
             Kind::Snapshot => &mut tally.snapshots,
+            Kind::Tunnel => &mut tally.tunnels,
             _ => &mut tally.envs,
         };
         *counter = counter.saturating_sub(1);
@@ -225,6 +231,7 @@ impl State {
             Kind::App => id.typed().is_some_and(|id| self.apps.get(id).is_some()),
             Kind::Volume => id.typed().is_some_and(|id| self.volumes.get(id).is_some()),
             Kind::Snapshot => id.typed().is_some_and(|id| self.snapshots.get(id).is_some()),
+            Kind::Tunnel => id.typed().is_some_and(|id| self.tunnels.get(id).is_some()),
             _ => id.typed().is_some_and(|id| self.envs.get(id).is_some()),
         }
     }

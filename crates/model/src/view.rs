@@ -14,7 +14,7 @@ use crate::tally::Need;
 use crate::{
     AnyId, App, Bundle, Certificate, Deploy, Domain, Edge, Endpoint, Env, Instance, Kind, Member,
     Name, Node, Noun, Org, Project, Reason, Release, Resource, Snapshot, State, Table, Timestamp,
-    Token, User, Volume, deploy, destroy, env, instance,
+    Token, Tunnel, User, Volume, deploy, destroy, env, instance,
 };
 
 mod bundle;
@@ -23,6 +23,7 @@ mod domain;
 mod edge;
 mod node;
 mod snapshot;
+mod tunnel;
 mod volume;
 
 /// A resource as the API returns it.
@@ -89,6 +90,7 @@ macro_rules! for_kind {
             Kind::Certificate => $function::<Certificate $(, $more)?>($($argument),*),
             Kind::Edge => $function::<Edge $(, $more)?>($($argument),*),
             Kind::Domain => $function::<Domain $(, $more)?>($($argument),*),
+            Kind::Tunnel => $function::<Tunnel $(, $more)?>($($argument),*),
         }
     };
 }

@@ -14,7 +14,7 @@ use helix_model::audit::{Attempt, Decision};
 use helix_model::bundle::VersionId;
 use helix_model::certificate::{self, Issued, Pin};
 use helix_model::{
-    Actor, Certificate, Code, Command, Id, Kind, Org, Problem, State, Timestamp, reference,
+    Actor, Certificate, Code, Command, Id, Kind, Name, Org, Problem, State, Timestamp, reference,
 };
 use zeroize::Zeroizing;
 
@@ -148,15 +148,13 @@ impl Shared {
         pin: Option<Pin>,
     ) -> Result<Zeroizing<Vec<u8>>, Problem> {
         let state = self.engine.state();
-        let endpoint = state.hosts.get(host).and_then(|id| state.endpoints.get(*id));
-        let Some(endpoint) = endpoint else {
-            return Err(Problem::new(Code::NotFound, format!("no endpoint here is `{host}`")));
-        };
+        let org = state.hosts.get(host).and_then(|owner| state.org_of_host(*owner));
         let Some(pin) = pin else {
+            let is_known = org.is_some() || is_of_edge(&state, edge, host);
             drop(state);
-            return self.issue(host).await;
+            return if is_known { self.issue(host).await } else { Err(nobodys(host)) };
         };
-        let org = endpoint.spec.org;
+        let org = org.ok_or_else(|| nobodys(host))?;
         let certificate = state
             .certificates
             .get(pin.certificate)
@@ -189,6 +187,18 @@ impl Shared {
             .and_then(|authority| authority.issue(host, clock::now().0));
         Ok(issued.map_err(|error| failed(&error))?.to_pem())
     }
+}
+
+/// Whether agents of tunnels reach an edge by this host.
+fn is_of_edge(state: &State, edge: &str, host: &str) -> bool {
+    let edge = edge.parse::<Name>().ok().and_then(|name| state.edges.named(None, &name));
+    let facts = edge.and_then(|edge| edge.status.facts.as_ref());
+    let mut agents = facts.into_iter().flat_map(|facts| &facts.agents);
+    agents.any(|agent| agent.host().as_deref() == Some(host))
+}
+
+fn nobodys(host: &str) -> Problem {
+    Problem::new(Code::NotFound, format!("no endpoint and no tunnel here is `{host}`"))
 }
 
 fn attempt(edge: &str, org: Id<Org>, target: String, host: &str) -> Attempt {

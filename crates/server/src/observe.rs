@@ -118,7 +118,7 @@ pub(crate) async fn feed_edge(engine: Engine, to: AttachedEdge, link: Arc<dyn Ed
         }
         let plan = plan::edge_plan(&state, to.linked.edge);
         drop(state);
-        if sent.as_ref().is_none_or(|sent| !asks_an_edge_the_same(sent, &plan)) {
+        if sent.as_ref().is_none_or(|sent| !sent.asks_the_same(&plan)) {
             link.apply(plan.clone());
             sent = Some(plan);
         }
@@ -126,14 +126,6 @@ pub(crate) async fn feed_edge(engine: Engine, to: AttachedEdge, link: Arc<dyn Ed
             return;
         }
     }
-}
-
-/// Whether two plans ask the same of an edge.
-fn asks_an_edge_the_same(one: &EdgePlan, other: &EdgePlan) -> bool {
-    one.endpoints == other.endpoints
-        && one.draining == other.draining
-        && one.elsewhere == other.elsewhere
-        && one.challenges == other.challenges
 }
 
 /// Whether two plans ask the same of a node.

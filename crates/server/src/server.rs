@@ -12,6 +12,7 @@ use helix_model::installation::Settle;
 use helix_model::link::{BackupAsk, PullLogin};
 use helix_model::plan::EdgeReport;
 use helix_model::ports::{self, Ports};
+use helix_model::tunnel::{self, PortRange};
 use helix_model::{
     Code, Command, Id, Instance, Name, Problem, Receipt, Snapshot, Volume, certificate, domain,
     edge, instance, node, org, snapshot, volume,
@@ -60,6 +61,8 @@ pub struct Config {
     pub domains: Domains,
     /// Where no new endpoint may listen; as before when `None`.
     pub denied_ports: Option<Ports>,
+    /// Which ports of edges tunnels get; as before when `None`.
+    pub tunnel_ports: Option<PortRange>,
     /// Which authority issues certificates, if one does.
     pub acme: Option<Acme>,
 }
@@ -146,7 +149,8 @@ impl Server {
         let storage = config.storage;
         let writers = if config.advertise.is_some() { Writers::Many } else { Writers::One };
         let engine = Engine::start(Arc::clone(&storage.log), writers).await?;
-        bootstrap(&engine, config.domains.app, config.denied_ports).await?;
+        let settled = settled(config.domains.app, config.denied_ports, config.tunnel_ports);
+        bootstrap(&engine, settled).await?;
         let listener = TcpListener::bind(config.listen)
             .await
             .map_err(|source| ServerError::Listen { address: config.listen, source })?;
@@ -407,24 +411,25 @@ async fn jobs(leading: Leading, replicas: Option<Arc<Replicas>>) {
     tokio::join!(work, replicas.attend());
 }
 
-/// The default org and project, which a single machine never needs to name, and what
-/// the operator settles at the start.
-async fn bootstrap(
-    engine: &Engine,
+/// What the operator settles at the start.
+fn settled(
     app_domain: Option<String>,
     denied: Option<Ports>,
-) -> Result<(), Problem> {
+    for_tunnels: Option<PortRange>,
+) -> impl Iterator<Item = Settle> {
+    let domain = app_domain.map(|domain| Settle::AppDomain(domain::SetApp { domain }));
+    let denied = denied.map(|ports| Settle::DeniedPorts(ports::Deny { ports }));
+    let ports = for_tunnels.map(|ports| Settle::TunnelPorts(tunnel::SetPorts { ports }));
+    domain.into_iter().chain(denied).chain(ports)
+}
+
+/// The default org and project, which a single machine never needs to name, and what
+/// the operator settles at the start.
+async fn bootstrap(engine: &Engine, settled: impl Iterator<Item = Settle>) -> Result<(), Problem> {
     let origin = || Origin::system("bootstrap", entropy::request_id());
     engine.submit(Command::CreateInstallation, origin()).await?;
-    if let Some(domain) = app_domain {
-        engine
-            .submit(Command::Settle(Settle::AppDomain(domain::SetApp { domain })), origin())
-            .await?;
-    }
-    if let Some(ports) = denied {
-        engine
-            .submit(Command::Settle(Settle::DeniedPorts(ports::Deny { ports })), origin())
-            .await?;
+    for one in settled {
+        engine.submit(Command::Settle(one), origin()).await?;
     }
     let Ok(default) = org::FIRST_NAME.parse::<Name>() else {
         return Ok(());

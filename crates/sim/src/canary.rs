@@ -10,6 +10,8 @@ pub enum Canary {
     AnswerEarly,
     /// Receipts are not looked up, so a repeated request is decided again.
     ForgetReceipts,
+    /// Edge plans have tunnels that are out of use.
+    DisabledTunnel,
     /// Every instance gets the same address.
     OneAddress,
     /// Nodes claim four times the memory they have.
@@ -45,9 +47,10 @@ pub enum Canary {
 
 impl Canary {
     /// All of them, with the name of the checker that must notice.
-    pub const ALL: [(Canary, &'static str); 17] = [
+    pub const ALL: [(Canary, &'static str); 18] = [
         (Canary::AnswerEarly, "acknowledged"),
         (Canary::ForgetReceipts, "acknowledged"),
+        (Canary::DisabledTunnel, "tunnels"),
         (Canary::OneAddress, "owners"),
         (Canary::BoastMemory, "memory"),
         (Canary::IgnoreAbsence, "absence"),

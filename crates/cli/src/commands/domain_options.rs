@@ -1,10 +1,12 @@
-//! What the installation settles for endpoints: how domains are looked up, which is its
-//! own, and which ports are denied. Flags that `up` and `server` share.
+//! What the installation settles for endpoints and tunnels: how domains are looked up,
+//! which is its own, which ports are denied, and which are for tunnels. Flags that `up`
+//! and `server` share.
 
 use std::net::{IpAddr, SocketAddr};
 
 use clap::Args;
 use helix_model::ports::Ports;
+use helix_model::tunnel::PortRange;
 
 use crate::failure::{Failure, Result};
 use crate::io::Environment;
@@ -21,6 +23,8 @@ pub struct DomainOptions {
     pub app_domain: Option<String>,
     /// Where no new endpoint may listen; as before when `None`.
     pub deny_ports: Option<Ports>,
+    /// Which ports tunnels get; as before when `None`.
+    pub tunnel_ports: Option<PortRange>,
 }
 
 #[derive(Debug, Args)]
@@ -37,6 +41,10 @@ pub(crate) struct DomainArgs {
     /// 23,25,137-139 at first (HELIX_DENY_PORTS)
     #[arg(long, value_name = "PORTS", value_parser = ports)]
     deny_ports: Option<Ports>,
+    /// Ports of edges that tcp and udp tunnels get, as FIRST-LAST; kept until others are
+    /// named, 20000-20999 at first (HELIX_TUNNEL_PORTS)
+    #[arg(long, value_name = "PORTS", value_parser = port_range)]
+    tunnel_ports: Option<PortRange>,
 }
 
 impl DomainArgs {
@@ -45,6 +53,12 @@ impl DomainArgs {
             dns: variable(self.dns, "HELIX_DNS", address, environment)?,
             app_domain: variable(self.app_domain, "HELIX_APP_DOMAIN", domain, environment)?,
             deny_ports: variable(self.deny_ports, "HELIX_DENY_PORTS", ports, environment)?,
+            tunnel_ports: variable(
+                self.tunnel_ports,
+                "HELIX_TUNNEL_PORTS",
+                port_range,
+                environment,
+            )?,
         })
     }
 }
@@ -73,6 +87,10 @@ fn ports(text: &str) -> std::result::Result<Ports, String> {
     text.parse()
 }
 
+fn port_range(text: &str) -> std::result::Result<PortRange, String> {
+    text.parse()
+}
+
 fn domain(text: &str) -> std::result::Result<String, String> {
     let name = text.strip_suffix('.').unwrap_or(text).to_ascii_lowercase();
     match helix_model::host::is_exact(&name) {
@@ -94,9 +112,13 @@ mod tests {
         assert_eq!(domain("Apps.Example.NET."), Ok("apps.example.net".to_owned()));
         assert!(domain("*.example.net").is_err() && domain("").is_err());
         let environment: Environment = [("HELIX_DNS", "nowhere")].into();
-        let refused = DomainArgs { dns: None, app_domain: None, deny_ports: None }
-            .options(&environment)
-            .unwrap_err();
+        let args = |tunnel_ports| DomainArgs {
+            dns: None,
+            app_domain: None,
+            deny_ports: None,
+            tunnel_ports,
+        };
+        let refused = args(None).options(&environment).unwrap_err();
         assert!(refused.problem.detail.contains("HELIX_DNS"), "{}", refused.problem.detail);
     }
 }

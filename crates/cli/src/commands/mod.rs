@@ -44,6 +44,7 @@ pub(crate) mod status;
 pub(crate) mod tokens;
 pub(crate) mod top;
 pub(crate) mod tunnel;
+pub(crate) mod tunnels;
 pub(crate) mod up;
 pub(crate) mod usage;
 pub(crate) mod users;
@@ -104,6 +105,7 @@ pub(crate) async fn dispatch(
         Command::Volumes(args) => volumes::run(session, args).await,
         Command::Certificates(args) => certificates::run(session, args).await,
         Command::Domains(args) => domains::run(session, args).await,
+        Command::Tunnels(args) => tunnels::run(session, args).await,
         Command::Audit(args) => audit::run(session, args).await,
         Command::Admin(args) => admin::run(session, args, roles).await,
         Command::Registries(args) => registries::run(session, args).await,

@@ -7,7 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
-use helix_model::api::{CreateTunnel, TunnelGrant, TunnelProtocol};
+use helix_model::api::{CreateTunnel, TunnelGrant};
+use helix_model::tunnel::Protocol;
 use helix_model::{Code, Name};
 use helix_tunnel::{Agent, Config, Forward, Phase, Proxy};
 use serde_json::json;
@@ -136,7 +137,7 @@ struct Wish {
 }
 
 impl CommonArgs {
-    fn ask(self, protocol: TunnelProtocol) -> CreateTunnel {
+    fn ask(self, protocol: Protocol) -> CreateTunnel {
         CreateTunnel {
             protocol,
             requested_name: self.name,
@@ -148,26 +149,26 @@ impl CommonArgs {
 }
 
 pub(crate) async fn http(session: &mut Session<'_>, args: HttpArgs) -> Result<u8> {
-    let ask = CreateTunnel { hostname: args.url, ..args.common.ask(TunnelProtocol::Http) };
+    let ask = CreateTunnel { hostname: args.url, ..args.common.ask(Protocol::Http) };
     run(session, Wish { target: args.target, ask, proxy_protocol: false }).await
 }
 
 pub(crate) async fn tls(session: &mut Session<'_>, args: TlsArgs) -> Result<u8> {
-    let ask = CreateTunnel { hostname: args.url, ..args.common.ask(TunnelProtocol::Tls) };
+    let ask = CreateTunnel { hostname: args.url, ..args.common.ask(Protocol::Tls) };
     run(session, Wish { target: args.target, ask, proxy_protocol: args.stream.proxy_protocol })
         .await
 }
 
 pub(crate) async fn tcp(session: &mut Session<'_>, args: TcpArgs) -> Result<u8> {
     let ask =
-        CreateTunnel { port: args.port.remote_port, ..args.common.ask(TunnelProtocol::Tcp) };
+        CreateTunnel { port: args.port.remote_port, ..args.common.ask(Protocol::Tcp) };
     run(session, Wish { target: args.target, ask, proxy_protocol: args.stream.proxy_protocol })
         .await
 }
 
 pub(crate) async fn udp(session: &mut Session<'_>, args: UdpArgs) -> Result<u8> {
     let ask =
-        CreateTunnel { port: args.port.remote_port, ..args.common.ask(TunnelProtocol::Udp) };
+        CreateTunnel { port: args.port.remote_port, ..args.common.ask(Protocol::Udp) };
     run(session, Wish { target: args.target, ask, proxy_protocol: args.stream.proxy_protocol })
         .await
 }
@@ -176,7 +177,7 @@ pub(crate) async fn udp(session: &mut Session<'_>, args: UdpArgs) -> Result<u8> 
 async fn run(session: &mut Session<'_>, wish: Wish) -> Result<u8> {
     let mut stop = StopSignals::new()?;
     let Wish { target, ask, proxy_protocol } = wish;
-    let is_udp = ask.protocol == TunnelProtocol::Udp;
+    let is_udp = ask.protocol == Protocol::Udp;
     session.ui.step("asking for the tunnel");
     let (grants, granted) =
         FromServer::ask(session.client()?, session.settings.org_scope(), ask).await?;

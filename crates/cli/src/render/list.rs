@@ -5,8 +5,8 @@ use helix_model::node::Availability;
 use helix_model::view::ResourceView;
 use helix_model::{
     Certificate, Deploy, Domain, Edge, Endpoint, Env, Instance, Kind, Member, Node, Release,
-    Snapshot, Timestamp, Token, User, Volume, certificate, deploy, endpoint, instance, snapshot,
-    volume,
+    Snapshot, Timestamp, Token, Tunnel, User, Volume, certificate, deploy, endpoint, instance,
+    snapshot, volume,
 };
 
 use super::{Names, word};
@@ -36,6 +36,7 @@ pub(crate) fn list(
         Kind::Snapshot => snapshots(views, names, now),
         Kind::Certificate => certificates(views, now),
         Kind::Domain => domains(views, now),
+        Kind::Tunnel => tunnels(views, now),
         Kind::User => users(views, now),
         Kind::Member => members(views, now),
         Kind::Token => tokens(views, now),
@@ -368,6 +369,43 @@ fn domains(views: &[ResourceView], now: Timestamp) -> Table {
         let problem = problem.map(|problem| problem.message).unwrap_or_default();
         let age = age(it.view.created_at, now);
         table.row(emphasis, [it.desired.domain, name, proof, age, problem]);
+    }
+    table
+}
+
+/// Tunnels with where they are reached, and for how long the name is kept.
+fn tunnels(views: &[ResourceView], now: Timestamp) -> Table {
+    let titles = ["TUNNEL", "PROTOCOL", "REACHED BY", "AGENT", "KEPT", "OWNER", "AGE"];
+    let mut table = Table::new(titles);
+    for it in seen::<Tunnel>(views) {
+        let (spec, status) = (&it.desired, &it.current);
+        let place = match (spec.exposure.host(), spec.exposure.port()) {
+            (Some(host), _) => host.to_owned(),
+            (None, Some((_, port))) => port.to_string(),
+            (None, None) => String::new(),
+        };
+        let (agent, emphasis) = match (&spec.disabled, status.agents.values().next()) {
+            (Some(_), _) => ("disabled".to_owned(), Emphasis::Bad),
+            (None, Some(agent)) => (agent.transport.to_string(), Emphasis::Normal),
+            (None, None) => ("-".to_owned(), Emphasis::Faint),
+        };
+        let kept = match status.kept_until {
+            _ if spec.reserved => "for good".to_owned(),
+            Some(end) => format!("for {}", age(now, end)),
+            None => "-".to_owned(),
+        };
+        table.row(
+            emphasis,
+            [
+                it.view.name.to_string(),
+                spec.exposure.protocol().to_owned(),
+                status.reachable().first().map_or(place, |place| (*place).to_owned()),
+                agent,
+                kept,
+                spec.owner.actor.name().to_owned(),
+                age(it.view.created_at, now),
+            ],
+        );
     }
     table
 }

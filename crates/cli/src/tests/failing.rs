@@ -29,6 +29,9 @@ fn each_code_has_its_exit_code_in_both_forms() {
         | Code::Ipv4InUse
         | Code::Ipv4PoolExhausted
         | Code::Ipv6PoolExhausted
+        | Code::TunnelNameTaken
+        | Code::TunnelDisabled
+        | Code::TunnelPortsExhausted
         | Code::VolumeInUse
         | Code::VolumeReplicaLimit
         | Code::SnapshotInProgress
@@ -36,7 +39,11 @@ fn each_code_has_its_exit_code_in_both_forms() {
         | Code::PreconditionFailed
         | Code::SecretsMissing
         | Code::ReleasePolicy => 5,
-        Code::RateLimited | Code::Unavailable | Code::TimedOut | Code::RegistryUnavailable => 6,
+        Code::NoEdgeForTunnels
+        | Code::RateLimited
+        | Code::Unavailable
+        | Code::TimedOut
+        | Code::RegistryUnavailable => 6,
         Code::WorkloadFailed | Code::ImageNotFound | Code::ImageUnusable | Code::BuildFailed => 1,
         Code::Internal => 7,
     };

@@ -53,7 +53,7 @@ fn fronting() -> edge::Status {
         version: "0.1.0".into(),
         http: vec!["[::]:8080".into()],
         https: vec!["[::]:8443".into()],
-        addresses: Vec::new(),
+        ..edge::Facts::default()
     };
     edge::Status { connected: true, link: 1, replica: None, facts: Some(facts) }
 }

@@ -9,10 +9,10 @@ use helix_model::destroy::{self, Begun, Destroy, Finished, Of};
 use helix_model::token::Owner;
 use helix_model::{
     AnyId, Code, Domain, Edge, Endpoint, Env, Event, Id, Kind, Node, Org, Problem, Project, Reason,
-    Resource, Snapshot, State, Volume, endpoint, org, reference,
+    Resource, Snapshot, State, Tunnel, Volume, endpoint, org, reference,
 };
 
-use super::{Draft, domain, edge, member, node, snapshot, token, volume};
+use super::{Draft, domain, edge, member, node, snapshot, token, tunnel, volume};
 
 /// Marks something and all that is in it.
 pub(super) fn destroy(
@@ -33,6 +33,10 @@ pub(super) fn destroy(
     }
     if let Some(edge) = target.typed::<Edge>() {
         return edge::destroy(draft, edge);
+    }
+    if let Some(tunnel) = target.typed::<Tunnel>() {
+        tunnel::destroy(draft, tunnel);
+        return Ok(None);
     }
     if let Some(volume) = target.typed::<Volume>() {
         volume::refuse_attached(&draft.state, volume)?;
@@ -95,6 +99,10 @@ pub(super) fn refuse_going(state: &State, id: AnyId) -> Result<(), Problem> {
 
 fn begin(draft: &mut Draft<'_, '_>, target: AnyId) -> Result<(), Problem> {
     if draft.state.destroying_since(target).is_some() {
+        return Ok(());
+    }
+    if let Some(tunnel) = target.typed::<Tunnel>() {
+        tunnel::destroy(draft, tunnel);
         return Ok(());
     }
     if let Some(of) = Of::new(&draft.state, target) {

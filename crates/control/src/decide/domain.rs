@@ -166,7 +166,8 @@ pub(super) fn refuse_needed(state: &State, id: Id<Domain>) -> Result<(), Problem
         0 => String::new(),
         more => format!(" and {more} more"),
     };
-    let detail = format!("endpoints of the org have `{first}`{more} by `{}`", domain.spec.domain);
+    let detail =
+        format!("endpoints or tunnels of the org have `{first}`{more} by `{}`", domain.spec.domain);
     Err(Problem::new(Code::DomainInUse, detail))
 }
 

@@ -6,7 +6,7 @@ use helix_model::{
     AnyId, Code, Endpoint, Env, Event, Id, Manifest, Name, Problem, Resource, manifest,
 };
 
-use super::{Draft, address, domain};
+use super::{Draft, address, domain, tunnel};
 
 /// The env whose name is left out of its default host.
 const MAIN_ENV: &str = "production";
@@ -83,7 +83,7 @@ fn exact(draft: &mut Draft<'_, '_>, env: Id<Env>, wanted: Vec<(Name, Endpoint)>)
                 continue;
             };
             let owner = draft.state.owner(&spec.exposure);
-            if owner.is_none_or(|owner| owner == endpoint.id) {
+            if owner.is_none_or(|owner| owner == endpoint.id.any()) {
                 update(draft, &endpoint, spec.clone());
                 has_moved = true;
             } else {
@@ -165,7 +165,7 @@ pub(super) fn resolve(
         return Err(Problem::not_found(helix_model::Kind::Env, &env.to_string()));
     };
     let is_wanted = |it: &Exposure| others.iter().any(|(_, other)| other.exposure.collides(it));
-    let is_own = |it: &Exposure| own.is_some() && draft.state.owner(it) == own;
+    let is_own = |it: &Exposure| own.is_some() && draft.state.owner(it) == own.map(Id::any);
     let is_free = |it: &Exposure| !is_wanted(it) && (is_own(it) || is_free(draft, env, it));
     let own = |listen_port: u16| OwnPort { address: owner.spec.address, listen_port };
     let exposure = match &asked.exposure {
@@ -233,8 +233,11 @@ pub(super) fn in_use(port: u16) -> Problem {
 }
 
 pub(super) fn taken(host: &str) -> Problem {
-    Problem::new(Code::HostTaken, format!("the host name `{host}` belongs to another endpoint"))
-        .field("endpoints.host", format!("`{host}` is taken"))
+    Problem::new(
+        Code::HostTaken,
+        format!("the host name `{host}` belongs to another endpoint or a tunnel"),
+    )
+    .field("endpoints.host", format!("`{host}` is taken"))
 }
 
 fn asked_twice(port: u16) -> Problem {
@@ -245,8 +248,11 @@ fn asked_twice(port: u16) -> Problem {
 
 /// Free means: nobody's, or of this env's manifest, whichever of its endpoints has it.
 fn is_free(draft: &Draft<'_, '_>, env: Id<Env>, exposure: &Exposure) -> bool {
-    let Some(owner) = draft.state.owner(exposure) else { return true };
-    let owner = draft.state.endpoints.get(owner);
+    let Some(owner) = draft.state.owner(exposure) else {
+        let host = exposure.shared_host();
+        return host.is_none_or(|host| !tunnel::is_edges_own(&draft.state, host));
+    };
+    let owner = owner.typed().and_then(|owner| draft.state.endpoints.get(owner));
     owner.is_some_and(|owner| owner.spec.env == env && !owner.spec.apart)
 }
 

@@ -1,7 +1,9 @@
 //! Deciding on endpoints that are made apart from a manifest: no deploy changes them.
 
 use helix_model::endpoint::{Expose, Unexpose};
-use helix_model::{AnyId, Code, Command, Endpoint, Kind, Name, Problem, Resource, State, manifest};
+use helix_model::{
+    AnyId, Code, Command, Endpoint, Id, Kind, Name, Problem, Resource, State, manifest,
+};
 
 use super::{Draft, destroy, endpoint};
 
@@ -35,7 +37,7 @@ pub(super) fn expose(
     let spec = Endpoint { apart: true, ..spec };
     // What the env's manifest has is not for the taking here.
     let owner = draft.state.owner(&spec.exposure);
-    if owner.is_some() && owner != own {
+    if owner.is_some() && owner != own.map(Id::any) {
         let port = spec.exposure.port().map(|port| endpoint::in_use(port.own.listen_port));
         let host = || endpoint::taken(spec.exposure.shared_host().unwrap_or_default());
         return Err(port.unwrap_or_else(host));

@@ -3,7 +3,7 @@
 use helix_model::installation::Settle;
 use helix_model::{AnyId, Problem};
 
-use super::{Draft, address, domain};
+use super::{Draft, address, domain, tunnel};
 
 /// Settles something, unless it is so already.
 pub(super) fn settle(
@@ -13,5 +13,7 @@ pub(super) fn settle(
     match command {
         Settle::AppDomain(it) => domain::set_app(draft, it),
         Settle::DeniedPorts(it) => Ok(address::deny(draft, it)),
+        Settle::TunnelPorts(it) => Ok(tunnel::set_ports(draft, it)),
+        Settle::TunnelKey(it) => Ok(tunnel::set_key(draft, it)),
     }
 }

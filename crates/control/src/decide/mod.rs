@@ -31,6 +31,7 @@ mod registry;
 mod snapshot;
 mod steps;
 mod token;
+mod tunnel;
 mod user;
 mod volume;
 
@@ -129,6 +130,7 @@ fn carry_out(draft: &mut Draft<'_, '_>, command: &Command) -> Result<Option<AnyI
         Command::ObserveDomain(it) => domain::observe(draft, it),
         Command::VouchForDomain(id) => domain::vouch(draft, *id)?,
         Command::Settle(it) => installation::settle(draft, it)?,
+        Command::ChangeTunnel(it) => tunnel::change(draft, it)?,
         Command::CreateUser(it) => user::create(draft, it)?,
         Command::SetUserOperator(it) => user::set_operator(draft, it)?,
         Command::ChangeUserPassword(it) => user::change_password(draft, *it)?,

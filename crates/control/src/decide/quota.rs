@@ -104,6 +104,7 @@ fn measured(after: &State, command: &Command, subject: Option<AnyId>) -> Option<
         | Command::CreateVolume(_)
         | Command::ResizeVolume(_)
         | Command::CreateSnapshot(_)
+        | Command::ChangeTunnel(_)
         | Command::AllocateInstance(_) => org_of(after, subject?),
         _ => None,
     }

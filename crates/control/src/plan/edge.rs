@@ -7,8 +7,8 @@ use helix_model::address::is_served;
 use helix_model::certificate::Serving;
 use helix_model::endpoint::{Endpoint, Exposure};
 use helix_model::instance::{Desired, Phase};
-use helix_model::plan::{Backend, EdgePlan, EndpointPlan, Label, Route};
-use helix_model::{Edge, Id, Resource, State};
+use helix_model::plan::{Backend, EdgePlan, EndpointPlan, Label, Route, TunnelKey, TunnelPlan};
+use helix_model::{Edge, Id, Resource, State, tunnel};
 use ipnet::IpNet;
 
 /// The whole plan of an edge: every endpoint it is to serve, with its ready backends.
@@ -34,6 +34,8 @@ pub fn edge_plan(state: &State, edge: Id<Edge>) -> EdgePlan {
         draining,
         elsewhere: others,
         challenges: orders.cloned().collect(),
+        tunnels: tunnels(state, &serving),
+        tunnel_keys: tunnel_keys(state),
     }
 }
 
@@ -76,6 +78,33 @@ fn endpoint_plan(
     let (handling, backends) = (spec.handling, backends(state, endpoint).collect());
     let (id, label) = (endpoint.id, label(state, endpoint));
     Some(EndpointPlan { id, route, addresses, certificate, handling, backends, label })
+}
+
+/// Every tunnel that is in use.
+fn tunnels(state: &State, serving: &Serving<'_>) -> Vec<TunnelPlan> {
+    let used = state.tunnels.iter().filter(|it| it.spec.disabled.is_none());
+    let plan = used.map(|it| {
+        let certificate = match &it.spec.exposure {
+            tunnel::Exposure::Http { host } => serving.host(it.spec.org, host),
+            // What is not decrypted needs none.
+            tunnel::Exposure::Tls { .. }
+            | tunnel::Exposure::Tcp { .. }
+            | tunnel::Exposure::Udp { .. } => None,
+        };
+        TunnelPlan {
+            id: it.id,
+            name: it.name.clone(),
+            exposure: it.spec.exposure.clone(),
+            generation: it.spec.generation,
+            certificate,
+        }
+    });
+    plan.collect()
+}
+
+fn tunnel_keys(state: &State) -> Vec<TunnelKey> {
+    let keys = state.tunnel_keys.iter();
+    keys.map(|key| TunnelKey { id: key.id.clone(), public: key.public.clone() }).collect()
 }
 
 /// The ready instances behind an endpoint.

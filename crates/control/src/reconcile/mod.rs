@@ -14,6 +14,7 @@ mod destroy;
 mod env;
 mod instance;
 mod release_command;
+mod tunnel;
 mod watch;
 
 pub use watch::Watch;
@@ -25,7 +26,7 @@ pub const ACTOR: &str = "reconciler";
 pub fn reconcile(state: &State, now: Timestamp) -> Vec<Command> {
     let envs = state.envs.iter().filter(|env| !steps(state, env, now).is_empty());
     let commands = envs.map(|env| Command::Reconcile(env.id)).chain(ends(state));
-    commands.chain(certificate::steps(state, now)).collect()
+    commands.chain(certificate::steps(state, now)).chain(tunnel::steps(state, now)).collect()
 }
 
 /// What an env needs now.

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 
 use helix_model::{Command, Env, Id, State, Timestamp};
 
-use super::{certificate, ends, is_settled, steps};
+use super::{certificate, ends, is_settled, steps, tunnel};
 
 /// Follows one log, forwards. The first look is at everything.
 #[derive(Debug, Default)]
@@ -32,6 +32,7 @@ impl Watch {
         });
         commands.extend(ends(state));
         commands.extend(certificate::steps(state, now));
+        commands.extend(tunnel::steps(state, now));
         commands
     }
 }

@@ -20,6 +20,7 @@ mod release_command;
 mod routing;
 mod secrets;
 mod snapshots;
+mod tunnels;
 mod volumes;
 mod world;
 

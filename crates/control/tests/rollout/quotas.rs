@@ -51,6 +51,7 @@ fn every_dimension_holds() {
         (Dimension::TcpPorts, 1),
         (Dimension::Hostnames, 1),
         (Dimension::Ipv4Addresses, 0),
+        (Dimension::Tunnels, 0),
         (Dimension::Instances, 1),
         (Dimension::Memory, 272 * mebi),
         (Dimension::Cpu, 1000),
@@ -89,6 +90,7 @@ fn every_dimension_holds() {
                 let env = world.id(Kind::Env, PRODUCTION).typed().unwrap();
                 refused(world.command(Command::SetIpv4(SetIpv4 { env, enabled: true })))
             }
+            Dimension::Tunnels => refused(world.have(world.http("demo")).map(drop)),
             Dimension::Snapshots => refused(world.take(None)),
             Dimension::InstanceMemory => refused(world.try_deploy("main", "production", "v2")),
             _ => refused(world.try_deploy("main", "staging", "v2")),
@@ -209,6 +211,7 @@ fn recounted(state: &State) -> Tally {
         volumes: 0,
         volume_bytes: 0,
         snapshots: 0,
+        tunnels: state.tunnels.len() as u64,
         ipv4_addresses: state.envs.iter().filter(|env| env.spec.ipv4.is_some()).count() as u64,
     }
 }

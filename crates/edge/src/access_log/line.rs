@@ -5,14 +5,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use helix_model::{AnyId, Id, Instance, Name, Timestamp};
+use helix_model::{AnyId, Kind, Name, Timestamp};
 use http::header::HOST;
 use http::{Method, Request};
 use serde::Serialize;
 use tokio::time::Instant;
 
 use super::AccessLog;
-use crate::meter::Meter;
+use crate::meter::{Called, Meter, Metered};
 
 /// More of a path, a host or a method is nothing to read.
 const TEXT_BYTES_MAX: usize = 1_024;

@@ -13,7 +13,8 @@ use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
-use helix_model::plan::{AgentUrl, EdgePlan};
+use helix_model::edge::AgentUrl;
+use helix_model::plan::EdgePlan;
 use helix_model::{Id, Tunnel};
 use helix_tunnel::protocol::{Leave, PATH};
 use helix_tunnel::token::VerifyingKey;
@@ -21,7 +22,7 @@ use http::Uri;
 use tokio::sync::Notify;
 
 use self::replays::Replays;
-pub(crate) use self::seat::{Attached, Seat};
+pub(crate) use self::seat::Seat;
 
 /// All that is known of agents.
 #[derive(Debug, Default)]
@@ -53,11 +54,7 @@ pub(crate) fn whole(url: &AgentUrl, https_port: u16) -> Option<AgentUrl> {
 impl Agents {
     /// Takes agents at the hosts of these URLs.
     pub(crate) fn at(urls: &[AgentUrl]) -> Agents {
-        let host = |url: &AgentUrl| {
-            let url: Uri = url.url.parse().ok()?;
-            Some(url.host()?.to_ascii_lowercase())
-        };
-        Agents { hosts: urls.iter().filter_map(host).collect(), ..Agents::default() }
+        Agents { hosts: urls.iter().filter_map(AgentUrl::host).collect(), ..Agents::default() }
     }
 
     /// The hosts that agents are taken at.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use helix_model::{Id, Instance};
+use helix_model::AnyId;
 use http::{HeaderValue, Request, StatusCode};
 
 use super::front::Front;

@@ -98,7 +98,8 @@ fn agent(
     if request.uri().path() != PATH {
         return None;
     }
-    let host = host::as_sent(request).and_then(|sent| host::name(&sent)).ok()?;
+    let sent = host::as_sent(request).ok()?;
+    let host = host::name(&sent).ok()?;
     door::is_agent(shared, &host).then(|| door::enter(shared, front, request))
 }
 

@@ -8,7 +8,7 @@ use std::fmt::Write;
 use helix_model::plan::Label;
 use helix_model::traffic::DURATION_BOUNDS_US;
 
-use crate::meter::{CODES, Meter, Reading, Why};
+use crate::meter::{Called, Metered, CODES, Meter, Reading, Why};
 use crate::shared::Shared;
 
 /// The endpoint of what has no series of its own.

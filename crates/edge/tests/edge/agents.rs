@@ -7,7 +7,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use async_trait::async_trait;
-use helix_model::plan::{AgentUrl, EdgePlan, EdgeReport, TunnelKey, TunnelPlan};
+use helix_model::edge::AgentUrl;
+use helix_model::plan::{EdgePlan, EdgeReport, TunnelKey, TunnelPlan};
 use helix_model::tunnel::{Exposure, Transport};
 use helix_model::{Id, Timestamp};
 use helix_tunnel::token::{Audience, Claims, SigningKey};

@@ -10,7 +10,8 @@ use std::time::Duration;
 use helix_edge::{AccessLogConfig, AnyIp, Config, Edge, Takeover};
 use helix_model::endpoint::OwnPort;
 use helix_model::manifest::Handling;
-use helix_model::plan::{AgentUrl, Backend, EdgePlan, EdgeReport, EndpointPlan, Label, Route};
+use helix_model::edge::AgentUrl;
+use helix_model::plan::{Backend, EdgePlan, EdgeReport, EndpointPlan, Label, Route};
 use helix_model::{Id, Instance, Timestamp};
 
 /// Longer than anything here takes, shorter than a person waits.

@@ -8,7 +8,6 @@ const LATER: &[&[&str]] = &[
     &["volumes", "attach", "data"],
     &["backups", "create", "--all"],
     &["tunnel", "8080"],
-    &["tunnels", "list"],
     &["http", "8080", "--name", "x"],
     &["machines", "list"],
     &["devices", "list"],

@@ -5,15 +5,18 @@ use std::net::SocketAddr;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
+use axum::body::Body;
 use axum::extract::{ConnectInfo, DefaultBodyLimit, Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
-use helix_model::api::{POSITION_HEADER, WAIT_POSITION_HEADER};
+use helix_model::api::{POSITION_HEADER, SecretText, WAIT_POSITION_HEADER};
 use helix_model::audit::{Attempt, Decision};
 use helix_model::{AnyId, Code, Permission, Problem, version};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
+use serde::Deserialize;
+use zeroize::Zeroizing;
 
 use super::access::Caller;
 use super::identity::{self, Guest, Refusal};
@@ -31,6 +34,9 @@ const POSITION_WAIT: Duration = Duration::from_secs(5);
 /// A request body longer than this is refused: the largest is a manifest. Layers
 /// of images stream past this limit.
 const BODY_BYTES_MAX: usize = 1024 * 1024;
+
+/// The same of a body that has to be read before anyone knows who sends it.
+const UNKNOWN_BODY_BYTES_MAX: usize = 16 * 1024;
 
 pub(super) const REQUEST_ID_HEADER: HeaderName = HeaderName::from_static("x-request-id");
 const POSITION: HeaderName = HeaderName::from_static(POSITION_HEADER);
@@ -123,6 +129,12 @@ async fn identify(
     mut request: Request,
     next: Next,
 ) -> Response {
+    if matches!(route, Some(Route { rule: Rule::OrgOrBody(_), .. })) {
+        request = match with_token_of_body(request).await {
+            Ok(request) => request,
+            Err(problem) => return ApiProblem(problem).into_response(),
+        };
+    }
     let caller = match caller(api, request.headers(), &guest) {
         Ok(caller) => {
             // Only for who is known: a wait costs memory.
@@ -148,6 +160,33 @@ async fn identify(
         Ok(caller) => permit(api, route, caller, request, next).await,
         Err(anonymous) => refuse(api, route, *anonymous, request, next).await,
     }
+}
+
+/// Where it has no Authorization header, the request with the one that its body stands
+/// for.
+async fn with_token_of_body(request: Request) -> Result<Request, Problem> {
+    #[derive(Deserialize)]
+    struct Sent {
+        management_token: Option<SecretText>,
+    }
+    if request.headers().contains_key(header::AUTHORIZATION) {
+        return Ok(request);
+    }
+    let (mut parts, body) = request.into_parts();
+    let read = axum::body::to_bytes(body, UNKNOWN_BODY_BYTES_MAX).await;
+    let bytes = read.map_err(|error| {
+        let detail = format!("the body of a request without Authorization cannot be read: {error}");
+        Problem::new(Code::PayloadTooLarge, detail)
+    })?;
+    let sent = serde_json::from_slice::<Sent>(&bytes).ok();
+    if let Some(token) = sent.and_then(|sent| sent.management_token) {
+        let bearer = Zeroizing::new(format!("Bearer {}", token.expose()));
+        if let Ok(mut value) = HeaderValue::from_str(&bearer) {
+            value.set_sensitive(true);
+            parts.headers.insert(header::AUTHORIZATION, value);
+        }
+    }
+    Ok(Request::from_parts(parts, Body::from(bytes)))
 }
 
 /// Notes a request that nobody knows the sender of, and refuses it.
@@ -199,7 +238,9 @@ fn allow(rule: Rule, caller: &Caller) -> Result<Option<Permission>, Problem> {
     match rule {
         Rule::Open | Rule::SignedIn => Ok(None),
         Rule::Reads => caller.must_read_something().map(|()| None),
-        Rule::Org(permission) => caller.must_have(permission).map(|()| Some(permission)),
+        Rule::Org(permission) | Rule::OrgOrBody(permission) => {
+            caller.must_have(permission).map(|()| Some(permission))
+        }
         Rule::Repository(permission) => Ok(Some(permission)),
         Rule::Installation(permission) => {
             caller.must_run_installation(permission).map(|()| Some(permission))

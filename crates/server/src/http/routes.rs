@@ -37,6 +37,8 @@ pub enum Rule {
     Org(Permission),
     /// Who has this permission for the whole installation.
     Installation(Permission),
+    /// As [`Rule::Org`]; the token may also be in the body, as `management_token`.
+    OrgOrBody(Permission),
     /// As [`Rule::Org`], refused in the registry's own words.
     Repository(Permission),
 }

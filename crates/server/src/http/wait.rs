@@ -46,7 +46,7 @@ impl Until {
     fn parse(text: &str) -> Result<Until, Problem> {
         let unknown = || {
             Problem::new(Code::InvalidArgument, format!("`{text}` is nothing to wait for"))
-                .hint("wait for ready, gone, reconciling, degraded, destroying or disk_pressure, or for `=false`")
+                .hint("wait for ready, gone, connected, reconciling, degraded, destroying or disk_pressure, or for `=false`")
                 .field("until", "unknown")
         };
         let (name, holds) = match text.split_once('=') {
@@ -59,6 +59,7 @@ impl Until {
             ("gone", true) => Until::Gone,
             ("reconciling", holds) => Until::Condition(ConditionKind::Reconciling, holds),
             ("degraded", holds) => Until::Condition(ConditionKind::Degraded, holds),
+            ("connected", holds) => Until::Condition(ConditionKind::Connected, holds),
             ("disk_pressure", holds) => Until::Condition(ConditionKind::DiskPressure, holds),
             ("destroying", holds) => Until::Condition(ConditionKind::Destroying, holds),
             _ => return Err(unknown()),
@@ -155,6 +156,8 @@ pub(super) fn outcome(resource: &ResourceView) -> WaitOutcome {
         // It has been ready for the last time.
         _ if holds(ConditionKind::Destroying) => true,
         Kind::Deploy | Kind::Instance | Kind::Snapshot => phase == Some("failed"),
+        // Who took it out of use has to take it back.
+        Kind::Tunnel => resource.desired.get("disabled").is_some(),
         // What it was to be made from is damaged, and stays so.
         Kind::Volume => {
             let reason = resource.current.get("reason").and_then(serde_json::Value::as_str);

@@ -156,6 +156,7 @@ impl World {
             registries: helix_server::Registries::default(),
             domains: nobody(),
             denied_ports: None,
+            tunnel_ports: None,
             acme: None,
         })
         .await

@@ -75,6 +75,7 @@ async fn start(storage: Storage, dir: &Path, token: &Token) -> Server {
         registries: helix_server::Registries::default(),
         domains: helix_server::Domains::default(),
         denied_ports: None,
+        tunnel_ports: None,
         acme: None,
     };
     Server::start(config).await.unwrap()

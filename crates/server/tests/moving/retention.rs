@@ -35,6 +35,7 @@ impl Replica {
             registries: helix_server::Registries::default(),
             domains: helix_server::Domains::default(),
             denied_ports: None,
+            tunnel_ports: None,
             acme: None,
         };
         Replica { server: Server::start(config).await.unwrap(), token: token.clone() }

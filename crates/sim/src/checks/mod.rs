@@ -16,6 +16,7 @@ mod rollback;
 mod rollout;
 mod routes;
 mod snapshots;
+mod tunnels;
 mod volumes;
 
 use std::collections::BTreeMap;
@@ -36,6 +37,7 @@ pub(crate) struct Checks {
     pub memory: memory::Memory,
     pub replay: replay::Replay,
     pub routes: routes::Routes,
+    pub tunnels: tunnels::Tunnels,
     owners: owners::Owners,
     rollback: rollback::Rollback,
 }
@@ -50,6 +52,7 @@ impl Checks {
             memory: memory::Memory,
             replay: replay::Replay::default(),
             routes: routes::Routes::default(),
+            tunnels: tunnels::Tunnels,
             owners: owners::Owners::default(),
             rollback: rollback::Rollback::default(),
         }
@@ -71,6 +74,7 @@ impl Checks {
             let after = self.replay.state();
             let event = &recorded.event;
             self.owners.happened(failed, after, event);
+            self.tunnels.happened(failed, after, event);
             memory::planned(failed, after, event);
             volumes::planned(failed, &before, event);
             snapshots::happened(failed, &before, event);

@@ -39,6 +39,10 @@ impl Owners {
                 endpoints(failed, state);
                 names(failed, &state.endpoints);
             }
+            Event::TunnelCreated(_) | Event::TunnelDestroyed(_) => {
+                hosts(failed, state);
+                names(failed, &state.tunnels);
+            }
             Event::OrgCreated(_) => names(failed, &state.orgs),
             Event::ProjectCreated(_) => names(failed, &state.projects),
             Event::AppCreated(_) => names(failed, &state.apps),
@@ -96,15 +100,13 @@ fn names<N: Noun>(failed: &mut Failed, table: &Table<N>) {
 
 /// What an endpoint has and what is kept for it count alike.
 fn endpoints(failed: &mut Failed, state: &State) {
-    let mut hosts = 0;
     let mut claims = BTreeMap::new();
     for endpoint in state.endpoints.iter() {
         for exposure in endpoint.spec.claims() {
             let id = endpoint.id;
-            if state.owner(exposure) != Some(id) {
+            if state.owner(exposure) != Some(id.any()) {
                 fail(failed, NAME, || format!("{exposure:?} of {id} is not noted as its"));
             }
-            hosts += usize::from(exposure.shared_host().is_some());
             let place = match exposure.port() {
                 Some(port) => format!("{port:?}"),
                 None => exposure.shared_host().unwrap_or_default().to_owned(),
@@ -114,7 +116,21 @@ fn endpoints(failed: &mut Failed, state: &State) {
             }
         }
     }
-    if state.hosts.len() != hosts {
-        fail(failed, NAME, || "a host is kept for an endpoint that is not".to_owned());
+    hosts(failed, state);
+}
+
+/// Each host that an endpoint or a tunnel has is noted as its, and no other is.
+fn hosts(failed: &mut Failed, state: &State) {
+    let claims = state.endpoints.iter().flat_map(|it| it.spec.claims());
+    let mut count = claims.filter(|it| it.shared_host().is_some()).count();
+    for tunnel in state.tunnels.iter() {
+        let Some(host) = tunnel.spec.exposure.host() else { continue };
+        count += 1;
+        if state.hosts.get(host) != Some(&tunnel.id.any()) {
+            fail(failed, NAME, || format!("`{host}` of {} is not noted as its", tunnel.id));
+        }
+    }
+    if state.hosts.len() != count {
+        fail(failed, NAME, || "a host is kept for what is not there".to_owned());
     }
 }

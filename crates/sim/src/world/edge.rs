@@ -5,14 +5,17 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use helix_model::plan::{EdgePlan, EdgeReport, EndpointPlan, EndpointReport};
-use helix_model::{Id, Instance, Name};
+use helix_model::{Id, Instance, Name, Timestamp, Tunnel};
 
-use super::World;
 use super::body::Doing;
 use super::happening::{Happening, Message, Place, Session};
+use super::{World, tunnels};
 
 /// Open pieces of work per instance.
 pub(crate) type Work = BTreeMap<Id<Instance>, BTreeSet<u64>>;
+
+/// Which tunnels have an agent attached, and since when.
+pub(crate) type Agents = BTreeMap<Id<Tunnel>, Timestamp>;
 
 /// How often it looks at its own standing.
 const TICK_MS: u64 = 1000;
@@ -25,6 +28,7 @@ pub(crate) struct Edge {
     pub plan: EdgePlan,
     disk: Option<EdgePlan>,
     pub work: Work,
+    pub agents: Agents,
     reported: Option<EdgeReport>,
 }
 
@@ -38,6 +42,7 @@ impl Edge {
             plan: EdgePlan::default(),
             disk: None,
             work: Work::new(),
+            agents: Agents::new(),
             reported: None,
         }
     }
@@ -70,6 +75,7 @@ impl World {
         edge.up = false;
         edge.life += 1;
         edge.work.clear();
+        edge.agents.clear();
         if let Some(session) = edge.link.take() {
             self.break_session(session);
         }
@@ -104,6 +110,9 @@ impl World {
     pub(crate) fn edge_tick(&mut self, index: usize, life: u32) {
         if self.edges[index].life == life {
             self.agenda.plan(TICK_MS, Happening::EdgeTick { edge: index, life });
+            if self.healed_at.is_none() {
+                self.agents_move(index);
+            }
             self.edge_reports(index);
         }
     }
@@ -124,6 +133,7 @@ impl World {
             routed: Some(edge.plan.routed()),
             endpoints: edge.plan.endpoints.iter().map(reachable).collect(),
             answering: edge.plan.answering(),
+            tunnels: tunnels::reports(&edge.plan, &edge.agents),
         };
         if edge.link.is_none() || edge.reported.as_ref() == Some(&report) {
             return;

@@ -10,8 +10,8 @@ use helix_control::reconcile::{reconcile, steps};
 use helix_control::report::edge_commands;
 use helix_model::edge::Linked;
 use helix_model::instance::{Allocate, Desired, MarkDrained, Observe, Observed, Phase, SetDesired};
-use helix_model::plan::{EdgePlan, EdgeReport, NodePlan};
-use helix_model::{Command, Deploy, Id, Instance, Resource, edge, node, snapshot, volume};
+use helix_model::plan::{EdgePlan, EdgeReport, NodePlan, TunnelPlan};
+use helix_model::{Command, Deploy, Id, Instance, Resource, State, edge, node, snapshot, volume};
 use ipnet::IpNet;
 
 use super::World;
@@ -119,13 +119,12 @@ impl World {
                 if self.options.canary == Some(Canary::ForeignBackend) {
                     name_strangers(&mut plan);
                 }
+                if self.options.canary == Some(Canary::DisabledTunnel) {
+                    serve_disabled(&mut plan, &replica.state);
+                }
                 self.checks.routes.planned(&mut self.checks.failed, &plan, &replica.state);
-                let same = |sent: &EdgePlan| {
-                    sent.endpoints == plan.endpoints
-                        && sent.draining == plan.draining
-                        && sent.elsewhere == plan.elsewhere
-                };
-                if feed.edge_sent.as_ref().is_some_and(same) {
+                self.checks.tunnels.planned(&mut self.checks.failed, &plan, &replica.state);
+                if feed.edge_sent.as_ref().is_some_and(|sent| sent.asks_the_same(&plan)) {
                     return;
                 }
                 feed.edge_sent = Some(plan.clone());
@@ -341,6 +340,18 @@ fn name_strangers(plan: &mut EdgePlan) {
     if let (Some(stranger), Some(first)) = (stranger, plan.endpoints.first_mut()) {
         first.backends.push(stranger);
     }
+}
+
+/// Adds the tunnels that are out of use.
+fn serve_disabled(plan: &mut EdgePlan, state: &State) {
+    let disabled = state.tunnels.iter().filter(|it| it.spec.disabled.is_some());
+    plan.tunnels.extend(disabled.map(|it| TunnelPlan {
+        id: it.id,
+        name: it.name.clone(),
+        exposure: it.spec.exposure.clone(),
+        generation: it.spec.generation,
+        certificate: None,
+    }));
 }
 
 /// What is routed to an edge: every second one has a few IPv4 addresses, and the third

@@ -17,6 +17,7 @@ mod settle;
 mod store;
 mod tenants;
 mod trace;
+mod tunnels;
 mod wishes;
 
 use std::collections::BTreeMap;

@@ -7,7 +7,7 @@ use helix_model::{Code, Command, Receipt, deploy, env, org, project};
 use super::World;
 use super::happening::{Happening, Message, Place};
 use super::replica::Origin;
-use super::{tenants, wishes};
+use super::{tenants, tunnels, wishes};
 
 /// How long a person waits for an answer.
 const PATIENCE_MS: u64 = 3000;
@@ -60,6 +60,9 @@ impl World {
         }
         if random.percent(8) {
             return tenants::wish(random, state);
+        }
+        if random.percent(6) {
+            return tunnels::wish(random, state);
         }
         if random.percent(12)
             && let Some(wish) = tenants::snapshot_wish(random, state)

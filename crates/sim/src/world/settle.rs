@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 
 use helix_control::place;
 use helix_model::instance::{Desired, Instance, Phase};
-use helix_model::{Env, Id, Name, Node, Release, Resource, Snapshot, State};
+use helix_model::{Env, Id, Name, Node, Release, Resource, Snapshot, State, Tunnel};
 
 use super::World;
 use super::body::{Behaviour, Doing};
@@ -179,9 +179,14 @@ impl World {
             let told = |instance: &Resource<Instance>| {
                 instance.status.routed_by.contains(&known.id) == routed.contains(&instance.id)
             };
+            let has_agent = |tunnel: &Resource<Tunnel>| {
+                let known_to_be = tunnel.status.agents.contains_key(&known.id);
+                tunnel.spec.disabled.is_some()
+                    || known_to_be == edge.agents.contains_key(&tunnel.id)
+            };
             !connected
-                || followed.endpoints != current.endpoints
-                || followed.draining != current.draining
+                || !followed.asks_the_same(&current)
+                || !state.tunnels.iter().all(has_agent)
                 || !state.instances.iter().all(told)
         };
         let edge = self.edges.iter().find(unsettled)?;

@@ -7,7 +7,7 @@ use std::sync::PoisonError;
 use async_trait::async_trait;
 use helix_client::{Client, ClientError};
 use helix_model::Code;
-use helix_model::api::{CreateTunnel, TunnelGrant};
+use helix_model::api::{CreateTunnel, SecretText, TunnelGrant};
 use helix_model::reference::Scope;
 use helix_tunnel::{Candidate, Grant, GrantError, Grants};
 
@@ -17,7 +17,7 @@ pub(super) struct FromServer {
     scope: Scope,
     /// What is asked for when the token has ended that came last.
     ask: CreateTunnel,
-    recreate_token: Mutex<String>,
+    recreate_token: Mutex<SecretText>,
 }
 
 impl FromServer {
@@ -34,7 +34,7 @@ impl FromServer {
         Ok((FromServer { client, scope, ask, recreate_token }, granted))
     }
 
-    fn token(&self) -> String {
+    fn token(&self) -> SecretText {
         self.recreate_token.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
@@ -72,7 +72,7 @@ pub(super) fn read(granted: &TunnelGrant) -> Grant {
         tunnel: granted.tunnel_id.to_string(),
         public_url: granted.public_url.clone(),
         candidates: candidates.collect(),
-        token: granted.ephemeral_token.clone(),
+        token: granted.ephemeral_token.expose().to_owned(),
         expires_at_s: u64::try_from(granted.ephemeral_token_expires_at.0 / 1000).unwrap_or(0),
         edge_roots: granted.edge_roots.clone(),
     }

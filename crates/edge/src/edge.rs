@@ -13,8 +13,8 @@ use tokio::net::TcpListener;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
-use crate::agents::{self, Agents};
 use crate::access_log::{AccessLog, AccessLogConfig, LogTarget};
+use crate::agents::{self, Agents};
 use crate::config::{Config, Takeover};
 use crate::director::{Certified, Director, Request};
 use crate::error::EdgeError;

@@ -2,8 +2,8 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-use helix_model::endpoint::Reach;
 use helix_model::certificate::Pin;
+use helix_model::endpoint::Reach;
 use helix_model::plan::{
     AttachedAgent, EndpointPlan, EndpointReport, Route, TunnelPlan, TunnelReport,
 };
@@ -57,10 +57,9 @@ pub(crate) fn tunnel(
     agent: Option<AttachedAgent>,
 ) -> TunnelReport {
     let (reachable, problem) = match &plan.exposure {
-        Exposure::Http { host } => (
-            fronts.urls(host, plan.certificate),
-            fronts.problem(host, plan.certificate),
-        ),
+        Exposure::Http { host } => {
+            (fronts.urls(host, plan.certificate), fronts.problem(host, plan.certificate))
+        }
         Exposure::Tls { host } => fronts.passed_on(host),
         Exposure::Tcp { .. } | Exposure::Udp { .. } => (
             own.iter().filter_map(|it| it.address()).map(|it| it.to_string()).collect(),

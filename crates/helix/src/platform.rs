@@ -15,15 +15,15 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use helix_cli::FrontOptions;
-use helix_model::domain::LOCAL;
-use helix_model::edge::AgentUrl;
-use helix_model::tunnel::Transport;
 use helix_edge::{AnyIp, Edge, EdgeError};
 use helix_image::{ImageError, Store};
+use helix_model::domain::LOCAL;
+use helix_model::edge::AgentUrl;
 use helix_model::plan::EdgePlan;
 use helix_model::ports::Ports;
 use helix_model::traffic::Told;
 use helix_model::tunnel::PortRange;
+use helix_model::tunnel::Transport;
 use helix_model::{Id, Name, Problem, instance};
 use helix_node::{
     Agent, DiskLimits, DiskSeen, Isolation, NodeError, OwnRegistry, Snapshots, Stop, Volumes,

@@ -160,15 +160,13 @@ pub(crate) async fn tls(session: &mut Session<'_>, args: TlsArgs) -> Result<u8> 
 }
 
 pub(crate) async fn tcp(session: &mut Session<'_>, args: TcpArgs) -> Result<u8> {
-    let ask =
-        CreateTunnel { port: args.port.remote_port, ..args.common.ask(Protocol::Tcp) };
+    let ask = CreateTunnel { port: args.port.remote_port, ..args.common.ask(Protocol::Tcp) };
     run(session, Wish { target: args.target, ask, proxy_protocol: args.stream.proxy_protocol })
         .await
 }
 
 pub(crate) async fn udp(session: &mut Session<'_>, args: UdpArgs) -> Result<u8> {
-    let ask =
-        CreateTunnel { port: args.port.remote_port, ..args.common.ask(Protocol::Udp) };
+    let ask = CreateTunnel { port: args.port.remote_port, ..args.common.ask(Protocol::Udp) };
     run(session, Wish { target: args.target, ask, proxy_protocol: args.stream.proxy_protocol })
         .await
 }

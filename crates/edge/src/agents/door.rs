@@ -35,7 +35,9 @@ pub(crate) enum Closed {
     Plain,
     #[error("agents speak WebSocket here, version 13")]
     Upgrade,
-    #[error("a token is needed: `Authorization: Bearer`, `Sec-WebSocket-Protocol: nb_token|…` or `?nb_token=`")]
+    #[error(
+        "a token is needed: `Authorization: Bearer`, `Sec-WebSocket-Protocol: nb_token|…` or `?nb_token=`"
+    )]
     NoToken,
     #[error("{0}")]
     Token(#[from] TokenError),
@@ -45,7 +47,9 @@ pub(crate) enum Closed {
     Flooded,
     #[error("this token is of before the tunnel's tokens were taken back: ask for another")]
     Revoked,
-    #[error("there is no such tunnel here: it was deleted or disabled, or this edge has not heard of it yet")]
+    #[error(
+        "there is no such tunnel here: it was deleted or disabled, or this edge has not heard of it yet"
+    )]
     NoTunnel,
     #[error("this edge is going to stop: another takes agents")]
     Draining,

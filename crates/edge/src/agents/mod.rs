@@ -76,8 +76,7 @@ impl Agents {
     pub(crate) fn settle(&self, plan: &EdgePlan) {
         let keys = plan.tunnel_keys.iter().filter_map(|key| {
             let read = VerifyingKey::from_base64url(&key.public);
-            read.inspect_err(|error| tracing::warn!(key = key.id, %error, "a key of tunnels"))
-                .ok()
+            read.inspect_err(|error| tracing::warn!(key = key.id, %error, "a key of tunnels")).ok()
         });
         self.keys.store(Arc::new(keys.collect()));
         let before = self.seats.load_full();

@@ -8,7 +8,7 @@ use std::fmt::Write;
 use helix_model::plan::Label;
 use helix_model::traffic::DURATION_BOUNDS_US;
 
-use crate::meter::{Called, Metered, CODES, Meter, Reading, Why};
+use crate::meter::{CODES, Called, Meter, Metered, Reading, Why};
 use crate::shared::Shared;
 
 /// The endpoint of what has no series of its own.
@@ -70,7 +70,9 @@ fn labels(meter: &Meter) -> String {
             "endpoint=\"{endpoint}\",endpoint_id=\"{id}\",env=\"{env}\",app=\"{app}\",protocol=\"{protocol}\""
         ),
         Called::Tunnel(name) => {
-            format!("endpoint=\"{name}\",endpoint_id=\"{id}\",env=\"\",app=\"\",protocol=\"{protocol}\"")
+            format!(
+                "endpoint=\"{name}\",endpoint_id=\"{id}\",env=\"\",app=\"\",protocol=\"{protocol}\""
+            )
         }
         Called::Nothing => {
             format!("endpoint=\"\",endpoint_id=\"{id}\",env=\"\",app=\"\",protocol=\"{protocol}\"")

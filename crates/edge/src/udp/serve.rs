@@ -115,8 +115,13 @@ impl Port {
                     self.sessions.insert(client, Arc::clone(&session));
                     let (shared, listener) = (Arc::clone(&self.shared), Arc::clone(&self.socket));
                     let stop = self.stop.child_token();
-                    let answering =
-                        Arc::clone(&session).answer(shared, listener, client, stop, (back, (work, span)));
+                    let answering = Arc::clone(&session).answer(
+                        shared,
+                        listener,
+                        client,
+                        stop,
+                        (back, (work, span)),
+                    );
                     self.shared.tasks.spawn(answering);
                     return Some(session);
                 }

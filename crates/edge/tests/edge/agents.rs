@@ -31,7 +31,8 @@ pub(crate) struct Taking {
 impl Taking {
     /// One with these tunnels.
     pub(crate) async fn new(tunnels: Vec<TunnelPlan>) -> Taking {
-        let url = AgentUrl { url: format!("wss://{HOST}/.helix/tunnel"), transport: Transport::Wss };
+        let url =
+            AgentUrl { url: format!("wss://{HOST}/.helix/tunnel"), transport: Transport::Wss };
         let world = World::taking(vec![url]).await;
         let server = Server::new();
         world.edge.certificates_from(Some(Arc::new(server.clone())));

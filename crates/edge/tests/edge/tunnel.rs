@@ -166,9 +166,17 @@ async fn what_is_taken_out_of_the_plan_or_taken_back_serves_nobody() {
     let later = TunnelPlan { generation: 2, ..http(1, "demo.example") };
     taking.apply(vec![later]).await;
     // Its tokens are of before.
-    until(&agent, |phase| matches!(phase, Phase::Waiting { why, .. } if why.contains("taken back"))).await;
+    until(
+        &agent,
+        |phase| matches!(phase, Phase::Waiting { why, .. } if why.contains("taken back")),
+    )
+    .await;
     taking.apply(Vec::new()).await;
-    until(&agent, |phase| matches!(phase, Phase::Waiting { why, .. } if why.contains("no such tunnel"))).await;
+    until(
+        &agent,
+        |phase| matches!(phase, Phase::Waiting { why, .. } if why.contains("no such tunnel")),
+    )
+    .await;
     assert_eq!(get(taking.world.http(), "demo.example", "/").await.status, StatusCode::NOT_FOUND);
 }
 

@@ -8,9 +8,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use helix_edge::{AccessLogConfig, AnyIp, Config, Edge, Takeover};
+use helix_model::edge::AgentUrl;
 use helix_model::endpoint::OwnPort;
 use helix_model::manifest::Handling;
-use helix_model::edge::AgentUrl;
 use helix_model::plan::{Backend, EdgePlan, EdgeReport, EndpointPlan, Label, Route};
 use helix_model::{Id, Instance, Timestamp};
 

@@ -53,7 +53,8 @@ mod tests {
         assert_eq!(read("localhost:3000").as_deref(), Ok("localhost:3000"));
         assert_eq!(read("[::1]:3000").as_deref(), Ok("[::1]:3000"));
         assert_eq!(read("192.168.1.20:80").as_deref(), Ok("192.168.1.20:80"));
-        for other in ["", "0", "70000", "::1", "::1:80", "a b:80", "http://x:80", ":80", "[::1:80"] {
+        for other in ["", "0", "70000", "::1", "::1:80", "a b:80", "http://x:80", ":80", "[::1:80"]
+        {
             assert!(read(other).is_err(), "{other}");
         }
     }

@@ -7,7 +7,7 @@ use std::fs;
 use std::net::TcpListener;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, ChildStdout, Command, Output, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -120,6 +120,11 @@ impl Owned {
     /// The child's process id.
     pub fn id(&self) -> u32 {
         self.0.id()
+    }
+
+    /// What it writes, where that was made a pipe; once.
+    pub fn stdout(&mut self) -> Option<ChildStdout> {
+        self.0.stdout.take()
     }
 
     /// Fails when the child is gone already, for loops that wait for it to be

@@ -43,6 +43,8 @@ pub mod server;
 pub mod start;
 pub mod startup;
 pub mod subject;
+pub mod tunnel;
+pub mod tunnel_peers;
 pub mod unpacked;
 pub mod wrk;
 
@@ -78,6 +80,8 @@ enum Bench {
     Pull,
     /// Connections, requests and datagrams through the edge.
     Edge,
+    /// What an agent behind a public port carries.
+    Tunnel,
     /// Writes and reads through the API.
     Control,
     /// Starting with a million events.
@@ -95,7 +99,7 @@ impl Bench {
             }
             Bench::Placement => &[],
             Bench::Pull => packages::FOR_PULL_BENCH,
-            Bench::Edge => packages::FOR_EDGE_BENCH,
+            Bench::Edge | Bench::Tunnel => packages::FOR_EDGE_BENCH,
             Bench::Control | Bench::Startup | Bench::Failover => packages::FOR_CONTROL_BENCHES,
         }
     }
@@ -129,6 +133,7 @@ impl Bench {
             Bench::Memory => memory::run(binary),
             Bench::Logs => logs::run(binary),
             Bench::Edge => edge::run(binary),
+            Bench::Tunnel => tunnel::run(binary),
             Bench::Control => control::run(binary),
             Bench::Startup => startup::run(binary),
             Bench::Failover => failover::run(binary),

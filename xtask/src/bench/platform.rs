@@ -83,6 +83,14 @@ impl Platform {
         format!("127.0.0.1:{}", self.http_port)
     }
 
+    /// A command that is spoken to this platform by.
+    pub fn command(&self, binary: &Path) -> Command {
+        let mut command = Command::new(binary);
+        command.env("XDG_CONFIG_HOME", self.directory.path().join("config"));
+        command.current_dir(self.directory.path());
+        command
+    }
+
     /// The process that everything of it but the shims descends from.
     pub fn id(&self) -> u32 {
         self.server.0.id()

@@ -32,6 +32,7 @@ mod server;
 mod storage;
 mod token;
 mod traffic;
+mod tunnels;
 
 pub use acme::Acme;
 pub use attach::{Attached, AttachedEdge};

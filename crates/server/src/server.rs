@@ -39,6 +39,7 @@ use crate::secrets::{self, Vault};
 use crate::storage::Storage;
 use crate::token::TokenHash;
 use crate::traffic::Sampler;
+use crate::tunnels::{self, Keys};
 use crate::{certificates, entropy, http, observe, reconciler, retention};
 
 /// What a server needs.
@@ -116,6 +117,7 @@ pub(crate) struct Shared {
     pub nodes: RwLock<Vec<LinkedNode>>,
     pub edges: RwLock<Vec<LinkedEdge>>,
     pub traffic: Sampler,
+    pub tunnel_keys: Keys,
     /// The other replicas, where there can be any.
     pub replicas: Option<Arc<Replicas>>,
     /// Turns true when the server is to end, so that streams do.
@@ -192,10 +194,12 @@ impl Server {
             nodes: RwLock::default(),
             edges: RwLock::default(),
             traffic: Sampler::default(),
+            tunnel_keys: Keys::default(),
             replicas,
             closing: closed,
         });
         certificates::ensure_authority(&engine, &shared.vault).await;
+        tunnels::ensure_key(&engine, &shared.vault).await;
         let api = tokio::spawn(http::serve(listener, Arc::clone(&shared)));
         let leading = Leading {
             engine,

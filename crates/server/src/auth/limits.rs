@@ -7,7 +7,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
-use helix_model::{Code, Id, Org, Problem, Token};
+use helix_model::{Code, Id, Org, Problem, Token, Tunnel};
 
 use super::buckets::{Buckets, Level, Rate};
 
@@ -25,6 +25,9 @@ const FAILURES_FOR_NAME: Rate = Rate { burst: 30, per_minute: 30 };
 /// Logins begun from one source, and polls for them.
 const STARTS: Rate = Rate { burst: 20, per_minute: 20 };
 const POLLS: Rate = Rate { burst: 120, per_minute: 120 };
+/// Fresh tokens for one tunnel; agents need them every few minutes, and once for each
+/// edge they lose.
+const REFRESHES: Rate = Rate { burst: 30, per_minute: 30 };
 
 /// All limits.
 pub(crate) struct Limits {
@@ -36,6 +39,7 @@ pub(crate) struct Limits {
     failures_for_name: Buckets<String>,
     starts: Buckets<IpAddr>,
     polls: Buckets<IpAddr>,
+    refreshes: Buckets<Id<Tunnel>>,
 }
 
 impl Limits {
@@ -49,6 +53,7 @@ impl Limits {
             failures_for_name: Buckets::new(FAILURES_FOR_NAME),
             starts: Buckets::new(STARTS),
             polls: Buckets::new(POLLS),
+            refreshes: Buckets::new(REFRESHES),
         }
     }
 
@@ -101,6 +106,11 @@ impl Limits {
     /// Counts a login that is begun.
     pub(crate) fn must_be_few_starts(&self, source: Option<IpAddr>) -> Result<(), Problem> {
         refuse(self.starts.take(key(source)), "logins begun from this address")
+    }
+
+    /// Counts fresh tokens for a tunnel.
+    pub(crate) fn must_be_few_refreshes(&self, tunnel: Id<Tunnel>) -> Result<(), Problem> {
+        refuse(self.refreshes.take(tunnel), "times fresh tokens for this tunnel")
     }
 
     /// Counts a poll.

@@ -59,6 +59,7 @@ mod snapshots;
 mod streams;
 mod tokens;
 mod traffic;
+mod tunnels;
 mod usage;
 mod users;
 mod verify;

@@ -26,6 +26,9 @@ use helix_model::api::{
     StreamHeartbeat, TrafficCounters, TrafficLine, UsageIntervals, UsageReport, Version,
     VolumeRequest, WaitResult,
 };
+use helix_model::api::{
+    ChangeTunnel, CreateTunnel, DisableTunnel, RefreshTunnel, ReserveTunnel, TunnelGrant,
+};
 use helix_model::api::{PolicyReport, RegistryReport, RegistryRequest};
 use helix_model::audit::{AuditLine, AuditPage};
 use helix_model::policy::Policy;
@@ -57,6 +60,8 @@ enum Answer {
     Receipt,
     /// The same, with more than its receipt.
     Change(Shape),
+    /// The same of what is there from now on.
+    Created(Shape),
     /// A page, or a stream when `follow=true`.
     PageOrLines(Shape, Shape),
     Lines(Shape),
@@ -280,6 +285,17 @@ docs! {
     vouch_for_domain [SCOPE] => Answer::Receipt;
     destroy_domain [SCOPE, DESTROY] => Answer::Receipt;
     describe_domain [SCOPE] => Answer::Json(shape::<ResourceView>);
+    create_tunnel [SCOPE] < CreateTunnel => Answer::Created(shape::<TunnelGrant>);
+    create_tunnel_plainly [SCOPE] < CreateTunnel => Answer::Created(shape::<TunnelGrant>);
+    list_tunnels [SCOPE, PAGING] => Answer::Json(shape::<Page>);
+    refresh_tunnel [] < RefreshTunnel => Answer::Json(shape::<TunnelGrant>);
+    refresh_tunnel_plainly [] < RefreshTunnel => Answer::Json(shape::<TunnelGrant>);
+    reserve_tunnel [SCOPE] < ReserveTunnel => Answer::Receipt;
+    disable_tunnel [SCOPE] < DisableTunnel => Answer::Receipt;
+    enable_tunnel [SCOPE] < ChangeTunnel => Answer::Receipt;
+    rotate_tunnel [SCOPE] < ChangeTunnel => Answer::Receipt;
+    destroy_tunnel [SCOPE, DESTROY] => Answer::Receipt;
+    describe_tunnel [SCOPE] => Answer::Json(shape::<ResourceView>);
     show_authority [] => Answer::Json(shape::<AuthorityReport>);
     list_registries [SCOPE] => Answer::Json(shape::<RegistryReport>);
     set_registry [SCOPE] < RegistryRequest => Answer::Receipt;
@@ -363,7 +379,7 @@ fn doc_of(route: &Route) -> Option<&'static Doc> {
 fn operation(route: &Route, doc: &Doc, components: &mut Components) -> Value {
     let mut parameters = path_parameters(route.path);
     parameters.extend(doc.query.iter().copied().flatten().map(parameter));
-    if matches!(doc.answer, Answer::Receipt | Answer::Change(_)) {
+    if matches!(doc.answer, Answer::Receipt | Answer::Change(_) | Answer::Created(_)) {
         parameters.push(json!({
             "name": "Idempotency-Key", "in": "header", "required": false,
             "description": "Makes a repeat safe: the same key and request, the same receipt.",
@@ -451,6 +467,7 @@ fn responses(route: &Route, doc: &Doc, components: &mut Components) -> Value {
     let lines = |schema: Value| json!({ "application/x-ndjson": { "schema": schema } });
     let (status, content) = match &doc.answer {
         Answer::Json(shape) | Answer::Change(shape) => ("200", one(shape(components))),
+        Answer::Created(shape) => ("201", one(shape(components))),
         Answer::Receipt => ("200", one(shape::<Receipt>(components))),
         Answer::Lines(line) => ("200", lines(line(components))),
         Answer::PageOrLines(page, line) => {

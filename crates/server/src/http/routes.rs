@@ -13,7 +13,7 @@ use axum::middleware::from_fn_with_state;
 use axum::routing::{MethodFilter, MethodRouter, on};
 use helix_model::{
     App, Certificate, Domain, Edge, Env, Member, Node, Org, Permission, Project, Snapshot, Token,
-    User, Volume,
+    Tunnel, User, Volume,
 };
 use http::Method;
 
@@ -21,7 +21,7 @@ use super::{
     Api, addresses, admin, audit, certificates, config, create, deploys, destroy, domains,
     endpoints, events, exec, exec_tokens, gate, images, link, login, logs, members, nodes, openapi,
     pages, problem, quotas, receipts, registries, releases, replicas, resources, scale, secrets,
-    snapshots, tokens, traffic, usage, users, verify, version, volumes, wait,
+    snapshots, tokens, traffic, tunnels, usage, users, verify, version, volumes, wait,
 };
 
 /// Who may ask for something.
@@ -170,6 +170,17 @@ routes! {
     POST "/v1/domains/{domain}/vouch" vouch_for_domain, Rule::Installation(Permission::NodesAdmin), domains::vouch, "Have a domain count as proven without a record";
     DELETE "/v1/domains/{domain}" destroy_domain, Rule::Org(Permission::EndpointsWrite), destroy::destroy::<Domain>, "Give up a domain";
     GET "/v1/domains/{domain}" describe_domain, Rule::Reads, resources::describe_of::<Domain>, "One domain, desired and current";
+    POST "/v1/tunnels" create_tunnel, Rule::OrgOrBody(Permission::TunnelsWrite), tunnels::create, "Have a tunnel, and what an agent needs for it";
+    POST "/tunnels/create" create_tunnel_plainly, Rule::OrgOrBody(Permission::TunnelsWrite), tunnels::create, "The same as POST /v1/tunnels";
+    GET "/v1/tunnels" list_tunnels, Rule::Reads, resources::list_of::<Tunnel>, "Tunnels";
+    POST "/v1/tunnels/token" refresh_tunnel, Rule::Open, tunnels::refresh, "Fresh tokens for who has the recreate token of a tunnel";
+    POST "/auth/token" refresh_tunnel_plainly, Rule::Open, tunnels::refresh, "The same as POST /v1/tunnels/token";
+    POST "/v1/tunnels/{tunnel}/reserve" reserve_tunnel, Rule::Org(Permission::TunnelsWrite), tunnels::reserve, "Keep a tunnel's name for good, or no longer";
+    POST "/v1/tunnels/{tunnel}/disable" disable_tunnel, Rule::Org(Permission::TunnelsAdmin), tunnels::disable, "Take a tunnel out of use";
+    POST "/v1/tunnels/{tunnel}/enable" enable_tunnel, Rule::Org(Permission::TunnelsAdmin), tunnels::enable, "Take a tunnel into use again";
+    POST "/v1/tunnels/{tunnel}/rotate" rotate_tunnel, Rule::Org(Permission::TunnelsWrite), tunnels::rotate, "End every token of a tunnel that was given out before";
+    DELETE "/v1/tunnels/{tunnel}" destroy_tunnel, Rule::Org(Permission::TunnelsWrite), tunnels::destroy, "Destroy a tunnel, and give its name up";
+    GET "/v1/tunnels/{tunnel}" describe_tunnel, Rule::Reads, resources::describe_of::<Tunnel>, "One tunnel, desired and current";
     GET "/v1/authority" show_authority, Rule::SignedIn, certificates::authority, "What clients trust for hosts without a certificate";
     GET "/v1/registries" list_registries, Rule::Org(Permission::OrgsRead), registries::list, "Where an org logs in to pull images";
     POST "/v1/registries" set_registry, Rule::Org(Permission::OrgsAdmin), registries::set, "Log in at a registry with this from now on";
@@ -237,6 +248,8 @@ mod tests {
                 "begin_login",
                 "poll_login",
                 "choose_password",
+                "refresh_tunnel",
+                "refresh_tunnel_plainly",
                 "device_page",
                 "approve_login",
                 "setup_page",

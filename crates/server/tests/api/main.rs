@@ -18,6 +18,7 @@ mod streams;
 mod tenancy;
 mod traffic;
 mod trail;
+mod tunnels;
 mod versions;
 mod waits;
 mod walk;

@@ -9,7 +9,9 @@ use std::fmt::Write as _;
 
 use expect_test::expect_file;
 use helix_model::token::Owner;
-use helix_model::{Command, Permission, Permissions, Role, Timestamp, token, volume};
+use helix_model::{
+    Actor, Command, Id, Org, Permission, Permissions, Role, Timestamp, User, token, tunnel, volume,
+};
 use helix_server::{ROUTES, Route, Rule};
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -93,6 +95,7 @@ fn request(route: &Route, receipt: &str) -> Option<(String, Value)> {
         | "list_snapshots"
         | "list_certificates"
         | "list_domains"
+        | "list_tunnels"
         | "show_quotas"
         | "list_registries"
         | "show_policy"
@@ -140,6 +143,18 @@ fn request(route: &Route, receipt: &str) -> Option<(String, Value)> {
         "vouch_for_domain" => with("/v1/domains/default%2Fshop-example/vouch", Value::Null),
         "describe_domain" => path("/v1/domains/default%2Fshop-example"),
         "destroy_domain" => path("/v1/domains/default%2Fshop-example?expected_version=1"),
+        // Of no use, so that nothing is made.
+        "create_tunnel" | "create_tunnel_plainly" => {
+            with(&format!("{}?org=default", route.path), json!({ "port": 1 }))
+        }
+        "describe_tunnel" => path("/v1/tunnels/default%2Fdemo"),
+        "destroy_tunnel" => path("/v1/tunnels/default%2Fdemo?expected_version=1"),
+        "disable_tunnel" => with("/v1/tunnels/default%2Fdemo/disable", json!({ "reason": "" })),
+        "reserve_tunnel" | "enable_tunnel" | "rotate_tunnel" => {
+            let step = route.path.rsplit('/').next()?;
+            let body = json!({ "expected_version": 1 });
+            with(&format!("/v1/tunnels/default%2Fdemo/{step}"), body)
+        }
         "set_registry" => with(
             "/v1/registries?org=default",
             json!({ "host": "no host", "username": "u", "password": "p" }),
@@ -277,6 +292,22 @@ async fn ask_once(world: &World, receipt: &str, route: &Route, token: &str) -> (
     (status, response.json().await.unwrap_or_default())
 }
 
+/// A tunnel whose owner is gone, so that it is the whole org's.
+fn demo(org: Id<Org>) -> Command {
+    let gone: Id<User> = Id::new(Timestamp(1), 1);
+    let owner = tunnel::Owner { actor: Actor::User("gone".to_owned()), id: Some(gone.any()) };
+    Command::ChangeTunnel(Box::new(tunnel::Ask::Create(tunnel::Create {
+        org,
+        owner,
+        may_take_over: false,
+        protocol: tunnel::Protocol::Http,
+        name: "demo".parse().ok(),
+        hostname: None,
+        port: None,
+        kept_for_seconds: 3600,
+    })))
+}
+
 /// Makes the token that the next request may revoke.
 async fn keep(world: &World) {
     let org = world.org_id("default");
@@ -307,6 +338,7 @@ async fn each_route_lets_in_whom_it_should_and_shows_other_tenants_nothing() {
     world.command(Command::CreateVolume(create)).await;
     let id = world.add_domain("shop.example").await;
     world.command(Command::VouchForDomain(id)).await;
+    world.command(demo(org)).await;
     let mut table = String::from(
         "# + let in, F forbidden, - not found, U unauthorized (or made to wait for it)\n# one letter each for: ",
     );

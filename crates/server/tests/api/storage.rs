@@ -73,8 +73,9 @@ async fn a_rotation_can_be_repeated_and_leaves_one_key() {
     let (first, _) = sealed.key_ids();
     let (status, changed) = world.post("/v1/admin/keys/rotate", &json!({}), "key-00000001").await;
     assert_eq!(status, 200, "{changed}");
-    // The record that tells key files apart and the key of the authority are two more.
-    assert_eq!((&changed["rewrapped"], &changed["retired"]), (&json!(7), &json!([first])));
+    // The record that tells key files apart and the keys of the authority and of tunnels are
+    // three more.
+    assert_eq!((&changed["rewrapped"], &changed["retired"]), (&json!(8), &json!([first])));
     assert_eq!(changed["kept"], json!([]));
 
     // As if a rotation had been killed after its first step.

@@ -174,7 +174,7 @@ impl World {
         let link = Arc::new(IdleNode(sender));
         let node = server.attach_node(node_name(), facts, BTreeSet::new(), link).await.unwrap();
         let http = reqwest::Client::new();
-        let (edge, facts) = ("front".parse().unwrap(), edge::Facts::default());
+        let (edge, facts) = ("front".parse().unwrap(), front());
         let edge =
             server.attach_edge(edge, facts, Arc::new(CountingEdge::default())).await.unwrap();
         World { image, http, server, storage, keep, token, plans, node, edge, dir }
@@ -295,6 +295,19 @@ async fn open_storage(dir: &Path) -> Storage {
 /// Tests ask no DNS but their own: nobody answers here.
 fn nobody() -> Domains {
     Domains { resolver: Resolver::At("127.0.0.1:9".parse().unwrap()), app: None }
+}
+
+/// An edge that takes agents of tunnels.
+fn front() -> edge::Facts {
+    let agent = edge::AgentUrl {
+        url: "wss://front.localhost:8443/.helix/tunnel".to_owned(),
+        transport: helix_model::tunnel::Transport::Wss,
+    };
+    edge::Facts {
+        https: vec!["[::]:8443".to_owned()],
+        agents: vec![agent],
+        ..edge::Facts::default()
+    }
 }
 
 fn node_name() -> Name {

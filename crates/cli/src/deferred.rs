@@ -22,13 +22,6 @@ const DEFERRED: &[(&[&str], &str)] = &[
         &["backups"],
         "`helix snapshots create VOLUME --backup` keeps a volume; `helix admin export` the rest",
     ),
-    (&["http"], "run the app here with `helix up` and open the address it prints"),
-    (&["tcp"], "declare a `tcp` endpoint in helix.toml; it listens on the env's own address"),
-    (&["udp"], "declare a `udp` endpoint in helix.toml; it listens on the env's own address"),
-    (
-        &["tunnel"],
-        "endpoints reach this machine's network; put a reverse proxy before them for the rest",
-    ),
     (&["login"], "use `helix auth login`"),
     (&["machines"], "start `helix up` on the machine itself"),
     (&["devices"], "use the addresses that `helix endpoints list` shows"),

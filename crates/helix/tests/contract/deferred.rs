@@ -7,8 +7,6 @@ use crate::world::{Setup, World};
 const LATER: &[&[&str]] = &[
     &["volumes", "attach", "data"],
     &["backups", "create", "--all"],
-    &["tunnel", "8080"],
-    &["http", "8080", "--name", "x"],
     &["machines", "list"],
     &["devices", "list"],
     &["gateways", "list"],

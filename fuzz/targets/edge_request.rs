@@ -71,6 +71,8 @@ async fn start(backend: SocketAddr) -> Edge {
         kept_certificates: None,
         balancers: Vec::new(),
         addresses: Vec::new(),
+        agents: Vec::new(),
+        region: None,
         any_ip: AnyIp::Off,
     };
     let edge = Edge::start(config).await.expect("an edge");

@@ -8,7 +8,7 @@ use crate::commands::{
     admin, audit, auth, builds, certificates, completion, deploy, describe, doctor, domains, edges,
     endpoints, env, events, exec, explain, kinds, logs, members, nodes, plan, policy, quotas,
     registries, releases, replicas, roles, rollback, scale, secrets, snapshots, status, tokens,
-    top, tunnels, up, usage, users, validate, version, volumes, wait,
+    top, tunnel, tunnels, up, usage, users, validate, version, volumes, wait,
 };
 
 /// Run apps on your own machines.
@@ -77,6 +77,10 @@ pub(crate) enum Command {
     Status(status::StatusArgs),
     Logs(logs::LogsArgs),
     Top(top::TopArgs),
+    Http(tunnel::HttpArgs),
+    Tls(tunnel::TlsArgs),
+    Tcp(tunnel::TcpArgs),
+    Udp(tunnel::UdpArgs),
     Events(events::EventsArgs),
     Exec(exec::ExecArgs),
     Describe(describe::DescribeArgs),
@@ -141,6 +145,7 @@ impl Command {
     pub(crate) fn streams(&self) -> bool {
         match self {
             Command::Logs(_) | Command::Exec(_) => true,
+            Command::Http(_) | Command::Tls(_) | Command::Tcp(_) | Command::Udp(_) => true,
             Command::Events(events) => events.follow,
             Command::Apps(kind)
             | Command::Envs(kind)

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use helix_model::edge::AgentUrl;
 use ipnet::IpNet;
 
 use crate::access_log::AccessLogConfig;
@@ -41,8 +42,12 @@ pub struct Config {
     /// Load balancers before this edge: what comes from them begins with a header of the
     /// PROXY protocol that says whose it is. From nobody else is one taken.
     pub balancers: Vec<IpNet>,
+    /// Where agents of tunnels reach this edge, the best first. Nowhere when empty.
+    pub agents: Vec<AgentUrl>,
     /// Prefixes that are routed to this machine, for addresses of envs.
     pub addresses: Vec<IpNet>,
+    /// Where it is, in the operator's words, for agents that prefer one.
+    pub region: Option<String>,
     /// Whether endpoint addresses may be routed to this machine.
     pub any_ip: AnyIp,
 }

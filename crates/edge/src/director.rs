@@ -9,14 +9,15 @@ use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-use helix_model::plan::{EdgePlan, EdgeReport, Route};
+use helix_model::plan::{EdgePlan, EdgeReport, Route, TunnelPlan, TunnelReport};
+use helix_model::tunnel::Exposure;
 use ipnet::IpNet;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::time::{MissedTickBehavior, interval};
 
 use crate::config::{AnyIp, TICK};
 use crate::ports::Listeners;
-use crate::report;
+use crate::report::{self, Fronts};
 use crate::saved_plan::SavedPlan;
 use crate::shared::Shared;
 use crate::table::{PortKey, Roster};
@@ -60,6 +61,8 @@ pub(crate) struct Director {
     plan: Arc<EdgePlan>,
     roster: Roster,
     drained: Arc<Notify>,
+    /// Told when an agent has come or gone.
+    agents: Arc<Notify>,
     listeners: Listeners,
     http_addresses: Vec<SocketAddr>,
     https_addresses: Vec<SocketAddr>,
@@ -78,12 +81,12 @@ impl Director {
         reports: watch::Sender<EdgeReport>,
     ) -> Director {
         let drained = Arc::new(Notify::new());
-        let others = Arc::clone(&shared.others);
         Director {
             listeners: Listeners::new(Arc::clone(&shared), (any_ip, addresses), taken),
+            roster: Roster::new(Arc::clone(&drained), Arc::clone(&shared)),
+            agents: shared.agents.changed(),
             shared,
             plan: Arc::default(),
-            roster: Roster::new(Arc::clone(&drained), others),
             drained,
             http_addresses,
             https_addresses,
@@ -102,6 +105,7 @@ impl Director {
                 request = requests.recv() => Event::Asked(request.unwrap_or(Request::Stop)),
                 () = self.drained.notified() => Event::Reportable,
                 () = self.certified.changed.notified() => Event::Reportable,
+                () = self.agents.notified() => Event::Reportable,
                 _ = ticks.tick() => Event::Tick,
             };
             match event {
@@ -137,7 +141,8 @@ impl Director {
         // New listeners hold their first clients until the table knows them;
         // old ones close only after it has forgotten them.
         self.listeners.bind_missing(&wanted).await;
-        self.shared.table.store(Arc::new(self.roster.table(&self.plan)));
+        self.shared.agents.settle(&self.plan);
+        self.shared.table.store(Arc::new(self.roster.table(&self.plan, &self.http_addresses)));
         self.roster.settle(&self.plan);
         self.listeners.serve_all();
         self.listeners.close_others(&wanted).await;
@@ -156,7 +161,7 @@ impl Director {
     }
 
     fn report(&self) {
-        let fronts = report::Fronts {
+        let fronts = Fronts {
             http: &self.http_addresses,
             https: &self.https_addresses,
             certificates: &self.shared.certificates,
@@ -167,14 +172,26 @@ impl Director {
             drained: self.roster.idle(&self.plan.draining),
             routed: Some(self.plan.routed()),
             endpoints: self.plan.endpoints.iter().map(endpoint).collect(),
+            tunnels: self.plan.tunnels.iter().map(|plan| self.tunnel(plan, &fronts)).collect(),
             answering: self.plan.answering(),
-            tunnels: Vec::new(),
         };
         self.reports.send_if_modified(|report| {
             let changed = *report != fresh;
             *report = fresh;
             changed
         });
+    }
+
+    /// The report of a tunnel; its agent is told where visitors come from.
+    fn tunnel(&self, plan: &TunnelPlan, fronts: &Fronts<'_>) -> TunnelReport {
+        let keys = PortKey::all_of_tunnel(plan, &self.http_addresses);
+        let seat = self.shared.agents.seat(plan.id);
+        let agent = seat.as_ref().and_then(|seat| seat.report());
+        let told = report::tunnel(plan, fronts, &self.listeners.at(&keys), agent);
+        if let Some(seat) = seat {
+            seat.is_reached_at(&told.reachable);
+        }
+        told
     }
 
     async fn stop(mut self) {
@@ -194,10 +211,21 @@ impl Director {
                 }
             }
         }
+        for tunnel in &self.plan.tunnels {
+            if let Exposure::Http { host } = &tunnel.exposure {
+                hosts.entry(host.as_str().into()).or_insert(tunnel.certificate);
+            }
+        }
+        for host in self.shared.agents.hosts() {
+            hosts.entry(host.into()).or_insert(None);
+        }
         hosts
     }
 
     fn ports(&self) -> BTreeSet<PortKey> {
-        self.plan.endpoints.iter().flat_map(PortKey::all_of).collect()
+        let own = self.plan.endpoints.iter().flat_map(PortKey::all_of);
+        let fronts = &self.http_addresses;
+        let tunnels = self.plan.tunnels.iter();
+        own.chain(tunnels.flat_map(|it| PortKey::all_of_tunnel(it, fronts))).collect()
     }
 }

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use helix_model::edge::AgentUrl;
 use helix_model::plan::{EdgePlan, EdgeReport};
 use helix_model::traffic::Told;
 use ipnet::IpNet;
@@ -13,6 +14,7 @@ use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
 use crate::access_log::{AccessLog, AccessLogConfig, LogTarget};
+use crate::agents::{self, Agents};
 use crate::config::{Config, Takeover};
 use crate::director::{Certified, Director, Request};
 use crate::error::EdgeError;
@@ -35,6 +37,8 @@ pub struct Edge {
     https_addresses: Vec<SocketAddr>,
     metrics_address: Option<SocketAddr>,
     addresses: Vec<IpNet>,
+    agents: Vec<AgentUrl>,
+    region: Option<String>,
     requests: mpsc::Sender<Request>,
     reports: watch::Receiver<EdgeReport>,
     source: watch::Sender<Source>,
@@ -101,7 +105,11 @@ impl Edge {
         let https_port = https_addresses.first().map(SocketAddr::port);
         let access_log = config.access_log.map(access_log).transpose()?;
         let balancers = config.balancers;
-        let shared = Arc::new(Shared { https_port, balancers, access_log, ..Shared::default() });
+        let whole = |url| agents::whole(url, https_port?);
+        let agent_urls: Vec<_> = config.agents.iter().filter_map(whole).collect();
+        let agents = Agents::at(&agent_urls);
+        let shared =
+            Arc::new(Shared { https_port, balancers, access_log, agents, ..Shared::default() });
         let acceptor = Acceptor::new(Arc::clone(&shared))?;
         let changed = Arc::new(Notify::new());
         let (wanted, now_wanted) = watch::channel(Arc::default());
@@ -129,6 +137,8 @@ impl Edge {
             https_addresses,
             metrics_address: metrics_addresses.first().copied(),
             addresses: config.addresses,
+            agents: agent_urls,
+            region: config.region,
             requests,
             reports,
             source,
@@ -188,6 +198,16 @@ impl Edge {
         &self.addresses
     }
 
+    /// Where agents of tunnels reach it, the best first.
+    pub fn agents(&self) -> &[AgentUrl] {
+        &self.agents
+    }
+
+    /// Where it is, in the operator's words.
+    pub fn region(&self) -> Option<&str> {
+        self.region.as_deref()
+    }
+
     /// Has certificates fetched from there, or, without a link, from nowhere: what is
     /// here stays in use.
     pub fn certificates_from(&self, source: Option<Arc<dyn CertificateSource>>) {
@@ -236,7 +256,7 @@ impl Edge {
         let table = self.shared.table.load();
         let told = table.services().iter().map(|service| {
             let meter = service.meter();
-            Told { endpoint: meter.id.any(), traffic: meter.read().traffic }
+            Told { endpoint: meter.of.id, traffic: meter.read().traffic }
         });
         told.filter(|told| told.traffic.begun > 0).collect()
     }
@@ -252,6 +272,7 @@ impl Edge {
     /// closes what is left and removes every trace from the machine.
     pub async fn shutdown(mut self, grace: Duration) {
         self.shared.draining.enter();
+        self.shared.agents.drain();
         let _ = self.requests.send(Request::Stop).await;
         let _ = (&mut self.director).await;
         self.shared.tasks.close();
@@ -268,6 +289,7 @@ impl Edge {
 impl Drop for Edge {
     fn drop(&mut self) {
         self.shared.draining.enter();
+        self.shared.agents.drain();
         self.shared.closing.enter();
     }
 }

@@ -15,7 +15,9 @@
 
 mod access_log;
 mod admission;
+mod agents;
 mod any_ip;
+mod backend;
 mod config;
 mod director;
 mod edge;

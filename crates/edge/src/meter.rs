@@ -7,9 +7,9 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use helix_model::plan::{EndpointPlan, Label};
+use helix_model::plan::{EndpointPlan, Label, TunnelPlan};
 use helix_model::traffic::{DURATION_BOUNDS_US, DURATION_BUCKETS, Traffic};
-use helix_model::{Endpoint, Id};
+use helix_model::{AnyId, Name};
 use tokio::time::Instant;
 
 use crate::stats::count;
@@ -55,12 +55,41 @@ impl Why {
 /// client did not wait for it.
 pub(crate) const CODES: [&str; 6] = ["aborted", "1xx", "2xx", "3xx", "4xx", "5xx"];
 
-/// What went through one endpoint.
+/// Of what something is counted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Metered {
+    /// An endpoint or a tunnel.
+    pub(crate) id: AnyId,
+    pub(crate) protocol: &'static str,
+    pub(crate) called: Called,
+}
+
+/// What people call it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Called {
+    Endpoint(Label),
+    Tunnel(Name),
+    Nothing,
+}
+
+impl From<&EndpointPlan> for Metered {
+    fn from(endpoint: &EndpointPlan) -> Metered {
+        let called = endpoint.label.clone().map_or(Called::Nothing, Called::Endpoint);
+        Metered { id: endpoint.id.any(), protocol: endpoint.route.protocol(), called }
+    }
+}
+
+impl From<&TunnelPlan> for Metered {
+    fn from(tunnel: &TunnelPlan) -> Metered {
+        let called = Called::Tunnel(tunnel.name.clone());
+        Metered { id: tunnel.id.any(), protocol: tunnel.exposure.protocol(), called }
+    }
+}
+
+/// What went through one endpoint, or tunnel.
 #[derive(Debug)]
 pub(crate) struct Meter {
-    pub(crate) id: Id<Endpoint>,
-    pub(crate) protocol: &'static str,
-    pub(crate) label: Option<Label>,
+    pub(crate) of: Metered,
     /// Whether it has series of its own; it is among the others for good if it has not.
     pub(crate) is_listed: bool,
     counts: Counts,
@@ -99,14 +128,8 @@ pub(crate) struct Reading {
 }
 
 impl Meter {
-    pub(crate) fn new(endpoint: &EndpointPlan, is_listed: bool) -> Meter {
-        Meter {
-            id: endpoint.id,
-            protocol: endpoint.route.protocol(),
-            label: endpoint.label.clone(),
-            is_listed,
-            counts: Counts::default(),
-        }
+    pub(crate) fn new(of: Metered, is_listed: bool) -> Meter {
+        Meter { of, is_listed, counts: Counts::default() }
     }
 
     pub(crate) fn received(&self, bytes: usize) {
@@ -133,7 +156,7 @@ impl Meter {
     }
 
     pub(crate) fn is_http(&self) -> bool {
-        self.protocol == "http"
+        self.of.protocol == "http"
     }
 
     pub(crate) fn read(&self) -> Reading {

@@ -3,10 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use helix_model::plan::EndpointPlan;
-use helix_model::{Endpoint, Id};
+use helix_model::AnyId;
 
-use crate::meter::{Meter, Reading};
+use crate::meter::{Meter, Metered, Reading};
 
 /// Endpoints with series of their own. With some 40 lines each this is what a scrape
 /// every few seconds can carry; whatever comes beyond is told as one, `other`.
@@ -30,7 +29,7 @@ impl Others {
 /// The meters of all endpoints, those that are gone with something open included.
 #[derive(Debug)]
 pub(crate) struct Meters {
-    kept: BTreeMap<Id<Endpoint>, Arc<Meter>>,
+    kept: BTreeMap<AnyId, Arc<Meter>>,
     gone: Vec<Arc<Meter>>,
     others: Arc<Others>,
 }
@@ -41,24 +40,21 @@ impl Meters {
     }
 
     /// An endpoint's meter: the one it has unless it is reached in another way now.
-    pub(crate) fn of(&mut self, endpoint: &EndpointPlan) -> Arc<Meter> {
-        let known = self.kept.get(&endpoint.id);
-        if let Some(meter) = known
-            && meter.protocol == endpoint.route.protocol()
-            && meter.label == endpoint.label
-        {
+    pub(crate) fn of(&mut self, metered: Metered) -> Arc<Meter> {
+        let (id, known) = (metered.id, self.kept.get(&metered.id));
+        if let Some(meter) = known.filter(|meter| meter.of == metered) {
             return Arc::clone(meter);
         }
         let listed = self.kept.values().filter(|meter| meter.is_listed).count();
         let is_listed = known.map_or(listed < LISTED_MAX, |meter| meter.is_listed);
-        let meter = Arc::new(Meter::new(endpoint, is_listed));
-        let before = self.kept.insert(endpoint.id, Arc::clone(&meter));
+        let meter = Arc::new(Meter::new(metered, is_listed));
+        let before = self.kept.insert(id, Arc::clone(&meter));
         self.gone.extend(before);
         meter
     }
 
     /// Lets go of those of other endpoints.
-    pub(crate) fn settle(&mut self, endpoints: &BTreeSet<Id<Endpoint>>) {
+    pub(crate) fn settle(&mut self, endpoints: &BTreeSet<AnyId>) {
         let gone = self.kept.extract_if(.., |id, _| !endpoints.contains(id));
         self.gone.extend(gone.map(|(_, meter)| meter));
         self.sweep();
@@ -80,23 +76,14 @@ fn closed(meter: &Meter) -> helix_model::traffic::Traffic {
 
 #[cfg(test)]
 mod tests {
-    use helix_model::Timestamp;
-    use helix_model::manifest::Handling;
-    use helix_model::plan::Route;
+    use helix_model::{Endpoint, Id, Timestamp};
 
     use super::*;
-    use crate::meter::Span;
+    use crate::meter::{Called, Span};
 
-    fn endpoint(number: u128) -> EndpointPlan {
-        EndpointPlan {
-            id: Id::new(Timestamp(1), number),
-            route: Route::Http { hosts: Vec::new() },
-            addresses: Vec::new(),
-            certificate: None,
-            handling: Handling::default(),
-            backends: Vec::new(),
-            label: None,
-        }
+    fn endpoint(number: u128) -> Metered {
+        let id = Id::<Endpoint>::new(Timestamp(1), number).any();
+        Metered { id, protocol: "http", called: Called::Nothing }
     }
 
     #[test]
@@ -104,10 +91,10 @@ mod tests {
         let others = Arc::new(Others::default());
         let mut meters = Meters::new(Arc::clone(&others));
         let max = LISTED_MAX as u128;
-        let listed: Vec<_> = (1..=max).map(|number| meters.of(&endpoint(number))).collect();
+        let listed: Vec<_> = (1..=max).map(|number| meters.of(endpoint(number))).collect();
         assert!(listed.iter().all(|meter| meter.is_listed));
-        let beyond = meters.of(&endpoint(max + 1));
-        assert!(!beyond.is_listed && Arc::ptr_eq(&beyond, &meters.of(&endpoint(max + 1))));
+        let beyond = meters.of(endpoint(max + 1));
+        assert!(!beyond.is_listed && Arc::ptr_eq(&beyond, &meters.of(endpoint(max + 1))));
         let open = Span::begin(&beyond);
         drop(beyond);
         meters.settle(&BTreeSet::new());
@@ -116,6 +103,6 @@ mod tests {
         meters.sweep();
         let told = others.read();
         assert_eq!((told.traffic.begun, told.traffic.open, told.codes[0]), (1, 0, 1));
-        assert!(meters.of(&endpoint(max + 2)).is_listed, "there is room again");
+        assert!(meters.of(endpoint(max + 2)).is_listed, "there is room again");
     }
 }

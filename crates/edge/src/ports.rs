@@ -144,7 +144,12 @@ impl Listeners {
 
     /// The states of an endpoint's listeners; none for one that shares one.
     pub(crate) fn states(&self, endpoint: &EndpointPlan) -> Vec<&ListenerState> {
-        PortKey::all_of(endpoint).iter().filter_map(|key| self.states.get(key)).collect()
+        self.at(&PortKey::all_of(endpoint))
+    }
+
+    /// The states of the listeners at these.
+    pub(crate) fn at(&self, keys: &[PortKey]) -> Vec<&ListenerState> {
+        keys.iter().filter_map(|key| self.states.get(key)).collect()
     }
 
     /// Binds what is wanted and not yet bound.

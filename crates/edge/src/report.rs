@@ -2,8 +2,12 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
+use helix_model::certificate::Pin;
 use helix_model::endpoint::Reach;
-use helix_model::plan::{EndpointPlan, EndpointReport, Route};
+use helix_model::plan::{
+    AttachedAgent, EndpointPlan, EndpointReport, Route, TunnelPlan, TunnelReport,
+};
+use helix_model::tunnel::Exposure;
 
 use crate::ports::ListenerState;
 use crate::tls::Certificates;
@@ -28,11 +32,14 @@ pub(crate) fn endpoint(
     match &plan.route {
         Route::Http { hosts } => EndpointReport {
             id: plan.id,
-            reachable: hosts.iter().flat_map(|host| fronts.urls(host, plan)).collect(),
-            problem: hosts.iter().find_map(|host| fronts.problem(host, plan)),
+            reachable: hosts.iter().flat_map(|it| fronts.urls(it, plan.certificate)).collect(),
+            problem: hosts.iter().find_map(|it| fronts.problem(it, plan.certificate)),
             reach: farthest(fronts.http.iter().chain(fronts.https)),
         },
-        Route::Tls { host, own: None } => fronts.passed_on(host, plan),
+        Route::Tls { host, own: None } => {
+            let (reachable, problem) = fronts.passed_on(host);
+            EndpointReport { id: plan.id, reachable, problem, reach: farthest(fronts.https) }
+        }
         Route::Tcp { .. } | Route::Tls { own: Some(_), .. } | Route::Udp { .. } => EndpointReport {
             id: plan.id,
             reachable: own.iter().filter_map(|it| it.address()).map(|it| it.to_string()).collect(),
@@ -42,27 +49,46 @@ pub(crate) fn endpoint(
     }
 }
 
+/// The report of a tunnel, likewise.
+pub(crate) fn tunnel(
+    plan: &TunnelPlan,
+    fronts: &Fronts<'_>,
+    own: &[&ListenerState],
+    agent: Option<AttachedAgent>,
+) -> TunnelReport {
+    let (reachable, problem) = match &plan.exposure {
+        Exposure::Http { host } => {
+            (fronts.urls(host, plan.certificate), fronts.problem(host, plan.certificate))
+        }
+        Exposure::Tls { host } => fronts.passed_on(host),
+        Exposure::Tcp { .. } | Exposure::Udp { .. } => (
+            own.iter().filter_map(|it| it.address()).map(|it| it.to_string()).collect(),
+            own.iter().find_map(|it| it.problem()),
+        ),
+    };
+    TunnelReport { id: plan.id, reachable, problem, agent }
+}
+
 impl Fronts<'_> {
     fn https_port(&self) -> Option<u16> {
         self.https.first().map(SocketAddr::port)
     }
 
-    /// Where a host's TLS connections are passed on from.
-    fn passed_on(&self, host: &str, plan: &EndpointPlan) -> EndpointReport {
+    /// Where a host's TLS connections are passed on from, or why they are not.
+    fn passed_on(&self, host: &str) -> (Vec<String>, Option<String>) {
         let reachable = self.https_port().map(|port| format!("{host}:{port}"));
         let problem = reachable.is_none().then(|| "this edge has no HTTPS port".to_owned());
-        let (reachable, reach) = (reachable.into_iter().collect(), farthest(self.https));
-        EndpointReport { id: plan.id, reachable, problem, reach }
+        (reachable.into_iter().collect(), problem)
     }
 
     /// Where a host is reached. First what a person should use: with a certificate of
     /// their own, which everybody takes, the encrypted one.
-    fn urls(&self, host: &str, plan: &EndpointPlan) -> Vec<String> {
+    fn urls(&self, host: &str, certificate: Option<Pin>) -> Vec<String> {
         let http = url("http", host, self.http.first().map(SocketAddr::port), HTTP_PORT);
         let held = self.certificates.host(host);
         let (Some(port), Some(held)) = (self.https_port(), held) else { return vec![http] };
         let https = url("https", host, Some(port), HTTPS_PORT);
-        match plan.certificate.is_some() && held.pin == plan.certificate {
+        match certificate.is_some() && held.pin == certificate {
             true => vec![https, http],
             false => vec![http, https],
         }
@@ -70,8 +96,8 @@ impl Fronts<'_> {
 
     /// That a certificate somebody brought is not served. One that was to be made here
     /// is missed by fewer, and told in the log.
-    fn problem(&self, host: &str, plan: &EndpointPlan) -> Option<String> {
-        let pin = plan.certificate.filter(|_| !self.https.is_empty())?;
+    fn problem(&self, host: &str, certificate: Option<Pin>) -> Option<String> {
+        let pin = certificate.filter(|_| !self.https.is_empty())?;
         let why = self.certificates.problem(host)?;
         let is_missing = !self.certificates.serves(host, pin);
         is_missing.then(|| format!("its certificate cannot be fetched: {why}"))

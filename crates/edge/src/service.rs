@@ -121,10 +121,12 @@ impl Attempts {
 #[cfg(test)]
 mod tests {
     use helix_model::plan::{EndpointPlan, Route};
-    use helix_model::{Id, Timestamp};
+    use helix_model::{Id, Instance, Timestamp};
     use tokio::sync::Notify;
 
     use super::*;
+    use crate::meter::Metered;
+    use crate::upstream::Way;
     use crate::work::Work;
 
     fn service(backends: u16) -> (Arc<Service>, Vec<Arc<Work>>) {
@@ -138,8 +140,8 @@ mod tests {
         let upstreams = works.iter().zip(1..).map(|(work, number)| {
             // Port 1 on loopback answers nobody, so connecting fails at once.
             let address = ([127, 0, 0, 1], 1).into();
-            let instance = Id::new(Timestamp(1), number);
-            Arc::new(Upstream::new(instance, address, Arc::clone(work)))
+            let instance = Id::<Instance>::new(Timestamp(1), number);
+            Arc::new(Upstream::new(instance.any(), Way::Address(address), Arc::clone(work)))
         });
         let endpoint = EndpointPlan {
             id: Id::new(Timestamp(1), 1),
@@ -150,7 +152,7 @@ mod tests {
             backends: Vec::new(),
             label: None,
         };
-        let meter = Arc::new(Meter::new(&endpoint, true));
+        let meter = Arc::new(Meter::new(Metered::from(&endpoint), true));
         (Arc::new(Service::new(upstreams.collect(), handling, Arc::default(), meter)), works)
     }
 
@@ -158,7 +160,7 @@ mod tests {
         let mut attempts = service.attempts();
         let mut order = Vec::new();
         while let Some((upstream, _work)) = attempts.next() {
-            let id = upstream.instance.to_string();
+            let id = upstream.id.to_string();
             order.push(id[id.len() - 1..].to_owned());
         }
         order

@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::access_log::AccessLog;
+use crate::agents::Agents;
 use crate::meters::Others;
 use crate::stats::Counters;
 use crate::table::Table;
@@ -23,6 +24,7 @@ use crate::tls::Certificates;
 pub(crate) struct Shared {
     pub(crate) table: ArcSwap<Table>,
     pub(crate) certificates: Certificates,
+    pub(crate) agents: Agents,
     /// Where HTTPS is accepted, when it is.
     pub(crate) https_port: Option<u16>,
     /// Whose word is taken for whose a connection is.

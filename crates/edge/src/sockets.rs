@@ -78,7 +78,8 @@ fn socket_any(
         return Ok((socket, SocketAddr::from((ipv4, address.port())).into()));
     }
     let socket = Socket::new(Domain::IPV6, kind, Some(protocol))?;
-    socket.set_only_v6(true)?;
+    // All addresses are those of IPv4, too.
+    socket.set_only_v6(!address.ip().is_unspecified())?;
     socket.set_freebind_v6(true)?;
     Ok((socket, address.into()))
 }

@@ -5,23 +5,25 @@
 //! work and their idle connections.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
-use helix_model::acme::{Challenge, Way};
+use helix_model::acme::{self, Challenge};
 use helix_model::certificate::Pin;
 use helix_model::endpoint::OwnPort;
-use helix_model::manifest::Transport;
-use helix_model::plan::{EdgePlan, EndpointPlan, Route};
-use helix_model::{Endpoint, Id, Instance};
+use helix_model::manifest::{Handling, Transport};
+use helix_model::plan::{EdgePlan, EndpointPlan, Route, TunnelPlan};
+use helix_model::tunnel::Exposure;
+use helix_model::{AnyId, Id, Instance, Tunnel};
 use rustls::sign::CertifiedKey;
 use tokio::sync::Notify;
 
 use crate::admission::Admission;
 use crate::hosts::Hosts;
-use crate::meters::{Meters, Others};
+use crate::meters::Meters;
 use crate::service::Service;
-use crate::upstream::Upstream;
+use crate::shared::Shared;
+use crate::upstream::{Upstream, Way};
 use crate::work::Work;
 
 /// A port of an endpoint's own. Tables and listeners are keyed by it rather than
@@ -35,18 +37,27 @@ pub(crate) struct PortKey {
 
 impl PortKey {
     /// Those of an endpoint, unless it shares one: the same port of each address it
-    /// listens at here. An IPv4 address is one of IPv6 in them (RFC 4291 §2.5.5.2).
+    /// listens at here.
     pub(crate) fn all_of(endpoint: &EndpointPlan) -> Vec<PortKey> {
         let Some(key) = PortKey::of(&endpoint.route) else { return Vec::new() };
         if endpoint.addresses.is_empty() {
             return vec![key];
         }
-        let address = |address: &IpAddr| match address {
-            IpAddr::V4(it) => it.to_ipv6_mapped(),
-            IpAddr::V6(it) => *it,
-        };
-        let own = endpoint.addresses.iter().map(|it| OwnPort { address: address(it), ..key.own });
+        let own = endpoint.addresses.iter();
+        let own = own.map(|it| OwnPort { address: in_ipv6(*it), ..key.own });
         own.map(|own| PortKey { own, ..key }).collect()
+    }
+
+    /// Those of a tunnel, unless it shares one: its port of the shared listeners' addresses.
+    pub(crate) fn all_of_tunnel(tunnel: &TunnelPlan, fronts: &[SocketAddr]) -> Vec<PortKey> {
+        let (transport, listen_port) = match tunnel.exposure {
+            Exposure::Http { .. } | Exposure::Tls { .. } => return Vec::new(),
+            Exposure::Tcp { port } => (Transport::Tcp, port),
+            Exposure::Udp { port } => (Transport::Udp, port),
+        };
+        let addresses: BTreeSet<_> = fronts.iter().map(|front| in_ipv6(front.ip())).collect();
+        let own = addresses.into_iter().map(|address| OwnPort { address, listen_port });
+        own.map(|own| PortKey { transport, own }).collect()
     }
 
     /// That of a route at its own address.
@@ -62,6 +73,14 @@ impl PortKey {
             }
         };
         Some(PortKey { transport, own })
+    }
+}
+
+/// An IPv4 address is one of IPv6 here (RFC 4291 §2.5.5.2).
+fn in_ipv6(address: IpAddr) -> Ipv6Addr {
+    match address {
+        IpAddr::V4(it) => it.to_ipv6_mapped(),
+        IpAddr::V6(it) => it,
     }
 }
 
@@ -133,10 +152,13 @@ pub(crate) struct Site {
 pub(crate) struct Roster {
     upstreams: BTreeMap<(Id<Instance>, SocketAddr), Arc<Upstream>>,
     works: BTreeMap<Id<Instance>, Arc<Work>>,
+    /// What is behind agents.
+    tunnels: BTreeMap<Id<Tunnel>, Arc<Upstream>>,
     /// What is let in at each endpoint, whatever table it came by.
-    admitted: BTreeMap<Id<Endpoint>, Arc<Admission>>,
+    admitted: BTreeMap<AnyId, Arc<Admission>>,
     meters: Meters,
     drained: Arc<Notify>,
+    shared: Arc<Shared>,
 }
 
 impl Table {
@@ -164,7 +186,7 @@ impl Table {
     }
 
     fn challenge_with(&mut self, challenge: &Challenge) {
-        if challenge.way == Way::Http {
+        if challenge.way == acme::Way::Http {
             self.challenges.insert(challenge.token.as_str().into(), challenge.clone());
             return;
         }
@@ -218,6 +240,27 @@ impl Table {
         }
     }
 
+    fn add_tunnel(&mut self, tunnel: &TunnelPlan, fronts: &[SocketAddr], service: &Arc<Service>) {
+        match &tunnel.exposure {
+            Exposure::Http { host } => {
+                let (service, certificate) = (Arc::clone(service), tunnel.certificate);
+                let site = Site { host: host.as_str().into(), service, certificate };
+                self.hosts.add(host, OnHost::Decrypted(site));
+            }
+            Exposure::Tls { host } => self.hosts.add(host, OnHost::PassedOn(Arc::clone(service))),
+            Exposure::Tcp { .. } => {
+                for key in PortKey::all_of_tunnel(tunnel, fronts) {
+                    self.ports.entry(key).or_insert(OnPort::Whole(Arc::clone(service)));
+                }
+            }
+            Exposure::Udp { .. } => {
+                for key in PortKey::all_of_tunnel(tunnel, fronts) {
+                    self.datagrams.entry(key).or_insert(Arc::clone(service));
+                }
+            }
+        }
+    }
+
     fn add_at(&mut self, key: PortKey, route: &Route, service: Arc<Service>) {
         match route {
             Route::Tls { host, .. } => {
@@ -238,18 +281,20 @@ impl Table {
 
 impl Roster {
     /// `drained` is told when a draining instance's last work ends.
-    pub(crate) fn new(drained: Arc<Notify>, others: Arc<Others>) -> Roster {
+    pub(crate) fn new(drained: Arc<Notify>, shared: Arc<Shared>) -> Roster {
         Roster {
             upstreams: BTreeMap::new(),
             works: BTreeMap::new(),
+            tunnels: BTreeMap::new(),
             admitted: BTreeMap::new(),
-            meters: Meters::new(others),
+            meters: Meters::new(Arc::clone(&shared.others)),
             drained,
+            shared,
         }
     }
 
     /// The table of a plan. Once it is in force, [`Roster::settle`] must follow.
-    pub(crate) fn table(&mut self, plan: &EdgePlan) -> Table {
+    pub(crate) fn table(&mut self, plan: &EdgePlan, fronts: &[SocketAddr]) -> Table {
         let draining: BTreeSet<_> = plan.draining.iter().copied().collect();
         for (instance, work) in &self.works {
             if !draining.contains(instance) {
@@ -264,6 +309,11 @@ impl Roster {
             let service = Arc::new(self.service(endpoint, &draining));
             table.services.push(Arc::clone(&service));
             table.add(endpoint, &service);
+        }
+        for tunnel in &plan.tunnels {
+            let service = Arc::new(self.tunnel_service(tunnel));
+            table.services.push(Arc::clone(&service));
+            table.add_tunnel(tunnel, fronts, &service);
         }
         table
     }
@@ -280,9 +330,12 @@ impl Roster {
                 work.set_draining(true);
             }
         }
-        let endpoints: BTreeSet<_> = plan.endpoints.iter().map(|endpoint| endpoint.id).collect();
-        self.admitted.retain(|id, _| endpoints.contains(id));
-        self.meters.settle(&endpoints);
+        let tunnels: BTreeSet<_> = plan.tunnels.iter().map(|tunnel| tunnel.id).collect();
+        let endpoints = plan.endpoints.iter().map(|endpoint| endpoint.id.any());
+        let served = endpoints.chain(tunnels.iter().map(|id| id.any())).collect();
+        self.admitted.retain(|id, _| BTreeSet::contains(&served, id));
+        self.meters.settle(&served);
+        self.tunnels.retain(|id, upstream| tunnels.contains(id) || close_idle(upstream));
         let backends = plan.endpoints.iter().flat_map(|endpoint| &endpoint.backends);
         let serving: BTreeSet<_> = backends
             .filter(|it| !draining.contains(&it.instance))
@@ -290,11 +343,7 @@ impl Roster {
             .collect();
         self.upstreams.retain(|key, upstream| {
             let stays = serving.contains(key);
-            if !stays {
-                upstream.idle.close();
-                upstream.multiplexed.close();
-            }
-            stays
+            stays || close_idle(upstream)
         });
         let serving: BTreeSet<_> = serving.iter().map(|(instance, _)| *instance).collect();
         self.works.retain(|instance, work| {
@@ -312,24 +361,47 @@ impl Roster {
     /// Closes connections that have idled too long or were closed by the backend.
     pub(crate) fn sweep(&mut self) {
         self.meters.sweep();
-        for upstream in self.upstreams.values() {
+        for upstream in self.upstreams.values().chain(self.tunnels.values()) {
             upstream.idle.sweep();
         }
     }
 
     fn service(&mut self, endpoint: &EndpointPlan, draining: &BTreeSet<Id<Instance>>) -> Service {
-        let meter = self.meters.of(endpoint);
-        let admitted = self.admitted.entry(endpoint.id).or_default();
+        let meter = self.meters.of(endpoint.into());
+        let admitted = self.admitted.entry(endpoint.id.any()).or_default();
         let ready = endpoint.backends.iter().filter(|it| !draining.contains(&it.instance));
         let upstreams = ready.map(|backend| {
             let key = (backend.instance, backend.address);
             let upstream = self.upstreams.entry(key).or_insert_with(|| {
                 let fresh = || Arc::new(Work::new(Arc::clone(&self.drained)));
                 let work = self.works.entry(backend.instance).or_insert_with(fresh);
-                Arc::new(Upstream::new(backend.instance, backend.address, Arc::clone(work)))
+                let way = Way::Address(backend.address);
+                Arc::new(Upstream::new(backend.instance.any(), way, Arc::clone(work)))
             });
             Arc::clone(upstream)
         });
         Service::new(upstreams.collect(), endpoint.handling, Arc::clone(admitted), meter)
     }
+
+    fn tunnel_service(&mut self, tunnel: &TunnelPlan) -> Service {
+        let meter = self.meters.of(tunnel.into());
+        let admitted = self.admitted.entry(tunnel.id.any()).or_default();
+        let seat = self.shared.agents.seat(tunnel.id);
+        let upstream = seat.map(|seat| {
+            let upstream = self.tunnels.entry(tunnel.id).or_insert_with(|| {
+                let work = Arc::new(Work::new(Arc::clone(&self.drained)));
+                Arc::new(Upstream::new(tunnel.id.any(), Way::Agent(seat), work))
+            });
+            Arc::clone(upstream)
+        });
+        let upstreams = upstream.into_iter().collect();
+        Service::new(upstreams, Handling::default(), Arc::clone(admitted), meter)
+    }
+}
+
+/// Closes what idles on a backend that is gone. It does not stay.
+fn close_idle(upstream: &Upstream) -> bool {
+    upstream.idle.close();
+    upstream.multiplexed.close();
+    false
 }

@@ -1,4 +1,4 @@
-//! One backend as the edge sees it: its address, its open work, whether it was
+//! One backend as the edge sees it: the way to it, its open work, whether it was
 //! unreachable a moment ago, and its idle HTTP connections.
 //!
 //! Lives as long as any table names it; tables share it across generations.
@@ -9,10 +9,13 @@ use std::sync::Arc;
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use helix_model::{Id, Instance};
+use helix_model::AnyId;
+use helix_tunnel::protocol::Carries;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
 
+use crate::agents::Seat;
+use crate::backend::Backend;
 use crate::config::{CONNECT_TIMEOUT, EJECTION};
 use crate::http::{IdleConnections, Multiplexed};
 use crate::sockets;
@@ -21,11 +24,20 @@ use crate::work::{OpenWork, Work};
 /// Ejection times are kept as milliseconds since this moment, in an atomic.
 static EPOCH: LazyLock<Instant> = LazyLock::new(Instant::now);
 
+/// How a backend is reached.
+#[derive(Clone, Debug)]
+pub(crate) enum Way {
+    Address(SocketAddr),
+    /// Through the agent that has this seat.
+    Agent(Arc<Seat>),
+}
+
 /// One backend.
 #[derive(Debug)]
 pub(crate) struct Upstream {
-    pub(crate) instance: Id<Instance>,
-    address: SocketAddr,
+    /// The instance, or the tunnel.
+    pub(crate) id: AnyId,
+    way: Way,
     work: Arc<Work>,
     /// When the backend may be chosen again; 0 when it never failed.
     ejected_until_ms: AtomicU64,
@@ -34,11 +46,11 @@ pub(crate) struct Upstream {
 }
 
 impl Upstream {
-    pub(crate) fn new(instance: Id<Instance>, address: SocketAddr, work: Arc<Work>) -> Upstream {
+    pub(crate) fn new(id: AnyId, way: Way, work: Arc<Work>) -> Upstream {
         LazyLock::force(&EPOCH);
         Upstream {
-            instance,
-            address,
+            id,
+            way,
             work,
             ejected_until_ms: AtomicU64::new(0),
             idle: IdleConnections::default(),
@@ -46,8 +58,21 @@ impl Upstream {
         }
     }
 
-    pub(crate) fn address(&self) -> SocketAddr {
-        self.address
+    pub(crate) fn way(&self) -> &Way {
+        &self.way
+    }
+
+    /// The seat of the agent it is behind, if it is behind one.
+    pub(crate) fn seat(&self) -> Option<&Seat> {
+        match &self.way {
+            Way::Address(_) => None,
+            Way::Agent(seat) => Some(seat),
+        }
+    }
+
+    /// Whether its agent wants connections to begin with where they come from.
+    pub(crate) fn asks_for_header(&self) -> bool {
+        self.seat().and_then(Seat::agent).is_some_and(|agent| agent.proxy_protocol)
     }
 
     /// How much is open on it.
@@ -65,9 +90,20 @@ impl Upstream {
         until != 0 && now_ms() < until
     }
 
-    /// A fresh connection. Failure ejects the backend for a moment.
-    pub(crate) async fn connect(&self) -> io::Result<TcpStream> {
-        let outcome = timeout(CONNECT_TIMEOUT, TcpStream::connect(self.address))
+    /// A fresh connection, for requests of whoever comes.
+    pub(crate) async fn connect(&self) -> io::Result<Backend> {
+        match &self.way {
+            Way::Address(address) => self.connect_to(*address).await.map(Backend::Near),
+            Way::Agent(seat) => {
+                let stream = seat.open(Carries::Bytes, None)?;
+                Ok(Backend::Behind(Box::new(stream.into())))
+            }
+        }
+    }
+
+    /// A fresh connection to an address. Failure ejects the backend for a moment.
+    pub(crate) async fn connect_to(&self, address: SocketAddr) -> io::Result<TcpStream> {
+        let outcome = timeout(CONNECT_TIMEOUT, TcpStream::connect(address))
             .await
             .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
         match outcome {
@@ -79,7 +115,7 @@ impl Upstream {
             Err(error) => {
                 let until = now_ms() + u64::try_from(EJECTION.as_millis()).unwrap_or(u64::MAX);
                 self.ejected_until_ms.store(until, Ordering::Relaxed);
-                tracing::debug!(instance = %self.instance, address = %self.address, %error, "backend unreachable");
+                tracing::debug!(instance = %self.id, %address, %error, "backend unreachable");
                 Err(error)
             }
         }

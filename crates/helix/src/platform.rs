@@ -17,10 +17,13 @@ use async_trait::async_trait;
 use helix_cli::FrontOptions;
 use helix_edge::{AnyIp, Edge, EdgeError};
 use helix_image::{ImageError, Store};
+use helix_model::domain::LOCAL;
+use helix_model::edge::AgentUrl;
 use helix_model::plan::EdgePlan;
 use helix_model::ports::Ports;
 use helix_model::traffic::Told;
 use helix_model::tunnel::PortRange;
+use helix_model::tunnel::Transport;
 use helix_model::{Id, Name, Problem, instance};
 use helix_node::{
     Agent, DiskLimits, DiskSeen, Isolation, NodeError, OwnRegistry, Snapshots, Stop, Volumes,
@@ -147,8 +150,10 @@ impl Platform {
             // The server is this process.
             kept_certificates: None,
             balancers: options.front.balancers.clone(),
+            agents: agents(&options.front, Some(options.domains.app.as_deref().unwrap_or(LOCAL))),
             addresses: options.front.addresses.clone(),
             any_ip: options.any_ip,
+            region: options.front.region.clone(),
         })
         .await?;
         let edge = Arc::new(edge);
@@ -365,6 +370,16 @@ async fn attach_edge(
     Ok(())
 }
 
+/// Where agents of tunnels reach an edge: as the operator says. The one that is on the
+/// machine of everything else has a name below the domain of apps unless told otherwise:
+/// that leads here if anything does.
+pub(crate) fn agents(front: &FrontOptions, usual: Option<&str>) -> Vec<AgentUrl> {
+    let usual = usual.filter(|_| front.tunnel_urls.is_empty());
+    let usual = usual.map(|domain| format!("wss://tunnels.{domain}"));
+    let urls = front.tunnel_urls.iter().cloned().chain(usual);
+    urls.map(|url| AgentUrl { url, transport: Transport::Wss }).collect()
+}
+
 /// What an edge says of itself.
 pub(crate) fn edge_facts(edge: &Edge) -> helix_model::edge::Facts {
     let text = |addresses: &[SocketAddr]| addresses.iter().map(ToString::to_string).collect();
@@ -373,7 +388,8 @@ pub(crate) fn edge_facts(edge: &Edge) -> helix_model::edge::Facts {
         http: text(edge.http_addresses()),
         https: text(edge.https_addresses()),
         addresses: edge.addresses().to_vec(),
-        ..helix_model::edge::Facts::default()
+        agents: edge.agents().to_vec(),
+        region: edge.region().map(str::to_owned),
     }
 }
 

@@ -59,9 +59,7 @@ impl Frame {
         match self {
             Frame::Beat => assemble(BEAT, 0, &[]),
             Frame::Open { stream, header } => assemble(OPEN, *stream, header),
-            Frame::Fragment { stream, payload, last } => {
-                fragment(*stream, payload, *last)
-            }
+            Frame::Fragment { stream, payload, last } => fragment(*stream, payload, *last),
             Frame::Credit { stream, bytes } => assemble(CREDIT, *stream, &bytes.to_be_bytes()),
             Frame::Close { stream } => assemble(CLOSE, *stream, &[]),
             Frame::Reset { stream, reason } => assemble(RESET, *stream, cut(reason).as_bytes()),

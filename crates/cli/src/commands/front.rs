@@ -27,6 +27,10 @@ pub struct FrontOptions {
     pub access_log: Option<PathBuf>,
     /// Whether clients' whole addresses are in it.
     pub access_log_addresses: bool,
+    /// Where agents of tunnels reach this edge, if it is said.
+    pub tunnel_urls: Vec<String>,
+    /// Where it is, in the operator's words.
+    pub region: Option<String>,
 }
 
 #[derive(Debug, Args)]
@@ -52,6 +56,12 @@ pub(crate) struct FrontArgs {
     /// Write clients' whole addresses there, not just their networks
     #[arg(long)]
     access_log_addresses: bool,
+    /// Where agents of tunnels reach this edge from the internet, the HTTPS port unless it says another (HELIX_TUNNEL_URL)
+    #[arg(long, value_name = "URL,…", value_delimiter = ',', value_parser = tunnel_url)]
+    tunnel_url: Vec<String>,
+    /// Where this edge is, in your words: agents may prefer it (HELIX_REGION)
+    #[arg(long, value_name = "REGION", value_parser = region)]
+    region: Option<String>,
 }
 
 impl FrontArgs {
@@ -65,6 +75,12 @@ impl FrontArgs {
             Some(address) => Some(address),
             None => said().map_err(refused)?,
         };
+        let tunnel_urls = listed(self.tunnel_url, TUNNEL_URL, tunnel_url, environment)?;
+        let wrong = |why| Failure::usage(format!("{REGION}: {why}"), "say it as `eu-west`");
+        let region = match (self.region, environment.get(REGION)) {
+            (None, Some(text)) => Some(region(text).map_err(wrong)?),
+            (given, _) => given,
+        };
         let access_log =
             self.access_log.or_else(|| environment.get("HELIX_ACCESS_LOG").map(PathBuf::from));
         Ok(FrontOptions {
@@ -75,6 +91,8 @@ impl FrontArgs {
             metrics,
             access_log,
             access_log_addresses: self.access_log_addresses,
+            tunnel_urls,
+            region,
         })
     }
 }
@@ -83,15 +101,22 @@ const BALANCERS: &str = "HELIX_ACCEPT_PROXY_FROM";
 
 const ADDRESSES: &str = "HELIX_ADDRESSES";
 
+const TUNNEL_URL: &str = "HELIX_TUNNEL_URL";
+
+const REGION: &str = "HELIX_REGION";
+
+/// Characters of a region: enough for what clouds call theirs.
+const REGION_CHARS_MAX: usize = 32;
+
 const METRICS: &str = "HELIX_EDGE_METRICS";
 
 /// What was given as a flag, or else in a variable with commas between.
-fn listed(
-    given: Vec<IpNet>,
+fn listed<T>(
+    given: Vec<T>,
     variable: &str,
-    parse: fn(&str) -> std::result::Result<IpNet, String>,
+    parse: fn(&str) -> std::result::Result<T, String>,
     environment: &Environment,
-) -> Result<Vec<IpNet>> {
+) -> Result<Vec<T>> {
     let Some(text) = environment.get(variable).filter(|_| given.is_empty()) else {
         return Ok(given);
     };
@@ -107,6 +132,26 @@ fn metrics_address(text: &str) -> std::result::Result<SocketAddr, String> {
     let port = || text.parse().map(|port: u16| SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
     let wrong = |_| format!("`{text}` is neither a port nor an address with one");
     text.parse().or_else(|_| port()).map_err(wrong)
+}
+
+/// `wss://` and a host, perhaps with a port; what comes behind is not the operator's.
+fn tunnel_url(text: &str) -> std::result::Result<String, String> {
+    let wrong = || format!("`{text}` is not where agents reach an edge: wss://edge.example.com");
+    let rest = text.strip_prefix("wss://").ok_or_else(wrong)?.trim_end_matches('/');
+    match rest.is_empty() || rest.contains(['/', '@', '?', '#']) {
+        true => Err(wrong()),
+        false => Ok(format!("wss://{}", rest.to_ascii_lowercase())),
+    }
+}
+
+fn region(text: &str) -> std::result::Result<String, String> {
+    let is_plain = |it: char| it.is_ascii_lowercase() || it.is_ascii_digit() || it == '-';
+    match !text.is_empty() && text.len() <= REGION_CHARS_MAX && text.chars().all(is_plain) {
+        true => Ok(text.to_owned()),
+        false => Err(format!(
+            "`{text}` is no region: lower-case letters, digits and `-`, at most {REGION_CHARS_MAX}"
+        )),
+    }
 }
 
 /// A network, or one address.

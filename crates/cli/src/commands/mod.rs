@@ -43,6 +43,7 @@ pub(crate) mod snapshots;
 pub(crate) mod status;
 pub(crate) mod tokens;
 pub(crate) mod top;
+pub(crate) mod tunnel;
 pub(crate) mod tunnels;
 pub(crate) mod up;
 pub(crate) mod usage;
@@ -81,6 +82,10 @@ pub(crate) async fn dispatch(
         Command::Status(args) => status::run(session, args).await,
         Command::Logs(args) => logs::run(session, args).await,
         Command::Top(args) => top::run(session, args).await,
+        Command::Http(args) => tunnel::http(session, args).await,
+        Command::Tls(args) => tunnel::tls(session, args).await,
+        Command::Tcp(args) => tunnel::tcp(session, args).await,
+        Command::Udp(args) => tunnel::udp(session, args).await,
         Command::Events(args) => events::run(session, args).await,
         Command::Exec(args) => exec::run(session, args).await,
         Command::Describe(args) => describe::run(session, args).await,

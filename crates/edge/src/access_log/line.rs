@@ -5,14 +5,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use helix_model::{AnyId, Id, Instance, Name, Timestamp};
+use helix_model::{AnyId, Kind, Name, Timestamp};
 use http::header::HOST;
 use http::{Method, Request};
 use serde::Serialize;
 use tokio::time::Instant;
 
 use super::AccessLog;
-use crate::meter::Meter;
+use crate::meter::{Called, Meter, Metered};
 
 /// More of a path, a host or a method is nothing to read.
 const TEXT_BYTES_MAX: usize = 1_024;
@@ -121,18 +121,23 @@ impl Line {
 
     /// It is this endpoint's.
     pub(crate) fn is_for(&mut self, meter: &Meter) {
-        self.entry.endpoint_id = Some(meter.id.any());
-        self.entry.protocol = meter.protocol;
-        if let Some(label) = &meter.label {
-            self.entry.endpoint = Some(label.endpoint.clone());
-            self.entry.env = Some(label.env.clone());
-            self.entry.app = Some(label.app.clone());
+        let Metered { id, protocol, called } = &meter.of;
+        self.entry.endpoint_id = Some(*id);
+        self.entry.protocol = protocol;
+        match called {
+            Called::Endpoint(label) => {
+                self.entry.endpoint = Some(label.endpoint.clone());
+                self.entry.env = Some(label.env.clone());
+                self.entry.app = Some(label.app.clone());
+            }
+            Called::Tunnel(name) => self.entry.endpoint = Some(name.clone()),
+            Called::Nothing => {}
         }
     }
 
     /// This instance has it.
-    pub(crate) fn is_at(&mut self, instance: Id<Instance>) {
-        self.entry.instance = Some(instance.any());
+    pub(crate) fn is_at(&mut self, backend: AnyId) {
+        self.entry.instance = (backend.kind() == Kind::Instance).then_some(backend);
     }
 }
 
@@ -148,9 +153,9 @@ impl Connection {
         }
     }
 
-    pub(crate) fn is_at(&mut self, instance: Id<Instance>) {
+    pub(crate) fn is_at(&mut self, backend: AnyId) {
         if let Some(line) = &mut self.0 {
-            line.is_at(instance);
+            line.is_at(backend);
         }
     }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use helix_model::{Id, Instance};
+use helix_model::AnyId;
 use http::{HeaderValue, Request, StatusCode};
 
 use super::front::Front;
@@ -58,14 +58,14 @@ impl Account {
         Counting { meter: self.span.as_ref().map(|span| Arc::clone(span.meter())), own }
     }
 
-    /// An instance answers.
-    pub(crate) fn answered(&mut self, status: StatusCode, instance: Id<Instance>) {
+    /// A backend answers.
+    pub(crate) fn answered(&mut self, status: StatusCode, backend: AnyId) {
         if let Some(span) = &mut self.span {
             span.answered(status.as_u16());
         }
         if let Some(line) = &mut self.line {
             line.entry.status = Some(status.as_u16());
-            line.is_at(instance);
+            line.is_at(backend);
         }
     }
 

@@ -14,10 +14,10 @@ use http::{Method, Request, Response};
 use hyper::body::{Body, Incoming};
 use hyper::client::conn::http1::{Builder, SendRequest};
 use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
 use tokio::time::Instant;
 
 use super::upload::Upload;
+use crate::backend::Backend;
 
 /// Most of a response read ahead of the client, and the largest response head.
 const BUFFER_BYTES_MAX: usize = 128 * 1024;
@@ -65,7 +65,7 @@ impl std::fmt::Debug for Exchange {
 }
 
 impl Exchange {
-    pub(crate) async fn new(stream: TcpStream) -> hyper::Result<Exchange> {
+    pub(crate) async fn new(stream: Backend) -> hyper::Result<Exchange> {
         let (sender, connection) = Builder::new()
             .max_buf_size(BUFFER_BYTES_MAX)
             .handshake::<_, Upload>(TokioIo::new(stream))

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use helix_model::manifest::BackendProtocol;
+use helix_tunnel::protocol::PATH;
 use http::header::TRANSFER_ENCODING;
 use http::uri::PathAndQuery;
 use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
@@ -18,6 +19,7 @@ use super::reply::{Download, Refused, Reply};
 use super::turn::{Conversation, Turn};
 use super::upgrade::{self, Wish};
 use super::upload::{Limit, Upload};
+use crate::agents::door::{self, Closed};
 use crate::service::Service;
 use crate::shared::Shared;
 use crate::stats::count;
@@ -63,11 +65,17 @@ pub(crate) async fn forward(
     shared: &Arc<Shared>,
     front: &Front,
     conversation: &Arc<Conversation>,
-    request: Request<Incoming>,
+    mut request: Request<Incoming>,
 ) -> Response<Reply> {
     count(&shared.counters.http_requests);
     let turn = conversation.begin(!request.body().is_end_stream());
     let mut account = Account::open(shared, front, &request);
+    if let Some(entered) = agent(shared, front, &mut request) {
+        return match entered {
+            Ok(response) => response.map(|()| Reply::switching(turn)),
+            Err(closed) => Refused::Agent(closed).into_response(turn, account),
+        };
+    }
     match attempt(shared, front, conversation, request, &mut account).await {
         Ok((answer, wish, id)) => respond(shared, answer, wish, id, (turn, account)),
         Err(refused) => {
@@ -79,6 +87,20 @@ pub(crate) async fn forward(
             refused.into_response(turn, account)
         }
     }
+}
+
+/// What an agent of a tunnel is answered, if it is one that asks.
+fn agent(
+    shared: &Arc<Shared>,
+    front: &Front,
+    request: &mut Request<Incoming>,
+) -> Option<Result<Response<()>, Closed>> {
+    if request.uri().path() != PATH {
+        return None;
+    }
+    let sent = host::as_sent(request).ok()?;
+    let host = host::name(&sent).ok()?;
+    door::is_agent(shared, &host).then(|| door::enter(shared, front, request))
 }
 
 async fn attempt(
@@ -244,8 +266,10 @@ async fn offer(shared: &Shared, upstream: &Upstream, mut request: Request<Upload
         }
         count(&shared.counters.http_retries);
     }
-    let Ok(stream) = upstream.connect().await else {
-        return Outcome::Again(request, Refused::Unreachable);
+    let stream = match upstream.connect().await {
+        Ok(stream) => stream,
+        Err(_) if upstream.seat().is_some() => return Outcome::Again(request, Refused::NoAgent),
+        Err(_) => return Outcome::Again(request, Refused::Unreachable),
     };
     match Exchange::new(stream).await {
         Ok(exchange) => send(exchange, request).await,
@@ -298,7 +322,7 @@ fn respond(
     let backend = switched.then(|| hyper::upgrade::on(&mut response));
     headers::strip_hop_by_hop(response.headers_mut());
     response.headers_mut().entry(X_REQUEST_ID).or_insert(id);
-    account.answered(response.status(), upstream.instance);
+    account.answered(response.status(), upstream.id);
     *response.version_mut() = Version::HTTP_11;
     match (backend, wish, exchange) {
         (None, _, exchange) => {

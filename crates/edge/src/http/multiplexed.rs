@@ -9,11 +9,11 @@ use hyper::body::Incoming;
 use hyper::client::conn::http2::{Builder, SendRequest};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use std::time::Duration;
-use tokio::net::TcpStream;
 use tokio::sync::Mutex;
 
 use super::exchange::{Undelivered, copy_head, is_repeatable};
 use super::upload::Upload;
+use crate::backend::Backend;
 
 /// What a backend may send ahead: in one answer, and on the connection.
 const STREAM_WINDOW_BYTES: u32 = 256 * 1024;
@@ -35,7 +35,7 @@ impl Multiplexed {
     /// A way to send on the connection, which is made with `connect` when there is none.
     pub(crate) async fn sender<E>(
         &self,
-        connect: impl Future<Output = Result<TcpStream, E>>,
+        connect: impl Future<Output = Result<Backend, E>>,
     ) -> Option<SendRequest<Upload>> {
         let mut kept = self.0.lock().await;
         if let Some(sender) = kept.as_ref().filter(|sender| !sender.is_closed()) {

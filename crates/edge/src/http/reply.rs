@@ -13,6 +13,7 @@ use super::account::Account;
 use super::exchange::Exchange;
 use super::host::HostError;
 use super::turn::Turn;
+use crate::agents::door::Closed;
 use crate::meter::Why;
 use crate::upstream::Upstream;
 use crate::work::OpenWork;
@@ -82,6 +83,10 @@ pub(crate) enum Refused {
     HeadTooLarge,
     #[error("no instance of this app can be reached\n\nTo see why: helix status")]
     Unreachable,
+    #[error("no agent has this tunnel now\n\nTo offer it: helix http PORT --name NAME")]
+    NoAgent,
+    #[error(transparent)]
+    Agent(Closed),
     #[error("the app ended the connection without a response\n\nTo see why: helix logs")]
     NoResponse,
 }
@@ -104,9 +109,10 @@ impl Refused {
             Refused::TooMany => StatusCode::TOO_MANY_REQUESTS,
             Refused::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Refused::HeadTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
-            Refused::NoBackend | Refused::Full | Refused::Unreachable => {
+            Refused::NoBackend | Refused::Full | Refused::Unreachable | Refused::NoAgent => {
                 StatusCode::SERVICE_UNAVAILABLE
             }
+            Refused::Agent(closed) => closed.status(),
             Refused::NoResponse => StatusCode::BAD_GATEWAY,
         }
     }
@@ -114,7 +120,7 @@ impl Refused {
     /// What it counts as, if it was about an app or its endpoint.
     pub(crate) fn why(&self) -> Option<Why> {
         match self {
-            Refused::NoBackend => Some(Why::NoBackend),
+            Refused::NoBackend | Refused::NoAgent => Some(Why::NoBackend),
             Refused::Full => Some(Why::MaxConnections),
             Refused::TooMany => Some(Why::RateLimit),
             Refused::BodyTooLarge => Some(Why::BodyTooLarge),
@@ -128,6 +134,7 @@ impl Refused {
             | Refused::Misdirected
             | Refused::Elsewhere(_)
             | Refused::Challenged(_)
+            | Refused::Agent(_)
             | Refused::UnknownHost(_) => None,
         }
     }
@@ -144,6 +151,8 @@ impl Refused {
             Refused::Challenged(_) => "acme_challenge",
             Refused::UnknownHost(_) => "unknown_host",
             Refused::NoBackend => Why::NoBackend.word(),
+            Refused::NoAgent => "tunnel_offline",
+            Refused::Agent(closed) => closed.reason(),
             Refused::Full => Why::MaxConnections.word(),
             Refused::TooMany => Why::RateLimit.word(),
             Refused::BodyTooLarge => Why::BodyTooLarge.word(),

@@ -8,7 +8,7 @@ use std::fmt::Write;
 use helix_model::plan::Label;
 use helix_model::traffic::DURATION_BOUNDS_US;
 
-use crate::meter::{CODES, Meter, Reading, Why};
+use crate::meter::{CODES, Called, Meter, Metered, Reading, Why};
 use crate::shared::Shared;
 
 /// The endpoint of what has no series of its own.
@@ -45,7 +45,7 @@ fn series(shared: &Shared) -> Vec<Series> {
     for service in table.services() {
         let (meter, reading) = (service.meter(), service.meter().read());
         if meter.is_listed {
-            let protocol = Some(meter.protocol);
+            let protocol = Some(meter.of.protocol);
             let backends = service.backends();
             all.push(Series { labels: labels(meter), protocol, backends, reading });
         } else {
@@ -64,12 +64,17 @@ fn series(shared: &Shared) -> Vec<Series> {
 
 /// Names and ids need no escapes.
 fn labels(meter: &Meter) -> String {
-    let Meter { id, protocol, label, .. } = meter;
-    match label {
-        Some(Label { app, env, endpoint }) => format!(
+    let Metered { id, protocol, called } = &meter.of;
+    match called {
+        Called::Endpoint(Label { app, env, endpoint }) => format!(
             "endpoint=\"{endpoint}\",endpoint_id=\"{id}\",env=\"{env}\",app=\"{app}\",protocol=\"{protocol}\""
         ),
-        None => {
+        Called::Tunnel(name) => {
+            format!(
+                "endpoint=\"{name}\",endpoint_id=\"{id}\",env=\"\",app=\"\",protocol=\"{protocol}\""
+            )
+        }
+        Called::Nothing => {
             format!("endpoint=\"\",endpoint_id=\"{id}\",env=\"\",app=\"\",protocol=\"{protocol}\"")
         }
     }

@@ -4,10 +4,13 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use helix_link::Stream;
 use helix_model::manifest::Transport;
+use helix_tunnel::protocol::Carries;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
+use super::over;
 use super::pump::{Passing, pump};
 use crate::access_log::Connection;
 use crate::meter::{Span, Why};
@@ -18,6 +21,7 @@ use crate::sockets;
 use crate::stats::{Gauge, count};
 use crate::table::{OnPort, PortKey, Table};
 use crate::tls::{self, First, Hello};
+use crate::upstream::Way;
 use crate::work::OpenWork;
 
 /// How often a client may be sent to the backends of a newer table because
@@ -95,7 +99,7 @@ async fn carry_to(
     find: impl Fn(&Table) -> Option<Arc<Service>>,
 ) {
     let mut line = Connection::begin(shared.access_log.as_ref(), client.whose.client);
-    let Some(mut open) = connect(shared, find, &mut line).await else {
+    let Some(mut open) = connect(shared, find, client.whose.client, &mut line).await else {
         count(&shared.counters.tcp_refused);
         sockets::reset(client.stream);
         return;
@@ -107,14 +111,24 @@ async fn carry_to(
         open.span.broken_off();
         line.ended_by("broken_off");
         sockets::reset_on_close(&client.stream);
-        sockets::reset_on_close(&open.backend);
+        if let Taken::Near(backend) = &open.backend {
+            sockets::reset_on_close(backend);
+        }
     }
+}
+
+/// A way to a backend that took a connection.
+enum Taken {
+    Near(TcpStream),
+    /// Until it is carried.
+    Behind(Option<Stream>),
 }
 
 /// A backend that took a connection.
 struct Open {
-    backend: TcpStream,
-    service: Arc<Service>,
+    backend: Taken,
+    /// What comes before all that the client sends.
+    sends_header: bool,
     span: Span,
     _work: OpenWork,
 }
@@ -131,22 +145,30 @@ async fn exchange(
     let own = meter.sent_bytes();
     let sent = Passing { all, own, line: line.map(|line| &*line.sent) };
     let mut first = std::mem::take(&mut client.bytes);
-    if open.service.sends_proxy_header() {
+    if open.sends_header {
         first.splice(0..0, client.ends()?.header(Transport::Tcp));
     }
+    let backend = match &mut open.backend {
+        Taken::Near(backend) => backend,
+        Taken::Behind(stream) => {
+            let stream = stream.take().ok_or(io::ErrorKind::NotConnected)?;
+            return over::carry(&mut client.stream, stream, first, (received, sent)).await;
+        }
+    };
     if !first.is_empty() {
-        open.backend.write_all(&first).await?;
+        backend.write_all(&first).await?;
         received.add(first.len());
         drop(first);
     }
     let (from_client, to_client) = client.stream.split();
-    let (from_backend, to_backend) = open.backend.split();
+    let (from_backend, to_backend) = backend.split();
     tokio::try_join!(pump(from_client, to_backend, received), pump(from_backend, to_client, sent))
 }
 
 async fn connect(
     shared: &Shared,
     find: impl Fn(&Table) -> Option<Arc<Service>>,
+    client: SocketAddr,
     line: &mut Connection,
 ) -> Option<Open> {
     let mut service: Option<Arc<Service>> = None;
@@ -169,10 +191,18 @@ async fn connect(
         };
         let mut attempts = current.attempts();
         while let Some((upstream, work)) = attempts.next() {
-            if let Ok(backend) = upstream.connect().await {
-                line.is_at(upstream.instance);
+            let sends_header = current.sends_proxy_header() || upstream.asks_for_header();
+            let backend = match upstream.way() {
+                Way::Address(address) => upstream.connect_to(*address).await.map(Taken::Near),
+                Way::Agent(seat) => {
+                    let opened = seat.open(Carries::Bytes, Some(client));
+                    opened.map(|stream| Taken::Behind(Some(stream)))
+                }
+            };
+            if let Ok(backend) = backend {
+                line.is_at(upstream.id);
                 let _work = work.admitted(admitted);
-                return Some(Open { backend, service: current, span, _work });
+                return Some(Open { backend, sends_header, span, _work });
             }
             why = Why::BackendUnreachable;
         }

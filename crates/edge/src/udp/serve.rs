@@ -89,13 +89,7 @@ impl Port {
             }
         }
         let service = self.shared.table.load().datagrams(self.key).cloned()?;
-        let header = match service.sends_proxy_header() {
-            true => {
-                let ends = Ends { client, server: self.socket.local_addr().ok()? };
-                ends.header(Transport::Udp)
-            }
-            false => Vec::new(),
-        };
+        let ends = Ends { client, server: self.socket.local_addr().ok()? };
         let (span, mut line) =
             (service.span(), Connection::begin(self.shared.access_log.as_ref(), client));
         line.is_for(service.meter());
@@ -109,16 +103,25 @@ impl Port {
         };
         let mut attempts = service.attempts();
         while let Some((upstream, work)) = attempts.next() {
-            match Session::open(&upstream, header.clone(), span.meter()).await {
-                Ok(mut session) => {
-                    line.is_at(upstream.instance);
+            let header = match service.sends_proxy_header() || upstream.asks_for_header() {
+                true => ends.header(Transport::Udp),
+                false => Vec::new(),
+            };
+            match Session::open(&upstream, client, header, span.meter()).await {
+                Ok((mut session, back)) => {
+                    line.is_at(upstream.id);
                     session.line = line;
                     let (session, work) = (Arc::new(session), work.admitted(admitted));
                     self.sessions.insert(client, Arc::clone(&session));
                     let (shared, listener) = (Arc::clone(&self.shared), Arc::clone(&self.socket));
                     let stop = self.stop.child_token();
-                    let answering =
-                        Arc::clone(&session).answer(shared, listener, client, stop, (work, span));
+                    let answering = Arc::clone(&session).answer(
+                        shared,
+                        listener,
+                        client,
+                        stop,
+                        (back, (work, span)),
+                    );
                     self.shared.tasks.spawn(answering);
                     return Some(session);
                 }

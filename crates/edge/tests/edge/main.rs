@@ -4,6 +4,7 @@
 
 mod access_log;
 mod address;
+mod agents;
 mod app;
 mod challenge;
 mod corpus;
@@ -22,6 +23,7 @@ mod strict;
 mod takeover;
 mod tcp;
 mod tls;
+mod tunnel;
 mod udp;
 mod upgrade;
 mod world;

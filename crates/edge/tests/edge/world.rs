@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use helix_edge::{AccessLogConfig, AnyIp, Config, Edge, Takeover};
+use helix_model::edge::AgentUrl;
 use helix_model::endpoint::OwnPort;
 use helix_model::manifest::Handling;
 use helix_model::plan::{Backend, EdgePlan, EdgeReport, EndpointPlan, Label, Route};
@@ -34,8 +35,10 @@ fn config() -> Config {
         plan_file: None,
         kept_certificates: None,
         balancers: Vec::new(),
+        agents: Vec::new(),
         addresses: Vec::new(),
         any_ip: AnyIp::Off,
+        region: None,
     }
 }
 
@@ -79,6 +82,11 @@ impl World {
         World::starting(Config { plan_file, kept_certificates: kept, ..config() }).await
     }
 
+    /// One that takes agents at these URLs.
+    pub(crate) async fn taking(agents: Vec<AgentUrl>) -> World {
+        World::starting(Config { agents, ..config() }).await
+    }
+
     /// One that these prefixes are routed to.
     pub(crate) async fn given(prefixes: &[&str]) -> World {
         let addresses = prefixes.iter().map(|text| text.parse().unwrap()).collect();
@@ -118,7 +126,16 @@ impl World {
             .await
     }
 
-    /// Waits for a report that fulfils the condition.
+    /// Waits until so many tunnels are reached over TLS.
+    pub(crate) async fn secure_tunnels(&self, count: usize) {
+        let is_secure = |it: &String| it.starts_with("https://");
+        let report = self.report(|report| {
+            let tunnels = report.tunnels.iter();
+            tunnels.filter(|it| it.reachable.iter().any(is_secure)).count() == count
+        });
+        report.await;
+    }
+
     /// Waits until so many endpoints are reached over TLS.
     pub(crate) async fn secure(&self, count: usize) {
         let is_secure = |it: &String| it.starts_with("https://");
@@ -129,6 +146,7 @@ impl World {
         report.await;
     }
 
+    /// Waits for a report that fulfils the condition.
     pub(crate) async fn report(&self, condition: impl FnMut(&EdgeReport) -> bool) -> EdgeReport {
         let mut reports = self.edge.reports();
         let report = tokio::time::timeout(DEADLINE, reports.wait_for(condition)).await;

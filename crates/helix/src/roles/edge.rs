@@ -24,7 +24,7 @@ use super::dialler::{Dialled, Dialler};
 use super::{ended_by_itself, unusable};
 use crate::access_log;
 use crate::certificate_source::LinkedCertificates;
-use crate::platform::{edge_facts, make_private_dir, node_name};
+use crate::platform::{agents, edge_facts, make_private_dir, node_name};
 
 /// How long requests under way may take to end when the edge stops.
 const GRACE: Duration = Duration::from_secs(5);
@@ -58,8 +58,10 @@ pub(super) async fn start(options: EdgeOptions) -> Result<EdgeRole, Problem> {
         plan_file: Some(data_dir.join("plan.json")),
         kept_certificates: memory_dir_of("certificates", &data_dir),
         balancers: options.front.balancers.clone(),
+        agents: agents(&options.front, None),
         addresses: options.front.addresses.clone(),
         any_ip: AnyIp::Auto,
+        region: options.front.region.clone(),
     });
     let edge = edge.await.map_err(|error| {
         Problem::new(Code::Conflict, crate::node_link::chain(&error)).hint(error.hint())

@@ -1,0 +1,323 @@
+//! `helix http`, `helix tcp`, `helix udp` and `helix tls`: the agent of a tunnel.
+
+mod grants;
+mod target;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::Args;
+use helix_model::api::{CreateTunnel, TunnelGrant};
+use helix_model::tunnel::Protocol;
+use helix_model::{Code, Name};
+use helix_tunnel::{Agent, Config, Forward, Phase, Proxy};
+use serde_json::json;
+use tokio::net::TcpStream;
+
+use self::grants::FromServer;
+use self::target::Target;
+use super::up::StopSignals;
+use crate::failure::{Failure, Result};
+use crate::session::Session;
+
+/// How long a program that is to be offered may take to accept, before it is said that
+/// it does not.
+const LOCAL_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Give a program on this machine a public URL
+///
+/// Requests for the URL are passed on to the program for as long as this runs. With a name
+/// the URL is the same next time; nobody else gets the name meanwhile. Ctrl-C ends it.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  helix http 3000\n  helix http 3000 --name demo\n  helix http 192.168.1.20:8080 --url https://shop.example.com\n  helix http 3000 --json"
+)]
+pub(crate) struct HttpArgs {
+    /// Where the program listens: a port of this machine, or an address with one
+    #[arg(value_name = "PORT|ADDRESS")]
+    target: Target,
+    /// A host of your own below a proven domain, such as https://shop.example.com
+    #[arg(long, value_name = "URL", value_parser = host_of)]
+    url: Option<String>,
+    #[command(flatten)]
+    common: CommonArgs,
+}
+
+/// Give a TLS server on this machine a public name
+///
+/// Connections are passed on as they come, by the name their clients ask for: the program
+/// has the certificate, and nobody in between reads along. Ctrl-C ends it.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  helix tls 8443 --name vault\n  helix tls 8443 --url vault.example.com"
+)]
+pub(crate) struct TlsArgs {
+    /// Where the program listens: a port of this machine, or an address with one
+    #[arg(value_name = "PORT|ADDRESS")]
+    target: Target,
+    /// A host of your own below a proven domain, such as vault.example.com
+    #[arg(long, value_name = "HOST", value_parser = host_of)]
+    url: Option<String>,
+    #[command(flatten)]
+    common: CommonArgs,
+    #[command(flatten)]
+    stream: StreamArgs,
+}
+
+/// Give a TCP port on this machine a public one
+///
+/// The public port stays the same with a name. Ctrl-C ends it.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  helix tcp 22 --name laptop-ssh\n  helix tcp 5432 --remote-port 20001\n  helix tcp 25565 --proxy-protocol"
+)]
+pub(crate) struct TcpArgs {
+    /// Where the program listens: a port of this machine, or an address with one
+    #[arg(value_name = "PORT|ADDRESS")]
+    target: Target,
+    #[command(flatten)]
+    port: PortArgs,
+    #[command(flatten)]
+    common: CommonArgs,
+    #[command(flatten)]
+    stream: StreamArgs,
+}
+
+/// Give a UDP port on this machine a public one
+///
+/// The public port stays the same with a name. Ctrl-C ends it.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  helix udp 5353 --name dns\n  helix udp 27015 --remote-port 20015"
+)]
+pub(crate) struct UdpArgs {
+    /// Where the program listens: a port of this machine, or an address with one
+    #[arg(value_name = "PORT|ADDRESS")]
+    target: Target,
+    #[command(flatten)]
+    port: PortArgs,
+    #[command(flatten)]
+    common: CommonArgs,
+    #[command(flatten)]
+    stream: StreamArgs,
+}
+
+#[derive(Debug, Args)]
+struct CommonArgs {
+    /// What the tunnel is called; a random name when absent
+    #[arg(long, value_name = "NAME")]
+    name: Option<Name>,
+    /// Prefer edges of this region
+    #[arg(long, value_name = "REGION")]
+    region: Option<String>,
+    /// Keep the name for so long after the last agent has gone, such as 30d
+    #[arg(long, value_name = "TIME", value_parser = crate::duration::parse)]
+    keep: Option<Duration>,
+}
+
+#[derive(Debug, Args)]
+struct PortArgs {
+    /// The public port; a free one of the installation's range when absent
+    #[arg(long, value_name = "PORT")]
+    remote_port: Option<u16>,
+}
+
+#[derive(Debug, Args)]
+struct StreamArgs {
+    /// Begin each connection with a header of the PROXY protocol v2 that says where it comes from
+    #[arg(long)]
+    proxy_protocol: bool,
+}
+
+/// What is to be offered.
+struct Wish {
+    target: Target,
+    ask: CreateTunnel,
+    proxy_protocol: bool,
+}
+
+impl CommonArgs {
+    fn ask(self, protocol: Protocol) -> CreateTunnel {
+        CreateTunnel {
+            protocol,
+            requested_name: self.name,
+            region_hint: self.region,
+            recreate_token_ttl_seconds: self.keep.map(|keep| keep.as_secs()),
+            ..CreateTunnel::default()
+        }
+    }
+}
+
+pub(crate) async fn http(session: &mut Session<'_>, args: HttpArgs) -> Result<u8> {
+    let ask = CreateTunnel { hostname: args.url, ..args.common.ask(Protocol::Http) };
+    run(session, Wish { target: args.target, ask, proxy_protocol: false }).await
+}
+
+pub(crate) async fn tls(session: &mut Session<'_>, args: TlsArgs) -> Result<u8> {
+    let ask = CreateTunnel { hostname: args.url, ..args.common.ask(Protocol::Tls) };
+    run(session, Wish { target: args.target, ask, proxy_protocol: args.stream.proxy_protocol })
+        .await
+}
+
+pub(crate) async fn tcp(session: &mut Session<'_>, args: TcpArgs) -> Result<u8> {
+    let ask = CreateTunnel { port: args.port.remote_port, ..args.common.ask(Protocol::Tcp) };
+    run(session, Wish { target: args.target, ask, proxy_protocol: args.stream.proxy_protocol })
+        .await
+}
+
+pub(crate) async fn udp(session: &mut Session<'_>, args: UdpArgs) -> Result<u8> {
+    let ask = CreateTunnel { port: args.port.remote_port, ..args.common.ask(Protocol::Udp) };
+    run(session, Wish { target: args.target, ask, proxy_protocol: args.stream.proxy_protocol })
+        .await
+}
+
+/// Offers it until stopped.
+async fn run(session: &mut Session<'_>, wish: Wish) -> Result<u8> {
+    let mut stop = StopSignals::new()?;
+    let Wish { target, ask, proxy_protocol } = wish;
+    let is_udp = ask.protocol == Protocol::Udp;
+    session.ui.step("asking for the tunnel");
+    let (grants, granted) =
+        FromServer::ask(session.client()?, session.settings.org_scope(), ask).await?;
+    session.ui.warn(&granted.note.iter().cloned().collect::<Vec<_>>());
+    let first = Some(grants::read(&granted));
+    let agent = Agent::start(Config {
+        grants: Arc::new(grants),
+        first,
+        service: Arc::new(Forward { to: target.to_string() }),
+        proxy_protocol,
+        proxy: proxy(session)?,
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+    });
+    if !is_udp && !answers(&target).await {
+        session.ui.note(&format!("nothing answers at {target} yet"));
+    }
+    let outcome = tokio::select! {
+        outcome = tell(session, &agent, &granted, &target) => outcome,
+        () = stop.wait() => Ok(0),
+    };
+    agent.stop().await;
+    outcome
+}
+
+/// Says how things stand, until that is the end.
+async fn tell(
+    session: &mut Session<'_>,
+    agent: &Agent,
+    granted: &TunnelGrant,
+    target: &Target,
+) -> Result<u8> {
+    let mut phases = agent.phases();
+    session.ui.step("attaching to an edge");
+    let mut was_attached = false;
+    loop {
+        let phase = phases.borrow_and_update().clone();
+        match phase {
+            Phase::Starting => {}
+            Phase::Attached { edge, reachable } => {
+                attached(session, granted, target, (&edge, &reachable), was_attached)?;
+                was_attached = true;
+            }
+            Phase::Waiting { why, pause } => {
+                let document = json!({
+                    "type": "waiting", "why": why, "pause_ms": pause.as_millis(),
+                });
+                let seconds = pause.as_secs_f32();
+                waiting(session, &document, &format!("{why}; trying again in {seconds:.0} s"))?;
+            }
+            Phase::Ended { why } => {
+                let failure = Failure::new(Code::Conflict, format!("the tunnel has ended: {why}"));
+                return Err(failure.hint("to see who has it: helix tunnels list"));
+            }
+        }
+        if phases.changed().await.is_err() {
+            return Ok(0);
+        }
+    }
+}
+
+fn attached(
+    session: &mut Session<'_>,
+    granted: &TunnelGrant,
+    target: &Target,
+    (edge, reachable): (&str, &[String]),
+    again: bool,
+) -> Result<()> {
+    let document = json!({
+        "type": "attached",
+        "tunnel": granted.tunnel_id,
+        "name": granted.name,
+        "url": granted.public_url,
+        "reachable": reachable,
+        "edge": edge,
+        "to": target.to_string(),
+    });
+    if again && !session.ui.json() {
+        session.ui.step(&format!("attached to {edge} again"));
+        return Ok(());
+    }
+    session.ui.item(&document, |style| {
+        let mut urls: Vec<&str> = vec![&granted.public_url];
+        urls.extend(reachable.iter().map(String::as_str).filter(|it| **it != granted.public_url));
+        let urls = urls.iter().map(|url| style.cyan(url)).collect::<Vec<_>>().join("\n");
+        format!("{urls}\n")
+    })?;
+    session.ui.note(&format!("{} leads to {target}; Ctrl-C ends it", granted.name));
+    Ok(())
+}
+
+fn waiting(session: &mut Session<'_>, document: &serde_json::Value, text: &str) -> Result<()> {
+    if session.ui.json() {
+        return session.ui.item(document, |_| String::new());
+    }
+    session.ui.step(text);
+    Ok(())
+}
+
+async fn answers(target: &Target) -> bool {
+    let connecting = TcpStream::connect(target.to_string());
+    matches!(tokio::time::timeout(LOCAL_TIMEOUT, connecting).await, Ok(Ok(_)))
+}
+
+/// The proxy that leads out of this network, if one is named.
+fn proxy(session: &Session<'_>) -> Result<Option<Proxy>> {
+    let named = ["HTTPS_PROXY", "https_proxy"];
+    let Some(text) = named.iter().find_map(|name| session.environment.get(name)) else {
+        return Ok(None);
+    };
+    let refuse = || {
+        let detail = format!("HTTPS_PROXY: `{text}` is not the URL of a proxy");
+        Failure::usage(detail, "it looks like http://proxy.example:3128, without a password")
+    };
+    let rest = text.strip_prefix("http://").ok_or_else(refuse)?.trim_end_matches('/');
+    let (host, port) = rest.rsplit_once(':').ok_or_else(refuse)?;
+    let port = port.parse().map_err(|_| refuse())?;
+    if host.is_empty() || host.contains('@') || host.contains('/') {
+        return Err(refuse());
+    }
+    Ok(Some(Proxy { host: host.trim_matches(['[', ']']).to_owned(), port }))
+}
+
+/// The host of a URL, or a host.
+fn host_of(text: &str) -> std::result::Result<String, String> {
+    let rest = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
+    let host = rest.unwrap_or(text).trim_end_matches('/');
+    match host.is_empty() || host.contains(['/', ':', '@', '?', '#']) {
+        true => Err(format!("`{text}` is no host: it looks like https://shop.example.com")),
+        false => Ok(host.to_ascii_lowercase()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_host_is_taken_out_of_a_url_that_is_nothing_more() {
+        assert_eq!(host_of("https://Shop.example.com/").as_deref(), Ok("shop.example.com"));
+        assert_eq!(host_of("shop.example.com").as_deref(), Ok("shop.example.com"));
+        for other in ["", "https://", "https://a.example/x", "https://a.example:1", "u@a.example"] {
+            assert!(host_of(other).is_err(), "{other}");
+        }
+    }
+}

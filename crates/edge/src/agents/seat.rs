@@ -1,0 +1,114 @@
+//! The seat of a tunnel: which agent has it, for who looks for a way to it.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use arc_swap::{ArcSwap, ArcSwapOption};
+use helix_link::{Link, Stream};
+use helix_model::Timestamp;
+use helix_model::plan::AttachedAgent;
+use helix_model::tunnel::Transport;
+use helix_tunnel::protocol::{self, Carries, Leave, Opening};
+use tokio::sync::watch;
+
+/// Where the agent of a tunnel sits. Lives as long as plans name the tunnel.
+#[derive(Debug, Default)]
+pub(crate) struct Seat {
+    generation: AtomicU64,
+    taken: ArcSwapOption<Attached>,
+    /// Where its visitors come from, as a person would type it.
+    reachable: ArcSwap<Vec<String>>,
+}
+
+/// An agent that has a seat.
+#[derive(Debug)]
+pub(crate) struct Attached {
+    pub(crate) link: Link,
+    pub(crate) since: Timestamp,
+    pub(crate) version: String,
+    pub(crate) transport: Transport,
+    /// Where it comes from: for its owner, and never for visitors.
+    pub(crate) address: IpAddr,
+    /// Its visitors' connections begin with where they come from.
+    pub(crate) proxy_protocol: bool,
+    /// Of its token.
+    pub(crate) generation: u64,
+    /// Why it is to leave, once it is.
+    pub(crate) leave: watch::Sender<Option<Leave>>,
+}
+
+impl Seat {
+    /// The agent that has it.
+    pub(crate) fn agent(&self) -> Option<Arc<Attached>> {
+        self.taken.load_full()
+    }
+
+    /// Where its visitors come from, the best first.
+    pub(crate) fn reachable(&self) -> Vec<String> {
+        self.reachable.load().to_vec()
+    }
+
+    /// That is there now.
+    pub(crate) fn is_reached_at(&self, reachable: &[String]) {
+        if **self.reachable.load() != reachable {
+            self.reachable.store(Arc::new(reachable.to_vec()));
+        }
+    }
+
+    /// The same as it is reported.
+    pub(crate) fn report(&self) -> Option<AttachedAgent> {
+        let agent = self.agent()?;
+        Some(AttachedAgent {
+            since: agent.since,
+            version: agent.version.clone(),
+            transport: agent.transport,
+            address: Some(agent.address),
+        })
+    }
+
+    /// Tokens of which generation are good.
+    pub(crate) fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Acquire)
+    }
+
+    /// Only tokens of this generation are good from now on.
+    pub(crate) fn is_of_generation(&self, generation: u64) {
+        self.generation.store(generation, Ordering::Release);
+        let earlier = |agent: &Attached| agent.generation < generation;
+        if self.agent().is_some_and(|agent| earlier(&agent)) {
+            self.vacate(Leave::Revoked);
+        }
+    }
+
+    /// Takes the seat; whoever has it is sent away.
+    pub(crate) fn take(&self, agent: Arc<Attached>) {
+        if let Some(before) = self.taken.swap(Some(agent)) {
+            before.leave.send_replace(Some(Leave::Replaced));
+        }
+    }
+
+    /// Leaves it, unless another has it by now.
+    pub(crate) fn leave(&self, agent: &Arc<Attached>) {
+        let mine = |taken: &Option<Arc<Attached>>| {
+            taken.as_ref().is_some_and(|taken| Arc::ptr_eq(taken, agent))
+        };
+        self.taken.rcu(|taken| if mine(taken) { None } else { taken.clone() });
+    }
+
+    /// Sends away whoever has it.
+    pub(crate) fn vacate(&self, why: Leave) {
+        if let Some(agent) = self.taken.swap(None) {
+            agent.leave.send_replace(Some(why));
+        }
+    }
+
+    /// A way to the program behind the agent, for what comes from a client or, where
+    /// many share it, from several.
+    pub(crate) fn open(&self, carries: Carries, client: Option<SocketAddr>) -> io::Result<Stream> {
+        let agent = self.agent().ok_or(io::ErrorKind::NotConnected)?;
+        let opening = Opening { carries, client };
+        agent.link.open(protocol::write(&opening)).map_err(io::Error::other)
+    }
+}

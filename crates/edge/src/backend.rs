@@ -1,0 +1,73 @@
+//! A connection to a backend, whichever way it goes.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use helix_link::ByteStream;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+
+/// Bytes to and from a program.
+#[derive(Debug)]
+pub(crate) enum Backend {
+    /// An instance on this machine or network.
+    Near(TcpStream),
+    /// What an agent of a tunnel passes on to.
+    Behind(Box<ByteStream>),
+}
+
+impl AsyncRead for Backend {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Backend::Near(stream) => Pin::new(stream).poll_read(context, buffer),
+            Backend::Behind(stream) => Pin::new(stream).poll_read(context, buffer),
+        }
+    }
+}
+
+impl AsyncWrite for Backend {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Backend::Near(stream) => Pin::new(stream).poll_write(context, bytes),
+            Backend::Behind(stream) => Pin::new(stream).poll_write(context, bytes),
+        }
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        pieces: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Backend::Near(stream) => Pin::new(stream).poll_write_vectored(context, pieces),
+            Backend::Behind(stream) => Pin::new(stream).poll_write_vectored(context, pieces),
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        matches!(self, Backend::Near(_))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Backend::Near(stream) => Pin::new(stream).poll_flush(context),
+            Backend::Behind(stream) => Pin::new(stream).poll_flush(context),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Backend::Near(stream) => Pin::new(stream).poll_shutdown(context),
+            Backend::Behind(stream) => Pin::new(stream).poll_shutdown(context),
+        }
+    }
+}

@@ -63,7 +63,7 @@ pub(crate) struct GlobalArgs {
 /// Verbs for actions, plural nouns for kinds.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    Up(up::UpArgs),
+    Up(Box<up::UpArgs>),
     Server(roles::ServerArgs),
     Node(roles::NodeArgs),
     Edge(roles::EdgeArgs),

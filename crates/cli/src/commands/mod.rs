@@ -66,7 +66,7 @@ pub(crate) async fn dispatch(
     roles: &dyn roles::Roles,
 ) -> Result<u8> {
     match command {
-        Command::Up(args) => up::run(session, args, roles).await,
+        Command::Up(args) => up::run(session, *args, roles).await,
         Command::Server(args) => {
             roles::run(session, roles::RoleArgs::Server(Box::new(args)), roles).await
         }

@@ -8,9 +8,9 @@ use helix_model::event::InstallationCreated;
 use helix_model::manifest;
 use helix_model::release::Image;
 use helix_model::{
-    App, Deploy, Edge, Endpoint, Env, Event, Id, Instance, Name, Node, Noun, Org, Project, Reason,
-    Release, State, Timestamp, app, deploy, edge, endpoint, env, instance, node, org, project,
-    release,
+    Actor, App, Deploy, Edge, Endpoint, Env, Event, Id, Instance, Name, Node, Noun, Org, Project,
+    Reason, Release, State, Timestamp, Tunnel, app, deploy, edge, endpoint, env, instance, node,
+    org, project, release, tunnel,
 };
 
 /// When it all began.
@@ -37,6 +37,55 @@ fn after(history: &[Event]) -> State {
         state.apply(number + 1, at, event);
     }
     state
+}
+
+/// The same as [`settled`] with tunnels: one with an agent, one that is reserved, one
+/// out of use.
+pub(crate) fn tunnelled() -> State {
+    let mut history = history();
+    history.push(tunnel(1, "demo", tunnel::Exposure::Http { host: "demo.localhost".into() }));
+    history.push(tunnel(2, "raw", tunnel::Exposure::Tcp { port: 20_000 }));
+    history.push(tunnel(3, "bad", tunnel::Exposure::Tls { host: "bad.localhost".into() }));
+    history.push(Event::TunnelStatusChanged(tunnel::StatusChanged {
+        of: tunnel::Of { id: id(1), name: name("demo"), org: id(1) },
+        edge: id(1),
+        seen: tunnel::Seen { reachable: vec!["https://demo.localhost:8443".into()], problem: None },
+        agent: Some(tunnel::Attached {
+            since: Timestamp::parse(BEGAN).unwrap(),
+            version: "0.1.0".into(),
+            transport: tunnel::Transport::Quic,
+        }),
+    }));
+    let changed = |number: u128, reserved: bool, disabled: Option<&str>| {
+        let Event::TunnelCreated(made) = &history[history.len() - 5 + number as usize] else {
+            panic!("a tunnel was made there");
+        };
+        let disabled = disabled.map(str::to_owned);
+        Event::TunnelUpdated(tunnel::Updated {
+            of: tunnel::Of { id: made.id, name: made.name.clone(), org: id(1) },
+            spec: Tunnel { reserved, disabled, ..made.spec.clone() },
+        })
+    };
+    let more = [changed(2, true, None), changed(3, false, Some("it is a phish"))];
+    history.extend(more);
+    after(&history)
+}
+
+fn tunnel(number: u128, label: &str, exposure: tunnel::Exposure) -> Event {
+    Event::TunnelCreated(tunnel::Created {
+        id: id::<Tunnel>(number),
+        name: name(label),
+        spec: Tunnel {
+            org: id(1),
+            owner: tunnel::Owner { actor: Actor::User("ann".into()), id: None },
+            exposure,
+            generation: 1,
+            reserved: false,
+            disabled: None,
+            locked: false,
+            kept_for_seconds: 3600,
+        },
+    })
 }
 
 /// The n-th id of a kind.

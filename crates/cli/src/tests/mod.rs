@@ -77,7 +77,11 @@ impl World {
 
     /// A context that leads to an API with the fixture's history.
     async fn with_api() -> (World, wire::Wire) {
-        let wire = wire::Wire::start().await;
+        World::before(wire::Wire::start().await)
+    }
+
+    /// The same with an API of one's own.
+    fn before(wire: wire::Wire) -> (World, wire::Wire) {
         let world = World::empty();
         let context = Context {
             url: wire.url.clone(),
@@ -215,6 +219,7 @@ mod failing;
 mod grammar;
 mod reading;
 mod tenancy;
+mod tunnels;
 
 /// What no test of this crate starts.
 trait WithoutRoles {}

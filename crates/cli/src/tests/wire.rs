@@ -65,6 +65,7 @@ impl Wire {
             .route("/v1/deploys", post(change).get(list_deploys))
             .route("/v1/rollbacks", post(change))
             .route("/v1/envs/{env}/scale", post(change))
+            .route("/v1/tunnels/{tunnel}/{verb}", post(change))
             .route("/v1/instances/{instance}/exec", get(exec))
             .route("/v1/{kind}", get(list).post(change))
             .route("/v1/{kind}/{reference}", get(describe).delete(change))

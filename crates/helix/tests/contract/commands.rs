@@ -47,6 +47,7 @@ const CASES: &[Case] = &[
     case("top", &["--once"], &["--limit", "0"], 2),
     case("events", &[], &["--subject", "app/nothing"], 4),
     case("exec", &["--", PROGRAM, "say"], &["--", "/no/such/program"], 255),
+    case("tunnels list", &[], &["--limit", "0"], 2),
     case("registries list", &[], &["--org", "nobody"], 4),
     case("certificates trust", &[], &["--url", "http://127.0.0.1:1"], 6),
     case("policy set", &["--require-digest", "false"], &[], 2),
@@ -140,6 +141,13 @@ const ELSEWHERE: &[&str] = &[
     "domains verify",
     "domains vouch",
     "domains destroy",
+    "tunnels describe",
+    "tunnels events",
+    "tunnels reserve",
+    "tunnels disable",
+    "tunnels enable",
+    "tunnels rotate",
+    "tunnels delete",
     "endpoints expose",
     "endpoints update",
     "endpoints unexpose",
@@ -394,6 +402,20 @@ fn a_domain_is_added_vouched_for_and_destroyed() {
     assert!(listed.stdout.contains("operator"), "{}", listed.stdout);
     desk.run(&["domains", "destroy", "example.com", "--yes"]).ok();
     is_told(&desk.run(&["domains", "describe", "example.com"]).code_is(4), &["domains"]);
+}
+
+#[test]
+fn a_tunnel_that_is_not_there_is_said_to_be_missing() {
+    let desk = Desk::with_app();
+    for verb in ["describe", "events", "reserve", "enable", "rotate"] {
+        let line = ["tunnels", verb, "nothing"];
+        is_told(&desk.run(&line).code_is(4), &line);
+    }
+    let disable = ["tunnels", "disable", "nothing", "--reason", "it is a phish"];
+    is_told(&desk.run(&disable).code_is(4), &disable);
+    is_told(&desk.run(&disable[..3]).code_is(2), &disable);
+    let delete = ["tunnels", "delete", "nothing", "--yes"];
+    is_told(&desk.run(&delete).code_is(4), &delete);
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! The handle on a running edge.
 
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,7 +9,6 @@ use helix_model::edge::AgentUrl;
 use helix_model::plan::{EdgePlan, EdgeReport};
 use helix_model::traffic::Told;
 use ipnet::IpNet;
-use tokio::net::TcpListener;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
@@ -19,6 +18,7 @@ use crate::config::{Config, Takeover};
 use crate::director::{Certified, Director, Request};
 use crate::error::EdgeError;
 use crate::saved_plan::{self, SavedPlan};
+use crate::shards::{Running, Shards};
 use crate::shared::Shared;
 use crate::stats::Stats;
 use crate::takeover::{self, Fronts, Named, Taken};
@@ -43,6 +43,8 @@ pub struct Edge {
     reports: watch::Receiver<EdgeReport>,
     source: watch::Sender<Source>,
     director: JoinHandle<()>,
+    /// Ends what is still open when the edge is dropped.
+    _running: Running,
 }
 
 impl std::fmt::Debug for Edge {
@@ -108,8 +110,10 @@ impl Edge {
         let whole = |url| agents::whole(url, https_port?);
         let agent_urls: Vec<_> = config.agents.iter().filter_map(whole).collect();
         let agents = Agents::at(&agent_urls);
+        let (shards, running) = Shards::start().map_err(EdgeError::Threads)?;
         let shared =
-            Arc::new(Shared { https_port, balancers, access_log, agents, ..Shared::default() });
+            Shared { https_port, balancers, access_log, agents, shards, ..Shared::default() };
+        let shared = Arc::new(shared);
         let acceptor = Acceptor::new(Arc::clone(&shared))?;
         let changed = Arc::new(Notify::new());
         let (wanted, now_wanted) = watch::channel(Arc::default());
@@ -143,20 +147,25 @@ impl Edge {
             reports,
             source,
             director,
+            _running: running,
         };
         if let Some(plan) = last_plan {
             edge.apply(Arc::new(plan)).await;
         }
         // Only now, so that the first request after a restart finds its route.
+        let shared = &edge.shared;
         for listener in http_listeners {
-            edge.shared.tasks.spawn(http::accept(Arc::clone(&edge.shared), listener));
+            let accept = |own| http::accept(Arc::clone(shared), own);
+            shared.listen(&listener, accept).map_err(EdgeError::Threads)?;
         }
         for listener in https_listeners {
-            let accepting = tls::accept(Arc::clone(&edge.shared), acceptor.clone(), listener);
-            edge.shared.tasks.spawn(accepting);
+            let accept = |own| tls::accept(Arc::clone(shared), acceptor.clone(), own);
+            shared.listen(&listener, accept).map_err(EdgeError::Threads)?;
         }
         for listener in metrics_listeners {
-            edge.shared.tasks.spawn(metrics::accept(Arc::clone(&edge.shared), listener));
+            let listener = listener.try_clone().and_then(tokio::net::TcpListener::from_std);
+            let listener = listener.map_err(EdgeError::Threads)?;
+            shared.tasks.spawn(metrics::accept(Arc::clone(shared), listener));
         }
         let _ = edge.requests.send(Request::Serving).await;
         if let Some(takeover) = config.takeover {

@@ -30,6 +30,9 @@ pub enum EdgeError {
         #[source]
         source: io::Error,
     },
+    /// The threads that carry connections cannot be started.
+    #[error("the threads that carry connections cannot be started")]
+    Threads(#[source] io::Error),
     /// TLS cannot be spoken at all.
     #[error("TLS cannot be set up")]
     Tls(#[source] rustls::Error),

@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV6};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV6, TcpListener as StdListener};
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
@@ -61,7 +61,7 @@ pub(crate) enum ListenerState {
 /// What something arrives at.
 #[derive(Clone, Debug)]
 pub(crate) enum Socket {
-    Connections(Arc<TcpListener>),
+    Connections(Arc<StdListener>),
     Datagrams(Arc<UdpSocket>),
 }
 
@@ -166,6 +166,7 @@ impl Listeners {
 
     /// Starts to serve what was bound since the last call.
     pub(crate) fn serve_all(&mut self) {
+        let mut failed = Vec::new();
         for (key, state) in &mut self.states {
             let ListenerState::Listening { socket, is_served, stop, .. } = state else {
                 continue;
@@ -176,13 +177,18 @@ impl Listeners {
             let (shared, stop) = (Arc::clone(&self.shared), stop.clone());
             match socket.clone() {
                 Socket::Connections(listener) => {
-                    self.shared.tasks.spawn(accept(shared, *key, listener, stop));
+                    let accepting = |own| accept(Arc::clone(&shared), *key, own, stop.clone());
+                    if let Err(error) = shared.listen(&listener, accepting) {
+                        // It is tried again like one that could not be bound.
+                        failed.push((*key, ListenerState::Failed(explain(*key, &error))));
+                    }
                 }
                 Socket::Datagrams(socket) => {
                     self.shared.tasks.spawn(udp::serve(shared, *key, socket, stop));
                 }
             }
         }
+        self.states.extend(failed);
     }
 
     /// Closes the listeners that are not wanted; connections stay.
@@ -235,12 +241,13 @@ impl Listeners {
 async fn accept(
     shared: Arc<Shared>,
     key: PortKey,
-    listener: Arc<TcpListener>,
+    listener: TcpListener,
     stop: CancellationToken,
 ) {
     while let Some((client, peer)) = stop.run_until_cancelled(sockets::accept(&listener)).await {
         tracing::debug!(%peer, address = %key.own.address, port = key.own.listen_port, "connection");
-        shared.tasks.spawn(relay::carry(Arc::clone(&shared), key, client, peer));
+        let own = Arc::clone(&shared);
+        shared.carry(client, move |client| relay::carry(own, key, client, peer));
     }
 }
 

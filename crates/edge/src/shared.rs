@@ -2,6 +2,8 @@
 //! the two stages of stopping.
 
 use std::future::poll_fn;
+use std::io;
+use std::net::TcpListener;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,12 +11,14 @@ use std::task::Poll;
 
 use arc_swap::ArcSwap;
 use ipnet::IpNet;
+use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::access_log::AccessLog;
 use crate::agents::Agents;
 use crate::meters::Others;
+use crate::shards::Shards;
 use crate::stats::Counters;
 use crate::table::Table;
 use crate::tls::Certificates;
@@ -25,6 +29,8 @@ pub(crate) struct Shared {
     pub(crate) table: ArcSwap<Table>,
     pub(crate) certificates: Certificates,
     pub(crate) agents: Agents,
+    /// The threads that connections are carried by.
+    pub(crate) shards: Shards,
     /// Where HTTPS is accepted, when it is.
     pub(crate) https_port: Option<u16>,
     /// Whose word is taken for whose a connection is.
@@ -45,6 +51,24 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
+    /// Has every thread take what comes to a listener.
+    pub(crate) fn listen<F: Future<Output = ()> + Send + 'static>(
+        &self,
+        listener: &TcpListener,
+        accept: impl Fn(tokio::net::TcpListener) -> F,
+    ) -> io::Result<()> {
+        self.shards.listen(&self.tasks, listener, accept)
+    }
+
+    /// Carries a connection that was accepted.
+    pub(crate) fn carry<F: Future<Output = ()> + Send + 'static>(
+        &self,
+        stream: TcpStream,
+        serve: impl FnOnce(TcpStream) -> F + Send + 'static,
+    ) {
+        self.shards.carry(&self.tasks, stream, serve);
+    }
+
     /// Another process has the sockets.
     pub(crate) fn is_handed_over(&self) -> bool {
         self.handed_over.load(Ordering::Acquire)

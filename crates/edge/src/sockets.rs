@@ -1,7 +1,9 @@
 //! Socket options, and the accept loop both kinds of listener share.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
+use std::net::{
+    IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6, TcpListener as StdListener,
+};
 use std::time::Duration;
 
 use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, TcpKeepalive, Type};
@@ -25,7 +27,7 @@ const KEEPALIVE_PROBES: u32 = 4;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// Listens for HTTP. `[::]` takes IPv4 too; without IPv6 it becomes `0.0.0.0`.
-pub(crate) fn listen_shared(address: SocketAddr) -> io::Result<TcpListener> {
+pub(crate) fn listen_shared(address: SocketAddr) -> io::Result<StdListener> {
     match listen_on(address) {
         Err(error) if address.ip() == IpAddr::V6(Ipv6Addr::UNSPECIFIED) && has_no_ipv6(&error) => {
             listen_on(SocketAddr::from((Ipv4Addr::UNSPECIFIED, address.port())))
@@ -34,7 +36,7 @@ pub(crate) fn listen_shared(address: SocketAddr) -> io::Result<TcpListener> {
     }
 }
 
-fn listen_on(address: SocketAddr) -> io::Result<TcpListener> {
+fn listen_on(address: SocketAddr) -> io::Result<StdListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     if address.is_ipv6() {
         socket.set_only_v6(address.ip() != IpAddr::V6(Ipv6Addr::UNSPECIFIED))?;
@@ -50,7 +52,7 @@ fn has_no_ipv6(error: &io::Error) -> bool {
 }
 
 /// Listens on an address of an endpoint, which no interface needs to carry.
-pub(crate) fn listen_any(address: SocketAddrV6) -> io::Result<TcpListener> {
+pub(crate) fn listen_any(address: SocketAddrV6) -> io::Result<StdListener> {
     let (socket, address) = socket_any(address, Type::STREAM, Protocol::TCP)?;
     listen(socket, &address)
 }
@@ -84,7 +86,7 @@ fn socket_any(
     Ok((socket, address.into()))
 }
 
-fn listen(socket: Socket, address: &SockAddr) -> io::Result<TcpListener> {
+fn listen(socket: Socket, address: &SockAddr) -> io::Result<StdListener> {
     // Restarting must not wait for connections of the last run in TIME_WAIT.
     socket.set_reuse_address(true)?;
     socket.set_nonblocking(true)?;
@@ -92,7 +94,7 @@ fn listen(socket: Socket, address: &SockAddr) -> io::Result<TcpListener> {
     set_stream_options(&SockRef::from(&socket));
     socket.bind(address)?;
     socket.listen(BACKLOG)?;
-    TcpListener::from_std(socket.into())
+    Ok(socket.into())
 }
 
 /// The next connection. Never gives up: what can go wrong is either one

@@ -6,7 +6,7 @@
 
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
@@ -18,6 +18,8 @@ use tokio::time::Instant;
 
 use super::upload::Upload;
 use crate::backend::Backend;
+use crate::shards;
+use crate::small_write::SmallWrites;
 
 /// Most of a response read ahead of the client, and the largest response head.
 const BUFFER_BYTES_MAX: usize = 128 * 1024;
@@ -48,8 +50,17 @@ pub(crate) struct Undelivered {
 }
 
 /// Connections to one backend that wait for their next request.
-#[derive(Debug, Default)]
-pub(crate) struct IdleConnections(Mutex<Idle>);
+///
+/// Each thread has those that it made: driven by another they would wake the one that
+/// made them at every turn.
+#[derive(Debug)]
+pub(crate) struct IdleConnections(Box<[Mutex<Idle>]>);
+
+impl Default for IdleConnections {
+    fn default() -> IdleConnections {
+        IdleConnections((0..shards::count()).map(|_| Mutex::default()).collect())
+    }
+}
 
 #[derive(Debug, Default)]
 struct Idle {
@@ -68,7 +79,7 @@ impl Exchange {
     pub(crate) async fn new(stream: Backend) -> hyper::Result<Exchange> {
         let (sender, connection) = Builder::new()
             .max_buf_size(BUFFER_BYTES_MAX)
-            .handshake::<_, Upload>(TokioIo::new(stream))
+            .handshake::<_, Upload>(TokioIo::new(SmallWrites(stream)))
             .await?;
         Ok(Exchange { sender, driver: Some(Box::pin(connection.with_upgrades())) })
     }
@@ -109,7 +120,7 @@ impl IdleConnections {
     pub(crate) fn take(&self) -> Option<Exchange> {
         loop {
             // The lock is let go before the connection is looked at.
-            let (_, mut exchange) = self.lock().connections.pop()?;
+            let (_, mut exchange) = lock(self.own()).connections.pop()?;
             if exchange.is_reusable() {
                 return Some(exchange);
             }
@@ -119,7 +130,7 @@ impl IdleConnections {
     /// Keeps a connection whose response has been read to its end.
     pub(crate) fn put(&self, mut exchange: Exchange) {
         if exchange.is_reusable() {
-            let mut idle = self.lock();
+            let mut idle = lock(self.own());
             if !idle.is_closed && idle.connections.len() < IDLE_MAX {
                 idle.connections.push((Instant::now(), exchange));
             }
@@ -128,27 +139,35 @@ impl IdleConnections {
 
     /// Closes what has idled too long or was closed by the backend.
     pub(crate) fn sweep(&self) {
-        let mut kept = std::mem::take(&mut self.lock().connections);
-        kept.retain_mut(|(since, exchange)| {
-            since.elapsed() < IDLE_TIMEOUT && exchange.is_reusable()
-        });
-        let mut idle = self.lock();
-        if !idle.is_closed {
-            kept.append(&mut idle.connections);
-            idle.connections = kept;
+        for own in &self.0 {
+            let mut kept = std::mem::take(&mut lock(own).connections);
+            kept.retain_mut(|(since, exchange)| {
+                since.elapsed() < IDLE_TIMEOUT && exchange.is_reusable()
+            });
+            let mut idle = lock(own);
+            if !idle.is_closed {
+                kept.append(&mut idle.connections);
+                idle.connections = kept;
+            }
         }
     }
 
     /// Closes all, and every further one that comes back.
     pub(crate) fn close(&self) {
-        let mut idle = self.lock();
-        idle.is_closed = true;
-        idle.connections.clear();
+        for own in &self.0 {
+            let mut idle = lock(own);
+            idle.is_closed = true;
+            idle.connections.clear();
+        }
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Idle> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    fn own(&self) -> &Mutex<Idle> {
+        &self.0[shards::own()]
     }
+}
+
+fn lock(idle: &Mutex<Idle>) -> MutexGuard<'_, Idle> {
+    idle.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn drive(driver: &mut Driver, context: &mut Context<'_>) {

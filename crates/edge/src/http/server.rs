@@ -34,9 +34,10 @@ const BUFFER_BYTES_MAX: usize = 2 * HEAD_BYTES_MAX;
 const LAST_REQUEST_WAIT: Duration = Duration::from_secs(2);
 
 /// Accepts until the edge drains.
-pub(crate) async fn accept(shared: Arc<Shared>, listener: Arc<TcpListener>) {
+pub(crate) async fn accept(shared: Arc<Shared>, listener: TcpListener) {
     while let Some((stream, peer)) = shared.draining.interrupts(sockets::accept(&listener)).await {
-        shared.tasks.spawn(begin(Arc::clone(&shared), stream, peer));
+        let own = Arc::clone(&shared);
+        shared.carry(stream, move |stream| begin(own, stream, peer));
     }
 }
 

@@ -20,6 +20,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::turn::Conversation;
+use crate::small_write;
 
 /// From the first byte of a head to its last. Ends clients that hold a
 /// connection by sending a byte now and then.
@@ -197,7 +198,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for StrictHead<S> {
         context: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.inner).poll_write_vectored(context, slices)
+        small_write::poll(&mut self.inner, context, slices)
     }
 
     fn is_write_vectored(&self) -> bool {

@@ -29,7 +29,7 @@ const CONNECTIONS_MAX: usize = 16;
 const HEAD_TIMEOUT: Duration = Duration::from_secs(90);
 
 /// Accepts until the edge drains.
-pub(crate) async fn accept(shared: Arc<Shared>, listener: Arc<TcpListener>) {
+pub(crate) async fn accept(shared: Arc<Shared>, listener: TcpListener) {
     let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     while let Some((stream, _)) = shared.draining.interrupts(sockets::accept(&listener)).await {
         // One too many is closed, and comes again.

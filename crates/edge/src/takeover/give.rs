@@ -2,6 +2,7 @@
 
 use std::fs::Permissions;
 use std::io::{self, Read};
+use std::net::TcpListener;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream as BlockingStream;
@@ -11,7 +12,7 @@ use std::sync::atomic::Ordering;
 
 use nix::unistd::geteuid;
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
-use tokio::net::{TcpListener, UnixListener, UnixStream};
+use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{mpsc, oneshot};
 
 use super::{ACKNOWLEDGED, Named, READY, READY_WAIT, WORD_WAIT};

@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 use std::io::{self, IoSliceMut, Write};
 use std::mem::MaybeUninit;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, recvmsg};
-use tokio::net::{TcpListener, UdpSocket};
+use tokio::net::UdpSocket;
 
 use super::{ACKNOWLEDGED, MESSAGE_BYTES_MAX, Named, READY, WORD_WAIT};
 use crate::table::PortKey;
@@ -89,9 +89,9 @@ impl Taken {
 }
 
 fn listener(socket: OwnedFd) -> io::Result<TcpListener> {
-    let listener = std::net::TcpListener::from(socket);
+    let listener = TcpListener::from(socket);
     listener.set_nonblocking(true)?;
-    TcpListener::from_std(listener)
+    Ok(listener)
 }
 
 /// A message and what comes with it; no name for one that is not understood. There is one

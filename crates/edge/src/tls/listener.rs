@@ -60,9 +60,10 @@ impl Acceptor {
 }
 
 /// Accepts until the edge drains.
-pub(crate) async fn accept(shared: Arc<Shared>, acceptor: Acceptor, listener: Arc<TcpListener>) {
+pub(crate) async fn accept(shared: Arc<Shared>, acceptor: Acceptor, listener: TcpListener) {
     while let Some((stream, peer)) = shared.draining.interrupts(sockets::accept(&listener)).await {
-        shared.tasks.spawn(serve(Arc::clone(&shared), acceptor.clone(), stream, peer));
+        let (own, acceptor) = (Arc::clone(&shared), acceptor.clone());
+        shared.carry(stream, move |stream| serve(own, acceptor, stream, peer));
     }
 }
 

@@ -1,0 +1,197 @@
+//! Threads that accept and carry connections, one for each core, each with a runtime of
+//! its own: what a connection needs never moves between cores, and nobody is woken to
+//! take work off another.
+//!
+//! Each thread waits on every listener. The kernel wakes them all and the first accepts,
+//! so one may come to have more than its share; it then passes new connections on. Not
+//! `SO_REUSEPORT`, where each thread has a queue of its own: what waits in the queue of a
+//! thread that stops is refused, and a takeover must refuse nothing.
+
+use std::cell::Cell;
+use std::io;
+use std::net::TcpListener;
+use std::num::NonZero;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, LazyLock, mpsc};
+use std::thread;
+
+use tokio::net::TcpStream;
+use tokio::runtime::{Builder, Handle};
+use tokio::sync::oneshot;
+use tokio_util::task::TaskTracker;
+
+/// How many there are.
+static COUNT: LazyLock<usize> =
+    LazyLock::new(|| thread::available_parallelism().map_or(1, NonZero::get));
+
+/// A thread that has so many connections more than another passes new ones on. Moving one
+/// costs a wake-up, which few connections are not worth.
+const UNEVEN: usize = 8;
+
+thread_local! {
+    static OWN: Cell<Option<usize>> = const { Cell::new(None) };
+}
+
+/// How many places there are for what each thread has for itself.
+pub(crate) fn count() -> usize {
+    *COUNT
+}
+
+/// The place of this thread. Whoever is none of them shares that of the first.
+pub(crate) fn own() -> usize {
+    OWN.get().unwrap_or_default()
+}
+
+/// The threads, for who gives them work. Without any it is done where it is given.
+#[derive(Debug, Default)]
+pub(crate) struct Shards(Vec<Shard>);
+
+/// Keeps the threads; they end at once when it is dropped, whatever they carry.
+#[derive(Debug)]
+pub(crate) struct Running(#[expect(dead_code, reason = "its end is what counts")] Vec<oneshot::Sender<()>>);
+
+#[derive(Debug)]
+struct Shard {
+    runtime: Handle,
+    open: Arc<AtomicUsize>,
+}
+
+/// A connection of a thread, counted until it is dropped.
+struct Open(Arc<AtomicUsize>);
+
+impl Open {
+    fn count(open: &Arc<AtomicUsize>) -> Open {
+        open.fetch_add(1, Ordering::Relaxed);
+        Open(Arc::clone(open))
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Shards {
+    /// Starts a thread for each core.
+    pub(crate) fn start() -> io::Result<(Shards, Running)> {
+        let started: Vec<_> = (0..count()).map(start).collect::<io::Result<_>>()?;
+        let (shards, running) = started.into_iter().unzip();
+        Ok((Shards(shards), Running(running)))
+    }
+
+    /// Has every thread take what comes to a listener.
+    pub(crate) fn listen<F: Future<Output = ()> + Send + 'static>(
+        &self,
+        tasks: &TaskTracker,
+        listener: &TcpListener,
+        accept: impl Fn(tokio::net::TcpListener) -> F,
+    ) -> io::Result<()> {
+        let here = [Handle::current()];
+        let handles = self.0.iter().map(|shard| &shard.runtime);
+        let handles: Vec<_> = if self.0.is_empty() { here.iter().collect() } else { handles.collect() };
+        for handle in handles {
+            let entered = handle.enter();
+            let own = tokio::net::TcpListener::from_std(listener.try_clone()?)?;
+            drop(entered);
+            tasks.spawn_on(accept(own), handle);
+        }
+        Ok(())
+    }
+
+    /// Carries a connection that this thread has accepted, here or where there is less.
+    pub(crate) fn carry<F: Future<Output = ()> + Send + 'static>(
+        &self,
+        tasks: &TaskTracker,
+        stream: TcpStream,
+        serve: impl FnOnce(TcpStream) -> F + Send + 'static,
+    ) {
+        let Some(shard) = self.0.get(own()) else {
+            tasks.spawn(serve(stream));
+            return;
+        };
+        let load = |shard: &Shard| shard.open.load(Ordering::Relaxed);
+        let lightest = self.0.iter().min_by_key(|shard| load(shard));
+        let lighter = lightest.filter(|lightest| load(lightest) + UNEVEN <= load(shard));
+        let open = Open::count(&lighter.unwrap_or(shard).open);
+        let Some(lighter) = lighter else {
+            tasks.spawn(async move {
+                let _open = open;
+                serve(stream).await;
+            });
+            return;
+        };
+        // Fails only when there are no descriptors, which is the end of it in any case.
+        let Ok(stream) = stream.into_std() else { return };
+        let moved = async move {
+            let _open = open;
+            if let Ok(stream) = TcpStream::from_std(stream) {
+                serve(stream).await;
+            }
+        };
+        tasks.spawn_on(moved, &lighter.runtime);
+    }
+}
+
+fn start(number: usize) -> io::Result<(Shard, oneshot::Sender<()>)> {
+    let (keep, kept) = oneshot::channel::<()>();
+    let (tell, told) = mpsc::sync_channel(1);
+    thread::Builder::new().name(format!("edge-{number}")).spawn(move || {
+        OWN.set(Some(number));
+        let runtime = Builder::new_current_thread().enable_all().build();
+        match runtime {
+            Ok(runtime) => {
+                // Whoever started it waits for this.
+                let _ = tell.send(Ok(runtime.handle().clone()));
+                let _ = runtime.block_on(kept);
+                runtime.shutdown_background();
+            }
+            Err(error) => drop(tell.send(Err(error))),
+        }
+    })?;
+    let runtime = told.recv().map_err(io::Error::other)??;
+    Ok((Shard { runtime, open: Arc::default() }, keep))
+}
+
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn endless(_stream: TcpStream) {
+        std::future::pending::<()>().await;
+    }
+
+    #[tokio::test]
+    async fn connections_are_carried_by_all_threads_and_end_with_them() {
+        let (shards, running) = Shards::start().unwrap();
+        let shards = Arc::new(shards);
+        let tasks = TaskTracker::new();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        listener.set_nonblocking(true).unwrap();
+        let at = listener.local_addr().unwrap();
+        let accept = |listener: tokio::net::TcpListener| {
+            let (shards, tasks) = (Arc::clone(&shards), tasks.clone());
+            async move {
+                while let Ok((stream, _)) = listener.accept().await {
+                    shards.carry(&tasks, stream, endless);
+                }
+            }
+        };
+        shards.listen(&tasks, &listener, accept).unwrap();
+        let total = 40 * count();
+        let mut open = Vec::new();
+        for _ in 0..total {
+            open.push(TcpStream::connect(at).await.unwrap());
+        }
+        let loads = || shards.0.iter().map(|it| it.open.load(Ordering::Relaxed));
+        while loads().sum::<usize>() < total {
+            tokio::task::yield_now().await;
+        }
+        assert!(loads().all(|load| load >= 40 - UNEVEN), "{:?}", loads().collect::<Vec<_>>());
+        drop(running);
+        while loads().sum::<usize>() > 0 {
+            tokio::task::yield_now().await;
+        }
+    }
+}

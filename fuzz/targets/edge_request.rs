@@ -73,6 +73,7 @@ async fn start(backend: SocketAddr) -> Edge {
         addresses: Vec::new(),
         agents: Vec::new(),
         region: None,
+        own_threads: true,
         any_ip: AnyIp::Off,
     };
     let edge = Edge::start(config).await.expect("an edge");

@@ -48,6 +48,9 @@ pub struct Config {
     pub addresses: Vec<IpNet>,
     /// Where it is, in the operator's words, for agents that prefer one.
     pub region: Option<String>,
+    /// Connections are carried by threads of its own, one for each core. Otherwise by the
+    /// runtime it is started in, where tests can hold the time.
+    pub own_threads: bool,
     /// Whether endpoint addresses may be routed to this machine.
     pub any_ip: AnyIp,
 }

@@ -110,7 +110,7 @@ impl Edge {
         let whole = |url| agents::whole(url, https_port?);
         let agent_urls: Vec<_> = config.agents.iter().filter_map(whole).collect();
         let agents = Agents::at(&agent_urls);
-        let (shards, running) = Shards::start().map_err(EdgeError::Threads)?;
+        let (shards, running) = Shards::start(config.own_threads).map_err(EdgeError::Threads)?;
         let shared =
             Shared { https_port, balancers, access_log, agents, shards, ..Shared::default() };
         let shared = Arc::new(shared);

@@ -238,12 +238,7 @@ impl Listeners {
     }
 }
 
-async fn accept(
-    shared: Arc<Shared>,
-    key: PortKey,
-    listener: TcpListener,
-    stop: CancellationToken,
-) {
+async fn accept(shared: Arc<Shared>, key: PortKey, listener: TcpListener, stop: CancellationToken) {
     while let Some((client, peer)) = stop.run_until_cancelled(sockets::accept(&listener)).await {
         tracing::debug!(%peer, address = %key.own.address, port = key.own.listen_port, "connection");
         let own = Arc::clone(&shared);

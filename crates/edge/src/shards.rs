@@ -48,7 +48,9 @@ pub(crate) struct Shards(Vec<Shard>);
 
 /// Keeps the threads; they end at once when it is dropped, whatever they carry.
 #[derive(Debug)]
-pub(crate) struct Running(#[expect(dead_code, reason = "its end is what counts")] Vec<oneshot::Sender<()>>);
+pub(crate) struct Running(
+    #[expect(dead_code, reason = "its end is what counts")] Vec<oneshot::Sender<()>>,
+);
 
 #[derive(Debug)]
 struct Shard {
@@ -73,9 +75,10 @@ impl Drop for Open {
 }
 
 impl Shards {
-    /// Starts a thread for each core.
-    pub(crate) fn start() -> io::Result<(Shards, Running)> {
-        let started: Vec<_> = (0..count()).map(start).collect::<io::Result<_>>()?;
+    /// Starts a thread for each core, or none.
+    pub(crate) fn start(wanted: bool) -> io::Result<(Shards, Running)> {
+        let numbers = 0..if wanted { count() } else { 0 };
+        let started: Vec<_> = numbers.map(start).collect::<io::Result<_>>()?;
         let (shards, running) = started.into_iter().unzip();
         Ok((Shards(shards), Running(running)))
     }
@@ -89,7 +92,8 @@ impl Shards {
     ) -> io::Result<()> {
         let here = [Handle::current()];
         let handles = self.0.iter().map(|shard| &shard.runtime);
-        let handles: Vec<_> = if self.0.is_empty() { here.iter().collect() } else { handles.collect() };
+        let handles: Vec<_> =
+            if self.0.is_empty() { here.iter().collect() } else { handles.collect() };
         for handle in handles {
             let entered = handle.enter();
             let own = tokio::net::TcpListener::from_std(listener.try_clone()?)?;
@@ -153,7 +157,6 @@ fn start(number: usize) -> io::Result<(Shard, oneshot::Sender<()>)> {
     Ok((Shard { runtime, open: Arc::default() }, keep))
 }
 
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -164,7 +167,7 @@ mod tests {
 
     #[tokio::test]
     async fn connections_are_carried_by_all_threads_and_end_with_them() {
-        let (shards, running) = Shards::start().unwrap();
+        let (shards, running) = Shards::start(true).unwrap();
         let shards = Arc::new(shards);
         let tasks = TaskTracker::new();
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();

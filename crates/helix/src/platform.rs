@@ -154,6 +154,7 @@ impl Platform {
             addresses: options.front.addresses.clone(),
             any_ip: options.any_ip,
             region: options.front.region.clone(),
+            own_threads: true,
         })
         .await?;
         let edge = Arc::new(edge);

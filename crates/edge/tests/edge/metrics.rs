@@ -11,7 +11,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UdpSocket};
 
 use crate::app::{App, Client, get, raw};
-use crate::world::{DEADLINE, World, http, only_address, soon, tcp, udp};
+use crate::world::{DEADLINE, World, http, is_reset_at, only_address, soon, tcp, udp};
 
 /// Every series and its value.
 type Series = BTreeMap<String, f64>;
@@ -135,8 +135,7 @@ async fn connections_and_sessions_are_counted() {
     let told = becomes(&world, &of("duration_seconds_count", 1, "tcp", ""), 1.0).await;
     assert_eq!(told[&of("broken_off_total", 1, "tcp", "")], 0.0);
     world.apply(vec![tcp(1, Ipv6Addr::LOCALHOST, 0, &[])]).await;
-    let mut refused = TcpStream::connect(address).await.unwrap();
-    assert!(soon(refused.read(&mut [0])).await.is_err());
+    is_reset_at(address).await;
     becomes(&world, &of("refused_total", 1, "tcp", ",reason=\"no_backend\""), 1.0).await;
 
     let backend = UdpSocket::bind("[::1]:0").await.unwrap();

@@ -63,7 +63,7 @@ async fn what_cannot_be_routed_or_understood_is_refused() {
 
 #[tokio::test(start_paused = true)]
 async fn a_head_that_never_ends_ends_the_connection() {
-    let world = World::new().await;
+    let world = World::on_the_tests_clock().await;
     let mut client = TcpStream::connect(world.http()).await.unwrap();
     client.write_all(b"GET / HTTP/1.1\r\nHost: app").await.unwrap();
     let begun = Instant::now();
@@ -75,7 +75,7 @@ async fn a_head_that_never_ends_ends_the_connection() {
 
 #[tokio::test(start_paused = true)]
 async fn resting_between_requests_is_allowed_for_longer() {
-    let world = World::new().await;
+    let world = World::on_the_tests_clock().await;
     let mut client = TcpStream::connect(world.http()).await.unwrap();
     for _ in 0..2 {
         client.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
@@ -90,7 +90,7 @@ async fn resting_between_requests_is_allowed_for_longer() {
 
 #[tokio::test]
 async fn a_body_may_contain_what_a_head_may_not() {
-    let world = World::new().await;
+    let world = World::on_the_tests_clock().await;
     let app = App::http(1).await;
     world.apply(vec![http(1, "app.example", &[app.backend()])]).await;
     let twice = "POST /echo HTTP/1.1\r\nHost: app.example\r\nContent-Length: 5\r\n\r\na\n\nb\n\

@@ -12,7 +12,7 @@ use tokio::net::{TcpStream, UdpSocket};
 use crate::agents::{HOST, Taking, attached, config, http, tunnel, until};
 use crate::app::{App, Client, get};
 use crate::secure::{Inside, SecureClient};
-use crate::world::soon;
+use crate::world::{is_reset_at, soon};
 
 #[tokio::test]
 async fn a_visitor_gets_the_answer_of_the_program_behind_the_agent() {
@@ -80,8 +80,7 @@ async fn a_connection_keeps_its_halves_apart_and_is_broken_off_as_it_was() {
     let taking = Taking::new(vec![tunnel(1, Exposure::Tcp { port })]).await;
     let at = SocketAddr::from((Ipv6Addr::LOCALHOST, port));
     // Nobody has the tunnel: the visitor is told by a reset.
-    let mut refused = TcpStream::connect(at).await.unwrap();
-    assert!(soon(refused.read(&mut [0])).await.is_err());
+    is_reset_at(at).await;
 
     let app = App::echo(1).await;
     let agent = taking.agent(1, app.address).await;

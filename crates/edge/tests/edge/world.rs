@@ -13,6 +13,8 @@ use helix_model::endpoint::OwnPort;
 use helix_model::manifest::Handling;
 use helix_model::plan::{Backend, EdgePlan, EdgeReport, EndpointPlan, Label, Route};
 use helix_model::{Id, Instance, Timestamp};
+use tokio::io::AsyncReadExt;
+use tokio::net::TcpStream;
 
 /// Longer than anything here takes, shorter than a person waits.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
@@ -39,6 +41,7 @@ fn config() -> Config {
         addresses: Vec::new(),
         any_ip: AnyIp::Off,
         region: None,
+        own_threads: true,
     }
 }
 
@@ -80,6 +83,11 @@ impl World {
     pub(crate) async fn keeping(plan: &Path, certificates: &Path) -> World {
         let (plan_file, kept) = (Some(plan.to_owned()), Some(certificates.to_owned()));
         World::starting(Config { plan_file, kept_certificates: kept, ..config() }).await
+    }
+
+    /// One whose time is the test's.
+    pub(crate) async fn on_the_tests_clock() -> World {
+        World::starting(Config { own_threads: false, ..config() }).await
     }
 
     /// One that takes agents at these URLs.
@@ -209,6 +217,14 @@ fn endpoint(number: u128, route: Route, backends: &[(u128, SocketAddr)]) -> Endp
     let (id, label) = (Id::new(Timestamp(1), number), Some(label));
     let addresses = Vec::new();
     EndpointPlan { id, route, addresses, certificate, handling, backends, label }
+}
+
+/// A connection there is reset, perhaps before it is known to have been made.
+pub(crate) async fn is_reset_at(address: SocketAddr) {
+    let connected = TcpStream::connect(address).await;
+    if let Ok(mut stream) = connected {
+        assert!(soon(stream.read(&mut [0])).await.is_err(), "it is not reset");
+    }
 }
 
 /// The only address a report gives, as something to connect to.

@@ -62,6 +62,7 @@ pub(super) async fn start(options: EdgeOptions) -> Result<EdgeRole, Problem> {
         addresses: options.front.addresses.clone(),
         any_ip: AnyIp::Auto,
         region: options.front.region.clone(),
+        own_threads: true,
     });
     let edge = edge.await.map_err(|error| {
         Problem::new(Code::Conflict, crate::node_link::chain(&error)).hint(error.hint())

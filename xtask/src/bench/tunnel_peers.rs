@@ -103,9 +103,13 @@ impl Tunnel {
         let said = process::capture(Command::new(&program).arg("--version"))?;
         let version = said.split(' ').next_back().unwrap_or_default().to_owned();
         let port = free_port()?;
-        let server = spawn(
-            Command::new(&program).args(["server", "--bind-addr", "127.0.0.1", "--min-port", "1024"]),
-        )?;
+        let server = spawn(Command::new(&program).args([
+            "server",
+            "--bind-addr",
+            "127.0.0.1",
+            "--min-port",
+            "1024",
+        ]))?;
         wait_for(BORE_PORT)?;
         let agent = spawn(
             Command::new(&program)

@@ -97,14 +97,20 @@ impl World {
         self.platform()
     }
 
-    /// `helix up` on free ports, without waiting for anything.
+    /// `helix up` on free ports unless others are named, without waiting for anything.
     pub fn launch<S: AsRef<OsStr>>(&mut self, args: impl IntoIterator<Item = S>) -> &Platform {
         assert!(self.platform.is_none(), "this world's platform runs already");
         let mut command = self.command(self.work());
         command.arg("up").arg("--data-dir").arg(self.data());
-        command
-            .args(["--listen", "127.0.0.1:0", "--http-port", "0", "--https-port", "0"])
-            .args(args);
+        let args: Vec<OsString> = args.into_iter().map(|arg| arg.as_ref().to_owned()).collect();
+        for (flag, free) in
+            [("--listen", "127.0.0.1:0"), ("--http-port", "0"), ("--https-port", "0")]
+        {
+            if !args.iter().any(|arg| arg == flag) {
+                command.args([flag, free]);
+            }
+        }
+        command.args(args);
         self.platform = Some(Platform::spawn(command));
         self.platform()
     }

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use helix_model::edge::Linked;
 use helix_model::instance::Desired;
-use helix_model::plan::EdgeReport;
+use helix_model::plan::{EdgeReport, TunnelReport};
 use helix_model::{
     Certificate, Command, Instance, Resource, State, acme, endpoint, instance, tunnel,
 };
@@ -45,18 +45,7 @@ pub fn edge_commands(state: &State, from: Linked, report: EdgeReport) -> Vec<Com
         let observe = endpoint::Observe { endpoint: it.id, from, seen };
         (is_behind || is_news).then_some(Command::ObserveEndpoint(observe))
     });
-    let tunnels = report.tunnels.into_iter().filter_map(|it| {
-        let known = state.tunnels.get(it.id).map(|known| &known.status);
-        let seen = tunnel::Seen { reachable: it.reachable, problem: it.problem };
-        let agent = it.agent.map(tunnel::Attached::from);
-        let is_news = known.is_some_and(|known| {
-            known.edges.get(&from.edge) != Some(&seen)
-                || known.agents.get(&from.edge) != agent.as_ref()
-        });
-        let observe = tunnel::Observe { tunnel: it.id, from, seen, agent };
-        let change = tunnel::Ask::Observe(observe);
-        (is_behind || is_news).then(|| Command::ChangeTunnel(Box::new(change)))
-    });
+    let tunnels = tunnel_commands(state, from, report.tunnels, is_behind);
     let answering = report.answering;
     let is_news = |it: &Resource<Certificate>| {
         let order = &it.status.order;
@@ -75,6 +64,36 @@ pub fn edge_commands(state: &State, from: Linked, report: EdgeReport) -> Vec<Com
         .chain(tunnels)
         .chain(answered)
         .collect()
+}
+
+/// Tunnels in one command: each has an event, and what is appended at once is waited for by
+/// everybody else.
+const TOLD_MAX: usize = 500;
+
+fn tunnel_commands(
+    state: &State,
+    from: Linked,
+    reports: Vec<TunnelReport>,
+    is_behind: bool,
+) -> Vec<Command> {
+    let told = reports.into_iter().map(|it| tunnel::Told {
+        tunnel: it.id,
+        seen: tunnel::Seen { reachable: it.reachable, problem: it.problem },
+        agent: it.agent.map(tunnel::Attached::from),
+    });
+    let is_news = |told: &tunnel::Told| {
+        let known = state.tunnels.get(told.tunnel).map(|known| &known.status);
+        known.is_some_and(|known| {
+            known.edges.get(&from.edge) != Some(&told.seen)
+                || known.agents.get(&from.edge) != told.agent.as_ref()
+        })
+    };
+    let news: Vec<_> = told.filter(|told| is_behind || is_news(told)).collect();
+    let observe = |told: &[tunnel::Told]| {
+        let observe = tunnel::Observe { from, told: told.to_vec() };
+        Command::ChangeTunnel(Box::new(tunnel::Ask::Observe(observe)))
+    };
+    news.chunks(TOLD_MAX).map(observe).collect()
 }
 
 #[cfg(test)]

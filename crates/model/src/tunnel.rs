@@ -22,7 +22,7 @@ use crate::{AnyId, Edge, Id, Kind, Name, Noun, Org, Resource, Timestamp, User, m
 mod ask;
 mod ports;
 
-pub use ask::{Ask, Create, Observe, Set, SetKey, Wish};
+pub use ask::{Ask, Create, Observe, Set, SetKey, Told, Wish};
 pub use ports::{PortRange, PortsSet, SetPorts};
 
 /// Names below the apps' domain that no tunnel gets: visitors and mail programs take

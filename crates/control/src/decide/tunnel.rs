@@ -26,7 +26,7 @@ const RANDOM_LETTERS: usize = 10;
 /// Stands in for the name of a host of which no letter can be in a name.
 const NAMELESS: &str = "tunnel";
 
-/// Carries out what is asked of one tunnel.
+/// Carries out what is asked of tunnels.
 pub(super) fn change(draft: &mut Draft<'_, '_>, command: &Ask) -> Result<Option<AnyId>, Problem> {
     match command {
         Ask::Create(it) => create(draft, it),
@@ -334,20 +334,27 @@ fn checked_reason(reason: &str) -> Result<String, Problem> {
         .field("reason", "not a sentence"))
 }
 
-/// Notes what an edge says of a tunnel, when it is news.
+/// Notes what an edge says of tunnels, as far as it is news.
 fn observe(draft: &mut Draft<'_, '_>, command: &tunnel::Observe) -> Option<AnyId> {
-    let tunnel::Observe { tunnel, from, seen, agent } = command;
-    let known = draft.state.tunnels.get(*tunnel)?;
-    let status = &known.status;
-    let is_news = status.edges.get(&from.edge) != Some(seen)
-        || status.agents.get(&from.edge) != agent.as_ref();
-    // Of one that is out of use only an edge speaks which does not know it yet.
-    if is_news && known.spec.disabled.is_none() && from.is_current(&draft.state) {
-        let (of, seen, agent) = (Of::new(known), seen.clone(), agent.clone());
-        let changed = tunnel::StatusChanged { of, edge: from.edge, seen, agent };
-        draft.emit(Event::TunnelStatusChanged(changed));
+    let edge = command.from.edge;
+    if !command.from.is_current(&draft.state) {
+        return None;
     }
-    Some(tunnel.any())
+    for told in &command.told {
+        // What is gone nobody needs to know of, and of what is out of use only an edge
+        // speaks which does not know it yet.
+        let known = draft.state.tunnels.get(told.tunnel);
+        let Some(known) = known.filter(|it| it.spec.disabled.is_none()) else { continue };
+        let status = &known.status;
+        let is_news = status.edges.get(&edge) != Some(&told.seen)
+            || status.agents.get(&edge) != told.agent.as_ref();
+        if is_news {
+            let (of, seen, agent) = (Of::new(known), told.seen.clone(), told.agent.clone());
+            let changed = tunnel::StatusChanged { of, edge, seen, agent };
+            draft.emit(Event::TunnelStatusChanged(changed));
+        }
+    }
+    Some(edge.any())
 }
 
 /// Takes a name back whose time is over.

@@ -381,7 +381,8 @@ fn what_an_edge_says_late_of_one_that_is_out_of_use_counts_for_nothing() {
         address: None,
     };
     let seen = tunnel::Seen::default();
-    let late = tunnel::Observe { tunnel: id, from, seen, agent: Some(agent.into()) };
+    let told = vec![tunnel::Told { tunnel: id, seen, agent: Some(agent.into()) }];
+    let late = tunnel::Observe { from, told };
     world.command(ask(Ask::Observe(late.clone()))).unwrap();
     assert!(world.tunnel(id).status.agents.is_empty());
     world.change(id, Wish::Enable { by_operator: false }).unwrap();
@@ -439,6 +440,30 @@ fn edges_say_who_is_attached_and_nobody_learns_from_where() {
     world.destroy(Kind::Edge, "front").unwrap();
     assert_eq!(shown(&world, id, ConditionKind::Ready), (false, "no_agent".into()));
     world.reread();
+}
+
+#[test]
+fn an_edge_that_has_news_of_many_says_it_in_few_commands() {
+    let mut world = World::empty();
+    world.limit(Dimension::Tunnels, 2000);
+    let all: Vec<_> =
+        (0..1001).map(|n| world.have(world.http(&format!("t{n}"))).unwrap()).collect();
+    let from = world.edge("front");
+    let tunnels = all.iter().map(|id| TunnelReport {
+        id: *id,
+        reachable: vec!["somewhere".to_owned()],
+        problem: None,
+        agent: None,
+    });
+    let report = EdgeReport { version: 1, tunnels: tunnels.collect(), ..EdgeReport::default() };
+    let commands = edge_commands(&world.state, from, report.clone());
+    assert_eq!(commands.len(), 3);
+    let position = world.state.position;
+    for command in commands {
+        world.command(command).unwrap();
+    }
+    assert_eq!(world.state.position - position, 1001);
+    assert_eq!(edge_commands(&world.state, from, report), []);
 }
 
 #[test]

@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 
 use crate::desk::{Desk, PROGRAM, is_documented, is_told};
+use crate::world::http::ask;
 use crate::world::{Output, Setup, World, until};
 
 /// One command, a way to make it work and a way to make it fail.
@@ -47,7 +48,10 @@ const CASES: &[Case] = &[
     case("top", &["--once"], &["--limit", "0"], 2),
     case("events", &[], &["--subject", "app/nothing"], 4),
     case("exec", &["--", PROGRAM, "say"], &["--", "/no/such/program"], 255),
-    case("tunnels list", &[], &["--limit", "0"], 2),
+    case("tunnels reserve", &["demo"], &["nothing"], 4),
+    case("tunnels disable", &["demo", "--reason", "it is a phish"], &["demo"], 2),
+    case("tunnels enable", &["demo"], &["nothing"], 4),
+    case("tunnels rotate", &["demo"], &["nothing"], 4),
     case("registries list", &[], &["--org", "nobody"], 4),
     case("certificates trust", &[], &["--url", "http://127.0.0.1:1"], 6),
     case("policy set", &["--require-digest", "false"], &[], 2),
@@ -90,6 +94,7 @@ const KINDS: &[(&str, &str)] = &[
     ("members", "alice"),
     ("tokens", "ci"),
     ("domains", "example.com"),
+    ("tunnels", "demo"),
 ];
 
 /// Kinds that are made and destroyed by name; see `tenancy.rs`.
@@ -141,13 +146,11 @@ const ELSEWHERE: &[&str] = &[
     "domains verify",
     "domains vouch",
     "domains destroy",
-    "tunnels describe",
-    "tunnels events",
-    "tunnels reserve",
-    "tunnels disable",
-    "tunnels enable",
-    "tunnels rotate",
     "tunnels delete",
+    "http",
+    "tls",
+    "tcp",
+    "udp",
     "endpoints expose",
     "endpoints update",
     "endpoints unexpose",
@@ -250,6 +253,7 @@ fn every_command_keeps_its_word_in_both_forms() {
     desk.run(&["users", "create", "alice"]).ok();
     desk.run(&["members", "set", "alice", "--role", "developer"]).ok();
     desk.run(&["domains", "add", "example.com"]).ok();
+    have_tunnel(&desk, "demo");
     desk.run(&["tokens", "create", "ci", "--service", "--scope", "apps:read"]).ok();
     for case in CASES {
         let path: Vec<&str> = case.path.split_whitespace().collect();
@@ -404,18 +408,34 @@ fn a_domain_is_added_vouched_for_and_destroyed() {
     is_told(&desk.run(&["domains", "describe", "example.com"]).code_is(4), &["domains"]);
 }
 
+/// A tunnel that nobody offers anything by.
+fn have_tunnel(desk: &Desk, name: &str) {
+    let address = desk.url().trim_start_matches("http://").parse().unwrap();
+    let headers = [("Authorization", format!("Bearer {}", desk.token()))];
+    let body = serde_json::json!({ "requested_name": name }).to_string();
+    let made = ask(address, "POST", "/tunnels/create", &headers, &body).unwrap();
+    assert_eq!(made.status, 201, "{}", made.body);
+}
+
 #[test]
-fn a_tunnel_that_is_not_there_is_said_to_be_missing() {
+fn a_tunnel_is_waited_for_reserved_and_given_up() {
     let desk = Desk::with_app();
-    for verb in ["describe", "events", "reserve", "enable", "rotate"] {
-        let line = ["tunnels", verb, "nothing"];
-        is_told(&desk.run(&line).code_is(4), &line);
-    }
-    let disable = ["tunnels", "disable", "nothing", "--reason", "it is a phish"];
-    is_told(&desk.run(&disable).code_is(4), &disable);
-    is_told(&desk.run(&disable[..3]).code_is(2), &disable);
-    let delete = ["tunnels", "delete", "nothing", "--yes"];
-    is_told(&desk.run(&delete).code_is(4), &delete);
+    have_tunnel(&desk, "demo");
+    let wait = ["wait", "tunnel/demo", "--timeout", "1s"];
+    is_told(&desk.run(&wait).code_is(6), &wait);
+    desk.run(&["wait", "tunnel/demo", "--for", "connected=false"]).ok();
+    desk.run(&["tunnels", "reserve", "demo"]).ok();
+    let listed = desk.run(&["tunnels", "list"]).ok();
+    assert!(listed.stdout.contains("for good"), "{}", listed.stdout);
+    let disable = ["tunnels", "disable", "demo", "--reason", "it is a phish"];
+    desk.run(&disable).ok();
+    let wait = ["wait", "tunnel/demo"];
+    assert!(desk.run(&wait).code_is(1).stderr.contains("it is a phish"));
+    is_told(&desk.run(&["tunnels", "delete", "demo"]).code_is(2), &["tunnels", "delete"]);
+    desk.run(&["tunnels", "delete", "demo", "--yes"]).ok();
+    is_told(&desk.run(&["tunnels", "describe", "demo"]).code_is(4), &["tunnels", "describe"]);
+    let deleted = desk.run(&["tunnels", "delete", "demo", "--yes"]).code_is(4);
+    is_told(&deleted, &["tunnels", "delete"]);
 }
 
 #[test]

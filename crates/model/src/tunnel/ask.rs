@@ -6,7 +6,7 @@ use super::{Attached, Key, Owner, Protocol, Seen};
 use crate::edge::Linked;
 use crate::{Id, Name, Org, Tunnel};
 
-/// Command: something about one tunnel.
+/// Command: something about tunnels.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "ask", rename_all = "snake_case")]
 pub enum Ask {
@@ -89,11 +89,18 @@ impl Set {
     }
 }
 
-/// What an edge says of a tunnel.
+/// What an edge says of tunnels, as many of them as it has news of: an edge that starts
+/// again has some of them all.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Observe {
-    pub tunnel: Id<Tunnel>,
     pub from: Linked,
+    pub told: Vec<Told>,
+}
+
+/// What an edge says of one.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Told {
+    pub tunnel: Id<Tunnel>,
     pub seen: Seen,
     pub agent: Option<Attached>,
 }

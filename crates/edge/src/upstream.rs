@@ -10,12 +10,11 @@ use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use helix_model::AnyId;
-use helix_tunnel::protocol::Carries;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
 
 use crate::agents::Seat;
-use crate::backend::Backend;
+use crate::backend::{Backend, Session};
 use crate::config::{CONNECT_TIMEOUT, EJECTION};
 use crate::http::{IdleConnections, Multiplexed};
 use crate::sockets;
@@ -70,6 +69,12 @@ impl Upstream {
         }
     }
 
+    /// What a connection made now goes through.
+    pub(crate) fn session(&self) -> Session {
+        let agent = self.seat().and_then(Seat::agent);
+        agent.map_or_else(Session::default, |agent| agent.session)
+    }
+
     /// Whether its agent wants connections to begin with where they come from.
     pub(crate) fn asks_for_header(&self) -> bool {
         self.seat().and_then(Seat::agent).is_some_and(|agent| agent.proxy_protocol)
@@ -94,10 +99,7 @@ impl Upstream {
     pub(crate) async fn connect(&self) -> io::Result<Backend> {
         match &self.way {
             Way::Address(address) => self.connect_to(*address).await.map(Backend::Near),
-            Way::Agent(seat) => {
-                let stream = seat.open(Carries::Bytes, None)?;
-                Ok(Backend::Behind(Box::new(stream.into())))
-            }
+            Way::Agent(seat) => seat.connect(),
         }
     }
 

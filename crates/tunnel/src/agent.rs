@@ -149,7 +149,12 @@ impl Life {
                     current = None;
                     self.spare.discard();
                 }
-                Unwell::Left(Leave::Draining) | Unwell::Doubtful => {}
+                Unwell::Left(Leave::Draining) => {
+                    if let Some(before) = current.take() {
+                        before.linger();
+                    }
+                }
+                Unwell::Doubtful => {}
                 Unwell::Lost(why) => {
                     tracing::debug!(%why, "the link to the edge is lost");
                     current = None;

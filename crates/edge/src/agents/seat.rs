@@ -13,6 +13,8 @@ use helix_model::tunnel::Transport;
 use helix_tunnel::protocol::{self, Carries, Leave, Opening};
 use tokio::sync::watch;
 
+use crate::backend::{Backend, Session};
+
 /// Where the agent of a tunnel sits. Lives as long as plans name the tunnel.
 #[derive(Debug, Default)]
 pub(crate) struct Seat {
@@ -33,6 +35,7 @@ pub(crate) struct Attached {
     pub(crate) address: IpAddr,
     /// Its visitors' connections begin with where they come from.
     pub(crate) proxy_protocol: bool,
+    pub(crate) session: Session,
     /// Of its token.
     pub(crate) generation: u64,
     /// Why it is to leave, once it is.
@@ -104,11 +107,22 @@ impl Seat {
         }
     }
 
-    /// A way to the program behind the agent, for what comes from a client or, where
-    /// many share it, from several.
-    pub(crate) fn open(&self, carries: Carries, client: Option<SocketAddr>) -> io::Result<Stream> {
+    /// A way to the program behind the agent, for what comes from a client.
+    pub(crate) fn open(&self, carries: Carries, client: SocketAddr) -> io::Result<Stream> {
         let agent = self.agent().ok_or(io::ErrorKind::NotConnected)?;
-        let opening = Opening { carries, client };
-        agent.link.open(protocol::write(&opening)).map_err(io::Error::other)
+        agent.open(Opening { carries, client: Some(client) })
+    }
+
+    /// The same for requests of whoever comes.
+    pub(crate) fn connect(&self) -> io::Result<Backend> {
+        let agent = self.agent().ok_or(io::ErrorKind::NotConnected)?;
+        let stream = agent.open(Opening { carries: Carries::Bytes, client: None })?;
+        Ok(Backend::Behind { stream: Box::new(stream.into()), session: agent.session })
+    }
+}
+
+impl Attached {
+    fn open(&self, opening: Opening) -> io::Result<Stream> {
+        self.link.open(protocol::write(&opening)).map_err(io::Error::other)
     }
 }

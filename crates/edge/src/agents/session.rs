@@ -12,6 +12,7 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 
 use super::seat::{Attached, Seat};
+use crate::backend::Session;
 use crate::shared::Shared;
 
 /// How long an agent may take to say what it is.
@@ -45,6 +46,7 @@ pub(super) async fn run(shared: Arc<Shared>, transport: Transport, guest: Guest)
         transport: guest.transport,
         address: guest.from.ip(),
         proxy_protocol: hello.proxy_protocol,
+        session: Session::fresh(),
         generation: guest.generation,
         leave: watch::Sender::new(None),
     });

@@ -17,7 +17,7 @@ use hyper_util::rt::TokioIo;
 use tokio::time::Instant;
 
 use super::upload::Upload;
-use crate::backend::Backend;
+use crate::backend::{Backend, Session};
 use crate::shards;
 use crate::small_write::SmallWrites;
 
@@ -37,6 +37,8 @@ pub(crate) struct Exchange {
     sender: SendRequest<Upload>,
     /// Reads and writes when polled; `None` once the connection has ended.
     driver: Driver,
+    /// What it goes through.
+    session: Session,
 }
 
 type Driver = Option<Pin<Box<dyn Future<Output = hyper::Result<()>> + Send>>>;
@@ -77,11 +79,12 @@ impl std::fmt::Debug for Exchange {
 
 impl Exchange {
     pub(crate) async fn new(stream: Backend) -> hyper::Result<Exchange> {
+        let session = stream.session();
         let (sender, connection) = Builder::new()
             .max_buf_size(BUFFER_BYTES_MAX)
             .handshake::<_, Upload>(TokioIo::new(SmallWrites(stream)))
             .await?;
-        Ok(Exchange { sender, driver: Some(Box::pin(connection.with_upgrades())) })
+        Ok(Exchange { sender, driver: Some(Box::pin(connection.with_upgrades())), session })
     }
 
     /// Lets the connection read and write as far as it can.
@@ -116,12 +119,13 @@ impl Exchange {
 }
 
 impl IdleConnections {
-    /// A connection that was open a moment ago.
-    pub(crate) fn take(&self) -> Option<Exchange> {
+    /// A connection that was open a moment ago. Those through an agent that has been
+    /// followed by another are let go of.
+    pub(crate) fn take(&self, session: Session) -> Option<Exchange> {
         loop {
             // The lock is let go before the connection is looked at.
             let (_, mut exchange) = lock(self.own()).connections.pop()?;
-            if exchange.is_reusable() {
+            if exchange.session == session && exchange.is_reusable() {
                 return Some(exchange);
             }
         }

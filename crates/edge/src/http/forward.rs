@@ -259,7 +259,7 @@ fn fits(
 /// Offers the request to one backend: on an idle connection, and on a fresh one
 /// when there is none or the backend had just closed it.
 async fn offer(shared: &Shared, upstream: &Upstream, mut request: Request<Upload>) -> Outcome {
-    if let Some(exchange) = upstream.idle.take() {
+    if let Some(exchange) = upstream.idle.take(upstream.session()) {
         match send(exchange, request).await {
             Outcome::Again(again, _) => request = again,
             outcome => return outcome,

@@ -195,7 +195,7 @@ async fn connect(
             let backend = match upstream.way() {
                 Way::Address(address) => upstream.connect_to(*address).await.map(Taken::Near),
                 Way::Agent(seat) => {
-                    let opened = seat.open(Carries::Bytes, Some(client));
+                    let opened = seat.open(Carries::Bytes, client);
                     opened.map(|stream| Taken::Behind(Some(stream)))
                 }
             };

@@ -107,7 +107,7 @@ impl Session {
         let (backend, back) = match upstream.way() {
             Way::Address(address) => (Carrier::near(*address).await?, Back::default()),
             Way::Agent(seat) => {
-                let stream = seat.open(Carries::Datagrams, Some(client))?;
+                let stream = seat.open(Carries::Datagrams, client)?;
                 (Carrier::Behind(stream.sender), Back(Some(stream.receiver)))
             }
         };

@@ -1,6 +1,8 @@
 //! Tunnels: what is public here is answered by a program behind an agent.
 
 use std::net::{Ipv6Addr, SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use helix_model::plan::TunnelPlan;
 use helix_model::tunnel::Exposure;
@@ -235,4 +237,48 @@ async fn a_token_of_the_past_or_for_another_tunnel_lets_nobody_in() {
     assert_eq!((status.as_str(), reason.as_str()), ("404", "unknown_host"));
     let plain = get(taking.world.http(), HOST, path).await;
     assert_eq!(plain.headers["x-helix-reason"], "agent_upgrade");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn slow_visitors_are_not_held_up_by_one_that_takes_all_it_can() {
+    const SLOW: usize = 500;
+    let port = free_port();
+    let taking = Taking::new(vec![tunnel(1, Exposure::Tcp { port })]).await;
+    let app = App::echo(1).await;
+    let _agent = taking.agent(1, app.address).await;
+    let at = SocketAddr::from((Ipv6Addr::LOCALHOST, port));
+    let mut slow = Vec::new();
+    for _ in 0..SLOW {
+        slow.push(TcpStream::connect(at).await.unwrap());
+    }
+    // As much as goes, both ways, for as long as the others take.
+    let (mut reader, mut writer) = TcpStream::connect(at).await.unwrap().into_split();
+    let sending = tokio::spawn(async move {
+        let piece = vec![7; 256 * 1024];
+        while writer.write_all(&piece).await.is_ok() {}
+    });
+    let echoed = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&echoed);
+    let reading = tokio::spawn(async move {
+        let mut piece = vec![0; 256 * 1024];
+        while let Ok(length) = reader.read(&mut piece).await {
+            counted.fetch_add(length, Ordering::Relaxed);
+        }
+    });
+    for round in 0..3_u8 {
+        let before = echoed.load(Ordering::Relaxed);
+        let turns = slow.iter_mut().map(|visitor| async move {
+            visitor.write_all(&[round]).await.unwrap();
+            assert_eq!(soon(visitor.read_u8()).await.unwrap(), round);
+        });
+        futures::future::join_all(turns).await;
+        soon(async {
+            while echoed.load(Ordering::Relaxed) == before {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+    }
+    sending.abort();
+    reading.abort();
 }

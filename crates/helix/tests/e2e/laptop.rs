@@ -65,6 +65,10 @@ impl Agent {
         self.0.as_ref().expect("it runs")
     }
 
+    pub fn pid(&self) -> u32 {
+        self.process().pid()
+    }
+
     /// What it has said so far of this kind.
     pub fn said(&self, kind: &str) -> Vec<Value> {
         let said = self.process().stdout();

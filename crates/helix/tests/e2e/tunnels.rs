@@ -1,6 +1,7 @@
 //! A laptop with a public name in one command, and what happens to it.
 
-use std::net::TcpListener;
+use std::io::Read;
+use std::net::{TcpListener, TcpStream};
 
 use nix::sys::signal::Signal;
 
@@ -92,12 +93,12 @@ fn datagrams_and_connections_have_a_public_port() {
     let reply = get(([127, 0, 0, 1], at).into(), "anything", "/").unwrap();
     assert_eq!(reply.body, "by its port");
 
-    let echo = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
-    let port = echo.local_addr().unwrap().port().to_string();
+    let program = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    let port = program.local_addr().unwrap().port().to_string();
     std::thread::spawn(move || {
         let mut buffer = [0; 2048];
-        while let Ok((length, from)) = echo.recv_from(&mut buffer) {
-            let _ = echo.send_to(&buffer[..length], from);
+        while let Ok((length, from)) = program.recv_from(&mut buffer) {
+            let _ = program.send_to(&buffer[..length], from);
         }
     });
     let game = Agent::start(&world, &["udp", &port]);
@@ -111,6 +112,65 @@ fn datagrams_and_connections_have_a_public_port() {
     });
     drop((agent, game));
     world.interrupt().ok();
+}
+
+/// What goes through in one piece, and what the programs in between may grow by.
+const LARGE_BYTES: u64 = 1 << 30;
+const GROWN_KIB_MAX: u64 = 64 * 1024;
+
+#[test]
+fn a_gibibyte_each_way_takes_no_more_memory_than_a_page() {
+    if !can_isolate("a_gibibyte_each_way_takes_no_more_memory_than_a_page") {
+        return;
+    }
+    let mut world = World::start::<&str>([]);
+    let program = echo();
+    let agent = Agent::start(&world, &["tcp", &program.port().to_string(), "--name", "bulk"]);
+    let port = agent.reachable()[0].rsplit(':').next().unwrap().parse::<u16>().unwrap();
+    let visit = || TcpStream::connect(("127.0.0.1", port)).unwrap();
+    let transfer = |bytes: u64| {
+        let mut visitor = visit();
+        let mut writer = visitor.try_clone().unwrap();
+        let sending = std::thread::spawn(move || {
+            std::io::copy(&mut std::io::repeat(7).take(bytes), &mut writer).unwrap();
+            writer.shutdown(std::net::Shutdown::Write).unwrap();
+        });
+        let came = std::io::copy(&mut visitor, &mut std::io::sink()).unwrap();
+        sending.join().unwrap();
+        assert_eq!(came, bytes);
+    };
+    transfer(1 << 20);
+    let memory = || [world.platform().pid(), agent.pid()].map(pss_kib);
+    let before = memory();
+    transfer(LARGE_BYTES);
+    for (before, after) in before.into_iter().zip(memory()) {
+        assert!(after < before + GROWN_KIB_MAX, "{before} KiB before, {after} after");
+    }
+    agent.interrupt().ok();
+    world.interrupt().ok();
+}
+
+/// Sends back what it is sent.
+fn echo() -> std::net::SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            std::thread::spawn(move || {
+                let mut reader = stream.try_clone()?;
+                let mut writer = stream;
+                std::io::copy(&mut reader, &mut writer)?;
+                writer.shutdown(std::net::Shutdown::Write)
+            });
+        }
+    });
+    address
+}
+
+fn pss_kib(pid: u32) -> u64 {
+    let said = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap();
+    let line = said.lines().find_map(|line| line.strip_prefix("Pss:")).unwrap();
+    line.split_whitespace().next().unwrap().parse().unwrap()
 }
 
 #[test]

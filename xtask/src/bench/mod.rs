@@ -38,6 +38,7 @@ pub mod proxies;
 pub mod pull;
 pub mod report;
 pub mod rootfs;
+pub mod routes;
 pub mod runc;
 pub mod server;
 pub mod start;
@@ -80,6 +81,8 @@ enum Bench {
     Pull,
     /// Connections, requests and datagrams through the edge.
     Edge,
+    /// What one more route costs when there are ten thousand.
+    Routes,
     /// What an agent behind a public port carries.
     Tunnel,
     /// Writes and reads through the API.
@@ -99,7 +102,7 @@ impl Bench {
             }
             Bench::Placement => &[],
             Bench::Pull => packages::FOR_PULL_BENCH,
-            Bench::Edge | Bench::Tunnel => packages::FOR_EDGE_BENCH,
+            Bench::Edge | Bench::Routes | Bench::Tunnel => packages::FOR_EDGE_BENCH,
             Bench::Control | Bench::Startup | Bench::Failover => packages::FOR_CONTROL_BENCHES,
         }
     }
@@ -133,6 +136,7 @@ impl Bench {
             Bench::Memory => memory::run(binary),
             Bench::Logs => logs::run(binary),
             Bench::Edge => edge::run(binary),
+            Bench::Routes => routes::run(binary),
             Bench::Tunnel => tunnel::run(binary),
             Bench::Control => control::run(binary),
             Bench::Startup => startup::run(binary),

@@ -1,5 +1,6 @@
 //! The handle on a running edge.
 
+use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 use std::sync::Arc;
@@ -153,25 +154,36 @@ impl Edge {
             edge.apply(Arc::new(plan)).await;
         }
         // Only now, so that the first request after a restart finds its route.
-        let shared = &edge.shared;
-        for listener in http_listeners {
-            let accept = |own| http::accept(Arc::clone(shared), own);
-            shared.listen(&listener, accept).map_err(EdgeError::Threads)?;
-        }
-        for listener in https_listeners {
-            let accept = |own| tls::accept(Arc::clone(shared), acceptor.clone(), own);
-            shared.listen(&listener, accept).map_err(EdgeError::Threads)?;
-        }
-        for listener in metrics_listeners {
-            let listener = listener.try_clone().and_then(tokio::net::TcpListener::from_std);
-            let listener = listener.map_err(EdgeError::Threads)?;
-            shared.tasks.spawn(metrics::accept(Arc::clone(shared), listener));
-        }
+        edge.accept(&http_listeners, &https_listeners, &metrics_listeners, &acceptor)
+            .map_err(EdgeError::Threads)?;
         let _ = edge.requests.send(Request::Serving).await;
         if let Some(takeover) = config.takeover {
             edge.offer(&takeover.socket, fronts);
         }
         Ok(edge)
+    }
+
+    /// Takes what comes to the shared listeners.
+    fn accept(
+        &self,
+        http_fronts: &[Arc<TcpListener>],
+        https_fronts: &[Arc<TcpListener>],
+        metrics_fronts: &[Arc<TcpListener>],
+        acceptor: &Acceptor,
+    ) -> io::Result<()> {
+        let shared = &self.shared;
+        for listener in http_fronts {
+            shared.listen(listener, |own| http::accept(Arc::clone(shared), own))?;
+        }
+        for listener in https_fronts {
+            let accept = |own| tls::accept(Arc::clone(shared), acceptor.clone(), own);
+            shared.listen(listener, accept)?;
+        }
+        for listener in metrics_fronts {
+            let own = tokio::net::TcpListener::from_std(listener.try_clone()?)?;
+            shared.tasks.spawn(metrics::accept(Arc::clone(shared), own));
+        }
+        Ok(())
     }
 
     /// Lets another process take over. An edge that nobody can take over serves as well.

@@ -133,7 +133,7 @@ impl Api {
         let mut answer = String::new();
         stream.read_to_string(&mut answer).context("receive")?;
         let (head, body) = answer.split_once("\r\n\r\n").unwrap_or_default();
-        if status(head) != Some("200") {
+        if !matches!(status(head), Some("200" | "201")) {
             bail!("{method} {path}: {answer}");
         }
         serde_json::from_str(body).with_context(|| format!("read the answer to {method} {path}"))

@@ -37,6 +37,9 @@ const WATCHED: Duration = Duration::from_secs(2);
 /// A tick of the kernel's accounting of time.
 const TICK_MS: f64 = 10.0;
 
+/// Starts one.
+type Start = fn(&Path) -> Result<Box<dyn Router>>;
+
 /// Who routes.
 trait Router {
     fn name(&self) -> String;
@@ -56,7 +59,7 @@ trait Router {
 /// When one does not start or does not take a route.
 pub fn run(binary: &Path) -> Result<Report> {
     let mut rows = Vec::new();
-    let routers: [fn(&Path) -> Result<Box<dyn Router>>; 3] = [
+    let routers: [Start; 3] = [
         |_| Ok(Box::new(Nginx::start()?)),
         |_| Ok(Box::new(Haproxy::start()?)),
         |binary| Ok(Box::new(Helix::start(binary)?)),

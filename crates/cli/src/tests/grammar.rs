@@ -38,7 +38,7 @@ async fn what_does_not_exist_yet_says_what_to_do_instead() {
     let world = World::empty();
     let lines: [&[&str]; 5] = [
         &["backups", "create", "data"],
-        &["http", "8080", "--name", "x"],
+        &["machines", "list"],
         &["nodes", "create", "rack-3"],
         &["login"],
         &["volumes", "attach", "data"],

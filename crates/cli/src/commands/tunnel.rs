@@ -1,8 +1,10 @@
 //! `helix http`, `helix tcp`, `helix udp` and `helix tls`: the agent of a tunnel.
 
+mod file;
 mod grants;
 mod http;
 mod offer;
+pub(super) mod run;
 mod target;
 
 use std::time::Duration;
@@ -239,17 +241,7 @@ fn attached(
     again: bool,
 ) -> Result<()> {
     let Offered { granted, target, page, .. } = offered;
-    let page = page.map(|address| format!("http://{address}"));
-    let document = json!({
-        "type": "attached",
-        "tunnel": granted.tunnel_id,
-        "name": granted.name,
-        "url": granted.public_url,
-        "reachable": reachable,
-        "edge": edge,
-        "to": target.to_string(),
-        "inspector": page,
-    });
+    let document = describe(offered, (edge, reachable));
     if again && !session.ui.json() {
         session.ui.step(&format!("attached to {edge} again"));
         return Ok(());
@@ -261,10 +253,25 @@ fn attached(
         format!("{urls}\n")
     })?;
     if let Some(page) = page {
-        session.ui.note(&format!("requests are shown at {page}"));
+        session.ui.note(&format!("requests are shown at http://{page}"));
     }
     session.ui.note(&format!("{} leads to {target}; Ctrl-C ends it", granted.name));
     Ok(())
+}
+
+/// The line of a tunnel that visitors come through.
+fn describe(offered: &Offered, (edge, reachable): (&str, &[String])) -> serde_json::Value {
+    let Offered { granted, target, page, .. } = offered;
+    json!({
+        "type": "attached",
+        "tunnel": granted.tunnel_id,
+        "name": granted.name,
+        "url": granted.public_url,
+        "reachable": reachable,
+        "edge": edge,
+        "to": target.to_string(),
+        "inspector": page.map(|address| format!("http://{address}")),
+    })
 }
 
 fn waiting(session: &mut Session<'_>, document: &serde_json::Value, text: &str) -> Result<()> {

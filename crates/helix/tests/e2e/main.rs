@@ -17,6 +17,7 @@ mod acme;
 mod backups;
 mod bad_releases;
 mod crash;
+mod desk;
 pub mod dns;
 mod domains;
 mod endpoints;

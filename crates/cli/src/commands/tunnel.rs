@@ -1,7 +1,6 @@
 //! `helix http`, `helix tcp`, `helix udp` and `helix tls`: the agent of a tunnel.
 
 mod file;
-mod grants;
 mod http;
 mod offer;
 pub(super) mod run;

@@ -20,6 +20,7 @@ mod crash;
 mod desk;
 pub mod dns;
 mod domains;
+pub mod embedded;
 mod endpoints;
 mod hello;
 mod https;

@@ -4,14 +4,13 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use helix_client::Client;
+use helix_client::{Client, TunnelGrants};
 use helix_model::api::{CreateTunnel, TunnelGrant};
 use helix_model::reference::Scope;
 use helix_tunnel::inspect::{Inspector, Journal, Options, Page, PageError};
 use helix_tunnel::{Agent, Config, Forward, Proxy, Service};
 use tokio::task::JoinSet;
 
-use super::grants::{self, FromServer};
 use super::http::{HttpOptions, Inspect};
 use super::target::Target;
 use crate::failure::{Failure, Result};
@@ -55,7 +54,7 @@ impl Offer {
             None => None,
         };
         let (grants, granted) =
-            FromServer::ask(origin.client.clone(), origin.scope.clone(), ask).await?;
+            TunnelGrants::ask(origin.client.clone(), origin.scope.clone(), ask).await?;
         warnings.extend(granted.note.clone());
         let mut showing = JoinSet::new();
         let address = page.as_ref().map(Page::address);
@@ -64,7 +63,7 @@ impl Offer {
             None => Arc::new(Forward { to: target.to_string() }),
         };
         let agent = Agent::start(Config {
-            first: Some(grants::read(&granted)),
+            first: Some(TunnelGrants::read(&granted)),
             grants: Arc::new(grants),
             service,
             proxy_protocol,

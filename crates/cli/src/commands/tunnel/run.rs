@@ -155,7 +155,7 @@ impl std::fmt::Display for Changed {
         let parts =
             [("added", &self.added), ("changed", &self.changed), ("removed", &self.removed)];
         let parts = parts.iter().filter(|(_, names)| !names.is_empty()).map(|(what, names)| {
-            let names: Vec<&str> = names.iter().map(|name| name.as_str()).collect();
+            let names: Vec<&str> = names.iter().map(Name::as_str).collect();
             format!("{what} {}", names.join(", "))
         });
         let parts: Vec<String> = parts.collect();

@@ -28,6 +28,8 @@ mod tenancy;
 #[cfg(test)]
 mod tests;
 mod traffic;
+#[cfg(feature = "tunnel")]
+mod tunnel_grants;
 mod tunnels;
 mod volumes;
 mod waits;
@@ -44,3 +46,5 @@ pub use resources::ListQuery;
 pub use seen::Seen;
 pub use tenancy::UsageQuery;
 pub use traffic::{TrafficQuery, TrafficStream};
+#[cfg(feature = "tunnel")]
+pub use tunnel_grants::TunnelGrants;

@@ -11,6 +11,8 @@ mod agent;
 mod attach;
 mod dial;
 mod grant;
+#[cfg(feature = "inspect")]
+pub mod inspect;
 pub mod protocol;
 mod service;
 mod session;

@@ -65,8 +65,8 @@ const ROOMS: &[Room] = &[
     Room { name: "helix-log", may_know: &[], because: "it stores events without reading them" },
     Room {
         name: "helix-client",
-        may_know: &["helix-model"],
-        because: "the API speaks of the nouns",
+        may_know: &["helix-model", "helix-tunnel"],
+        because: "the API speaks of the nouns, and agents of tunnels get their grants by it",
     },
     Room {
         name: "helix-node",
@@ -93,6 +93,16 @@ const ROOMS: &[Room] = &[
         may_know: &["helix-link"],
         because: "a program that embeds it needs no platform around it",
     },
+    Room {
+        name: "helix-tunnel-c",
+        may_know: &["helix-client", "helix-model", "helix-tunnel"],
+        because: "it is an agent of a tunnel, for programs in C, and nothing else",
+    },
+    Room {
+        name: "embed-rust",
+        may_know: &["helix-client", "helix-model", "helix-tunnel"],
+        because: "it shows all that a program needs to be its own agent",
+    },
     Room { name: "helix-files", may_know: &[], because: "it runs alone inside an instance" },
     Room {
         name: "helix-sim",
@@ -103,7 +113,9 @@ const ROOMS: &[Room] = &[
 ];
 
 /// Dependencies of tests, in addition to what the room itself may know.
-const TESTS_MAY_KNOW: &[(&str, &[&str])] = &[];
+const TESTS_MAY_KNOW: &[(&str, &[&str])] =
+    // Programs that embed a tunnel, before the whole product.
+    &[("helix", &["helix-tunnel", "helix-tunnel-c"])];
 
 /// Finds arrows between rooms that are not in the list, rooms that are not in
 /// the list, and entries of rooms that are gone.

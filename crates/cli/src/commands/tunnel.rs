@@ -1,20 +1,23 @@
 //! `helix http`, `helix tcp`, `helix udp` and `helix tls`: the agent of a tunnel.
 
-mod grants;
+mod file;
+mod http;
+mod offer;
+pub(super) mod run;
 mod target;
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
-use helix_model::api::{CreateTunnel, TunnelGrant};
+use helix_model::api::CreateTunnel;
 use helix_model::tunnel::Protocol;
 use helix_model::{Code, Name};
-use helix_tunnel::{Agent, Config, Forward, Phase, Proxy};
+use helix_tunnel::{Phase, Proxy};
 use serde_json::json;
 use tokio::net::TcpStream;
 
-use self::grants::FromServer;
+use self::http::HttpOptionArgs;
+use self::offer::{Offer, Offered, Origin};
 use self::target::Target;
 use super::up::StopSignals;
 use crate::failure::{Failure, Result};
@@ -26,11 +29,12 @@ const LOCAL_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Give a program on this machine a public URL
 ///
-/// Requests for the URL are passed on to the program for as long as this runs. With a name
-/// the URL is the same next time; nobody else gets the name meanwhile. Ctrl-C ends it.
+/// Requests for the URL are passed on to the program for as long as this runs, and shown at
+/// http://127.0.0.1:4040. With a name the URL is the same next time; nobody else gets the
+/// name meanwhile. Ctrl-C ends it. docs/tunnels-agent.md has all of it.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  helix http 3000\n  helix http 3000 --name demo\n  helix http 192.168.1.20:8080 --url https://shop.example.com\n  helix http 3000 --json"
+    after_help = "Examples:\n  helix http 3000\n  helix http 3000 --name demo\n  helix http 192.168.1.20:8080 --url https://shop.example.com\n  helix http 3000 --allow 192.0.2.0/24 --basic-auth-file password\n  helix http 3000 --json"
 )]
 pub(crate) struct HttpArgs {
     /// Where the program listens: a port of this machine, or an address with one
@@ -41,6 +45,8 @@ pub(crate) struct HttpArgs {
     url: Option<String>,
     #[command(flatten)]
     common: CommonArgs,
+    #[command(flatten)]
+    options: HttpOptionArgs,
 }
 
 /// Give a TLS server on this machine a public name
@@ -129,11 +135,10 @@ struct StreamArgs {
     proxy_protocol: bool,
 }
 
-/// What is to be offered.
-struct Wish {
-    target: Target,
-    ask: CreateTunnel,
-    proxy_protocol: bool,
+impl StreamArgs {
+    fn offer(self, target: Target, ask: CreateTunnel) -> Offer {
+        Offer { target, ask, proxy_protocol: self.proxy_protocol, http: None }
+    }
 }
 
 impl CommonArgs {
@@ -150,64 +155,56 @@ impl CommonArgs {
 
 pub(crate) async fn http(session: &mut Session<'_>, args: HttpArgs) -> Result<u8> {
     let ask = CreateTunnel { hostname: args.url, ..args.common.ask(Protocol::Http) };
-    run(session, Wish { target: args.target, ask, proxy_protocol: false }).await
+    let http = Some(args.options.read(&session.environment)?);
+    run(session, Offer { target: args.target, ask, proxy_protocol: false, http }).await
 }
 
 pub(crate) async fn tls(session: &mut Session<'_>, args: TlsArgs) -> Result<u8> {
     let ask = CreateTunnel { hostname: args.url, ..args.common.ask(Protocol::Tls) };
-    run(session, Wish { target: args.target, ask, proxy_protocol: args.stream.proxy_protocol })
-        .await
+    run(session, args.stream.offer(args.target, ask)).await
 }
 
 pub(crate) async fn tcp(session: &mut Session<'_>, args: TcpArgs) -> Result<u8> {
     let ask = CreateTunnel { port: args.port.remote_port, ..args.common.ask(Protocol::Tcp) };
-    run(session, Wish { target: args.target, ask, proxy_protocol: args.stream.proxy_protocol })
-        .await
+    run(session, args.stream.offer(args.target, ask)).await
 }
 
 pub(crate) async fn udp(session: &mut Session<'_>, args: UdpArgs) -> Result<u8> {
     let ask = CreateTunnel { port: args.port.remote_port, ..args.common.ask(Protocol::Udp) };
-    run(session, Wish { target: args.target, ask, proxy_protocol: args.stream.proxy_protocol })
-        .await
+    run(session, args.stream.offer(args.target, ask)).await
 }
 
 /// Offers it until stopped.
-async fn run(session: &mut Session<'_>, wish: Wish) -> Result<u8> {
+async fn run(session: &mut Session<'_>, offer: Offer) -> Result<u8> {
     let mut stop = StopSignals::new()?;
-    let Wish { target, ask, proxy_protocol } = wish;
-    let is_udp = ask.protocol == Protocol::Udp;
+    let is_udp = offer.ask.protocol == Protocol::Udp;
     session.ui.step("asking for the tunnel");
-    let (grants, granted) =
-        FromServer::ask(session.client()?, session.settings.org_scope(), ask).await?;
-    session.ui.warn(&granted.note.iter().cloned().collect::<Vec<_>>());
-    let first = Some(grants::read(&granted));
-    let agent = Agent::start(Config {
-        grants: Arc::new(grants),
-        first,
-        service: Arc::new(Forward { to: target.to_string() }),
-        proxy_protocol,
-        proxy: proxy(session)?,
-        version: env!("CARGO_PKG_VERSION").to_owned(),
-    });
-    if !is_udp && !answers(&target).await {
+    let offered = offer.start(&origin(session)?).await?;
+    session.ui.warn(&offered.warnings);
+    let target = &offered.target;
+    if !is_udp && !answers(target).await {
         session.ui.note(&format!("nothing answers at {target} yet"));
     }
     let outcome = tokio::select! {
-        outcome = tell(session, &agent, &granted, &target) => outcome,
+        outcome = tell(session, &offered) => outcome,
         () = stop.wait() => Ok(0),
     };
-    agent.stop().await;
+    offered.agent.stop().await;
     outcome
 }
 
+/// Whom tunnels are had from, by the settings.
+fn origin(session: &Session<'_>) -> Result<Origin> {
+    Ok(Origin {
+        client: session.client()?,
+        scope: session.settings.org_scope(),
+        proxy: proxy(session)?,
+    })
+}
+
 /// Says how things stand, until that is the end.
-async fn tell(
-    session: &mut Session<'_>,
-    agent: &Agent,
-    granted: &TunnelGrant,
-    target: &Target,
-) -> Result<u8> {
-    let mut phases = agent.phases();
+async fn tell(session: &mut Session<'_>, offered: &Offered) -> Result<u8> {
+    let mut phases = offered.agent.phases();
     session.ui.step("attaching to an edge");
     let mut was_attached = false;
     loop {
@@ -215,7 +212,7 @@ async fn tell(
         match phase {
             Phase::Starting => {}
             Phase::Attached { edge, reachable } => {
-                attached(session, granted, target, (&edge, &reachable), was_attached)?;
+                attached(session, offered, (&edge, &reachable), was_attached)?;
                 was_attached = true;
             }
             Phase::Waiting { why, pause } => {
@@ -238,20 +235,12 @@ async fn tell(
 
 fn attached(
     session: &mut Session<'_>,
-    granted: &TunnelGrant,
-    target: &Target,
+    offered: &Offered,
     (edge, reachable): (&str, &[String]),
     again: bool,
 ) -> Result<()> {
-    let document = json!({
-        "type": "attached",
-        "tunnel": granted.tunnel_id,
-        "name": granted.name,
-        "url": granted.public_url,
-        "reachable": reachable,
-        "edge": edge,
-        "to": target.to_string(),
-    });
+    let Offered { granted, target, page, .. } = offered;
+    let document = describe(offered, (edge, reachable));
     if again && !session.ui.json() {
         session.ui.step(&format!("attached to {edge} again"));
         return Ok(());
@@ -262,8 +251,26 @@ fn attached(
         let urls = urls.iter().map(|url| style.cyan(url)).collect::<Vec<_>>().join("\n");
         format!("{urls}\n")
     })?;
+    if let Some(page) = page {
+        session.ui.note(&format!("requests are shown at http://{page}"));
+    }
     session.ui.note(&format!("{} leads to {target}; Ctrl-C ends it", granted.name));
     Ok(())
+}
+
+/// The line of a tunnel that visitors come through.
+fn describe(offered: &Offered, (edge, reachable): (&str, &[String])) -> serde_json::Value {
+    let Offered { granted, target, page, .. } = offered;
+    json!({
+        "type": "attached",
+        "tunnel": granted.tunnel_id,
+        "name": granted.name,
+        "url": granted.public_url,
+        "reachable": reachable,
+        "edge": edge,
+        "to": target.to_string(),
+        "inspector": page.map(|address| format!("http://{address}")),
+    })
 }
 
 fn waiting(session: &mut Session<'_>, document: &serde_json::Value, text: &str) -> Result<()> {

@@ -12,6 +12,7 @@ use super::deploy::Precondition;
 use super::destroy;
 use super::kinds::{self, Verb};
 use super::restore;
+use super::tunnel;
 use crate::failure::Result;
 use crate::render;
 use crate::session::Session;
@@ -37,6 +38,7 @@ enum TunnelsVerb {
     Rotate(RotateArgs),
     #[command(visible_aliases = ["destroy", "rm"])]
     Delete(destroy::DestroyArgs),
+    Run(tunnel::run::RunArgs),
 }
 
 /// Keep a tunnel's name for good
@@ -104,7 +106,11 @@ struct RotateArgs {
 impl TunnelsArgs {
     /// Whether the result is a stream.
     pub(crate) fn streams(&self) -> bool {
-        matches!(&self.verb, TunnelsVerb::Any(verb) if verb.streams())
+        match &self.verb {
+            TunnelsVerb::Any(verb) => verb.streams(),
+            TunnelsVerb::Run(_) => true,
+            _ => false,
+        }
     }
 }
 
@@ -112,6 +118,7 @@ pub(crate) async fn run(session: &mut Session<'_>, args: TunnelsArgs) -> Result<
     let receipt = match args.verb {
         TunnelsVerb::Any(verb) => return kinds::run_verb(session, Kind::Tunnel, verb).await,
         TunnelsVerb::Delete(args) => return destroy::run(session, Kind::Tunnel, args).await,
+        TunnelsVerb::Run(args) => return tunnel::run::run(session, args).await,
         TunnelsVerb::Reserve(args) => reserve(session, args).await?,
         TunnelsVerb::Disable(args) => disable(session, args).await?,
         TunnelsVerb::Enable(args) => {

@@ -147,6 +147,7 @@ const ELSEWHERE: &[&str] = &[
     "domains vouch",
     "domains destroy",
     "tunnels delete",
+    "tunnels run",
     "http",
     "tls",
     "tcp",
@@ -436,6 +437,17 @@ fn a_tunnel_is_waited_for_reserved_and_given_up() {
     is_told(&desk.run(&["tunnels", "describe", "demo"]).code_is(4), &["tunnels", "describe"]);
     let deleted = desk.run(&["tunnels", "delete", "demo", "--yes"]).code_is(4);
     is_told(&deleted, &["tunnels", "delete"]);
+    for verb in ["describe", "events", "reserve", "enable", "rotate"] {
+        let line = ["tunnels", verb, "nothing"];
+        is_told(&desk.run(&line).code_is(4), &line);
+    }
+    let disable = ["tunnels", "disable", "nothing", "--reason", "it is a phish"];
+    is_told(&desk.run(&disable).code_is(4), &disable);
+    is_told(&desk.run(&disable[..3]).code_is(2), &disable);
+    let delete = ["tunnels", "delete", "nothing", "--yes"];
+    is_told(&desk.run(&delete).code_is(4), &delete);
+    let run = ["tunnels", "run", "nothing.toml"];
+    is_told(&desk.run(&run).code_is(2), &run);
 }
 
 #[test]

@@ -5,14 +5,15 @@ use std::sync::Mutex;
 use std::sync::PoisonError;
 
 use async_trait::async_trait;
-use helix_client::{Client, ClientError};
 use helix_model::Code;
 use helix_model::api::{CreateTunnel, SecretText, TunnelGrant};
 use helix_model::reference::Scope;
 use helix_tunnel::{Candidate, Grant, GrantError, Grants};
 
-/// Asks a server.
-pub(super) struct FromServer {
+use crate::{Client, ClientError};
+
+/// Asks a server, for an agent of a tunnel.
+pub struct TunnelGrants {
     client: Client,
     scope: Scope,
     /// What is asked for when the token has ended that came last.
@@ -20,18 +21,37 @@ pub(super) struct FromServer {
     recreate_token: Mutex<SecretText>,
 }
 
-impl FromServer {
+impl TunnelGrants {
     /// The first grant, and who gives the next.
-    pub(super) async fn ask(
+    ///
+    /// # Errors
+    /// When the server gives none.
+    pub async fn ask(
         client: Client,
         scope: Scope,
         ask: CreateTunnel,
-    ) -> Result<(FromServer, TunnelGrant), ClientError> {
+    ) -> Result<(TunnelGrants, TunnelGrant), ClientError> {
         let granted = client.create_tunnel(&ask, &scope).await?;
         // From now on it is this tunnel, whatever it came to be called.
         let ask = CreateTunnel { requested_name: Some(granted.name.clone()), ..ask };
         let recreate_token = Mutex::new(granted.recreate_token.clone());
-        Ok((FromServer { client, scope, ask, recreate_token }, granted))
+        Ok((TunnelGrants { client, scope, ask, recreate_token }, granted))
+    }
+
+    /// What an agent needs of a grant.
+    pub fn read(granted: &TunnelGrant) -> Grant {
+        let candidates = granted.candidates.iter().map(|candidate| Candidate {
+            edge: candidate.edge_id.to_string(),
+            url: candidate.edge_url.clone(),
+        });
+        Grant {
+            tunnel: granted.tunnel_id.to_string(),
+            public_url: granted.public_url.clone(),
+            candidates: candidates.collect(),
+            token: granted.ephemeral_token.expose().to_owned(),
+            expires_at_s: u64::try_from(granted.ephemeral_token_expires_at.0 / 1000).unwrap_or(0),
+            edge_roots: granted.edge_roots.clone(),
+        }
     }
 
     fn token(&self) -> SecretText {
@@ -40,7 +60,7 @@ impl FromServer {
 }
 
 #[async_trait]
-impl Grants for FromServer {
+impl Grants for TunnelGrants {
     async fn grant(&self) -> Result<Grant, GrantError> {
         let granted = match self.client.refresh_tunnel(&self.token()).await {
             // Asleep for longer than that token was good for: the person's may still be.
@@ -58,22 +78,6 @@ impl Grants for FromServer {
         })?;
         let mut token = self.recreate_token.lock().unwrap_or_else(PoisonError::into_inner);
         token.clone_from(&granted.recreate_token);
-        Ok(read(&granted))
-    }
-}
-
-/// What an agent needs of it.
-pub(super) fn read(granted: &TunnelGrant) -> Grant {
-    let candidates = granted.candidates.iter().map(|candidate| Candidate {
-        edge: candidate.edge_id.to_string(),
-        url: candidate.edge_url.clone(),
-    });
-    Grant {
-        tunnel: granted.tunnel_id.to_string(),
-        public_url: granted.public_url.clone(),
-        candidates: candidates.collect(),
-        token: granted.ephemeral_token.expose().to_owned(),
-        expires_at_s: u64::try_from(granted.ephemeral_token_expires_at.0 / 1000).unwrap_or(0),
-        edge_roots: granted.edge_roots.clone(),
+        Ok(TunnelGrants::read(&granted))
     }
 }

@@ -64,7 +64,7 @@ impl Grants for TunnelGrants {
     async fn grant(&self) -> Result<Grant, GrantError> {
         let granted = match self.client.refresh_tunnel(&self.token()).await {
             // Asleep for longer than that token was good for: the person's may still be.
-            Err(error) if error.code() == Code::Unauthorized => {
+            Err(error) if error.code() == Code::AccessDenied => {
                 self.client.create_tunnel(&self.ask, &self.scope).await
             }
             outcome => outcome,

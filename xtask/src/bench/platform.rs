@@ -87,6 +87,8 @@ impl Platform {
     pub fn command(&self, binary: &Path) -> Command {
         let mut command = Command::new(binary);
         command.env("XDG_CONFIG_HOME", self.directory.path().join("config"));
+        command.env("HELIX_URL", format!("http://{}", self.api.address));
+        command.env("HELIX_TOKEN", &self.api.token);
         command.current_dir(self.directory.path());
         command
     }

@@ -1,6 +1,7 @@
 //! The door for agents: a request over TLS for a host of the edge itself, with a token,
 //! that becomes a WebSocket (RFC 6455).
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -165,7 +166,7 @@ fn token_of<B>(request: &Request<B>) -> Option<String> {
         let query = request.uri().query()?;
         let mut pairs = query.split('&').filter_map(|pair| pair.split_once('='));
         let (_, token) = pairs.find(|(name, _)| *name == TOKEN_QUERY)?;
-        percent_decode_str(token).decode_utf8().ok().map(|token| token.into_owned())
+        percent_decode_str(token).decode_utf8().ok().map(Cow::into_owned)
     };
     bearer.or_else(offered).or_else(asked)
 }

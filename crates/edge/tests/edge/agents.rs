@@ -60,7 +60,7 @@ impl Taking {
         Arc::new(Signed {
             key: Arc::clone(&self.key),
             at: vec![self.world.https()],
-            roots: self.server.authority.certificate_pem().to_owned(),
+            roots: self.server.authority.certificate_pem(),
             tunnel,
             given: AtomicU64::new(0),
         })
@@ -90,8 +90,7 @@ pub(crate) async fn attached(config: Config) -> Agent {
 /// Waits for a phase of an agent.
 pub(crate) async fn until(agent: &Agent, condition: impl FnMut(&Phase) -> bool) -> Phase {
     let mut phases = agent.phases();
-    let phase = soon(phases.wait_for(condition)).await.unwrap().clone();
-    phase
+    soon(phases.wait_for(condition)).await.unwrap().clone()
 }
 
 pub(crate) fn config(grants: Arc<Signed>, to: SocketAddr) -> Config {

@@ -1,7 +1,7 @@
 //! A link: opens streams, and gives out those the other side opens.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -47,7 +47,9 @@ pub struct Incoming(mpsc::Receiver<Opened>);
 #[derive(Debug)]
 struct Handle {
     shared: Arc<Shared>,
-    next: AtomicU32,
+    /// The id of the next stream. Locked until it has been opened: the other side takes
+    /// one that comes out of turn for a broken protocol.
+    next: Mutex<Option<u32>>,
 }
 
 impl Drop for Handle {
@@ -103,7 +105,7 @@ impl Link {
             Side::Client => 1,
             Side::Server => 2,
         };
-        let handle = Arc::new(Handle { shared, next: AtomicU32::new(first) });
+        let handle = Arc::new(Handle { shared, next: Mutex::new(Some(first)) });
         (Link { handle }, Incoming(incoming))
     }
 
@@ -117,16 +119,17 @@ impl Link {
             let (bytes, limit) = (header.len(), HEADER_BYTES_MAX);
             return Err(StreamError::TooLong { bytes, limit });
         }
-        let next = |id: u32| id.checked_add(2);
-        let id = self.handle.next.fetch_update(Ordering::AcqRel, Ordering::Acquire, next);
-        let Ok(id) = id else {
+        let mut next = self.handle.next.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(id) = *next else {
             // Two thousand million streams: the next link counts anew.
             shared.end(LinkError::Closed);
             return Err(LinkError::Closed.into());
         };
         let parts = shared.streams.insert(id)?;
+        *next = id.checked_add(2);
         let stream = Stream::new(id, parts, Arc::clone(shared));
         shared.signal(&Frame::Open { stream: id, header });
+        drop(next);
         match shared.ended() {
             Some(error) => Err(error.into()),
             None => Ok(stream),

@@ -62,6 +62,26 @@ async fn messages_arrive_whole_in_order_and_the_end_is_told() {
     assert_eq!(here.receiver.next().await.unwrap(), None);
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn streams_that_many_threads_open_come_in_their_turn() {
+    let World { client, server: _server, _client_incoming, mut server_incoming } = world();
+    let opening = (0..4).map(|_| {
+        let client = client.clone();
+        tokio::spawn(async move {
+            for _ in 0..200 {
+                client.open(Bytes::new()).unwrap().sender.reset("that was all");
+            }
+        })
+    });
+    let opening: Vec<_> = opening.collect();
+    for _ in 0..800 {
+        server_incoming.next().await.expect("the link has ended");
+    }
+    for one in opening {
+        one.await.unwrap();
+    }
+}
+
 #[tokio::test]
 async fn both_sides_open_streams_at_once() {
     let mut world = world();

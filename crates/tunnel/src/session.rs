@@ -1,5 +1,6 @@
 //! One link to an edge, and what it carries.
 
+use std::io;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -60,7 +61,13 @@ impl Way {
             socket.connect(self.peer)?;
             socket.local_addr()
         });
-        asked.is_ok_and(|address| address.ip() == self.own)
+        match asked {
+            Ok(address) => address.ip() == self.own,
+            Err(error) => !matches!(
+                error.kind(),
+                io::ErrorKind::NetworkUnreachable | io::ErrorKind::HostUnreachable
+            ),
+        }
     }
 }
 

@@ -8,6 +8,7 @@
 //! what stops being HTTP.
 
 mod account;
+mod body_scan;
 mod exchange;
 mod forward;
 mod front;

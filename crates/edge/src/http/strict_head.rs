@@ -4,9 +4,11 @@
 //! bare LF (§2.2), both `Content-Length` and `Transfer-Encoding` (§6.3), equal
 //! `Content-Length` lines. Each has been used to smuggle requests past a proxy,
 //! and no honest client sends them, so their line end is replaced by a NUL, at
-//! which the parser refuses the request with 400. Heads that arrive together
-//! with the body before them are not looked at; they are safe all the same,
-//! because a backend only ever gets heads the edge has written itself.
+//! which the parser refuses the request with 400. Bodies are passed over
+//! (`body_scan`) and never touched. What follows a request to change the protocol
+//! is not looked at, nor any head behind it when the change was refused; those are
+//! safe all the same, because a backend only ever gets heads the edge has written
+//! itself.
 //!
 //! Also keeps the two time limits of waiting for a head.
 
@@ -19,6 +21,7 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep_until};
 
+use super::body_scan::{BodyScan, Outcome};
 use super::turn::Conversation;
 use crate::small_write;
 
@@ -29,8 +32,9 @@ pub(crate) const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a connection may rest between requests.
 pub(crate) const IDLE_TIMEOUT: Duration = Duration::from_secs(75);
 
-/// Enough of a line to know the header names that matter, colon included.
-const NAME_BYTES: usize = 18;
+/// Enough of a line to know the header names that matter, colon included, and how long
+/// a body is: 15 bytes and 16 digits, ten petabytes.
+const NAME_BYTES: usize = 32;
 
 /// A byte stream with strict request heads.
 #[derive(Debug)]
@@ -38,10 +42,23 @@ pub(crate) struct StrictHead<S> {
     inner: S,
     conversation: Arc<Conversation>,
     scan: HeadScan,
+    /// What is left of the body of the request before.
+    body: Option<BodyScan>,
+    sight: Sight,
     /// Since when the client has been idle, or has been sending a head.
     waiting_since: Option<Instant>,
     /// One timer for the connection's life, pushed back only when it fires.
     timer: Option<Pin<Box<Sleep>>>,
+}
+
+/// Whether the bytes that come are known for what they are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Sight {
+    Clear,
+    /// Some came that may be of another protocol.
+    Opaque,
+    /// It turned out that they were not, or a body has no end: no more is looked at.
+    Lost,
 }
 
 /// What has been seen of the current request head.
@@ -57,27 +74,35 @@ struct HeadScan {
     has_length: bool,
     has_encoding: bool,
     has_upgrade: bool,
+    length: Option<u64>,
 }
 
 impl<S> StrictHead<S> {
     pub(crate) fn new(inner: S, conversation: Arc<Conversation>) -> StrictHead<S> {
         let scan = HeadScan::new();
-        StrictHead { inner, conversation, scan, waiting_since: None, timer: None }
+        let (body, sight) = (None, Sight::Clear);
+        StrictHead { inner, conversation, scan, body, sight, waiting_since: None, timer: None }
     }
 
     /// Looks at what was read, and notes whether the wait for it is over.
     fn scan(&mut self, bytes: &mut [u8]) {
         let mut is_same_head = self.scan.has_begun();
         let mut rest = bytes;
-        while !rest.is_empty() && !self.conversation.is_opaque() {
+        while !rest.is_empty() && self.sees() {
+            if let Some(body) = &mut self.body {
+                match body.take(rest) {
+                    Outcome::More => break,
+                    Outcome::Over(used) => rest = &mut rest[used..],
+                    Outcome::Broken => self.sight = Sight::Lost,
+                }
+                self.body = None;
+                continue;
+            }
             let used = self.scan.line(rest);
             rest = &mut rest[used..];
             if self.scan.is_over {
                 is_same_head = false;
-                if self.scan.is_followed_by_something() {
-                    self.conversation.make_opaque();
-                }
-                self.scan = HeadScan::new();
+                self.ends_head();
             }
         }
         if !is_same_head {
@@ -85,9 +110,36 @@ impl<S> StrictHead<S> {
         }
     }
 
+    /// Whether what comes now is known for what it is.
+    fn sees(&mut self) -> bool {
+        self.sight = match (self.sight, self.conversation.is_opaque()) {
+            (Sight::Lost, _) | (Sight::Opaque, false) => Sight::Lost,
+            (_, true) => Sight::Opaque,
+            (Sight::Clear, false) => Sight::Clear,
+        };
+        self.sight == Sight::Clear
+    }
+
+    /// What follows the head that has ended.
+    fn ends_head(&mut self) {
+        let head = std::mem::replace(&mut self.scan, HeadScan::new());
+        if head.has_upgrade {
+            return self.conversation.make_opaque();
+        }
+        self.body = match head.length {
+            _ if head.has_encoding => Some(BodyScan::chunked()),
+            None | Some(0) => None,
+            Some(length) => Some(BodyScan::Length(length)),
+        };
+        if head.has_length && head.length.is_none() {
+            self.sight = Sight::Lost;
+        }
+    }
+
     /// Ready when the client has kept the connection waiting for too long.
     fn poll_deadline(&mut self, context: &mut Context<'_>) -> Poll<()> {
-        if self.conversation.is_in_flight() || self.conversation.is_opaque() {
+        if self.conversation.is_in_flight() || self.conversation.is_opaque() || self.body.is_some()
+        {
             self.waiting_since = None;
             return Poll::Pending;
         }
@@ -115,10 +167,6 @@ impl HeadScan {
 
     fn has_begun(&self) -> bool {
         self.has_lines || !self.line_is_empty
-    }
-
-    fn is_followed_by_something(&self) -> bool {
-        self.has_length || self.has_encoding || self.has_upgrade
     }
 
     /// Takes in the rest of a line, or less if there is no more; returns how
@@ -156,6 +204,11 @@ impl HeadScan {
         let name = &self.name[..self.name_length];
         let is_length = name.starts_with(b"content-length:");
         let is_encoding = name.starts_with(b"transfer-encoding:");
+        let digits = name.strip_prefix(b"content-length:");
+        // One that is cut is another number.
+        let digits = digits.filter(|_| name.len() < NAME_BYTES);
+        let digits = digits.and_then(|digits| std::str::from_utf8(digits).ok());
+        self.length = digits.map_or(self.length, |digits| digits.parse().ok());
         let doubled = (is_length || is_encoding) && (self.has_length || self.has_encoding);
         self.has_upgrade |= name.starts_with(b"upgrade:");
         self.has_length |= is_length;
@@ -250,8 +303,17 @@ mod tests {
 
     #[test]
     fn bodies_and_tunnels_pass_unread_and_pipelined_heads_are_read() {
-        let body = b"POST / HTTP/1.1\r\nContent-Length: 4\r\n\r\na\n\nb";
-        assert_eq!(scanned(body, 7), (body.to_vec(), true));
+        let length = "POST / HTTP/1.1\r\nContent-Length: 4\r\n\r\na\n\nb";
+        let chunked =
+            "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n4\r\na\n\nb\r\n0\r\n\r\n";
+        for body in [length, chunked] {
+            let twice = format!("{body}{body}");
+            for piece in 1..twice.len() {
+                let unread = (twice.clone().into_bytes(), false);
+                assert_eq!(scanned(twice.as_bytes(), piece), unread);
+            }
+            assert!(is_refused(&format!("{body}GET / HTTP/1.1\n\r\n")));
+        }
         let tunnel = b"GET / HTTP/1.1\r\nUpgrade: x\r\n\r\n\n\n\n";
         assert_eq!(scanned(tunnel, 5), (tunnel.to_vec(), true));
         assert!(is_refused("GET / HTTP/1.1\r\nHost: a\r\n\r\nGET / HTTP/1.1\n\r\n"));

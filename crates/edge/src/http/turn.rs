@@ -14,7 +14,7 @@ use tokio::sync::watch;
 #[derive(Debug, Default)]
 pub(crate) struct Conversation {
     in_flight: AtomicBool,
-    /// Bytes are a body or something else than HTTP: not to be looked at.
+    /// Bytes may be something else than HTTP: not to be looked at.
     opaque: AtomicBool,
     upload_open: AtomicBool,
     /// The request's body cannot be read to its end.
@@ -67,7 +67,7 @@ impl Conversation {
         self.opaque.load(Ordering::Relaxed)
     }
 
-    /// A head has ended that is followed by something other than a head.
+    /// A head has ended that asks to change the protocol.
     pub(crate) fn make_opaque(&self) {
         self.opaque.store(true, Ordering::Relaxed);
     }

@@ -88,10 +88,10 @@ async fn a_port_of_its_own_is_shared_by_names() {
     let client = SecureClient::trusting(&inner.server.authority, Inside::Http1);
     let Err(error) = client.connect(address, "c.example").await else { panic!("it is served") };
     assert!(error.to_string().contains("UnrecognisedName"), "{error}");
-    assert_eq!(world.edge.stats().hello_unknown, 1);
+    world.counts(|stats| stats.hello_unknown == 1).await;
     // What is no TLS is cut off.
     assert_eq!(soon(raw(address, "GET / HTTP/1.1\r\n\r\n")).await, "");
-    assert_eq!(world.edge.stats().hello_not_tls, 1);
+    world.counts(|stats| stats.hello_not_tls == 1).await;
 }
 
 /// The least that is a hello, for no host.
@@ -139,6 +139,6 @@ async fn who_says_nothing_is_cut_off() {
     silent.write_all(&unnamed()[..10]).await.unwrap();
     let ended = soon(silent.read(&mut [0; 8])).await;
     assert!(!matches!(ended, Ok(1..)), "{ended:?}");
-    assert_eq!(world.edge.stats().hello_late, 1);
+    world.counts(|stats| stats.hello_late == 1).await;
     drop(Arc::new(app));
 }

@@ -118,7 +118,7 @@ async fn many_requests_share_one_http2_connection() {
     for one in waiting {
         assert_eq!(soon(one).await.unwrap(), "app 1");
     }
-    assert_eq!(world.edge.stats().tls_connections, 1);
+    world.counts(|stats| stats.tls_connections == 1).await;
 }
 
 #[tokio::test]
@@ -144,12 +144,7 @@ async fn hosts_that_are_not_here_get_no_certificate() {
     let answer = raw(world.https(), "GET / HTTP/1.1\r\nHost: app.example\r\n\r\n").await;
     assert!(answer.starts_with("HTTP/1.1 400 ") && answer.contains("begin the URL"), "{answer}");
     raw(world.https(), "\0\0\0").await;
-    soon(async {
-        while world.edge.stats().tls_refused < 3 {
-            tokio::task::yield_now().await;
-        }
-    })
-    .await;
+    world.counts(|stats| stats.tls_refused == 3).await;
 }
 
 #[tokio::test]

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use helix_edge::{AccessLogConfig, AnyIp, Config, Edge, Takeover};
+use helix_edge::{AccessLogConfig, AnyIp, Config, Edge, Stats, Takeover};
 use helix_model::edge::AgentUrl;
 use helix_model::endpoint::OwnPort;
 use helix_model::manifest::Handling;
@@ -154,6 +154,16 @@ impl World {
         report.await;
     }
 
+    /// Waits until this has been counted: what a client sees may come before it.
+    pub(crate) async fn counts(&self, condition: impl Fn(&Stats) -> bool) {
+        let counted = async {
+            while !condition(&self.edge.stats()) {
+                tokio::task::yield_now().await;
+            }
+        };
+        soon(counted).await;
+    }
+
     /// Waits for a report that fulfils the condition.
     pub(crate) async fn report(&self, condition: impl FnMut(&EdgeReport) -> bool) -> EdgeReport {
         let mut reports = self.edge.reports();
@@ -223,7 +233,8 @@ fn endpoint(number: u128, route: Route, backends: &[(u128, SocketAddr)]) -> Endp
 pub(crate) async fn is_reset_at(address: SocketAddr) {
     let connected = TcpStream::connect(address).await;
     if let Ok(mut stream) = connected {
-        assert!(soon(stream.read(&mut [0])).await.is_err(), "it is not reset");
+        let error = soon(stream.read(&mut [0])).await.expect_err("it is not reset");
+        assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
     }
 }
 

@@ -34,15 +34,15 @@ const LOCAL_TIMEOUT: Duration = Duration::from_secs(2);
 /// name meanwhile. Ctrl-C ends it. docs/tunnels-agent.md has all of it.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  helix http 3000\n  helix http 3000 --name demo\n  helix http 192.168.1.20:8080 --url https://shop.example.com\n  helix http 3000 --allow 192.0.2.0/24 --basic-auth-file password\n  helix http 3000 --json"
+    after_help = "Examples:\n  helix http 3000\n  helix http 3000 --name demo\n  helix http 192.168.1.20:8080 --hostname shop.example.com\n  helix http 3000 --allow 192.0.2.0/24 --basic-auth-file password\n  helix http 3000 --json"
 )]
 pub(crate) struct HttpArgs {
     /// Where the program listens: a port of this machine, or an address with one
     #[arg(value_name = "PORT|ADDRESS")]
     target: Target,
-    /// A host of your own below a proven domain, such as https://shop.example.com
-    #[arg(long, value_name = "URL", value_parser = host_of)]
-    url: Option<String>,
+    /// A host of your own below a proven domain, such as shop.example.com
+    #[arg(long, value_name = "HOST", value_parser = host_of)]
+    hostname: Option<String>,
     #[command(flatten)]
     common: CommonArgs,
     #[command(flatten)]
@@ -55,7 +55,7 @@ pub(crate) struct HttpArgs {
 /// has the certificate, and nobody in between reads along. Ctrl-C ends it.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  helix tls 8443 --name vault\n  helix tls 8443 --url vault.example.com"
+    after_help = "Examples:\n  helix tls 8443 --name vault\n  helix tls 8443 --hostname vault.example.com"
 )]
 pub(crate) struct TlsArgs {
     /// Where the program listens: a port of this machine, or an address with one
@@ -63,7 +63,7 @@ pub(crate) struct TlsArgs {
     target: Target,
     /// A host of your own below a proven domain, such as vault.example.com
     #[arg(long, value_name = "HOST", value_parser = host_of)]
-    url: Option<String>,
+    hostname: Option<String>,
     #[command(flatten)]
     common: CommonArgs,
     #[command(flatten)]
@@ -154,13 +154,13 @@ impl CommonArgs {
 }
 
 pub(crate) async fn http(session: &mut Session<'_>, args: HttpArgs) -> Result<u8> {
-    let ask = CreateTunnel { hostname: args.url, ..args.common.ask(Protocol::Http) };
+    let ask = CreateTunnel { hostname: args.hostname, ..args.common.ask(Protocol::Http) };
     let http = Some(args.options.read(&session.environment)?);
     run(session, Offer { target: args.target, ask, proxy_protocol: false, http }).await
 }
 
 pub(crate) async fn tls(session: &mut Session<'_>, args: TlsArgs) -> Result<u8> {
-    let ask = CreateTunnel { hostname: args.url, ..args.common.ask(Protocol::Tls) };
+    let ask = CreateTunnel { hostname: args.hostname, ..args.common.ask(Protocol::Tls) };
     run(session, args.stream.offer(args.target, ask)).await
 }
 

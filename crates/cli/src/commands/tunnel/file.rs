@@ -71,7 +71,7 @@ struct Table {
     #[serde(default)]
     protocol: Protocol,
     target: Spanned<String>,
-    url: Option<Spanned<String>>,
+    hostname: Option<Spanned<String>>,
     remote_port: Option<Spanned<u16>>,
     region: Option<String>,
     keep: Option<Spanned<String>>,
@@ -131,7 +131,7 @@ fn entry(table: Table) -> std::result::Result<Entry, Wrong> {
         name: read_as("name", table.name, name)?,
         protocol: table.protocol,
         target: read_as("target", table.target, str::parse)?,
-        hostname: table.url.map(|it| read_as("url", it, host_of)).transpose()?,
+        hostname: table.hostname.map(|it| read_as("hostname", it, host_of)).transpose()?,
         remote_port: table.remote_port.map(Spanned::into_inner),
         region: table.region,
         keep: table.keep.map(|it| read_as("keep", it, keep)).transpose()?,
@@ -165,7 +165,7 @@ fn only_where_it_means_something(table: &Table) -> std::result::Result<(), Wrong
     }
     let (is_http, is_tls) = (table.protocol == Protocol::Http, table.protocol == Protocol::Tls);
     let rules = [
-        ("url", at(table.url.as_ref()), is_http || is_tls),
+        ("hostname", at(table.hostname.as_ref()), is_http || is_tls),
         ("remote_port", at(table.remote_port.as_ref()), !is_http && !is_tls),
         ("proxy_protocol", at(table.proxy_protocol.as_ref()), !is_http),
         ("inspect", at(table.inspect.as_ref()), is_http),
@@ -228,7 +228,7 @@ mod tests {
 [[tunnels]]
 name = "demo"
 target = "3000"
-url = "https://shop.example.com"
+hostname = "shop.example.com"
 keep = "30d"
 inspect = "off"
 host_header = "localhost:3000"

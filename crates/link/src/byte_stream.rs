@@ -58,11 +58,6 @@ impl ByteStream {
             sender.reset(reason);
         }
     }
-
-    /// The messages again. What was read in part is lost.
-    pub fn into_halves(self) -> (Option<Sender>, Receiver) {
-        (self.sender, self.receiver)
-    }
 }
 
 fn broken(error: StreamError) -> io::Error {

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 
+use super::measure::median;
 use super::proxies::{HOST, Origin, Proxy, Server, connections_max, raise_descriptors};
 use super::report::{Bound, Report, Row, Target};
 use super::wrk::{self, Load};
@@ -185,12 +186,8 @@ impl Drop for Echo {
 }
 
 fn row((subject, turns): (String, Vec<[f64; COLUMNS]>)) -> Row {
-    let median = |column: usize| {
-        let mut values: Vec<f64> = turns.iter().map(|turn| turn[column]).collect();
-        values.sort_by(f64::total_cmp);
-        values[values.len() / 2]
-    };
-    Row { subject, values: (0..COLUMNS).map(median).collect() }
+    let column = |column: usize| median(turns.iter().map(|turn| turn[column]).collect());
+    Row { subject, values: (0..COLUMNS).map(column).collect() }
 }
 
 fn report(rows: Vec<Row>) -> Report {

@@ -49,6 +49,12 @@ impl Samples {
     }
 }
 
+/// The one in the middle, of an even number the greater of the two; 0 of none.
+pub fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied().unwrap_or_default()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -10,6 +10,7 @@ use anyhow::{Context, Result, ensure};
 use serde_json::json;
 
 use super::http;
+use super::measure::median;
 use super::platform::Platform;
 use super::processes;
 use super::proxies::{head, temporary};
@@ -88,10 +89,6 @@ fn measure(router: &mut dyn Router) -> Result<Row> {
         thread::sleep(WATCHED);
         used.push(router.cpu_ms()? - before);
     }
-    let median = |mut values: Vec<f64>| {
-        values.sort_by(f64::total_cmp);
-        values[values.len() / 2]
-    };
     Ok(Row { subject: router.name(), values: vec![median(served), median(used)] })
 }
 

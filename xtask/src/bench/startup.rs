@@ -8,6 +8,7 @@ use anyhow::{Context, Result, bail};
 use tempfile::TempDir;
 
 use super::etcd::Etcd;
+use super::measure::median;
 use super::report::{Bound, Report, Row, Target};
 use super::server::{Place, Server};
 use crate::output::say;
@@ -52,11 +53,6 @@ pub fn run(binary: &Path) -> Result<Report> {
         remarks: Vec::new(),
         targets,
     })
-}
-
-fn median(mut samples: Vec<f64>) -> f64 {
-    samples.sort_by(f64::total_cmp);
-    samples.get(samples.len() / 2).copied().unwrap_or_default()
 }
 
 fn ms(duration: Duration) -> f64 {

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 
 use super::http;
-use super::measure::Samples;
+use super::measure::{Samples, median};
 use super::platform::Platform;
 use super::proxies::Server;
 use super::report::{Bound, Report, Row, Target};
@@ -100,12 +100,8 @@ fn reachable(binary: &Path, origin: u16) -> Result<Samples> {
 }
 
 fn row((subject, turns): (String, Vec<[f64; COLUMNS]>)) -> Row {
-    let median = |column: usize| {
-        let mut values: Vec<f64> = turns.iter().map(|turn| turn[column]).collect();
-        values.sort_by(f64::total_cmp);
-        values[values.len() / 2]
-    };
-    Row { subject, values: (0..COLUMNS).map(median).collect() }
+    let column = |column: usize| median(turns.iter().map(|turn| turn[column]).collect());
+    Row { subject, values: (0..COLUMNS).map(column).collect() }
 }
 
 fn report(rows: Vec<Row>, reachable: &Samples) -> Report {

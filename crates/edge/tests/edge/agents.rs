@@ -62,7 +62,6 @@ impl Taking {
             at: vec![self.world.https()],
             roots: self.server.authority.certificate_pem(),
             tunnel,
-            given: AtomicU64::new(0),
         })
     }
 
@@ -110,13 +109,11 @@ pub(crate) struct Signed {
     pub(crate) at: Vec<SocketAddr>,
     roots: String,
     tunnel: u128,
-    pub(crate) given: AtomicU64,
 }
 
 #[async_trait]
 impl Grants for Signed {
     async fn grant(&self) -> Result<Grant, GrantError> {
-        self.given.fetch_add(1, Ordering::Relaxed);
         let candidate = |at: &SocketAddr| Candidate {
             edge: format!("edge-{}", at.port()),
             url: format!("wss://{HOST}:{}/.helix/tunnel", at.port()),

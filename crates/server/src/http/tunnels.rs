@@ -25,6 +25,7 @@ use super::identity::Guest;
 use super::problem::{ApiProblem, Body, Path, Query};
 use super::scale::request_hash;
 use super::{Api, gate};
+use crate::engine::Origin;
 use crate::tunnels::{Asked, Claimed};
 
 /// Longest region that is looked for: operators' own words are short.
@@ -163,8 +164,7 @@ pub(super) async fn disable(
     let (reason, by_operator) = (request.reason.clone(), caller.runs_installation());
     let change = Wish::Disable { reason, by_operator };
     let (origin, tunnel) = caller.change_of(&api, &headers, at, &("disable", &request), version)?;
-    let command = ask(Ask::Set(tunnel::Set { tunnel, change }));
-    Ok(Json(api.engine.submit(command, origin).await?))
+    set(&api, origin, tunnel, change).await
 }
 
 /// Takes it into use again.
@@ -179,8 +179,7 @@ pub(super) async fn enable(
     let (at, version) = ((reference.as_str(), &scope), request.expected_version);
     let change = Wish::Enable { by_operator: caller.runs_installation() };
     let (origin, tunnel) = caller.change_of(&api, &headers, at, &("enable", &request), version)?;
-    let command = ask(Ask::Set(tunnel::Set { tunnel, change }));
-    Ok(Json(api.engine.submit(command, origin).await?))
+    set(&api, origin, tunnel, change).await
 }
 
 /// Destroys a tunnel, unless that would be a way around its being out of use.
@@ -226,7 +225,16 @@ async fn own_change(
         must_own(caller, &state, known)?;
     }
     drop(state);
-    let command = ask(Ask::Set(tunnel::Set { tunnel: id, change }));
+    set(api, origin, id, change).await
+}
+
+async fn set(
+    api: &Api,
+    origin: Origin,
+    tunnel: Id<Tunnel>,
+    change: Wish,
+) -> Result<Json<Receipt>, ApiProblem> {
+    let command = ask(Ask::Set(tunnel::Set { tunnel, change }));
     Ok(Json(api.engine.submit(command, origin).await?))
 }
 

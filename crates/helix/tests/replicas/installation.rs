@@ -152,7 +152,7 @@ impl Installation {
 
     /// Where the app is reached by the IPv6 address of its env.
     pub fn expose_by_address(&self) -> SocketAddr {
-        let words = ["endpoints", "expose", "plain", "--process", "web", "--listen-port", "80"];
+        let words = ["endpoints", "expose", "plain", "--process", "web", "--listen-port", "81"];
         self.world.helix([&words[..], &["--env", "production"]].concat()).ok();
         let words = ["endpoints", "describe", "plain", "--env", "production", "--json"];
         let place = || {

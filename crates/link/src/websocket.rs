@@ -17,9 +17,9 @@ use crate::transport::{Sink, Source, Transport};
 /// Longest message either side may send.
 pub use crate::frame::FRAME_BYTES_MAX as MESSAGE_BYTES_MAX;
 
-/// How much is read at a time. The library would take 128 KiB for each, of which ten
-/// thousand idle links need none.
-const READ_BYTES: usize = 16 * 1024;
+/// How much is read at a time, but for long messages, which have room of their own. The
+/// library would keep 128 KiB for each link, of which ten thousand idle ones need none.
+const READ_BYTES: usize = 4 * 1024;
 
 /// What both sides of a link set: its messages, and no more.
 pub fn config() -> tungstenite::protocol::WebSocketConfig {

@@ -46,6 +46,7 @@ pub mod startup;
 pub mod subject;
 pub mod tunnel;
 pub mod tunnel_peers;
+pub mod tunnels;
 pub mod unpacked;
 pub mod wrk;
 
@@ -85,6 +86,8 @@ enum Bench {
     Routes,
     /// What an agent behind a public port carries.
     Tunnel,
+    /// Ten thousand idle tunnels, and an edge that comes back to a thousand.
+    Tunnels,
     /// Writes and reads through the API.
     Control,
     /// Starting with a million events.
@@ -102,7 +105,9 @@ impl Bench {
             }
             Bench::Placement => &[],
             Bench::Pull => packages::FOR_PULL_BENCH,
-            Bench::Edge | Bench::Routes | Bench::Tunnel => packages::FOR_EDGE_BENCH,
+            Bench::Edge | Bench::Routes | Bench::Tunnel | Bench::Tunnels => {
+                packages::FOR_EDGE_BENCH
+            }
             Bench::Control | Bench::Startup | Bench::Failover => packages::FOR_CONTROL_BENCHES,
         }
     }
@@ -138,6 +143,7 @@ impl Bench {
             Bench::Edge => edge::run(binary),
             Bench::Routes => routes::run(binary),
             Bench::Tunnel => tunnel::run(binary),
+            Bench::Tunnels => tunnels::run(binary),
             Bench::Control => control::run(binary),
             Bench::Startup => startup::run(binary),
             Bench::Failover => failover::run(binary),

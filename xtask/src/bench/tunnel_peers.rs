@@ -69,29 +69,10 @@ impl Tunnel {
     /// # Errors
     /// When it does not start.
     pub fn rathole(bin: &Path, directory: &Path, origin: u16, encrypted: bool) -> Result<Tunnel> {
-        let program = bin.join("rathole");
-        let version = version(&program, "Build Version:")?;
-        let (control, port) = (free_port()?, free_port()?);
-        let (server_noise, agent_noise) = match encrypted {
-            true => noise(&program)?,
-            false => (String::new(), String::new()),
-        };
-        let server = directory.join("server.toml");
-        let text = format!(
-            "[server]\nbind_addr = \"127.0.0.1:{control}\"\ndefault_token = \"{TOKEN}\"\n{server_noise}\
-             [server.services.origin]\nbind_addr = \"127.0.0.1:{port}\"\n"
-        );
-        fs::write(&server, text).context("write rathole's settings")?;
-        let agent = directory.join("agent.toml");
-        let text = format!(
-            "[client]\nremote_addr = \"127.0.0.1:{control}\"\ndefault_token = \"{TOKEN}\"\n{agent_noise}\
-             [client.services.origin]\nlocal_addr = \"127.0.0.1:{origin}\"\n"
-        );
-        fs::write(&agent, text).context("write rathole's settings")?;
-        let server = spawn(Command::new(&program).arg("--server").arg(server))?;
-        let agent = spawn(Command::new(&program).arg("--client").arg(agent))?;
-        let how = if encrypted { "noise" } else { "in the clear" };
-        Tunnel::peer(format!("rathole {version}, {how}"), port, server, agent)
+        let port = free_port()?;
+        let rathole = Rathole::set_up(bin, directory, &[port], origin, encrypted)?;
+        let (server, agent) = (rathole.server()?, rathole.agent()?);
+        Tunnel::peer(rathole.name, port, server, agent)
     }
 
     /// bore, which has no encryption.
@@ -140,6 +121,71 @@ impl Tunnel {
     }
 }
 
+/// rathole with its settings written: a service for each port, all of one origin.
+pub struct Rathole {
+    pub name: String,
+    program: PathBuf,
+    server: PathBuf,
+    agent: PathBuf,
+}
+
+impl Rathole {
+    /// Writes them.
+    ///
+    /// # Errors
+    /// When that fails, or it makes no keys.
+    pub fn set_up(
+        bin: &Path,
+        directory: &Path,
+        ports: &[u16],
+        origin: u16,
+        encrypted: bool,
+    ) -> Result<Rathole> {
+        let program = bin.join("rathole");
+        let (version, control) = (version(&program, "Build Version:")?, free_port()?);
+        let (server_noise, agent_noise) = match encrypted {
+            true => noise(&program)?,
+            false => (String::new(), String::new()),
+        };
+        let mut ends = [
+            format!("[server]\nbind_addr = \"127.0.0.1:{control}\"\n"),
+            format!("[client]\nremote_addr = \"127.0.0.1:{control}\"\n"),
+        ];
+        for (end, noise) in ends.iter_mut().zip([server_noise, agent_noise]) {
+            end.push_str(&format!("default_token = \"{TOKEN}\"\n{noise}"));
+        }
+        for port in ports {
+            let [server, agent] = &mut ends;
+            let listens = format!("[server.services.s{port}]\nbind_addr = \"127.0.0.1:{port}\"\n");
+            server.push_str(&listens);
+            let leads = format!("[client.services.s{port}]\nlocal_addr = \"127.0.0.1:{origin}\"\n");
+            agent.push_str(&leads);
+        }
+        let (server, agent) = (directory.join("server.toml"), directory.join("agent.toml"));
+        for (path, text) in [&server, &agent].into_iter().zip(ends) {
+            fs::write(path, text).context("write rathole's settings")?;
+        }
+        let how = if encrypted { "noise" } else { "in the clear" };
+        Ok(Rathole { name: format!("rathole {version}, {how}"), program, server, agent })
+    }
+
+    /// Starts the end that visitors come to.
+    ///
+    /// # Errors
+    /// When it does not start.
+    pub fn server(&self) -> Result<Owned> {
+        spawn(Command::new(&self.program).arg("--server").arg(&self.server))
+    }
+
+    /// Starts the other end.
+    ///
+    /// # Errors
+    /// When it does not start.
+    pub fn agent(&self) -> Result<Owned> {
+        spawn(Command::new(&self.program).arg("--client").arg(&self.agent))
+    }
+}
+
 /// An agent of helix that is attached, and what it said of that.
 ///
 /// # Errors
@@ -172,7 +218,11 @@ const BORE_PORT: u16 = 7835;
 
 const TOKEN: &str = "a token that nobody has to guess";
 
-fn spawn(command: &mut Command) -> Result<Owned> {
+/// Starts a program that is listened to by nobody.
+///
+/// # Errors
+/// When it does not start.
+pub fn spawn(command: &mut Command) -> Result<Owned> {
     Owned::spawn(command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()))
 }
 

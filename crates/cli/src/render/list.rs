@@ -150,11 +150,21 @@ pub(crate) fn endpoints(views: &[ResourceView], now: Timestamp) -> Table {
                 declared(&it.desired.exposure),
                 if reachable.is_empty() { "-".to_owned() } else { reachable },
                 age(it.view.created_at, now),
-                it.current.seen.problem.unwrap_or_default(),
+                problem(&it.current),
             ],
         );
     }
     table
+}
+
+/// What is wrong, and at how many edges where there are several: `describe` says at which.
+fn problem(status: &endpoint::Status) -> String {
+    let Some(problem) = &status.seen.problem else { return String::new() };
+    let troubled = status.edges.values().filter(|seen| seen.problem.is_some()).count();
+    match status.edges.len() {
+        0 | 1 => problem.clone(),
+        edges => format!("{problem} (at {troubled} of {edges} edges)"),
+    }
 }
 
 /// What the internet can reach, wherever it belongs.
@@ -482,4 +492,29 @@ fn plain(views: &[ResourceView], now: Timestamp) -> Table {
         );
     }
     table
+}
+
+#[cfg(test)]
+mod tests {
+    use helix_model::Id;
+
+    use super::*;
+
+    #[test]
+    fn a_problem_says_at_how_many_edges_it_is() {
+        let seen = |problem: Option<&str>| endpoint::Seen {
+            problem: problem.map(str::to_owned),
+            ..endpoint::Seen::default()
+        };
+        let of = |problems: &[Option<&str>]| {
+            let ids = (1..).map(|number| Id::new(Timestamp(1), number));
+            let edges = ids.zip(problems.iter().copied().map(seen)).collect();
+            let first = problems.iter().flatten().next().copied();
+            problem(&endpoint::Status { seen: seen(first), edges })
+        };
+        assert_eq!(of(&[None, None]), "");
+        assert_eq!(of(&[Some("port 80 is taken")]), "port 80 is taken");
+        let of_two = of(&[None, Some("port 80 is taken")]);
+        assert_eq!(of_two, "port 80 is taken (at 1 of 2 edges)");
+    }
 }

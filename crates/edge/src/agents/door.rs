@@ -91,7 +91,7 @@ pub(crate) fn is_agent(shared: &Shared, host: &str) -> bool {
 
 /// Lets an agent in: the response that changes the protocol, after which its link runs
 /// in a task of its own.
-pub(crate) fn enter(
+pub(crate) async fn enter(
     shared: &Arc<Shared>,
     front: &Front,
     request: &mut Request<Incoming>,
@@ -105,7 +105,7 @@ pub(crate) fn enter(
     }
     let claims = admit(shared, request)?;
     let id: Id<Tunnel> = claims.sub.parse().map_err(|_| TokenError::Malformed)?;
-    let seat = shared.agents.seat(id).ok_or(Closed::NoTunnel)?;
+    let seat = shared.agents.seat_soon(id).await.ok_or(Closed::NoTunnel)?;
     if claims.generation < seat.generation() {
         return Err(Closed::Revoked);
     }

@@ -11,6 +11,7 @@ mod session;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use helix_model::edge::AgentUrl;
@@ -19,7 +20,8 @@ use helix_model::{Id, Tunnel};
 use helix_tunnel::protocol::{Leave, PATH};
 use helix_tunnel::token::VerifyingKey;
 use http::Uri;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
+use tokio::time::timeout;
 
 use self::replays::Replays;
 pub(crate) use self::seat::Seat;
@@ -34,7 +36,14 @@ pub(crate) struct Agents {
     replays: Mutex<Replays>,
     /// Told when somebody has taken a seat or left one.
     changed: Arc<Notify>,
+    /// Told when there may be other seats.
+    settled: watch::Sender<()>,
 }
+
+/// How long an agent waits for its tunnel to be in the plan: a grant can reach an agent
+/// sooner than the plan its edge. Less than what an agent gives its first candidate before
+/// it tries the next beside it.
+const PLAN_WAIT: Duration = Duration::from_secs(1);
 
 /// Port that a URL leaves out.
 const HTTPS_PORT: u16 = 443;
@@ -71,6 +80,20 @@ impl Agents {
         self.seats.load().get(&tunnel).cloned()
     }
 
+    /// The same for one that is about to be in the plan.
+    async fn seat_soon(&self, tunnel: Id<Tunnel>) -> Option<Arc<Seat>> {
+        let mut settled = self.settled.subscribe();
+        let looking = async {
+            loop {
+                if let Some(seat) = self.seat(tunnel) {
+                    return Some(seat);
+                }
+                settled.changed().await.ok()?;
+            }
+        };
+        timeout(PLAN_WAIT, looking).await.ok().flatten()
+    }
+
     /// Makes the seats those of the plan. Whoever sits where there is none any more, or
     /// came with a token that was taken back since, is sent away.
     pub(crate) fn settle(&self, plan: &EdgePlan) {
@@ -90,6 +113,7 @@ impl Agents {
         let gone = before.iter().filter(|(id, _)| !seats.contains_key(id));
         let gone: Vec<_> = gone.map(|(_, seat)| Arc::clone(seat)).collect();
         self.seats.store(Arc::new(seats));
+        self.settled.send_replace(());
         for seat in gone {
             seat.vacate(Leave::Revoked);
         }

@@ -70,7 +70,7 @@ pub(crate) async fn forward(
     count(&shared.counters.http_requests);
     let turn = conversation.begin(!request.body().is_end_stream());
     let mut account = Account::open(shared, front, &request);
-    if let Some(entered) = agent(shared, front, &mut request) {
+    if let Some(entered) = agent(shared, front, &mut request).await {
         return match entered {
             Ok(response) => response.map(|()| Reply::switching(turn)),
             Err(closed) => Refused::Agent(closed).into_response(turn, account),
@@ -90,7 +90,7 @@ pub(crate) async fn forward(
 }
 
 /// What an agent of a tunnel is answered, if it is one that asks.
-fn agent(
+async fn agent(
     shared: &Arc<Shared>,
     front: &Front,
     request: &mut Request<Incoming>,
@@ -100,7 +100,10 @@ fn agent(
     }
     let sent = host::as_sent(request).ok()?;
     let host = host::name(&sent).ok()?;
-    door::is_agent(shared, &host).then(|| door::enter(shared, front, request))
+    match door::is_agent(shared, &host) {
+        true => Some(door::enter(shared, front, request).await),
+        false => None,
+    }
 }
 
 async fn attempt(

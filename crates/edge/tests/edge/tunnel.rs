@@ -239,6 +239,20 @@ async fn a_token_of_the_past_or_for_another_tunnel_lets_nobody_in() {
     assert_eq!(plain.headers["x-helix-reason"], "agent_upgrade");
 }
 
+#[tokio::test]
+async fn an_agent_may_know_of_its_tunnel_sooner_than_the_edge() {
+    let other = http(2, "other.example");
+    let taking = Taking::new(vec![other.clone()]).await;
+    taking.world.secure_tunnels(1).await;
+    let bearer = format!("authorization: Bearer {}\r\n", taking.token(1, 300));
+    let heard_of = async {
+        taking.world.counts(|counts| counts.http_requests == 1).await;
+        taking.apply(vec![other, http(1, "demo.example")]).await;
+    };
+    let (let_in, ()) = tokio::join!(knock(&taking, "/.helix/tunnel", &bearer), heard_of);
+    assert_eq!(let_in, ("101".to_owned(), String::new()));
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn slow_visitors_are_not_held_up_by_one_that_takes_all_it_can() {
     const SLOW: usize = 500;

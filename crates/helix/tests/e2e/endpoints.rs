@@ -6,6 +6,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
+use nix::sys::signal::Signal;
 use serde_json::Value;
 
 use crate::registry::Registry;
@@ -104,6 +105,36 @@ fn a_balancer_before_the_edge_is_believed_when_it_is_listed() {
 
     let wrong = world.helix(["up", "--accept-proxy-from", "everybody"]).code_is(2);
     assert!(wrong.stderr.contains("`everybody` is neither an address nor a network"), "{wrong:?}");
+}
+
+#[test]
+fn the_access_log_goes_on_in_a_new_file_and_a_hangup_ends_nothing() {
+    if !can_isolate("the_access_log_goes_on_in_a_new_file_and_a_hangup_ends_nothing") {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let [log, moved] = ["access.log", "access.log.1"].map(|name| folder.path().join(name));
+    let mut world = running("haproxy", &["--access-log", log.to_str().unwrap()], HAPROXY);
+    let place = reached(&world, "http");
+    let (host, port) = place.strip_prefix("http://").unwrap().rsplit_once(':').unwrap();
+    let resolve = format!("{host}:{port}:127.0.0.1");
+    let visit = |path: &str| {
+        let (said, code) = curl(&["--resolve", &resolve, &format!("{place}{path}")]);
+        assert_eq!(code, 0, "{said}");
+    };
+    let tells = |file: &Path, path: &str| {
+        let wanted = format!("\"path\":\"{path}\"");
+        std::fs::read_to_string(file).is_ok_and(|text| text.contains(&wanted))
+    };
+    visit("/before");
+    until("the log to tell of it", || tells(&log, "/before"));
+    std::fs::rename(&log, &moved).unwrap();
+    world.platform().signal(Signal::SIGHUP);
+    until("another file to be there", || log.exists());
+    visit("/after");
+    until("the new file to tell of it", || tells(&log, "/after"));
+    assert!(!tells(&moved, "/after"));
+    world.interrupt().ok();
 }
 
 /// What nginx is, for a certificate in its environment: it says whom it takes for the

@@ -69,6 +69,11 @@ impl Agent {
         self.process().pid()
     }
 
+    /// Tells its process something.
+    pub fn signal(&self, signal: Signal) {
+        self.process().signal(signal);
+    }
+
     /// What it has said so far of this kind.
     pub fn said(&self, kind: &str) -> Vec<Value> {
         let said = self.process().stdout();

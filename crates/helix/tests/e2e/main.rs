@@ -37,3 +37,4 @@ mod secrets;
 pub mod shop;
 mod software;
 mod tunnels;
+pub mod websocket;

@@ -2,11 +2,13 @@
 
 use std::io::Read;
 use std::net::{TcpListener, TcpStream};
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 
 use crate::laptop::{Agent, program};
 use crate::network::Cut;
+use crate::websocket;
 use crate::world::http::get;
 use crate::world::platform::Platform;
 use crate::world::{Setup, World, can_isolate, until};
@@ -105,7 +107,7 @@ fn datagrams_and_connections_have_a_public_port() {
     let at = game.reachable()[0].rsplit(':').next().unwrap().parse::<u16>().unwrap();
     let visitor = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
     visitor.connect(("127.0.0.1", at)).unwrap();
-    visitor.set_read_timeout(Some(std::time::Duration::from_secs(1))).unwrap();
+    visitor.set_read_timeout(Some(Duration::from_secs(1))).unwrap();
     let mut answer = [0; 64];
     until("a datagram to come back", || {
         visitor.send(b"ping").is_ok() && visitor.recv(&mut answer).is_ok_and(|length| length == 4)
@@ -173,6 +175,40 @@ fn pss_kib(pid: u32) -> u64 {
     line.split_whitespace().next().unwrap().parse().unwrap()
 }
 
+/// For so long nothing is said on a WebSocket: longer than anything in between waits for
+/// a request or an answer.
+const SILENT: Duration = Duration::from_secs(70);
+
+#[test]
+fn a_websocket_outlives_a_long_silence_and_an_agent_a_long_sleep() {
+    if !can_isolate("a_websocket_outlives_a_long_silence_and_an_agent_a_long_sleep") {
+        return;
+    }
+    let mut world = World::start::<&str>([]);
+    let port = websocket::program().port().to_string();
+    let agent = Agent::start(&world, &["http", &port, "--name", "chat"]);
+    let mut visitor = websocket::Visitor::connect(agent.http(), "chat.localhost");
+    let begun = Instant::now();
+    while begun.elapsed() < Duration::from_secs(50) {
+        assert_eq!(visitor.says("hello"), "hello");
+        visitor.thinks_for(Duration::from_secs(5));
+    }
+    let port = program("awake").port().to_string();
+    let laptop = Agent::start(&world, &["http", &port, "--name", "laptop"]);
+    laptop.signal(Signal::SIGSTOP);
+    visitor.thinks_for(SILENT);
+    let reply = get(laptop.http(), "laptop.localhost", "/").unwrap();
+    assert!(reply.head.to_lowercase().contains("tunnel_offline"), "{}", reply.head);
+    laptop.signal(Signal::SIGCONT);
+    laptop.serves("laptop.localhost", "awake");
+    laptop.interrupt().ok();
+    for word in ["are", "you", "there"] {
+        assert_eq!(visitor.says(word), word);
+    }
+    agent.interrupt().ok();
+    world.interrupt().ok();
+}
+
 #[test]
 fn a_network_that_is_gone_for_a_while_costs_no_name() {
     let Some(cut) = Cut::new("a_network_that_is_gone_for_a_while_costs_no_name") else { return };
@@ -210,8 +246,17 @@ fn a_second_edge_takes_over_by_the_order_of_candidates() {
     command.arg("--data-dir").arg(world.data().join("second"));
     let second = Platform::spawn(command);
     until("the second edge to be linked", || second.stderr().contains("linked to http"));
+    let edges = world.json(&world.work(), ["edges", "list"]);
+    let edges = edges["items"].as_array().unwrap();
+    let far = edges.iter().find(|edge| edge["name"] == "second").unwrap()["id"].clone();
     let port = program("either way").port().to_string();
-    let agent = Agent::start(&world, &["http", &port, "--name", "demo", "--region", "far"]);
+    let mut near = None;
+    // Until it has a certificate the next candidate is better than the best.
+    until("the second edge to take agents", || {
+        near = Some(Agent::start(&world, &["http", &port, "--name", "demo", "--region", "far"]));
+        near.as_ref().is_some_and(|agent| agent.said("attached")[0]["edge"] == far)
+    });
+    let agent = near.unwrap();
     agent.serves("demo.localhost", "either way");
     let through = agent.http();
     second.signal(Signal::SIGKILL);

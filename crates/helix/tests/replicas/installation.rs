@@ -150,6 +150,19 @@ impl Installation {
         self.world.helix(["scale", "web=4", "--env", "production"]).ok();
     }
 
+    /// Where the app is reached by the IPv6 address of its env.
+    pub fn expose_by_address(&self) -> SocketAddr {
+        let words = ["endpoints", "expose", "plain", "--process", "web", "--listen-port", "81"];
+        self.world.helix([&words[..], &["--env", "production"]].concat()).ok();
+        let words = ["endpoints", "describe", "plain", "--env", "production", "--json"];
+        let place = || {
+            let seen = self.world.helix(words).ok().document();
+            seen["current"]["reachable"][0].as_str().and_then(|it| it.parse().ok())
+        };
+        until("the endpoint to be reached", || place().is_some());
+        place().expect("it is reached")
+    }
+
     /// A command that speaks to one replica.
     pub fn helix_at(&self, index: usize, args: &[&str]) -> Output {
         let mut command = self.world.command(self.world.work());

@@ -37,11 +37,15 @@ fn replicas_and_their_database_are_killed_and_nothing_is_lost_or_done_twice() {
     every_replica_reaches_every_instance(&installation);
     every_replica_tells_what_goes_through_the_edge(&installation);
 
-    // A new program in place of the old, with visitors at it.
+    // A new program in place of the old, with visitors at it: at the port it shares, and at
+    // an address that is the env's own.
+    let by_address = Load::start(installation.expose_by_address(), "tool.localhost");
     for _ in 0..3 {
+        by_address.goes_on(20);
         installation.replace_edge();
         every_replica_tells_what_goes_through_the_edge(&installation);
     }
+    by_address.finish().nothing_lost("by the address of the env");
 
     let writers = Writers::start(&installation.replicas, &installation.world.work());
     for index in 0..installation.replicas.len() {

@@ -1,0 +1,97 @@
+//! Many agents of tunnels in one process, which lead to one program: what
+//! `cargo xtask bench tunnels` fills an edge with.
+//!
+//! ```text
+//! HELIX_URL=… HELIX_TOKEN=… agents COUNT http|tcp PREFIX HOST:PORT
+//! ```
+//!
+//! Each has a tunnel called `PREFIX-NUMBER`. A line of JSON says when all have attached
+//! one time more: `{"each_attached":1}`.
+
+use std::error::Error;
+use std::io::Write;
+use std::sync::Arc;
+
+use futures::StreamExt;
+use helix_client::{Client, TunnelGrants};
+use helix_model::api::CreateTunnel;
+use helix_model::reference::Scope;
+use helix_model::tunnel::Protocol;
+use helix_tunnel::{Agent, Config, Forward, Phase};
+use tokio::sync::mpsc;
+
+type Failure = Box<dyn Error + Send + Sync>;
+
+/// Tunnels that are asked for at a time.
+const ASKED_AT_ONCE: usize = 16;
+
+const USAGE: &str = "agents COUNT http|tcp PREFIX HOST:PORT, with HELIX_URL and HELIX_TOKEN set";
+
+#[tokio::main]
+async fn main() -> Result<(), Failure> {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    let [count, protocol, prefix, to] = words.as_slice() else { return Err(USAGE.into()) };
+    let count: usize = count.parse()?;
+    let protocol = match protocol.as_str() {
+        "http" => Protocol::Http,
+        "tcp" => Protocol::Tcp,
+        _ => return Err(USAGE.into()),
+    };
+    let client = Client::new(&std::env::var("HELIX_URL")?, Some(&std::env::var("HELIX_TOKEN")?))?;
+    let (attached, mut counted) = mpsc::unbounded_channel();
+    let offers = (0..count).map(|number| {
+        let name = format!("{prefix}-{number}");
+        offer(client.clone(), protocol, name, to.clone(), (number, attached.clone()))
+    });
+    let mut offered = futures::stream::iter(offers).buffer_unordered(ASKED_AT_ONCE);
+    let mut agents = Vec::with_capacity(count);
+    while let Some(agent) = offered.next().await {
+        agents.push(agent?);
+    }
+    let (mut times, mut told) = (vec![0_u32; count], 0);
+    while let Some(number) = counted.recv().await {
+        times[number] += 1;
+        let each = times.iter().copied().min().unwrap_or_default();
+        if each > told {
+            told = each;
+            let mut out = std::io::stdout();
+            writeln!(out, "{{\"each_attached\":{each}}}")?;
+            out.flush()?;
+        }
+    }
+    Ok(())
+}
+
+/// Has a tunnel and an agent for it, which is counted whenever it attaches.
+async fn offer(
+    client: Client,
+    protocol: Protocol,
+    name: String,
+    to: String,
+    (number, attached): (usize, mpsc::UnboundedSender<usize>),
+) -> Result<Agent, Failure> {
+    let ask =
+        CreateTunnel { protocol, requested_name: Some(name.parse()?), ..CreateTunnel::default() };
+    let (grants, granted) = TunnelGrants::ask(client, Scope::default(), ask).await?;
+    let agent = Agent::start(Config {
+        first: Some(TunnelGrants::read(&granted)),
+        grants: Arc::new(grants),
+        service: Arc::new(Forward { to }),
+        proxy_protocol: false,
+        proxy: None,
+        version: "bench".to_owned(),
+    });
+    let mut phases = agent.phases();
+    tokio::spawn(async move {
+        loop {
+            if matches!(*phases.borrow_and_update(), Phase::Attached { .. }) {
+                // The counting ends with the process.
+                let _ = attached.send(number);
+            }
+            if phases.changed().await.is_err() {
+                return;
+            }
+        }
+    });
+    Ok(agent)
+}

@@ -42,7 +42,7 @@ pub(super) async fn answer(incoming: &mut Incoming) {
             tracing::debug!(%error, "an agent broke a measurement off");
         }
     }
-    std::future::pending().await
+    std::future::pending::<()>().await;
 }
 
 async fn answer_one(probe: Probe, stream: Stream) -> Result<(), StreamError> {

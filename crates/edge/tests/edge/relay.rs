@@ -1,6 +1,7 @@
 //! Networks between an agent and an edge: one that loses packets, one that is slow.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::net::{Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -41,12 +42,12 @@ async fn pass(near: Arc<UdpSocket>, to: SocketAddr, percent: Arc<AtomicU64>) {
     let mut loss = Loss { seed: 0x9e37_79b9, percent: Arc::clone(&percent) };
     let mut packet = vec![0; 65_535];
     while let Ok((length, from)) = near.recv_from(&mut packet).await {
-        if !clients.contains_key(&from) {
+        if let Entry::Vacant(fresh) = clients.entry(from) {
             let far = Arc::new(UdpSocket::bind((Ipv6Addr::LOCALHOST, 0)).await.unwrap());
             far.connect(to).await.unwrap();
             let loss = Loss { seed: 0x7f4a_7c15, percent: Arc::clone(&percent) };
             back.spawn(pass_back(Arc::clone(&far), Arc::clone(&near), from, loss));
-            clients.insert(from, far);
+            fresh.insert(far);
         }
         if !loss.next() {
             let _ = clients[&from].send(&packet[..length]).await;

@@ -1,7 +1,6 @@
 //! Links from outside: streams in memory and over QUIC, and what loss does to the latter.
 // Helpers are not test functions to clippy; here too, what cannot go on panics.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
-#![cfg(feature = "quic")]
 
 mod lossy;
 mod quic;

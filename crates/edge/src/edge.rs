@@ -157,11 +157,8 @@ impl Edge {
             edge.apply(Arc::new(plan)).await;
         }
         // Only now, so that the first request after a restart finds its route.
-        edge.accept(&http_listeners, &https_listeners, &metrics_listeners, &acceptor)
+        edge.accept(&http_listeners, &https_listeners, &metrics_listeners, &acceptor, door)
             .map_err(EdgeError::Threads)?;
-        if let Some(door) = door {
-            edge.shared.tasks.spawn(door.accept(Arc::clone(&edge.shared)));
-        }
         let _ = edge.requests.send(Request::Serving).await;
         if let Some(takeover) = config.takeover {
             edge.offer(&takeover.socket, fronts);
@@ -176,6 +173,7 @@ impl Edge {
         https_fronts: &[Arc<TcpListener>],
         metrics_fronts: &[Arc<TcpListener>],
         acceptor: &Acceptor,
+        door: Option<quic::Door>,
     ) -> io::Result<()> {
         let shared = &self.shared;
         for listener in http_fronts {
@@ -188,6 +186,9 @@ impl Edge {
         for listener in metrics_fronts {
             let own = tokio::net::TcpListener::from_std(listener.try_clone()?)?;
             shared.tasks.spawn(metrics::accept(Arc::clone(shared), own));
+        }
+        if let Some(door) = door {
+            shared.tasks.spawn(door.accept(Arc::clone(shared)));
         }
         Ok(())
     }

@@ -125,8 +125,12 @@ async fn compare(
     let other = serving.other(own, &grant).ok_or(Incomparable::NoOther)?;
     let reaching = attach::reach(own, &grant, other, Begin::Standby).await;
     let standby = reaching.map_err(ProbeError::from)?;
-    // One that does not even carry this is worse than any.
-    let ours = probe::figures(&serving.link).await.map_or(0.0, |it| it.goodput());
+    let ours = match probe::figures(&serving.link).await {
+        Ok(figures) => figures.goodput(),
+        // One that does not even carry this is worse than any.
+        Err(ProbeError::Late) => 0.0,
+        Err(error) => return Err(error.into()),
+    };
     let theirs = probe::figures(standby.link()).await?.goodput();
     tracing::debug!(
         serving = %serving.transport, serving_bytes_per_s = ours,

@@ -33,7 +33,7 @@ pub use commands::acme_options::AcmeOptions;
 pub use commands::admin::{Installation, Offline};
 pub use commands::disk::DiskLimits;
 pub use commands::domain_options::DomainOptions;
-pub use commands::front::FrontOptions;
+pub use commands::front::{FrontOptions, QuicOption};
 pub use commands::registry_options::RegistryOptions;
 pub use commands::roles::{EdgeOptions, Happening, NodeOptions, Role, Roles, ServerOptions};
 pub use commands::up::{Isolation, Platform, Up, UpOptions};

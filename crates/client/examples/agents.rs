@@ -17,7 +17,7 @@ use helix_client::{Client, TunnelGrants};
 use helix_model::api::CreateTunnel;
 use helix_model::reference::Scope;
 use helix_model::tunnel::Protocol;
-use helix_tunnel::{Agent, Config, Forward, Phase};
+use helix_tunnel::{Agent, Choice, Config, Forward, Phase};
 use tokio::sync::mpsc;
 
 type Failure = Box<dyn Error + Send + Sync>;
@@ -79,6 +79,7 @@ async fn offer(
         service: Arc::new(Forward { to }),
         proxy_protocol: false,
         proxy: None,
+        transport: Choice::Auto,
         version: "bench".to_owned(),
     });
     let mut phases = agent.phases();

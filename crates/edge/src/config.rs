@@ -44,6 +44,8 @@ pub struct Config {
     pub balancers: Vec<IpNet>,
     /// Where agents of tunnels reach this edge, the best first. Nowhere when empty.
     pub agents: Vec<AgentUrl>,
+    /// Where agents come over QUIC, too, if there are any.
+    pub agents_quic: QuicPort,
     /// Prefixes that are routed to this machine, for addresses of envs.
     pub addresses: Vec<IpNet>,
     /// Where it is, in the operator's words, for agents that prefer one.
@@ -53,6 +55,16 @@ pub struct Config {
     pub own_threads: bool,
     /// Whether endpoint addresses may be routed to this machine.
     pub any_ip: AnyIp,
+}
+
+/// The UDP port that agents of tunnels come to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum QuicPort {
+    /// That of the same number as the HTTPS listener's, if it is free.
+    #[default]
+    AsHttps,
+    Own(u16),
+    Off,
 }
 
 /// How an edge is taken over.

@@ -14,7 +14,7 @@ use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
 use crate::access_log::{AccessLog, AccessLogConfig, LogTarget};
-use crate::agents::{self, Agents};
+use crate::agents::{self, Agents, quic};
 use crate::config::{Config, Takeover};
 use crate::director::{Certified, Director, Request};
 use crate::error::EdgeError;
@@ -110,6 +110,9 @@ impl Edge {
         let balancers = config.balancers;
         let whole = |url| agents::whole(url, https_port?);
         let agent_urls: Vec<_> = config.agents.iter().filter_map(whole).collect();
+        let takes_over = config.takeover.as_ref().is_some_and(|takeover| takeover.take);
+        let at = https_addresses.first().filter(|_| !agent_urls.is_empty());
+        let (door, agent_urls) = quic::Door::open(config.agents_quic, at, takes_over, agent_urls)?;
         let agents = Agents::at(&agent_urls);
         let (shards, running) = Shards::start(config.own_threads).map_err(EdgeError::Threads)?;
         let shared =
@@ -154,7 +157,7 @@ impl Edge {
             edge.apply(Arc::new(plan)).await;
         }
         // Only now, so that the first request after a restart finds its route.
-        edge.accept(&http_listeners, &https_listeners, &metrics_listeners, &acceptor)
+        edge.accept(&http_listeners, &https_listeners, &metrics_listeners, &acceptor, door)
             .map_err(EdgeError::Threads)?;
         let _ = edge.requests.send(Request::Serving).await;
         if let Some(takeover) = config.takeover {
@@ -170,6 +173,7 @@ impl Edge {
         https_fronts: &[Arc<TcpListener>],
         metrics_fronts: &[Arc<TcpListener>],
         acceptor: &Acceptor,
+        door: Option<quic::Door>,
     ) -> io::Result<()> {
         let shared = &self.shared;
         for listener in http_fronts {
@@ -182,6 +186,9 @@ impl Edge {
         for listener in metrics_fronts {
             let own = tokio::net::TcpListener::from_std(listener.try_clone()?)?;
             shared.tasks.spawn(metrics::accept(Arc::clone(shared), own));
+        }
+        if let Some(door) = door {
+            shared.tasks.spawn(door.accept(Arc::clone(shared)));
         }
         Ok(())
     }

@@ -46,7 +46,7 @@ mod upstream;
 mod work;
 
 pub use access_log::{AccessLogConfig, Clients, LogTarget};
-pub use config::{AnyIp, Config, Takeover};
+pub use config::{AnyIp, Config, QuicPort, Takeover};
 pub use edge::Edge;
 pub use error::EdgeError;
 pub use proxy_protocol::{Ends, Header, HeaderError, read_header};

@@ -49,6 +49,28 @@ fn has_no_ipv6(error: &io::Error) -> bool {
     )
 }
 
+/// Takes datagrams where agents come by them, likewise.
+pub(crate) fn take_shared(address: SocketAddr) -> io::Result<std::net::UdpSocket> {
+    match take_on(address) {
+        Err(error) if address.ip() == IpAddr::V6(Ipv6Addr::UNSPECIFIED) && has_no_ipv6(&error) => {
+            take_on(SocketAddr::from((Ipv4Addr::UNSPECIFIED, address.port())))
+        }
+        outcome => outcome,
+    }
+}
+
+fn take_on(address: SocketAddr) -> io::Result<std::net::UdpSocket> {
+    let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
+    if address.is_ipv6() {
+        socket.set_only_v6(address.ip() != IpAddr::V6(Ipv6Addr::UNSPECIFIED))?;
+    }
+    // The kernel caps both; what does not fit is lost, and sent again.
+    let _ = socket.set_recv_buffer_size(DATAGRAMS_BYTES);
+    let _ = socket.set_send_buffer_size(DATAGRAMS_BYTES);
+    socket.bind(&address.into())?;
+    Ok(socket.into())
+}
+
 /// Listens on an address of an endpoint, which no interface needs to carry.
 pub(crate) fn listen_any(address: SocketAddrV6) -> io::Result<StdListener> {
     let (socket, address) = socket_any(address, Type::STREAM, Protocol::TCP)?;

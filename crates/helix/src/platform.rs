@@ -14,8 +14,8 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use helix_cli::FrontOptions;
-use helix_edge::{AnyIp, Edge, EdgeError};
+use helix_cli::{FrontOptions, QuicOption};
+use helix_edge::{AnyIp, Edge, EdgeError, QuicPort};
 use helix_image::{ImageError, Store};
 use helix_model::domain::LOCAL;
 use helix_model::edge::AgentUrl;
@@ -151,6 +151,7 @@ impl Platform {
             kept_certificates: None,
             balancers: options.front.balancers.clone(),
             agents: agents(&options.front, Some(options.domains.app.as_deref().unwrap_or(LOCAL))),
+            agents_quic: quic_port(&options.front),
             addresses: options.front.addresses.clone(),
             any_ip: options.any_ip,
             region: options.front.region.clone(),
@@ -378,7 +379,20 @@ pub(crate) fn agents(front: &FrontOptions, usual: Option<&str>) -> Vec<AgentUrl>
     let usual = usual.filter(|_| front.tunnel_urls.is_empty());
     let usual = usual.map(|domain| format!("wss://tunnels.{domain}"));
     let urls = front.tunnel_urls.iter().cloned().chain(usual);
-    urls.map(|url| AgentUrl { url, transport: Transport::Wss }).collect()
+    let transport = |url: &str| match url.starts_with("quic:") {
+        true => Transport::Quic,
+        false => Transport::Wss,
+    };
+    urls.map(|url| AgentUrl { transport: transport(&url), url }).collect()
+}
+
+/// Where they come over UDP.
+pub(crate) fn quic_port(front: &FrontOptions) -> QuicPort {
+    match front.tunnel_quic {
+        None => QuicPort::AsHttps,
+        Some(QuicOption::Port(port)) => QuicPort::Own(port),
+        Some(QuicOption::Off) => QuicPort::Off,
+    }
 }
 
 /// What an edge says of itself.

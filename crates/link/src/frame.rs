@@ -24,6 +24,9 @@ pub enum Frame {
     Open { stream: u32, header: Bytes },
     /// A piece of a message; `last` ends the message.
     Fragment { stream: u32, payload: Bytes, last: bool },
+    /// A whole message that is better lost than late: it costs no credit, and a far end
+    /// that does not keep up drops it.
+    Datagram { stream: u32, payload: Bytes },
     /// So many bytes more may be sent.
     Credit { stream: u32, bytes: u32 },
     /// No more messages from this side.
@@ -45,13 +48,14 @@ pub enum FrameError {
     Stream { kind: u8, stream: u32 },
 }
 
-const BEAT: u8 = 0;
-const OPEN: u8 = 1;
+pub(crate) const BEAT: u8 = 0;
+pub(crate) const OPEN: u8 = 1;
 const PIECE: u8 = 2;
 const LAST: u8 = 3;
 const CREDIT: u8 = 4;
-const CLOSE: u8 = 5;
-const RESET: u8 = 6;
+pub(crate) const CLOSE: u8 = 5;
+pub(crate) const RESET: u8 = 6;
+pub(crate) const DATAGRAM: u8 = 7;
 
 impl Frame {
     /// As it goes over the wire.
@@ -60,6 +64,7 @@ impl Frame {
             Frame::Beat => assemble(BEAT, 0, &[]),
             Frame::Open { stream, header } => assemble(OPEN, *stream, header),
             Frame::Fragment { stream, payload, last } => fragment(*stream, payload, *last),
+            Frame::Datagram { stream, payload } => assemble(DATAGRAM, *stream, payload),
             Frame::Credit { stream, bytes } => assemble(CREDIT, *stream, &bytes.to_be_bytes()),
             Frame::Close { stream } => assemble(CLOSE, *stream, &[]),
             Frame::Reset { stream, reason } => assemble(RESET, *stream, cut(reason).as_bytes()),
@@ -71,13 +76,9 @@ impl Frame {
     /// # Errors
     /// When it is not what [`Frame::encode`] makes.
     pub fn decode(mut message: Bytes) -> Result<Frame, FrameError> {
-        if message.len() < HEAD_BYTES {
-            return Err(FrameError::Short { bytes: message.len() });
-        }
+        let (kind, stream) = head(&message)?;
         let payload = message.split_off(HEAD_BYTES);
-        let kind = message[0];
-        let stream = u32::from_be_bytes([message[1], message[2], message[3], message[4]]);
-        if (stream == 0) != (kind == BEAT) && kind <= RESET {
+        if (stream == 0) != (kind == BEAT) && kind <= DATAGRAM {
             return Err(FrameError::Stream { kind, stream });
         }
         let sized = |allowed: std::ops::RangeInclusive<usize>| {
@@ -105,14 +106,31 @@ impl Frame {
                 let reason = String::from_utf8_lossy(&payload).into_owned();
                 Ok(Frame::Reset { stream, reason })
             }
+            DATAGRAM => {
+                sized(0..=FRAGMENT_BYTES_MAX)?;
+                Ok(Frame::Datagram { stream, payload })
+            }
             kind => Err(FrameError::Kind { kind }),
         }
+    }
+}
+
+/// Which kind a message is of, and of which stream, without the rest of it.
+pub(crate) fn head(message: &[u8]) -> Result<(u8, u32), FrameError> {
+    match message {
+        [kind, a, b, c, d, ..] => Ok((*kind, u32::from_be_bytes([*a, *b, *c, *d]))),
+        _ => Err(FrameError::Short { bytes: message.len() }),
     }
 }
 
 /// A fragment, encoded without a frame in between.
 pub(crate) fn fragment(stream: u32, payload: &[u8], last: bool) -> Bytes {
     assemble(if last { LAST } else { PIECE }, stream, payload)
+}
+
+/// A datagram, likewise.
+pub(crate) fn datagram(stream: u32, payload: &[u8]) -> Bytes {
+    assemble(DATAGRAM, stream, payload)
 }
 
 fn assemble(kind: u8, stream: u32, payload: &[u8]) -> Bytes {
@@ -146,6 +164,7 @@ mod tests {
             (stream(), bytes()).prop_map(|(stream, header)| Frame::Open { stream, header }),
             (stream(), bytes(), any::<bool>())
                 .prop_map(|(stream, payload, last)| Frame::Fragment { stream, payload, last }),
+            (stream(), bytes()).prop_map(|(stream, payload)| Frame::Datagram { stream, payload }),
             (stream(), any::<u32>()).prop_map(|(stream, bytes)| Frame::Credit { stream, bytes }),
             stream().prop_map(|stream| Frame::Close { stream }),
             (stream(), ".{0,60}").prop_map(|(stream, reason)| Frame::Reset { stream, reason }),

@@ -4,7 +4,7 @@
 //! binary messages and has proven who is at the other end) and gives out
 //! [`Stream`]s. Either side opens them; each has its own flow control, so that
 //! one whose reader is slow holds up no other. [`websocket`] makes transports of
-//! WebSockets, [`Backoff`] says when to try again after one was lost.
+//! WebSockets, `quic` of connections over UDP, [`Backoff`] says when to try again after one was lost.
 //!
 //! It must not know what flows through: the header a stream is opened with, and
 //! its messages, are bytes. It reads no wall clock and draws no randomness.
@@ -18,6 +18,9 @@ mod limits;
 mod link;
 mod pair;
 mod pumps;
+#[cfg(feature = "quic")]
+pub mod quic;
+mod sorter;
 mod stream;
 mod streams;
 mod transport;
@@ -33,4 +36,4 @@ pub use limits::{
 pub use link::{Incoming, Link, Opened, Side};
 pub use pair::pair;
 pub use stream::{Receiver, Sender, Stream};
-pub use transport::{Sink, Source, Transport};
+pub use transport::{Order, Sink, Source, Transport};

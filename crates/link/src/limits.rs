@@ -24,6 +24,15 @@ pub const WINDOW_BYTES: usize = 256 * 1024;
 /// What a fragment costs besides its payload, so that empty ones are not free.
 pub(crate) const FRAGMENT_COST: usize = 32;
 
+/// What a datagram that waits to be read is counted as at the least, of a room as large as
+/// a window: at most 256 of them wait on a stream. One that finds no room is lost, which
+/// who sends datagrams reckons with.
+pub(crate) const DATAGRAM_COST_MIN: usize = 1024;
+
+/// Datagrams that came before the stream they are for, over a transport that keeps no
+/// order between the two. The opening is a lost packet behind at most.
+pub(crate) const EARLY_DATAGRAMS_MAX: usize = 64;
+
 /// Streams open at a time, of both sides together.
 pub const STREAMS_MAX: usize = 1024;
 

@@ -12,6 +12,7 @@ use crate::error::{LinkError, StreamError};
 use crate::frame::Frame;
 use crate::limits::{HEADER_BYTES_MAX, QUEUED_FRAMES_MAX, QUEUED_SIGNALS_MAX, STREAMS_MAX};
 use crate::pumps;
+use crate::sorter::Sorter;
 use crate::stream::Stream;
 use crate::streams::Streams;
 use crate::transport::Transport;
@@ -99,8 +100,9 @@ impl Link {
             heard: AtomicU64::new(0),
             heard_at_ms: AtomicU64::new(0),
         });
+        let sorter = Sorter::new(opened, side, transport.order, Arc::clone(&shared));
         tokio::spawn(pumps::send(transport.sink, queue, Arc::clone(&shared)));
-        tokio::spawn(pumps::receive(transport.source, opened, side, Arc::clone(&shared)));
+        tokio::spawn(pumps::receive(transport.source, sorter));
         let first = match side {
             Side::Client => 1,
             Side::Server => 2,

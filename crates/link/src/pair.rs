@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use tokio::sync::mpsc;
 
-use crate::transport::{Sink, Source, Transport};
+use crate::transport::{Order, Sink, Source, Transport};
 
 /// Messages under way in each direction, like a socket's buffer.
 const MESSAGES: usize = 16;
@@ -20,7 +20,7 @@ pub fn pair() -> (Transport, Transport) {
 }
 
 fn end(to: mpsc::Sender<Bytes>, from: mpsc::Receiver<Bytes>) -> Transport {
-    Transport { sink: Box::new(End(Some(to))), source: Box::new(Start(from)) }
+    Transport { order: Order::Whole, sink: Box::new(End(Some(to))), source: Box::new(Start(from)) }
 }
 
 struct End(Option<mpsc::Sender<Bytes>>);

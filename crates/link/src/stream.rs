@@ -95,6 +95,9 @@ impl Sender {
     /// Sends a message if all of it can be queued now: what is better lost than late.
     /// Whether it was.
     pub fn try_send(&self, message: &[u8]) -> bool {
+        if message.len() <= FRAGMENT_BYTES_MAX {
+            return self.try_datagram(message);
+        }
         let pieces = message.len().div_ceil(FRAGMENT_BYTES_MAX).max(1);
         let price = message.len() + pieces * cost(0);
         let (Ok(pieces), Ok(price)) = (u32::try_from(pieces), u32::try_from(price)) else {
@@ -113,6 +116,16 @@ impl Sender {
             rest = others;
         }
         self.queue(rest, slots).is_ok()
+    }
+
+    /// In one frame, which takes none of the window: over some transports it may be lost,
+    /// and who has not received it grants nothing anew.
+    fn try_datagram(&self, message: &[u8]) -> bool {
+        if self.is_over() {
+            return false;
+        }
+        let Some(slot) = self.shared.try_slots(1) else { return false };
+        self.shared.queue(frame::datagram(self.id, message), slot).is_ok()
     }
 
     /// Whether nothing can be sent any more.
@@ -217,6 +230,10 @@ impl Receiver {
                     if last {
                         return Poll::Ready(Ok(Some(self.partial.split().freeze())));
                     }
+                }
+                Some(Inbound::Datagram(payload)) => {
+                    self.gauge.read_datagram(payload.len());
+                    return Poll::Ready(Ok(Some(payload)));
                 }
                 Some(Inbound::End) => {
                     self.is_over = true;

@@ -15,6 +15,7 @@ use crate::limits::{STREAMS_MAX, WINDOW_BYTES};
 #[derive(Debug)]
 pub(crate) enum Inbound {
     Fragment { payload: Bytes, last: bool },
+    Datagram(Bytes),
     End,
     Reset(String),
 }

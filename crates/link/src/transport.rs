@@ -1,4 +1,4 @@
-//! What a link runs over: two halves that carry binary messages in order.
+//! What a link runs over: two halves that carry binary messages.
 //!
 //! Start at [`Transport`]. Who is at the other end has been proven before one is
 //! made.
@@ -28,8 +28,19 @@ pub trait Source: Send + 'static {
     async fn next(&mut self) -> io::Result<Option<Bytes>>;
 }
 
+/// In which order messages come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Order {
+    /// As they were sent.
+    Whole,
+    /// As they were sent within each stream, apart from datagrams. The transport sees to it
+    /// that no stream is opened twice.
+    OfStreams,
+}
+
 /// Both halves.
 pub struct Transport {
+    pub order: Order,
     pub sink: Box<dyn Sink>,
     pub source: Box<dyn Source>,
 }

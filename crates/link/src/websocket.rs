@@ -12,7 +12,7 @@ use futures::{SinkExt, StreamExt};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_tungstenite::{WebSocketStream, tungstenite};
 
-use crate::transport::{Sink, Source, Transport};
+use crate::transport::{Order, Sink, Source, Transport};
 
 /// Longest message either side may send.
 pub use crate::frame::FRAME_BYTES_MAX as MESSAGE_BYTES_MAX;
@@ -35,13 +35,17 @@ where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let (sink, source) = socket.split();
-    Transport { sink: Box::new(Plain(sink)), source: Box::new(Plain(source)) }
+    Transport { order: Order::Whole, sink: Box::new(Plain(sink)), source: Box::new(Plain(source)) }
 }
 
 /// The transport over a WebSocket that axum accepted.
 pub fn server(socket: ws::WebSocket) -> Transport {
     let (sink, source) = socket.split();
-    Transport { sink: Box::new(Accepted(sink)), source: Box::new(Accepted(source)) }
+    Transport {
+        order: Order::Whole,
+        sink: Box::new(Accepted(sink)),
+        source: Box::new(Accepted(source)),
+    }
 }
 
 struct Plain<T>(T);

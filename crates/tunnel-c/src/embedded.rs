@@ -9,7 +9,7 @@ use helix_model::Name;
 use helix_model::api::CreateTunnel;
 use helix_model::reference::Scope;
 use helix_model::tunnel::Protocol;
-use helix_tunnel::{Agent, Config, Forward, Phase};
+use helix_tunnel::{Agent, Choice, Config, Forward, Phase};
 use tokio::runtime::Runtime;
 
 /// Threads that carry visitors. A program that embeds this has work of its own.
@@ -64,6 +64,7 @@ impl Embedded {
                 grants: Arc::new(grants),
                 service: Arc::new(Forward { to }),
                 proxy_protocol: false,
+                transport: Choice::Auto,
                 proxy: None,
                 version: concat!("c-", env!("CARGO_PKG_VERSION")).to_owned(),
             });

@@ -12,13 +12,15 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::attach::{self, AttachError};
+use crate::attach;
+use crate::choose::{self, Serving};
 use crate::dial::Proxy;
-use crate::grant::{Grant, GrantError, Grants};
+use crate::grant::{Candidate, Grant, GrantError, Grants};
 use crate::protocol::Leave;
 use crate::service::Service;
 use crate::session::{Session, Unwell};
 use crate::spare::Spare;
+use crate::transport::{Choice, Transport};
 
 /// What an agent is started with.
 pub struct Config {
@@ -30,6 +32,8 @@ pub struct Config {
     pub service: Arc<dyn Service>,
     /// Visitors' connections begin with a header of the PROXY protocol.
     pub proxy_protocol: bool,
+    /// What edges are reached over.
+    pub transport: Choice,
     /// The way out of a network that has no other.
     pub proxy: Option<Proxy>,
     /// What edges are told this is, for people.
@@ -47,6 +51,8 @@ pub enum Phase {
         edge: String,
         /// Where visitors come from there; the grant's URL apart.
         reachable: Vec<String>,
+        /// What they come over from the edge.
+        transport: Transport,
     },
     /// Trying again in a moment.
     Waiting { why: String, pause: Duration },
@@ -79,7 +85,8 @@ impl Agent {
         let (tell, phases) = watch::channel(Phase::Starting);
         let stop = CancellationToken::new();
         let spare = Spare::start(Arc::clone(&config.grants), config.first.clone(), stop.clone());
-        let life = Life { config, tell, spare, backoff: Backoff::default() };
+        let own = Own { config, instance: instance() };
+        let life = Life { own, tell, spare, backoff: Backoff::default() };
         let stopping = stop.clone();
         let task = tokio::spawn(async move {
             stopping.run_until_cancelled(life.run()).await;
@@ -99,8 +106,27 @@ impl Agent {
     }
 }
 
+/// What all sessions of an agent have alike.
+pub(crate) struct Own {
+    pub(crate) config: Config,
+    /// What edges know them to be of one agent by.
+    pub(crate) instance: Option<String>,
+}
+
+impl Own {
+    /// Whether an edge may be reached that way. Who has to use a proxy is in a network that
+    /// lets nothing else out.
+    pub(crate) fn may_use(&self, candidate: &Candidate) -> bool {
+        let choice = self.config.transport;
+        let leads_out = |over| over == Transport::Wss || self.config.proxy.is_none();
+        candidate.transport().is_some_and(|over| {
+            choice.takes(over) && (leads_out(over) || choice == Choice::Only(over))
+        })
+    }
+}
+
 struct Life {
-    config: Config,
+    own: Own,
     tell: watch::Sender<Phase>,
     spare: Spare,
     backoff: Backoff,
@@ -126,21 +152,18 @@ impl Life {
                 attached = self.attach() => Some(attached),
                 () = recovers => None,
             };
-            match attached {
-                Some(Ok(session)) => {
+            let grant = match attached {
+                Some(Ok((session, grant))) => {
                     if let Some(before) = current.replace(session) {
                         before.linger();
                     }
+                    Some(grant)
                 }
                 Some(Err(why)) => return why,
-                None => {}
-            }
+                None => None,
+            };
             let Some(session) = &mut current else { continue };
-            self.tell.send_replace(Phase::Attached {
-                edge: session.edge().to_owned(),
-                reachable: session.reachable().to_vec(),
-            });
-            match session.unwell().await {
+            match self.serve(session, grant).await {
                 Unwell::Left(Leave::Replaced) => {
                     return "another agent has the tunnel now".to_owned();
                 }
@@ -149,7 +172,8 @@ impl Life {
                     current = None;
                     self.spare.discard();
                 }
-                Unwell::Left(Leave::Draining) => {
+                // Moved to a session that has not come to serve: another is sought.
+                Unwell::Left(Leave::Draining | Leave::Moved) => {
                     if let Some(before) = current.take() {
                         before.linger();
                     }
@@ -163,19 +187,41 @@ impl Life {
         }
     }
 
+    /// Serves by a session until it is not well, or by one of the same edge that carries
+    /// more, once there is one.
+    async fn serve(&self, session: &mut Session, mut grant: Option<Grant>) -> Unwell {
+        loop {
+            self.tell.send_replace(Phase::Attached {
+                edge: session.edge().to_owned(),
+                reachable: session.reachable().to_vec(),
+                transport: session.transport(),
+            });
+            let serving = Serving::of(session);
+            let grants = self.own.config.grants.as_ref();
+            let better = choose::better(&self.own, grants, serving, grant.take());
+            let mut better = tokio::select! {
+                why = session.unwell() => return why,
+                better = better => better,
+            };
+            // One that is gone by now leaves things as they are.
+            if better.take().await.is_ok() {
+                std::mem::replace(session, better).linger();
+            }
+        }
+    }
+
     /// Attaches, however long that takes; or says why it never will.
-    async fn attach(&mut self) -> Result<Session, String> {
+    async fn attach(&mut self) -> Result<(Session, Grant), String> {
         loop {
             let why = match self.spare.take().await {
                 Err(GrantError::Refused(why)) => return Err(why),
                 Err(GrantError::Later(why)) => why,
-                Ok(grant) => match attach::attach(&self.config, &grant).await {
+                Ok(grant) => match attach::attach(&self.own, &grant).await {
                     Ok(session) => {
                         self.backoff.reset();
-                        return Ok(session);
+                        return Ok((session, grant));
                     }
-                    Err(AttachError::NoCandidates) => "no edge takes agents now".to_owned(),
-                    Err(AttachError::Dial(error)) => error.to_string(),
+                    Err(error) => error.to_string(),
                 },
             };
             let pause = self.backoff.next(random());
@@ -183,6 +229,13 @@ impl Life {
             tokio::time::sleep(pause).await;
         }
     }
+}
+
+/// What no other agent has; nothing without randomness, and then its sessions send each
+/// other away as those of different agents do.
+fn instance() -> Option<String> {
+    let words = [getrandom::u64().ok()?, getrandom::u64().ok()?];
+    Some(words.iter().map(|word| format!("{word:016x}")).collect())
 }
 
 /// Where in its range a pause is. Without randomness all agents pause alike, no worse.

@@ -6,10 +6,11 @@ use std::time::Duration;
 use futures::stream::FuturesUnordered;
 use futures::{FutureExt, StreamExt};
 
-use crate::agent::Config;
-use crate::dial::{self, DialError, Dialled};
+use crate::agent::Own;
+use crate::dial::{self, DialError};
 use crate::grant::{Candidate, Grant};
-use crate::session::Session;
+use crate::session::{Begin, Session};
+use crate::transport::{Choice, Transport};
 
 /// How long a candidate has before the next is tried beside it.
 const HEAD_START: Duration = Duration::from_millis(1500);
@@ -20,23 +21,30 @@ const CANDIDATES_MAX: usize = 3;
 /// Why no edge was attached to.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum AttachError {
-    #[error("there is no candidate")]
+    #[error("no edge takes agents now")]
     NoCandidates,
+    #[error("no edge takes agents over {0} now")]
+    NotOver(Transport),
     #[error(transparent)]
     Dial(#[from] DialError),
 }
 
 /// The first candidate that takes the agent. Of several failures the first is told: it
 /// is that of the best.
-pub(crate) async fn attach(config: &Config, grant: &Grant) -> Result<Session, AttachError> {
-    let mut left = grant.candidates.iter().take(CANDIDATES_MAX);
+pub(crate) async fn attach(own: &Own, grant: &Grant) -> Result<Session, AttachError> {
+    let usable: Vec<_> = grant.candidates.iter().filter(|it| own.may_use(it)).collect();
+    let mut left = usable.into_iter().take(CANDIDATES_MAX);
     let mut under_way = FuturesUnordered::new();
     let mut first_error = None;
     loop {
         match left.next() {
-            Some(candidate) => under_way.push(try_one(config, grant, candidate).boxed()),
+            Some(candidate) => under_way.push(reach(own, grant, candidate, Begin::Seated).boxed()),
             None if under_way.is_empty() => {
-                return Err(first_error.map_or(AttachError::NoCandidates, AttachError::Dial));
+                return Err(match (first_error, own.config.transport) {
+                    (Some(error), _) => AttachError::Dial(error),
+                    (None, Choice::Only(transport)) => AttachError::NotOver(transport),
+                    (None, Choice::Auto) => AttachError::NoCandidates,
+                });
             }
             None => {}
         }
@@ -57,12 +65,14 @@ pub(crate) async fn attach(config: &Config, grant: &Grant) -> Result<Session, At
     }
 }
 
-async fn try_one(
-    config: &Config,
+/// A session with one candidate.
+pub(crate) async fn reach(
+    own: &Own,
     grant: &Grant,
     candidate: &Candidate,
+    begin: Begin,
 ) -> Result<Session, DialError> {
-    let Dialled { transport, way } =
-        dial::dial(&candidate.url, &grant.token, &grant.edge_roots, config.proxy.as_ref()).await?;
-    Session::begin(config, candidate, transport, way).await
+    let proxy = own.config.proxy.as_ref();
+    let dialled = dial::dial(&candidate.url, &grant.token, &grant.edge_roots, proxy).await?;
+    Session::begin(own, candidate, dialled, begin).await
 }

@@ -1,11 +1,14 @@
-//! The way to an edge: TCP, perhaps through a proxy, TLS, and the upgrade to a WebSocket.
+//! The way to an edge: TCP, perhaps through a proxy, TLS, and the upgrade to a WebSocket;
+//! or QUIC.
+
+mod quic;
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use helix_link::{Transport, websocket};
+use helix_link::websocket;
 use http::header::{AUTHORIZATION, SEC_WEBSOCKET_PROTOCOL};
 use http::{HeaderValue, StatusCode, Uri};
 use rustls::pki_types::pem::PemObject;
@@ -20,6 +23,7 @@ use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 
 use crate::protocol::SUBPROTOCOL;
 use crate::session::Way;
+use crate::transport::Transport;
 
 /// From the first packet to the link. What takes longer is tried elsewhere.
 const DIAL_TIMEOUT: Duration = Duration::from_secs(10);
@@ -27,8 +31,11 @@ const DIAL_TIMEOUT: Duration = Duration::from_secs(10);
 /// The longest head a proxy may answer with.
 const PROXY_HEAD_BYTES_MAX: usize = 16 * 1024;
 
-/// Where `wss` is unless the URL says otherwise.
-const WSS_PORT: u16 = 443;
+/// Where an edge is unless the URL says otherwise.
+const USUAL_PORT: u16 = 443;
+
+/// What a WebSocket begins in (RFC 7301).
+const HTTP_1_1: &str = "http/1.1";
 
 /// What an edge says its refusal is about, for programs.
 const REASON_HEADER: &str = "x-helix-reason";
@@ -39,7 +46,7 @@ const REFUSAL_BYTES_MAX: usize = 512;
 /// Why an edge was not reached.
 #[derive(Debug, thiserror::Error)]
 pub enum DialError {
-    #[error("`{url}` is not a URL of an edge: it begins with `wss://` and has a host")]
+    #[error("`{url}` is not a URL of an edge: it begins with `wss://` or `quic://` and has a host")]
     Url { url: String },
     #[error("the certificates that vouch for edges cannot be read")]
     Roots,
@@ -77,8 +84,9 @@ pub struct Proxy {
 
 /// A connection to an edge.
 pub(crate) struct Dialled {
-    pub(crate) transport: Transport,
+    pub(crate) carrier: helix_link::Transport,
     pub(crate) way: Way,
+    pub(crate) transport: Transport,
 }
 
 /// Dials an edge and shows it the token.
@@ -90,13 +98,19 @@ pub(crate) async fn dial(
 ) -> Result<Dialled, DialError> {
     let target = Target::of(url)?;
     let at = target.at();
-    let dialling = connect(&target, token, roots, proxy);
+    let dialling = async {
+        match target.transport {
+            Transport::Wss => connect(&target, token, roots, proxy).await,
+            Transport::Quic => quic::connect(&target, token, roots).await,
+        }
+    };
     timeout(DIAL_TIMEOUT, dialling).await.map_err(|_| DialError::Late { at })?
 }
 
 /// Where a URL leads.
 struct Target {
     url: Uri,
+    transport: Transport,
     host: String,
     port: u16,
 }
@@ -105,11 +119,11 @@ impl Target {
     fn of(url: &str) -> Result<Target, DialError> {
         let refuse = || DialError::Url { url: url.to_owned() };
         let parsed: Uri = url.parse().map_err(|_| refuse())?;
-        let host = parsed.host().filter(|_| parsed.scheme_str() == Some("wss"));
-        let host = host.ok_or_else(refuse)?;
+        let transport = Transport::of(url).ok_or_else(refuse)?;
+        let host = parsed.host().ok_or_else(refuse)?;
         let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
-        let port = parsed.port_u16().unwrap_or(WSS_PORT);
-        Ok(Target { url: parsed, host, port })
+        let port = parsed.port_u16().unwrap_or(USUAL_PORT);
+        Ok(Target { url: parsed, transport, host, port })
     }
 
     fn at(&self) -> String {
@@ -138,13 +152,16 @@ async fn connect(
     let tls = |source| DialError::Tls { at: target.at(), source };
     let name = ServerName::try_from(target.host.clone());
     let name = name.map_err(|error| tls(io::Error::new(io::ErrorKind::InvalidInput, error)))?;
-    let connector = TlsConnector::from(Arc::new(client_config(roots)?));
+    let connector = TlsConnector::from(Arc::new(client_config(roots, HTTP_1_1)?));
     let stream = connector.connect(name, stream).await.map_err(tls)?;
     let request = request(target, token)?;
     let config = Some(websocket::config());
     let upgraded = tokio_tungstenite::client_async_with_config(request, stream, config).await;
     match upgraded {
-        Ok((socket, _)) => Ok(Dialled { transport: websocket::transport(socket), way }),
+        Ok((socket, _)) => {
+            let carrier = websocket::transport(socket);
+            Ok(Dialled { carrier, way, transport: Transport::Wss })
+        }
         Err(tungstenite::Error::Http(answer)) => Err(refused(&answer)),
         Err(source) => Err(DialError::WebSocket { at: target.at(), source: Box::new(source) }),
     }
@@ -174,7 +191,7 @@ fn refused(answer: &http::Response<Option<Vec<u8>>>) -> DialError {
 }
 
 /// Trusts those the control plane named, and nobody else: an edge is ours or it is not.
-fn client_config(roots: &str) -> Result<ClientConfig, DialError> {
+fn client_config(roots: &str, spoken: &str) -> Result<ClientConfig, DialError> {
     let mut trusted = RootCertStore::empty();
     for certificate in CertificateDer::pem_slice_iter(roots.as_bytes()) {
         let certificate = certificate.map_err(|_| DialError::Roots)?;
@@ -185,7 +202,7 @@ fn client_config(roots: &str) -> Result<ClientConfig, DialError> {
         .with_protocol_versions(&[&rustls::version::TLS13])
         .map_err(|_| DialError::Roots)?;
     let mut config = config.with_root_certificates(trusted).with_no_client_auth();
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    config.alpn_protocols = vec![spoken.as_bytes().to_vec()];
     Ok(config)
 }
 
@@ -245,6 +262,7 @@ mod tests {
         assert_eq!(at("wss://edge.example/x").unwrap(), "edge.example:443");
         assert_eq!(at("wss://edge.example:8443/x").unwrap(), "edge.example:8443");
         assert_eq!(at("wss://[fd00::1]:8443/x").unwrap(), "[fd00::1]:8443");
+        assert_eq!(at("quic://edge.example:8443").unwrap(), "edge.example:8443");
         for other in ["https://edge.example/", "edge.example", "wss:///x", ""] {
             assert!(matches!(at(other), Err(DialError::Url { .. })), "{other}");
         }

@@ -4,7 +4,9 @@ use std::fmt;
 
 use async_trait::async_trait;
 
-/// Leave to attach, once at each edge, for some minutes.
+use crate::transport::Transport;
+
+/// Leave to attach, once at each edge over each transport, for some minutes.
 #[derive(Clone)]
 pub struct Grant {
     /// The tunnel's id, for people.
@@ -26,8 +28,15 @@ pub struct Grant {
 pub struct Candidate {
     /// What people call the edge.
     pub edge: String,
-    /// `wss://host:port/path`.
+    /// `wss://host:port/path`, or `quic://host:port`.
     pub url: String,
+}
+
+impl Candidate {
+    /// What the way is over; `None` where this is older than the edge.
+    pub fn transport(&self) -> Option<Transport> {
+        Transport::of(&self.url)
+    }
 }
 
 impl fmt::Debug for Grant {

@@ -9,18 +9,23 @@
 
 mod agent;
 mod attach;
+mod choose;
 mod dial;
 mod grant;
 #[cfg(feature = "inspect")]
 pub mod inspect;
+mod probe;
 pub mod protocol;
 mod service;
 mod session;
 mod spare;
 pub mod token;
+mod transport;
 
 pub use agent::{Agent, Config, Phase};
 pub use dial::{DialError, Proxy};
 pub use grant::{Candidate, Grant, GrantError, Grants};
 pub use helix_link::{ByteStream, Receiver, Sender, Stream};
+pub use probe::{Figures, Measured, ProbeError, measure};
 pub use service::{Forward, Service, Visitor};
+pub use transport::{Choice, Transport};

@@ -3,17 +3,19 @@
 use std::io;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
-use helix_link::{Incoming, Link, Opened, Receiver, Sender, Side, Stream, Transport};
+use helix_link::{Incoming, Link, Opened, Receiver, Sender, Side, Stream, StreamError};
 use tokio::time::{Instant, timeout};
 use tokio_util::task::TaskTracker;
 
-use crate::agent::Config;
-use crate::dial::DialError;
+use crate::agent::Own;
+use crate::dial::{DialError, Dialled};
 use crate::grant::Candidate;
-use crate::protocol::{self, FromEdge, Hello, Leave, Opening, PROTOCOL};
+use crate::protocol::{self, FromAgent, FromEdge, Hello, Leave, Opening, PROTOCOL};
 use crate::service::{Service, Visitor};
+use crate::transport::Transport;
 
 /// How long an edge that has taken the connection may take to welcome the agent.
 const WELCOME_TIMEOUT: Duration = Duration::from_secs(10);
@@ -35,9 +37,10 @@ pub(crate) struct Session {
     reachable: Vec<String>,
     control: Receiver,
     /// Held open: the edge takes its end as the agent's leave.
-    _words: Sender,
+    words: Sender,
     way: Way,
-    visitors: TaskTracker,
+    transport: Transport,
+    visitors: Visitors,
     /// How much had been heard when it was last found unwell.
     heard_then: u64,
 }
@@ -49,26 +52,57 @@ pub(crate) struct Way {
     pub(crate) peer: SocketAddr,
 }
 
+/// Those that have come by a session.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Visitors {
+    tasks: TaskTracker,
+    count: Arc<AtomicU64>,
+}
+
+impl Visitors {
+    /// How many have come so far.
+    pub(crate) fn count(&self) -> u64 {
+        self.count.load(Ordering::Relaxed)
+    }
+}
+
+/// How a session begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Begin {
+    /// Visitors come at once.
+    Seated,
+    /// Once it is said so.
+    Standby,
+}
+
 impl Way {
+    /// The way to a peer, as it is now.
+    pub(crate) fn to(peer: SocketAddr) -> io::Result<Way> {
+        Ok(Way { own: own_address(peer)?, peer })
+    }
+
     /// Whether the machine would reach its peer from the same address now.
     fn is_as_it_was(self) -> bool {
-        let any: IpAddr = match self.peer.ip() {
-            IpAddr::V4(_) => std::net::Ipv4Addr::UNSPECIFIED.into(),
-            IpAddr::V6(_) => std::net::Ipv6Addr::UNSPECIFIED.into(),
-        };
-        // Connecting sends nothing: it only asks for the route.
-        let asked = UdpSocket::bind((any, 0)).and_then(|socket| {
-            socket.connect(self.peer)?;
-            socket.local_addr()
-        });
-        match asked {
-            Ok(address) => address.ip() == self.own,
+        match own_address(self.peer) {
+            Ok(address) => address == self.own,
             Err(error) => !matches!(
                 error.kind(),
                 io::ErrorKind::NetworkUnreachable | io::ErrorKind::HostUnreachable
             ),
         }
     }
+}
+
+/// The address that this machine reaches a peer from.
+fn own_address(peer: SocketAddr) -> io::Result<IpAddr> {
+    let any: IpAddr = match peer.ip() {
+        IpAddr::V4(_) => std::net::Ipv4Addr::UNSPECIFIED.into(),
+        IpAddr::V6(_) => std::net::Ipv6Addr::UNSPECIFIED.into(),
+    };
+    // Connecting sends nothing: it only asks for the route.
+    let socket = UdpSocket::bind((any, 0))?;
+    socket.connect(peer)?;
+    Ok(socket.local_addr()?.ip())
 }
 
 /// Why a session is not what it was.
@@ -85,39 +119,31 @@ pub(crate) enum Unwell {
 impl Session {
     /// Says what this is, and waits to be welcomed.
     pub(crate) async fn begin(
-        config: &Config,
+        own: &Own,
         candidate: &Candidate,
-        transport: Transport,
-        way: Way,
+        dialled: Dialled,
+        begin: Begin,
     ) -> Result<Session, DialError> {
-        let (link, incoming) = Link::start(transport, Side::Client);
+        let (way, transport) = (dialled.way, dialled.transport);
         let hello = Hello {
             protocol: PROTOCOL,
-            version: config.version.clone(),
-            proxy_protocol: config.proxy_protocol,
+            version: own.config.version.clone(),
+            proxy_protocol: own.config.proxy_protocol,
+            instance: own.instance.clone(),
+            standby: begin == Begin::Standby,
         };
-        let at = || way.peer.to_string();
-        let broken = |error: String| DialError::Welcome { at: at(), why: error };
-        let stream = link.open(protocol::write(&hello)).map_err(|it| broken(it.to_string()))?;
-        let Stream { sender, mut receiver } = stream;
-        let welcome = timeout(WELCOME_TIMEOUT, receiver.next()).await;
-        let welcome = welcome.map_err(|_| DialError::Late { at: at() })?;
-        let welcome = welcome.map_err(|error| broken(error.to_string()))?;
-        let welcome = welcome.ok_or_else(|| broken("it says nothing".to_owned()))?;
-        let reachable = match protocol::read(&welcome) {
-            Ok(FromEdge::Welcome { reachable }) => reachable,
-            Ok(FromEdge::Leave { why }) => return Err(broken(format!("it says: {why:?}"))),
-            Err(error) => return Err(broken(error.to_string())),
-        };
-        let visitors = TaskTracker::new();
-        tokio::spawn(take(incoming, Arc::clone(&config.service), visitors.clone()));
+        let Greeted { link, incoming, stream, reachable } = greet(dialled, &hello).await?;
+        let Stream { sender, receiver } = stream;
+        let visitors = Visitors::default();
+        tokio::spawn(take(incoming, Arc::clone(&own.config.service), visitors.clone()));
         Ok(Session {
             link,
             edge: candidate.edge.clone(),
             reachable,
             control: receiver,
-            _words: sender,
+            words: sender,
             way,
+            transport,
             visitors,
             heard_then: 0,
         })
@@ -129,6 +155,23 @@ impl Session {
 
     pub(crate) fn reachable(&self) -> &[String] {
         &self.reachable
+    }
+
+    pub(crate) fn transport(&self) -> Transport {
+        self.transport
+    }
+
+    pub(crate) fn link(&self) -> &Link {
+        &self.link
+    }
+
+    pub(crate) fn visitors(&self) -> &Visitors {
+        &self.visitors
+    }
+
+    /// Has visitors come this way from now on.
+    pub(crate) async fn take(&mut self) -> Result<(), StreamError> {
+        self.words.send(protocol::write(&FromAgent::Take)).await
     }
 
     /// Returns once it is not well, and says why.
@@ -176,23 +219,55 @@ impl Session {
     /// Lets what it carries come to its end, without anything new.
     pub(crate) fn linger(self) {
         tokio::spawn(async move {
-            self.visitors.close();
+            // All of it: the edge takes the end of the agent's words as its leave.
+            let session = self;
+            session.visitors.tasks.close();
             tokio::select! {
-                () = self.visitors.wait() => {}
-                _ = self.link.ended() => {}
+                () = session.visitors.tasks.wait() => {}
+                _ = session.link.ended() => {}
             }
+            drop(session);
         });
     }
 }
 
+/// A link whose edge has welcomed the agent.
+pub(crate) struct Greeted {
+    pub(crate) link: Link,
+    incoming: Incoming,
+    /// What both speak of the tunnel on.
+    stream: Stream,
+    reachable: Vec<String>,
+}
+
+/// Says what this is, and waits to be welcomed.
+pub(crate) async fn greet(dialled: Dialled, hello: &Hello) -> Result<Greeted, DialError> {
+    let Dialled { carrier, way, .. } = dialled;
+    let (link, incoming) = Link::start(carrier, Side::Client);
+    let at = || way.peer.to_string();
+    let broken = |error: String| DialError::Welcome { at: at(), why: error };
+    let opened = link.open(protocol::write(hello));
+    let mut stream = opened.map_err(|error| broken(error.to_string()))?;
+    let welcome = timeout(WELCOME_TIMEOUT, stream.receiver.next()).await;
+    let welcome = welcome.map_err(|_| DialError::Late { at: at() })?;
+    let welcome = welcome.map_err(|error| broken(error.to_string()))?;
+    let welcome = welcome.ok_or_else(|| broken("it says nothing".to_owned()))?;
+    match protocol::read(&welcome) {
+        Ok(FromEdge::Welcome { reachable }) => Ok(Greeted { link, incoming, stream, reachable }),
+        Ok(FromEdge::Leave { why }) => Err(broken(format!("it says: {why:?}"))),
+        Err(error) => Err(broken(error.to_string())),
+    }
+}
+
 /// Takes visitors until the link ends.
-async fn take(mut incoming: Incoming, service: Arc<dyn Service>, visitors: TaskTracker) {
+async fn take(mut incoming: Incoming, service: Arc<dyn Service>, visitors: Visitors) {
     while let Some(Opened { header, stream }) = incoming.next().await {
         let Ok(opening) = protocol::read::<Opening>(&header) else {
             stream.sender.reset("what the stream is for cannot be read");
             continue;
         };
         let service = Arc::clone(&service);
-        visitors.spawn(async move { service.carry(Visitor { opening, stream }).await });
+        visitors.count.fetch_add(1, Ordering::Relaxed);
+        visitors.tasks.spawn(async move { service.carry(Visitor { opening, stream }).await });
     }
 }

@@ -47,6 +47,11 @@ fn is_good(grant: &Grant, left_s: u64) -> bool {
     grant.expires_at_s > now.as_secs() + left_s
 }
 
+/// Whether an edge can be tried with it.
+pub(crate) fn is_worth_trying(grant: &Grant) -> bool {
+    is_good(grant, LEFT_MIN_S)
+}
+
 impl Spare {
     /// Keeps one until stopped.
     pub(crate) fn start(
@@ -62,7 +67,7 @@ impl Spare {
 
     /// A grant for one attempt: each is good once at an edge.
     pub(crate) async fn take(&self) -> Result<Grant, GrantError> {
-        let kept = self.kept.put(None).filter(|grant| is_good(grant, LEFT_MIN_S));
+        let kept = self.kept.put(None).filter(is_worth_trying);
         self.kept.taken.notify_one();
         match kept {
             Some(grant) => Ok(grant),

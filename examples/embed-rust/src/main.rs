@@ -16,7 +16,7 @@ use async_trait::async_trait;
 use helix_client::{Client, TunnelGrants};
 use helix_model::api::CreateTunnel;
 use helix_model::reference::Scope;
-use helix_tunnel::{Agent, ByteStream, Config, Phase, Service, Visitor};
+use helix_tunnel::{Agent, ByteStream, Choice, Config, Phase, Service, Visitor};
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
 use hyper::service::service_fn;
@@ -56,6 +56,7 @@ pub async fn offer(
         grants: Arc::new(grants),
         service: Arc::new(Page),
         proxy_protocol: false,
+        transport: Choice::Auto,
         proxy: None,
         version: "embed-rust".to_owned(),
     });

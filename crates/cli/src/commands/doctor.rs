@@ -1,5 +1,7 @@
 //! `helix doctor`: one check after the other, and what to do about each.
 
+mod tunnels;
+
 use std::path::Path;
 use std::time::Duration;
 
@@ -23,8 +25,14 @@ const CHECK_TIMEOUT: Duration = Duration::from_secs(5);
 ///
 /// Exit code 1 when something is broken.
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  helix doctor\n  helix doctor --json")]
-pub(crate) struct DoctorArgs {}
+#[command(
+    after_help = "Examples:\n  helix doctor\n  helix doctor --tunnels\n  helix doctor --json"
+)]
+pub(crate) struct DoctorArgs {
+    /// Measure the ways to the edges that take agents, by a tunnel that is made for that and deleted
+    #[arg(long)]
+    tunnels: bool,
+}
 
 /// One thing looked at.
 #[derive(Debug, Serialize)]
@@ -34,6 +42,9 @@ struct Check {
     detail: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     hint: Option<String>,
+    /// What was measured.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    way: Option<tunnels::Way>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -45,12 +56,16 @@ enum Verdict {
     Open,
 }
 
-pub(crate) async fn run(session: &mut Session<'_>, _args: DoctorArgs) -> Result<u8> {
+pub(crate) async fn run(session: &mut Session<'_>, args: DoctorArgs) -> Result<u8> {
     session.ui.step("looking around");
     let mut checks = vec![program(), saved_context(session)];
     checks.extend(api(session).await);
     checks.push(builders(session.environment.get("PATH").unwrap_or_default()).await);
     checks.push(manifest(&session.settings.directory));
+    if args.tunnels {
+        session.ui.step("measuring the ways to edges");
+        checks.extend(tunnels::checks(session).await);
+    }
     let broken = checks.iter().filter(|check| check.verdict == Verdict::Broken).count();
     let document = json!({ "ok": broken == 0, "checks": checks });
     session
@@ -70,11 +85,11 @@ fn line(check: &Check, style: &Style) -> String {
 }
 
 fn good(name: &'static str, detail: impl Into<String>) -> Check {
-    Check { name, verdict: Verdict::Good, detail: detail.into(), hint: None }
+    Check { name, verdict: Verdict::Good, detail: detail.into(), hint: None, way: None }
 }
 
 fn open(name: &'static str, detail: impl Into<String>) -> Check {
-    Check { name, verdict: Verdict::Open, detail: detail.into(), hint: None }
+    Check { name, verdict: Verdict::Open, detail: detail.into(), hint: None, way: None }
 }
 
 fn broken(name: &'static str, failure: &Failure) -> Check {
@@ -83,6 +98,7 @@ fn broken(name: &'static str, failure: &Failure) -> Check {
         verdict: Verdict::Broken,
         detail: failure.problem.detail.clone(),
         hint: Some(failure.problem.hint.clone()),
+        way: None,
     }
 }
 

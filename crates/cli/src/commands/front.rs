@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
+use std::str::FromStr;
 
 use clap::Args;
 use helix_model::address::parse_prefix;
@@ -29,8 +30,29 @@ pub struct FrontOptions {
     pub access_log_addresses: bool,
     /// Where agents of tunnels reach this edge, if it is said.
     pub tunnel_urls: Vec<String>,
+    /// The UDP port they come to, if it is said.
+    pub tunnel_quic: Option<QuicOption>,
     /// Where it is, in the operator's words.
     pub region: Option<String>,
+}
+
+/// Whether and where agents of tunnels come over QUIC.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum QuicOption {
+    Port(u16),
+    Off,
+}
+
+impl FromStr for QuicOption {
+    type Err = String;
+
+    fn from_str(text: &str) -> std::result::Result<QuicOption, String> {
+        let wrong = |_| format!("`{text}` is neither a port nor `off`");
+        match text {
+            "off" => Ok(QuicOption::Off),
+            port => port.parse().map(QuicOption::Port).map_err(wrong),
+        }
+    }
 }
 
 #[derive(Debug, Args)]
@@ -59,6 +81,9 @@ pub(crate) struct FrontArgs {
     /// Where agents of tunnels reach this edge from the internet, the HTTPS port unless it says another (HELIX_TUNNEL_URL)
     #[arg(long, value_name = "URL,…", value_delimiter = ',', value_parser = tunnel_url)]
     tunnel_url: Vec<String>,
+    /// UDP port for agents of tunnels over QUIC, that of HTTPS when absent; off for none (HELIX_TUNNEL_QUIC_PORT)
+    #[arg(long, value_name = "PORT|off")]
+    tunnel_quic_port: Option<QuicOption>,
     /// Where this edge is, in your words: agents may prefer it (HELIX_REGION)
     #[arg(long, value_name = "REGION", value_parser = region)]
     region: Option<String>,
@@ -81,6 +106,11 @@ impl FrontArgs {
             (None, Some(text)) => Some(region(text).map_err(wrong)?),
             (given, _) => given,
         };
+        let wrong = |why| Failure::usage(format!("{TUNNEL_QUIC_PORT}: {why}"), "say a port or off");
+        let tunnel_quic = match (self.tunnel_quic_port, environment.get(TUNNEL_QUIC_PORT)) {
+            (None, Some(text)) => Some(text.parse().map_err(wrong)?),
+            (given, _) => given,
+        };
         let access_log =
             self.access_log.or_else(|| environment.get("HELIX_ACCESS_LOG").map(PathBuf::from));
         Ok(FrontOptions {
@@ -92,6 +122,7 @@ impl FrontArgs {
             access_log,
             access_log_addresses: self.access_log_addresses,
             tunnel_urls,
+            tunnel_quic,
             region,
         })
     }
@@ -102,6 +133,8 @@ const BALANCERS: &str = "HELIX_ACCEPT_PROXY_FROM";
 const ADDRESSES: &str = "HELIX_ADDRESSES";
 
 const TUNNEL_URL: &str = "HELIX_TUNNEL_URL";
+
+const TUNNEL_QUIC_PORT: &str = "HELIX_TUNNEL_QUIC_PORT";
 
 const REGION: &str = "HELIX_REGION";
 
@@ -134,13 +167,18 @@ fn metrics_address(text: &str) -> std::result::Result<SocketAddr, String> {
     text.parse().or_else(|_| port()).map_err(wrong)
 }
 
-/// `wss://` and a host, perhaps with a port; what comes behind is not the operator's.
+/// `wss://` or `quic://` and a host, perhaps with a port; what comes behind is not the
+/// operator's.
 fn tunnel_url(text: &str) -> std::result::Result<String, String> {
     let wrong = || format!("`{text}` is not where agents reach an edge: wss://edge.example.com");
-    let rest = text.strip_prefix("wss://").ok_or_else(wrong)?.trim_end_matches('/');
+    let (scheme, rest) = text.split_once("://").ok_or_else(wrong)?;
+    let rest = rest.trim_end_matches('/');
+    if !["wss", "quic"].contains(&scheme) {
+        return Err(wrong());
+    }
     match rest.is_empty() || rest.contains(['/', '@', '?', '#']) {
         true => Err(wrong()),
-        false => Ok(format!("wss://{}", rest.to_ascii_lowercase())),
+        false => Ok(format!("{scheme}://{}", rest.to_ascii_lowercase())),
     }
 }
 

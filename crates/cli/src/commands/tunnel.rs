@@ -12,7 +12,7 @@ use clap::Args;
 use helix_model::api::CreateTunnel;
 use helix_model::tunnel::Protocol;
 use helix_model::{Code, Name};
-use helix_tunnel::{Phase, Proxy};
+use helix_tunnel::{Choice, Phase, Proxy, Transport};
 use serde_json::json;
 use tokio::net::TcpStream;
 
@@ -119,6 +119,9 @@ struct CommonArgs {
     /// Keep the name for so long after the last agent has gone, such as 30d
     #[arg(long, value_name = "TIME", value_parser = crate::duration::parse)]
     keep: Option<Duration>,
+    /// Reach the edge over this only: wss or quic; auto takes what carries more
+    #[arg(long, value_name = "TRANSPORT", default_value = "auto")]
+    transport: Choice,
 }
 
 #[derive(Debug, Args)]
@@ -136,8 +139,8 @@ struct StreamArgs {
 }
 
 impl StreamArgs {
-    fn offer(self, target: Target, ask: CreateTunnel) -> Offer {
-        Offer { target, ask, proxy_protocol: self.proxy_protocol, http: None }
+    fn offer(self, target: Target, transport: Choice, ask: CreateTunnel) -> Offer {
+        Offer { target, ask, proxy_protocol: self.proxy_protocol, transport, http: None }
     }
 }
 
@@ -154,24 +157,28 @@ impl CommonArgs {
 }
 
 pub(crate) async fn http(session: &mut Session<'_>, args: HttpArgs) -> Result<u8> {
+    let transport = args.common.transport;
     let ask = CreateTunnel { hostname: args.hostname, ..args.common.ask(Protocol::Http) };
     let http = Some(args.options.read(&session.environment)?);
-    run(session, Offer { target: args.target, ask, proxy_protocol: false, http }).await
+    run(session, Offer { target: args.target, ask, proxy_protocol: false, transport, http }).await
 }
 
 pub(crate) async fn tls(session: &mut Session<'_>, args: TlsArgs) -> Result<u8> {
+    let transport = args.common.transport;
     let ask = CreateTunnel { hostname: args.hostname, ..args.common.ask(Protocol::Tls) };
-    run(session, args.stream.offer(args.target, ask)).await
+    run(session, args.stream.offer(args.target, transport, ask)).await
 }
 
 pub(crate) async fn tcp(session: &mut Session<'_>, args: TcpArgs) -> Result<u8> {
+    let transport = args.common.transport;
     let ask = CreateTunnel { port: args.port.remote_port, ..args.common.ask(Protocol::Tcp) };
-    run(session, args.stream.offer(args.target, ask)).await
+    run(session, args.stream.offer(args.target, transport, ask)).await
 }
 
 pub(crate) async fn udp(session: &mut Session<'_>, args: UdpArgs) -> Result<u8> {
+    let transport = args.common.transport;
     let ask = CreateTunnel { port: args.port.remote_port, ..args.common.ask(Protocol::Udp) };
-    run(session, args.stream.offer(args.target, ask)).await
+    run(session, args.stream.offer(args.target, transport, ask)).await
 }
 
 /// Offers it until stopped.
@@ -211,8 +218,9 @@ async fn tell(session: &mut Session<'_>, offered: &Offered) -> Result<u8> {
         let phase = phases.borrow_and_update().clone();
         match phase {
             Phase::Starting => {}
-            Phase::Attached { edge, reachable } => {
-                attached(session, offered, (&edge, &reachable), was_attached)?;
+            Phase::Attached { edge, reachable, transport } => {
+                let place = Place { edge: &edge, reachable: &reachable, transport };
+                attached(session, offered, place, was_attached)?;
                 was_attached = true;
             }
             Phase::Waiting { why, pause } => {
@@ -233,16 +241,25 @@ async fn tell(session: &mut Session<'_>, offered: &Offered) -> Result<u8> {
     }
 }
 
+/// Where an agent is attached.
+#[derive(Clone, Copy)]
+struct Place<'a> {
+    edge: &'a str,
+    reachable: &'a [String],
+    transport: Transport,
+}
+
 fn attached(
     session: &mut Session<'_>,
     offered: &Offered,
-    (edge, reachable): (&str, &[String]),
+    place: Place<'_>,
     again: bool,
 ) -> Result<()> {
     let Offered { granted, target, page, .. } = offered;
-    let document = describe(offered, (edge, reachable));
+    let Place { edge, reachable, transport } = place;
+    let document = describe(offered, place);
     if again && !session.ui.json() {
-        session.ui.step(&format!("attached to {edge} again"));
+        session.ui.step(&format!("attached to {edge} over {transport}"));
         return Ok(());
     }
     session.ui.item(&document, |style| {
@@ -259,15 +276,16 @@ fn attached(
 }
 
 /// The line of a tunnel that visitors come through.
-fn describe(offered: &Offered, (edge, reachable): (&str, &[String])) -> serde_json::Value {
+fn describe(offered: &Offered, place: Place<'_>) -> serde_json::Value {
     let Offered { granted, target, page, .. } = offered;
     json!({
         "type": "attached",
         "tunnel": granted.tunnel_id,
         "name": granted.name,
         "url": granted.public_url,
-        "reachable": reachable,
-        "edge": edge,
+        "reachable": place.reachable,
+        "edge": place.edge,
+        "transport": place.transport.as_str(),
         "to": target.to_string(),
         "inspector": page.map(|address| format!("http://{address}")),
     })
@@ -287,7 +305,7 @@ async fn answers(target: &Target) -> bool {
 }
 
 /// The proxy that leads out of this network, if one is named.
-fn proxy(session: &Session<'_>) -> Result<Option<Proxy>> {
+pub(super) fn proxy(session: &Session<'_>) -> Result<Option<Proxy>> {
     let named = ["HTTPS_PROXY", "https_proxy"];
     let Some(text) = named.iter().find_map(|name| session.environment.get(name)) else {
         return Ok(None);

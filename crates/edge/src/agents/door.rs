@@ -1,7 +1,8 @@
 //! The door for agents: a request over TLS for a host of the edge itself, with a token,
-//! that becomes a WebSocket (RFC 6455).
+//! that becomes a WebSocket (RFC 6455). What a token opens, it opens over QUIC, too.
 
 use std::borrow::Cow;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -37,12 +38,14 @@ pub(crate) enum Closed {
     #[error("agents speak WebSocket here, version 13")]
     Upgrade,
     #[error(
-        "a token is needed: `Authorization: Bearer`, `Sec-WebSocket-Protocol: nb_token|…` or `?nb_token=`"
+        "a token is needed: `Authorization: Bearer`, `Sec-WebSocket-Protocol: nb_token|…` or `?nb_token=`; over QUIC the first message has it"
     )]
     NoToken,
     #[error("{0}")]
     Token(#[from] TokenError),
-    #[error("this token has been used at this edge: each lets an agent in once; ask for another")]
+    #[error(
+        "this token has been used at this edge: each lets an agent in once over each transport; ask for another"
+    )]
     Replayed,
     #[error("this edge is asked by more agents than it can take; try again in a moment")]
     Flooded,
@@ -103,19 +106,8 @@ pub(crate) async fn enter(
     if shared.draining.has_come() {
         return Err(Closed::Draining);
     }
-    let claims = admit(shared, request)?;
-    let id: Id<Tunnel> = claims.sub.parse().map_err(|_| TokenError::Malformed)?;
-    let seat = shared.agents.seat_soon(id).await.ok_or(Closed::NoTunnel)?;
-    if claims.generation < seat.generation() {
-        return Err(Closed::Revoked);
-    }
-    let guest = Guest {
-        reachable: seat.reachable(),
-        seat,
-        from: front.client,
-        transport: tunnel::Transport::Wss,
-        generation: claims.generation,
-    };
+    let token = token_of(request).ok_or(Closed::NoToken)?;
+    let guest = admit(shared, &token, front.client, tunnel::Transport::Wss).await?;
     let upgrading = hyper::upgrade::on(&mut *request);
     let stages = Arc::clone(shared);
     shared.tasks.spawn(async move {
@@ -139,12 +131,29 @@ pub(crate) async fn enter(
     Ok(response)
 }
 
-/// What the token says, which is used up by this.
-fn admit(shared: &Shared, request: &Request<Incoming>) -> Result<Claims, Closed> {
-    let token = token_of(request).ok_or(Closed::NoToken)?;
+/// Whom a token lets in that comes over this transport, over which it is used up by this.
+pub(super) async fn admit(
+    shared: &Shared,
+    token: &str,
+    from: SocketAddr,
+    transport: tunnel::Transport,
+) -> Result<Guest, Closed> {
+    let claims = spend(shared, token, transport)?;
+    let tunnel: Id<Tunnel> = claims.sub.parse().map_err(|_| TokenError::Malformed)?;
+    let seat = shared.agents.seat_soon(tunnel).await.ok_or(Closed::NoTunnel)?;
+    let generation = claims.generation;
+    if generation < seat.generation() {
+        return Err(Closed::Revoked);
+    }
+    Ok(Guest { reachable: seat.reachable(), tunnel, seat, from, transport, generation })
+}
+
+/// What the token says. Both transports may be tried with one.
+fn spend(shared: &Shared, token: &str, transport: tunnel::Transport) -> Result<Claims, Closed> {
     let now_s = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-    let claims = token::verify(&token, &shared.agents.keys.load(), Audience::Edge, now_s)?;
-    match shared.agents.replays().spend(&claims.jti, claims.exp, now_s) {
+    let claims = token::verify(token, &shared.agents.keys.load(), Audience::Edge, now_s)?;
+    let used = format!("{transport} {}", claims.jti);
+    match shared.agents.replays().spend(&used, claims.exp, now_s) {
         Use::First => Ok(claims),
         Use::Again => Err(Closed::Replayed),
         Use::Flooded => Err(Closed::Flooded),

@@ -1,10 +1,13 @@
 //! Agents of tunnels: who may come in, who has which tunnel, and the way to them.
 //!
-//! An agent comes in by the [`door`], with a token that the keys of the plan have signed;
+//! An agent comes in by the [`door`], over TLS or [`quic`], with a token that the keys of
+//! the plan have signed;
 //! a [`session`] then runs its link and puts it into the [`Seat`] of its tunnel, which is
 //! what traffic finds. A newer agent takes the seat over.
 
 pub(crate) mod door;
+mod probe;
+pub(crate) mod quic;
 mod replays;
 mod seat;
 mod session;
@@ -16,6 +19,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use helix_model::edge::AgentUrl;
 use helix_model::plan::EdgePlan;
+use helix_model::tunnel::Transport;
 use helix_model::{Id, Tunnel};
 use helix_tunnel::protocol::{Leave, PATH};
 use helix_tunnel::token::VerifyingKey;
@@ -49,7 +53,7 @@ const PLAN_WAIT: Duration = Duration::from_secs(1);
 const HTTPS_PORT: u16 = 443;
 
 /// A URL that agents use: with the port that HTTPS is accepted at unless it says another,
-/// and the path that is the door's.
+/// and the path that is the door's where there are paths.
 pub(crate) fn whole(url: &AgentUrl, https_port: u16) -> Option<AgentUrl> {
     let parsed: Uri = url.url.parse().ok()?;
     let (scheme, host) = (parsed.scheme_str()?, parsed.host()?);
@@ -57,7 +61,8 @@ pub(crate) fn whole(url: &AgentUrl, https_port: u16) -> Option<AgentUrl> {
         HTTPS_PORT => String::new(),
         port => format!(":{port}"),
     };
-    Some(AgentUrl { url: format!("{scheme}://{host}{port}{PATH}"), transport: url.transport })
+    let path = if url.transport == Transport::Wss { PATH } else { "" };
+    Some(AgentUrl { url: format!("{scheme}://{host}{port}{path}"), transport: url.transport })
 }
 
 impl Agents {
@@ -133,8 +138,6 @@ impl Agents {
 
 #[cfg(test)]
 mod tests {
-    use helix_model::tunnel::Transport;
-
     use super::*;
 
     #[test]

@@ -1,9 +1,10 @@
 //! The seat of a tunnel: which agent has it, for who looks for a way to it.
 
+use std::collections::VecDeque;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use helix_link::{Link, Stream};
@@ -22,7 +23,13 @@ pub(crate) struct Seat {
     taken: ArcSwapOption<Attached>,
     /// Where its visitors come from, as a person would type it.
     reachable: ArcSwap<Vec<String>>,
+    /// Sessions of its agent that another has followed, and in which something is open.
+    lingering: Mutex<VecDeque<Weak<Attached>>>,
 }
+
+/// Sessions of one agent that may linger beside the one that serves. More come only of one
+/// that changes again and again; the oldest then has as long as one that was replaced.
+const LINGERING_MAX: usize = 8;
 
 /// An agent that has a seat.
 #[derive(Debug)]
@@ -38,6 +45,8 @@ pub(crate) struct Attached {
     pub(crate) session: Session,
     /// Of its token.
     pub(crate) generation: u64,
+    /// What it is known by, as one agent in several sessions.
+    pub(crate) instance: Option<String>,
     /// Why it is to leave, once it is.
     pub(crate) leave: watch::Sender<Option<Leave>>,
 }
@@ -83,13 +92,35 @@ impl Seat {
         if self.agent().is_some_and(|agent| earlier(&agent)) {
             self.vacate(Leave::Revoked);
         }
+        for before in self.lingering().iter().filter_map(Weak::upgrade).filter(|it| earlier(it)) {
+            before.leave.send_replace(Some(Leave::Revoked));
+        }
     }
 
-    /// Takes the seat; whoever has it is sent away.
-    pub(crate) fn take(&self, agent: Arc<Attached>) {
-        if let Some(before) = self.taken.swap(Some(agent)) {
-            before.leave.send_replace(Some(Leave::Replaced));
+    /// Takes the seat; whoever has it is sent away, unless that is the same agent: its
+    /// session may linger.
+    pub(crate) fn take(&self, agent: &Arc<Attached>) {
+        let Some(before) = self.taken.swap(Some(Arc::clone(agent))) else { return };
+        if Arc::ptr_eq(&before, agent) {
+            return;
         }
+        if before.instance.is_none() || before.instance != agent.instance {
+            before.leave.send_replace(Some(Leave::Replaced));
+            return;
+        }
+        let mut lingering = self.lingering();
+        lingering.retain(|it| it.strong_count() > 0);
+        if lingering.len() == LINGERING_MAX
+            && let Some(oldest) = lingering.pop_front().and_then(|it| it.upgrade())
+        {
+            oldest.leave.send_replace(Some(Leave::Replaced));
+        }
+        lingering.push_back(Arc::downgrade(&before));
+        before.leave.send_replace(Some(Leave::Moved));
+    }
+
+    fn lingering(&self) -> MutexGuard<'_, VecDeque<Weak<Attached>>> {
+        self.lingering.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Leaves it, unless another has it by now.
@@ -104,6 +135,9 @@ impl Seat {
     pub(crate) fn vacate(&self, why: Leave) {
         if let Some(agent) = self.taken.swap(None) {
             agent.leave.send_replace(Some(why));
+        }
+        for before in self.lingering().drain(..).filter_map(|it| it.upgrade()) {
+            before.leave.send_replace(Some(why));
         }
     }
 

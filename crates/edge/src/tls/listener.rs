@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use helix_tunnel::protocol::SUBPROTOCOL;
 use rustls::ServerConfig;
 use rustls::crypto::ring;
 use tokio::io::AsyncWriteExt;
@@ -57,6 +58,19 @@ impl Acceptor {
         config.ticketer = ring::Ticketer::new().map_err(EdgeError::Tls)?;
         Ok(Acceptor(TlsAcceptor::from(Arc::new(config))))
     }
+}
+
+/// How agents of tunnels speak it within QUIC, with the same certificates. Nothing is sent
+/// before the handshake has ended (0-RTT), where it could be sent again by somebody else.
+pub(crate) fn within_quic(shared: Arc<Shared>) -> Result<ServerConfig, EdgeError> {
+    let provider = Arc::new(ring::default_provider());
+    let mut config = ServerConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .map_err(EdgeError::Tls)?
+        .with_no_client_auth()
+        .with_cert_resolver(Arc::new(Resolver(shared)));
+    config.alpn_protocols = vec![SUBPROTOCOL.as_bytes().to_vec()];
+    Ok(config)
 }
 
 /// Accepts until the edge drains.

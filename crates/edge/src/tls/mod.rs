@@ -19,7 +19,7 @@ pub(crate) const ACME_TLS: &[u8] = b"acme-tls/1";
 pub(crate) use certificates::{Certificates, Wanted};
 pub(crate) use keeper::{Source, keep};
 pub(crate) use kept::Kept;
-pub(crate) use listener::{Acceptor, accept, refuse_name};
+pub(crate) use listener::{Acceptor, accept, refuse_name, within_quic};
 pub(crate) use sniff::{First, Unread, first};
 
 pub use hello::{Hello, read as read_hello};

@@ -12,7 +12,9 @@ use helix_model::plan::{EdgePlan, EdgeReport, TunnelKey, TunnelPlan};
 use helix_model::tunnel::{Exposure, Transport};
 use helix_model::{Id, Timestamp};
 use helix_tunnel::token::{Audience, Claims, SigningKey};
-use helix_tunnel::{Agent, Candidate, Config, Forward, Grant, GrantError, Grants, Phase};
+use helix_tunnel::{
+    Agent, Candidate, Choice, Config, Forward, Grant, GrantError, Grants, Phase, Transport as Over,
+};
 
 use crate::tls::Server;
 use crate::world::{World, soon};
@@ -59,10 +61,20 @@ impl Taking {
     pub(crate) fn grants(&self, tunnel: u128) -> Arc<Signed> {
         Arc::new(Signed {
             key: Arc::clone(&self.key),
-            at: vec![self.world.https()],
+            at: vec![self.way(Over::Wss)],
             roots: self.server.authority.certificate_pem(),
             tunnel,
         })
+    }
+
+    /// A way to the edge. That over QUIC has the port of HTTPS.
+    pub(crate) fn way(&self, over: Over) -> (Over, SocketAddr) {
+        (over, self.world.https())
+    }
+
+    /// The same by these ways.
+    pub(crate) fn grants_by(&self, tunnel: u128, at: Vec<(Over, SocketAddr)>) -> Arc<Signed> {
+        Arc::new(Signed { at, ..Arc::into_inner(self.grants(tunnel)).unwrap() })
     }
 
     /// An agent that has the tunnel, and passes what comes on to this address.
@@ -98,6 +110,7 @@ pub(crate) fn config(grants: Arc<Signed>, to: SocketAddr) -> Config {
         first: None,
         service: Arc::new(Forward { to: to.to_string() }),
         proxy_protocol: false,
+        transport: Choice::Auto,
         proxy: None,
         version: "test".to_owned(),
     }
@@ -106,7 +119,7 @@ pub(crate) fn config(grants: Arc<Signed>, to: SocketAddr) -> Config {
 /// Signs grants without a control plane.
 pub(crate) struct Signed {
     key: Arc<SigningKey>,
-    pub(crate) at: Vec<SocketAddr>,
+    pub(crate) at: Vec<(Over, SocketAddr)>,
     roots: String,
     tunnel: u128,
 }
@@ -114,9 +127,12 @@ pub(crate) struct Signed {
 #[async_trait]
 impl Grants for Signed {
     async fn grant(&self) -> Result<Grant, GrantError> {
-        let candidate = |at: &SocketAddr| Candidate {
-            edge: format!("edge-{}", at.port()),
-            url: format!("wss://{HOST}:{}/.helix/tunnel", at.port()),
+        let candidate = |(over, at): &(Over, SocketAddr)| Candidate {
+            edge: "edge".to_owned(),
+            url: match over {
+                Over::Wss => format!("wss://{HOST}:{}/.helix/tunnel", at.port()),
+                Over::Quic => format!("quic://{HOST}:{}", at.port()),
+            },
         };
         Ok(Grant {
             tunnel: id(self.tunnel).to_string(),

@@ -17,6 +17,8 @@ mod origin;
 mod passthrough;
 mod plan_file;
 mod proxy;
+mod quic;
+mod relay;
 mod retry;
 mod secure;
 mod strict;

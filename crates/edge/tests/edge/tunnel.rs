@@ -72,7 +72,7 @@ async fn a_websocket_goes_through() {
 }
 
 /// A port that nobody has now.
-fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     TcpListener::bind("[::1]:0").unwrap().local_addr().unwrap().port()
 }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use helix_edge::{AccessLogConfig, AnyIp, Config, Edge, Stats, Takeover};
+use helix_edge::{AccessLogConfig, AnyIp, Config, Edge, QuicPort, Stats, Takeover};
 use helix_model::edge::AgentUrl;
 use helix_model::endpoint::OwnPort;
 use helix_model::manifest::Handling;
@@ -38,6 +38,7 @@ fn config() -> Config {
         kept_certificates: None,
         balancers: Vec::new(),
         agents: Vec::new(),
+        agents_quic: QuicPort::AsHttps,
         addresses: Vec::new(),
         any_ip: AnyIp::Off,
         region: None,

@@ -24,7 +24,7 @@ use super::dialler::{Dialled, Dialler};
 use super::{ended_by_itself, unusable};
 use crate::access_log;
 use crate::certificate_source::LinkedCertificates;
-use crate::platform::{agents, edge_facts, make_private_dir, node_name};
+use crate::platform::{agents, edge_facts, make_private_dir, node_name, quic_port};
 
 /// How long requests under way may take to end when the edge stops.
 const GRACE: Duration = Duration::from_secs(5);
@@ -59,6 +59,7 @@ pub(super) async fn start(options: EdgeOptions) -> Result<EdgeRole, Problem> {
         kept_certificates: memory_dir_of("certificates", &data_dir),
         balancers: options.front.balancers.clone(),
         agents: agents(&options.front, None),
+        agents_quic: quic_port(&options.front),
         addresses: options.front.addresses.clone(),
         any_ip: AnyIp::Auto,
         region: options.front.region.clone(),

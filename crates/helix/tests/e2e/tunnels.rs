@@ -62,6 +62,36 @@ fn a_program_has_a_public_name_in_one_command_and_nobody_else_gets_it() {
 }
 
 #[test]
+fn an_agent_comes_over_quic_where_it_is_told_to_and_both_ways_are_measured() {
+    if !can_isolate("an_agent_comes_over_quic_where_it_is_told_to_and_both_ways_are_measured") {
+        return;
+    }
+    let mut world = World::start::<&str>([]);
+    let port = program("by datagrams").port().to_string();
+    let agent = Agent::start(&world, &["http", &port, "--name", "demo", "--transport", "quic"]);
+    agent.serves("demo.localhost", "by datagrams");
+    assert_eq!(agent.said("attached")[0]["transport"], "quic");
+    until("the tunnel to be seen at its edge", || {
+        let described = world.json(&world.work(), ["tunnels", "describe", "demo"]);
+        described.to_string().contains("\"transport\":\"quic\"")
+    });
+    let checked = world.json(&world.work(), ["doctor", "--tunnels"]);
+    let checks = checked["checks"].as_array().unwrap();
+    let ways: Vec<_> = checks.iter().filter_map(|check| check["way"].as_object()).collect();
+    let transports: Vec<_> = ways.iter().map(|way| way["transport"].as_str().unwrap()).collect();
+    assert_eq!(transports, ["wss", "quic"], "{checked:#}");
+    for way in ways {
+        assert!(way["up_bytes_per_second"].as_u64().unwrap() > 0, "{checked:#}");
+        assert!(way["down_bytes_per_second"].as_u64().unwrap() > 0, "{checked:#}");
+    }
+    // What it was measured by is gone.
+    let listed = world.json(&world.work(), ["tunnels", "list"]);
+    assert_eq!(listed["items"].as_array().unwrap().len(), 1, "{listed:#}");
+    agent.interrupt().ok();
+    world.interrupt().ok();
+}
+
+#[test]
 fn an_agent_outlives_the_platform_and_comes_back_by_the_same_name() {
     if !can_isolate("an_agent_outlives_the_platform_and_comes_back_by_the_same_name") {
         return;

@@ -8,6 +8,7 @@ use std::time::Duration;
 use helix_model::Name;
 use helix_model::api::CreateTunnel;
 use helix_model::tunnel::Protocol;
+use helix_tunnel::Choice;
 use helix_tunnel::inspect::HeaderValue;
 use ipnet::IpNet;
 use serde::Deserialize;
@@ -36,6 +37,7 @@ pub(super) struct Entry {
     region: Option<String>,
     keep: Option<Duration>,
     proxy_protocol: bool,
+    transport: Choice,
     inspect: Inspect,
     host_header: Option<HeaderValue>,
     allow: Vec<IpNet>,
@@ -76,6 +78,7 @@ struct Table {
     region: Option<String>,
     keep: Option<Spanned<String>>,
     proxy_protocol: Option<Spanned<bool>>,
+    transport: Option<Spanned<String>>,
     inspect: Option<Spanned<String>>,
     host_header: Option<Spanned<String>>,
     allow: Option<Spanned<Vec<Spanned<String>>>>,
@@ -136,6 +139,11 @@ fn entry(table: Table) -> std::result::Result<Entry, Wrong> {
         region: table.region,
         keep: table.keep.map(|it| read_as("keep", it, keep)).transpose()?,
         proxy_protocol: table.proxy_protocol.is_some_and(Spanned::into_inner),
+        transport: table
+            .transport
+            .map(|it| read_as("transport", it, str::parse))
+            .transpose()?
+            .unwrap_or_default(),
         inspect: table
             .inspect
             .map(|it| read_as("inspect", it, str::parse))
@@ -204,8 +212,8 @@ impl Entry {
             Protocol::Http => Some(self.http(folder)?),
             _ => None,
         };
-        let proxy_protocol = self.proxy_protocol;
-        Ok(Offer { target: self.target.clone(), ask, proxy_protocol, http })
+        let (proxy_protocol, transport) = (self.proxy_protocol, self.transport);
+        Ok(Offer { target: self.target.clone(), ask, proxy_protocol, transport, http })
     }
 
     fn http(&self, folder: &Path) -> Result<HttpOptions> {
@@ -242,6 +250,7 @@ target = "192.168.1.20:22"
 remote_port = 20001
 proxy_protocol = true
 region = "north"
+transport = "quic"
 "#;
 
     #[test]
@@ -256,6 +265,7 @@ region = "north"
         assert_eq!(entries[1].remote_port, Some(20001));
         let offer = entries[1].offer(Path::new("/nowhere")).unwrap();
         assert!(offer.proxy_protocol && offer.http.is_none());
+        assert_eq!(offer.transport, Choice::Only(helix_tunnel::Transport::Quic));
         assert_eq!(read("schema_version = \"v1\"\n").unwrap(), []);
     }
 
@@ -277,6 +287,7 @@ region = "north"
             ("\"tcp\"", "\"http\"", "line 17, column 15: remote_port: a tunnel of protocol `http`"),
             ("20001", "70000", "line 17, column 15: "),
             ("= true", "=", "line 18, column "),
+            ("\"quic\"", "\"udp\"", "line 20, column 13: transport: `udp` is no transport"),
         ] {
             let told = told(from, to);
             assert!(told.starts_with(expected), "{told}");

@@ -8,7 +8,7 @@ use helix_client::{Client, TunnelGrants};
 use helix_model::api::{CreateTunnel, TunnelGrant};
 use helix_model::reference::Scope;
 use helix_tunnel::inspect::{Inspector, Journal, Options, Page, PageError};
-use helix_tunnel::{Agent, Config, Forward, Proxy, Service};
+use helix_tunnel::{Agent, Choice, Config, Forward, Proxy, Service};
 use tokio::task::JoinSet;
 
 use super::http::{HttpOptions, Inspect};
@@ -20,6 +20,8 @@ pub(super) struct Offer {
     pub(super) target: Target,
     pub(super) ask: CreateTunnel,
     pub(super) proxy_protocol: bool,
+    /// What the edge is reached over.
+    pub(super) transport: Choice,
     /// Absent where what goes through is not HTTP, or not read.
     pub(super) http: Option<HttpOptions>,
 }
@@ -46,7 +48,7 @@ pub(super) struct Offered {
 impl Offer {
     /// Gets the tunnel and starts its agent.
     pub(super) async fn start(self, origin: &Origin) -> Result<Offered> {
-        let Offer { target, ask, proxy_protocol, http } = self;
+        let Offer { target, ask, proxy_protocol, transport, http } = self;
         let mut warnings = Vec::new();
         // Before there is a tunnel: an address that cannot be had is a reason to stop.
         let page = match &http {
@@ -67,6 +69,7 @@ impl Offer {
             grants: Arc::new(grants),
             service,
             proxy_protocol,
+            transport,
             proxy: origin.proxy.clone(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
         });

@@ -14,7 +14,7 @@ use tokio::task::JoinSet;
 
 use super::file::{self, Entry, FILE_BYTES_MAX};
 use super::offer::{Offered, Origin};
-use super::{describe, origin};
+use super::{Place, describe, origin};
 use crate::commands::up::StopSignals;
 use crate::failure::{Failure, Result};
 use crate::secrets::read_file;
@@ -246,8 +246,9 @@ impl Life {
             let phase = phases.borrow_and_update().clone();
             match phase {
                 Phase::Starting => {}
-                Phase::Attached { edge, reachable } => {
-                    let document = describe(offered, (&edge, &reachable));
+                Phase::Attached { edge, reachable, transport } => {
+                    let place = Place { edge: &edge, reachable: &reachable, transport };
+                    let document = describe(offered, place);
                     let url = &offered.granted.public_url;
                     let text = format!("{url} leads to {}", self.entry.target());
                     let text = match offered.page {

@@ -1,31 +1,46 @@
-//! Streams over a transport in memory, as their users see them.
-
-#![allow(clippy::unwrap_used, reason = "a failed step fails the test")]
+//! Streams as their users see them, whatever the link runs over.
 
 use std::time::Duration;
 
 use bytes::Bytes;
 use helix_link::frame::Frame;
 use helix_link::{
-    BEAT_INTERVAL, DEAD_AFTER, Incoming, Link, LinkError, MESSAGE_BYTES_MAX, Opened, STREAMS_MAX,
-    Side, StreamError, Transport, WINDOW_BYTES, pair,
+    BEAT_INTERVAL, DEAD_AFTER, Incoming, Link, LinkError, MESSAGE_BYTES_MAX, STREAMS_MAX, Side,
+    StreamError, Transport, WINDOW_BYTES, pair,
 };
 use proptest::prelude::*;
 
-/// Two linked machines.
-struct World {
-    client: Link,
-    server: Link,
-    _client_incoming: Incoming,
-    server_incoming: Incoming,
+use crate::world::{Over, World, soon};
+
+/// Each of these over both.
+macro_rules! over_both {
+    ($($name:ident),* $(,)?) => {
+        mod in_memory {
+            $(#[tokio::test(start_paused = true)]
+            async fn $name() {
+                super::$name(crate::world::Over::Memory).await;
+            })*
+        }
+        mod over_quic {
+            $(#[tokio::test]
+            async fn $name() {
+                super::$name(crate::world::Over::Quic).await;
+            })*
+        }
+    };
 }
 
-fn world() -> World {
-    let (left, right) = pair();
-    let (client, _client_incoming) = Link::start(left, Side::Client);
-    let (server, server_incoming) = Link::start(right, Side::Server);
-    World { client, server, _client_incoming, server_incoming }
-}
+over_both!(
+    messages_arrive_whole_in_order_and_the_end_is_told,
+    both_sides_open_streams_at_once,
+    the_largest_message_passes_a_window_many_times_smaller,
+    a_reader_that_is_slow_holds_up_its_own_stream_only,
+    datagrams_that_nobody_reads_are_lost_and_hold_up_nothing,
+    who_reads_no_more_is_noticed_by_who_sends,
+    a_reset_says_why,
+    streams_end_with_their_link_and_say_so,
+    neither_side_opens_more_streams_than_allowed,
+);
 
 /// A server, and its far end in the hands of the test.
 fn half() -> (Link, Incoming, Transport) {
@@ -34,18 +49,8 @@ fn half() -> (Link, Incoming, Transport) {
     (link, incoming, ours)
 }
 
-impl World {
-    async fn stream(&mut self) -> (helix_link::Stream, helix_link::Stream) {
-        let here = self.client.open(Bytes::from_static(b"what for")).unwrap();
-        let Opened { header, stream } = self.server_incoming.next().await.unwrap();
-        assert_eq!(header, "what for");
-        (here, stream)
-    }
-}
-
-#[tokio::test]
-async fn messages_arrive_whole_in_order_and_the_end_is_told() {
-    let mut world = world();
+async fn messages_arrive_whole_in_order_and_the_end_is_told(over: Over) {
+    let mut world = World::new(over).await;
     let (mut here, mut there) = world.stream().await;
     for text in ["one", "", "three"] {
         here.sender.send(Bytes::from(text)).await.unwrap();
@@ -63,8 +68,15 @@ async fn messages_arrive_whole_in_order_and_the_end_is_told() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn streams_that_many_threads_open_come_in_their_turn() {
-    let World { client, server: _server, _client_incoming, mut server_incoming } = world();
+async fn streams_that_many_threads_open_all_come() {
+    for over in [Over::Memory, Over::Quic] {
+        all_come(over).await;
+    }
+}
+
+async fn all_come(over: Over) {
+    let mut world = World::new(over).await;
+    let client = world.client.clone();
     let opening = (0..4).map(|_| {
         let client = client.clone();
         tokio::spawn(async move {
@@ -75,26 +87,24 @@ async fn streams_that_many_threads_open_come_in_their_turn() {
     });
     let opening: Vec<_> = opening.collect();
     for _ in 0..800 {
-        server_incoming.next().await.expect("the link has ended");
+        soon(world.server_incoming.next()).await.expect("the link has ended");
     }
     for one in opening {
         one.await.unwrap();
     }
 }
 
-#[tokio::test]
-async fn both_sides_open_streams_at_once() {
-    let mut world = world();
+async fn both_sides_open_streams_at_once(over: Over) {
+    let mut world = World::new(over).await;
     let from_server = world.server.open(Bytes::from("down")).unwrap();
     let (here, there) = world.stream().await;
-    let down = world._client_incoming.next().await.unwrap();
+    let down = world.client_incoming.next().await.unwrap();
     assert_eq!(down.header, "down");
     drop((from_server, here, there));
 }
 
-#[tokio::test]
-async fn the_largest_message_passes_a_window_many_times_smaller() {
-    let mut world = world();
+async fn the_largest_message_passes_a_window_many_times_smaller(over: Over) {
+    let mut world = World::new(over).await;
     let (mut here, mut there) = world.stream().await;
     let large = Bytes::from(vec![7; MESSAGE_BYTES_MAX]);
     let sent = large.clone();
@@ -107,9 +117,11 @@ async fn the_largest_message_passes_a_window_many_times_smaller() {
     assert!(matches!(refused, Err(StreamError::TooLong { .. })), "{refused:?}");
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_reader_that_is_slow_holds_up_its_own_stream_only() {
-    let mut world = world();
+/// Nothing more goes then: the assertion is about how much went.
+const FILLED_AFTER: Duration = Duration::from_millis(500);
+
+async fn a_reader_that_is_slow_holds_up_its_own_stream_only(over: Over) {
+    let mut world = World::new(over).await;
     let (mut slow, mut unread) = world.stream().await;
     let filling = async {
         let mut sent = 0;
@@ -119,7 +131,7 @@ async fn a_reader_that_is_slow_holds_up_its_own_stream_only() {
             assert!(sent <= WINDOW_BYTES, "{sent} bytes were taken though nobody reads");
         }
     };
-    tokio::time::timeout(Duration::from_secs(5), filling).await.unwrap_err();
+    tokio::time::timeout(FILLED_AFTER, filling).await.unwrap_err();
     let (mut quick, mut read) = world.stream().await;
     quick.sender.send(Bytes::from("by")).await.unwrap();
     assert_eq!(read.receiver.next().await.unwrap().unwrap(), "by");
@@ -129,9 +141,28 @@ async fn a_reader_that_is_slow_holds_up_its_own_stream_only() {
     more.await.unwrap().unwrap();
 }
 
-#[tokio::test]
-async fn who_reads_no_more_is_noticed_by_who_sends() {
-    let mut world = world();
+async fn datagrams_that_nobody_reads_are_lost_and_hold_up_nothing(over: Over) {
+    let mut world = World::new(over).await;
+    let (here, mut there) = world.stream().await;
+    let mut sender = here.sender;
+    let mut sent = 0_usize;
+    // Twice what may wait.
+    while sent < 600 {
+        match sender.try_send(&[7; 1000]) {
+            true => sent += 1,
+            false => tokio::task::yield_now().await,
+        }
+    }
+    soon(sender.send(Bytes::from("more"))).await.unwrap();
+    let mut received = 0;
+    while soon(there.receiver.next()).await.unwrap().unwrap() != "more" {
+        received += 1;
+    }
+    assert!(received > 0 && received < sent, "{received} of {sent}");
+}
+
+async fn who_reads_no_more_is_noticed_by_who_sends(over: Over) {
+    let mut world = World::new(over).await;
     let (mut here, there) = world.stream().await;
     drop(there.receiver);
     here.sender.abandoned().await;
@@ -141,18 +172,16 @@ async fn who_reads_no_more_is_noticed_by_who_sends() {
     assert!(matches!(&told, Err(StreamError::Reset { reason }) if reason.contains("reads")));
 }
 
-#[tokio::test]
-async fn a_reset_says_why() {
-    let mut world = world();
+async fn a_reset_says_why(over: Over) {
+    let mut world = World::new(over).await;
     let (mut here, there) = world.stream().await;
     there.sender.reset("no such instance");
     let told = here.receiver.next().await;
     assert!(matches!(&told, Err(StreamError::Reset { reason }) if reason == "no such instance"));
 }
 
-#[tokio::test]
-async fn streams_end_with_their_link_and_say_so() {
-    let mut world = world();
+async fn streams_end_with_their_link_and_say_so(over: Over) {
+    let mut world = World::new(over).await;
     let (mut here, mut there) = world.stream().await;
     let World { client, server, .. } = world;
     drop(client);
@@ -165,7 +194,7 @@ async fn streams_end_with_their_link_and_say_so() {
 
 #[tokio::test(start_paused = true)]
 async fn a_quiet_link_stays_and_a_silent_one_is_given_up() {
-    let world = world();
+    let world = World::new(Over::Memory).await;
     tokio::time::sleep(DEAD_AFTER * 10).await;
     assert!(world.client.open(Bytes::new()).is_ok());
     let (silent, _incoming, mut far) = half();
@@ -175,9 +204,8 @@ async fn a_quiet_link_stays_and_a_silent_one_is_given_up() {
     assert!(BEAT_INTERVAL * 3 <= DEAD_AFTER);
 }
 
-#[tokio::test]
-async fn neither_side_opens_more_streams_than_allowed() {
-    let world = world();
+async fn neither_side_opens_more_streams_than_allowed(over: Over) {
+    let world = World::new(over).await;
     let open: Vec<_> = (0..STREAMS_MAX).map(|_| world.client.open(Bytes::new()).unwrap()).collect();
     let refused = world.client.open(Bytes::new());
     assert!(matches!(refused, Err(StreamError::TooMany { .. })));
@@ -232,14 +260,15 @@ proptest! {
     #[test]
     fn however_streams_take_turns_each_has_its_messages_in_order(steps in steps()) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        runtime.block_on(play(steps));
+        runtime.block_on(play(Over::Memory, steps.clone()));
+        runtime.block_on(play(Over::Quic, steps));
     }
 }
 
 /// Sends in tasks of their own, so that a full window is no dead end, reads as
 /// the script says and then the rest.
-async fn play(steps: Vec<Step>) {
-    let mut world = world();
+async fn play(over: Over, steps: Vec<Step>) {
+    let mut world = World::new(over).await;
     let (mut queues, mut readers, mut expected) = (Vec::new(), Vec::new(), vec![Vec::new(); 4]);
     for _ in 0..4 {
         let (here, there) = world.stream().await;

@@ -199,6 +199,7 @@ fn origin(session: &Session<'_>) -> Result<Origin> {
         client: session.client()?,
         scope: session.settings.org_scope(),
         proxy: proxy(session)?,
+        readiness: session.readiness.clone(),
     })
 }
 

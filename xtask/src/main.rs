@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
-use xtask::{bench, fuzz, image, openapi, output, sim, suite, tidy, vm, workspace};
+use xtask::{bench, engine, fuzz, image, openapi, output, sim, suite, tidy, vm, workspace};
 
 #[derive(Parser)]
 #[command(name = "cargo xtask", about = "Chores of the HelixStack repository")]
@@ -29,6 +29,8 @@ enum Chore {
     Sim(sim::Options),
     /// Build a container image from Debian packages and push it to a registry.
     Image(image::Options),
+    /// Have a Docker engine of its own until standard input ends; prints where.
+    Engine,
     /// Make the parts of a virtual machine from Debian packages and print their folder.
     Vm,
 }
@@ -54,6 +56,7 @@ fn run(chore: Chore) -> Result<bool> {
         Chore::Openapi => openapi::run().map(|()| true),
         Chore::Sim(options) => sim::run(&options),
         Chore::Image(options) => image::run(&options).map(|()| true),
+        Chore::Engine => engine::run().map(|()| true),
         Chore::Vm => vm::run().map(|()| true),
     }
 }

@@ -147,6 +147,53 @@ pub const FOR_VM: &[Package] = &[
     },
 ];
 
+/// What the tests of the images of `deploy/` need besides. The engine is unpacked and not
+/// installed: a service of it would change this machine's packet filter.
+pub const FOR_IMAGES: &[Package] = &[
+    Package {
+        name: "iptables",
+        program: "iptables",
+        how: How::Install,
+        reason: "what the engine leads containers to its DNS with, in their own namespaces",
+    },
+    Package {
+        name: "dmsetup",
+        program: "dmsetup",
+        how: How::Install,
+        reason: "brings the library of device mapper, which Debian's engine is linked with",
+    },
+    Package {
+        name: "runc",
+        program: "runc",
+        how: How::Install,
+        reason: "what the engine starts containers with",
+    },
+    Package {
+        name: "containerd",
+        program: "containerd",
+        how: How::Unpack,
+        reason: "what the engine keeps containers with",
+    },
+    Package {
+        name: "docker.io",
+        program: "dockerd",
+        how: How::Unpack,
+        reason: "the engine; the tests run their own, on its own socket and data root",
+    },
+    Package {
+        name: "docker-cli",
+        program: "docker",
+        how: How::Unpack,
+        reason: "Docker's command line, where docker.io no longer carries it",
+    },
+    Package {
+        name: "docker-compose",
+        program: "docker-compose",
+        how: How::Install,
+        reason: "what reads deploy/compose.yaml, as those who use it do",
+    },
+];
+
 /// What `cargo xtask bench start`, `deploy` and `memory` need besides.
 pub const FOR_CONTAINER_BENCHES: &[Package] = &[
     Package {
@@ -419,6 +466,7 @@ mod tests {
         let lists = [
             FOR_TESTS,
             FOR_VM,
+            FOR_IMAGES,
             FOR_CONTAINER_BENCHES,
             FOR_PULL_BENCH,
             FOR_EDGE_BENCH,

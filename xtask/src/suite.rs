@@ -24,6 +24,9 @@ const CONFORMANCE_TEST: &str = "conformance";
 /// Another: it boots a virtual machine.
 const VM_TEST: &str = "vm";
 
+/// And one more: it builds the images of `deploy/` and runs them by an engine of its own.
+const IMAGES_TEST: &str = "images";
+
 /// End-to-end tests run whole platforms; more at a time than this on two cores
 /// makes their deadlines a matter of luck.
 const END_TO_END_THREADS: usize = 2;
@@ -58,6 +61,8 @@ pub enum Step {
     EndToEnd,
     /// The API held against docs/openapi.json by a fuzzer.
     Conformance,
+    /// The images of deploy/ in containers.
+    Images,
     /// The built binary in a virtual machine with a kernel of its own.
     Vm,
 }
@@ -140,6 +145,10 @@ fn perform(step: Step) -> Result<()> {
         Step::Doc => cargo(&["test", "--workspace", "--locked", "--doc"], &[]),
         Step::EndToEnd => end_to_end(),
         Step::Conformance => alone(CONFORMANCE_TEST),
+        Step::Images => {
+            packages::provide(packages::FOR_IMAGES)?;
+            alone(IMAGES_TEST)
+        }
         Step::Vm => {
             packages::provide(packages::FOR_VM)?;
             alone(VM_TEST)
@@ -161,7 +170,7 @@ fn unit() -> Result<()> {
 
 fn end_to_end() -> Result<()> {
     let tests = integration_tests(|package, test| {
-        package == END_TO_END_PACKAGE && ![CONFORMANCE_TEST, VM_TEST].contains(&test)
+        package == END_TO_END_PACKAGE && ![CONFORMANCE_TEST, IMAGES_TEST, VM_TEST].contains(&test)
     })?;
     if tests.is_empty() {
         bail!("package {END_TO_END_PACKAGE} has no end-to-end test");

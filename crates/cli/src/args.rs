@@ -7,8 +7,8 @@ use clap::{Args, Parser, Subcommand};
 use crate::commands::{
     admin, audit, auth, builds, certificates, completion, deploy, describe, doctor, domains, edges,
     endpoints, env, events, exec, explain, kinds, logs, members, nodes, plan, policy, quotas,
-    registries, releases, replicas, roles, rollback, scale, secrets, snapshots, status, tokens,
-    top, tunnel, tunnels, up, usage, users, validate, version, volumes, wait,
+    ready, registries, releases, replicas, roles, rollback, scale, secrets, snapshots, status,
+    tokens, top, tunnel, tunnels, up, usage, users, validate, version, volumes, wait,
 };
 
 /// Run apps on your own machines.
@@ -85,6 +85,7 @@ pub(crate) enum Command {
     Exec(exec::ExecArgs),
     Describe(describe::DescribeArgs),
     Wait(wait::WaitArgs),
+    Ready(ready::ReadyArgs),
     /// Apps: list, describe, events, create, destroy
     Apps(kinds::OwnedArgs),
     /// Envs: list, describe, events, create, destroy

@@ -18,6 +18,7 @@ mod failure;
 mod io;
 mod output;
 mod package;
+mod ready;
 mod render;
 mod rollout;
 mod secrets;
@@ -39,10 +40,12 @@ pub use commands::roles::{EdgeOptions, Happening, NodeOptions, Role, Roles, Serv
 pub use commands::up::{Isolation, Platform, Up, UpOptions};
 pub use context::Context;
 pub use io::{Environment, Io, Terminals};
+pub use ready::Part;
 
 use args::{Cli, Command};
 use failure::{Failure, Result};
 use output::Ui;
+use ready::Readiness;
 use session::{Confirmation, Session};
 use settings::Settings;
 
@@ -77,8 +80,9 @@ pub async fn run(arguments: impl IntoIterator<Item = OsString>, io: Io, roles: &
         executable: io.executable,
         confirmation: Confirmation { yes: cli.global.yes, no_input: cli.global.no_input },
         stdin: Some(io.stdin),
+        readiness: Readiness::default(),
     };
-    let outcome = commands::dispatch(&mut session, cli.command, roles).await;
+    let outcome = commands::run(&mut session, cli.command, roles).await;
     finish(&mut ui, outcome, streams, remote)
 }
 

@@ -304,8 +304,8 @@ async fn send(
     let registry = client.authority();
     let reference = Reference::new(&registry, repository, None, Some(*digest))
         .map_err(|error| Failure::new(Code::InvalidArgument, error.to_string()))?;
-    let auth = match &session.settings.token {
-        Some(token) => Auth::Basic { user: "helix".to_owned(), password: token.clone() },
+    let auth = match session.settings.token()? {
+        Some(token) => Auth::Basic { user: "helix".to_owned(), password: token },
         None => Auth::Anonymous,
     };
     let mut transport = Transport::default();

@@ -16,6 +16,22 @@ use crate::session::Session;
 /// Longest line that is read: what a terminal passes on, and more than any password.
 const LINE_BYTES_MAX: u64 = 4096;
 
+/// Longest file that may hold a token: they are far shorter.
+const TOKEN_FILE_BYTES_MAX: usize = 4096;
+
+/// The token in a file.
+pub(crate) fn token_in(path: &Path) -> Result<String> {
+    let hint = "put the token on its only line, readable by who runs this";
+    let bytes = read_file(path, TOKEN_FILE_BYTES_MAX).map_err(|failure| {
+        let detail = format!("there is no token: {}", failure.problem.detail);
+        Failure::new(Code::PreconditionFailed, detail).hint(hint)
+    })?;
+    match std::str::from_utf8(&bytes).map(str::trim) {
+        Ok("") | Err(_) => Err(Failure::usage(format!("{} holds no token", path.display()), hint)),
+        Ok(token) => Ok(token.to_owned()),
+    }
+}
+
 /// Where secrets are read from during one command.
 pub(crate) struct Input {
     input: BufReader<Box<dyn Read + Send>>,

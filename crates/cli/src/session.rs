@@ -8,6 +8,7 @@ use helix_client::Client;
 use crate::failure::{Failure, Result};
 use crate::io::{Environment, Terminals};
 use crate::output::Ui;
+use crate::ready::Readiness;
 use crate::settings::Settings;
 
 /// Longer than any name.
@@ -23,6 +24,8 @@ pub(crate) struct Session<'s> {
     pub(crate) confirmation: Confirmation,
     /// Taken by the one command that reads it.
     pub(crate) stdin: Option<Box<dyn Read + Send>>,
+    /// Where parts of a process that stays say how they are doing.
+    pub(crate) readiness: Readiness,
 }
 
 /// How questions are answered.
@@ -73,6 +76,7 @@ impl Session<'_> {
 
     /// A client of the API the settings lead to.
     pub(crate) fn client(&self) -> Result<Client> {
-        Ok(Client::new(&self.settings.url, self.settings.token.as_deref())?)
+        let token = self.settings.token()?;
+        Ok(Client::new(&self.settings.url, token.as_deref())?)
     }
 }

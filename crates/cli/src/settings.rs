@@ -13,9 +13,13 @@ use crate::args::GlobalArgs;
 use crate::context::{self, Context};
 use crate::failure::{Failure, Result};
 use crate::io::Environment;
+use crate::secrets;
 
 /// Where an API listens unless told otherwise.
 pub(crate) const URL_DEFAULT: &str = "http://127.0.0.1:7420";
+/// Who is asking, and the file that holds it.
+const TOKEN: &str = "HELIX_TOKEN";
+pub(crate) const TOKEN_FILE: &str = "HELIX_TOKEN_FILE";
 /// The manifest's file name.
 pub(crate) const MANIFEST_FILE: &str = "helix.toml";
 /// The org and the project that every installation begins with.
@@ -43,7 +47,10 @@ pub(crate) struct Setting {
 #[derive(Debug)]
 pub(crate) struct Settings {
     pub(crate) url: String,
+    /// As it was given or saved; [`Settings::token`] looks into the file, too.
     pub(crate) token: Option<String>,
+    /// Holds the token where none was given: read by the commands that need one.
+    token_file: Option<PathBuf>,
     pub(crate) org: Name,
     /// Whether a flag or a variable names the project.
     project_given: bool,
@@ -76,7 +83,12 @@ impl Settings {
         context: Option<Context>,
     ) -> Result<Settings> {
         let saved = context.as_ref();
-        let (url, token) = api(flags, environment, saved);
+        let (url, mut token) = api(flags, environment, saved);
+        let token_file = environment.get(TOKEN_FILE).map(|path| directory.join(path));
+        let token_file = token_file.filter(|_| environment.get(TOKEN).is_none());
+        if token_file.is_some() {
+            token = None;
+        }
         let org = given("org", flags.org.as_deref(), "HELIX_ORG", environment)?;
         let project = given("project", flags.project.as_deref(), "HELIX_PROJECT", environment)?;
         let env = given("env", flags.env.as_deref(), "HELIX_ENV", environment)?;
@@ -93,6 +105,7 @@ impl Settings {
             project_given: project.is_some(),
             url,
             token,
+            token_file,
             org_given: org.is_some(),
             org: or_first(org, saved.and_then(|saved| saved.org.as_ref())).map_err(first_name)?,
             project: or_first(project, saved.and_then(|saved| saved.project.as_ref()))
@@ -102,6 +115,15 @@ impl Settings {
             context,
             directory: directory.to_owned(),
         })
+    }
+
+    /// The token to ask with, if there is one.
+    pub(crate) fn token(&self) -> Result<Option<String>> {
+        match (&self.token, &self.token_file) {
+            (Some(token), _) => Ok(Some(token.clone())),
+            (None, Some(path)) => secrets::token_in(path).map(Some),
+            (None, None) => Ok(None),
+        }
     }
 
     /// The app: as given, else `app.name` of the manifest here, else the name of
@@ -270,7 +292,7 @@ fn api(
     let named = flags.url.as_deref().or_else(|| environment.get("HELIX_URL"));
     let url = named.or(saved.map(|saved| saved.url.as_str())).unwrap_or(URL_DEFAULT).to_owned();
     let saved_token = saved.and_then(|saved| saved.token_for(&url));
-    let token = environment.get("HELIX_TOKEN").map(str::to_owned).or(saved_token);
+    let token = environment.get(TOKEN).map(str::to_owned).or(saved_token);
     (url, token)
 }
 

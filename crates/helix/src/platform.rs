@@ -66,6 +66,8 @@ pub(crate) struct Options {
     pub denied_ports: Option<Ports>,
     /// Which ports tunnels get; as before when `None`.
     pub tunnel_ports: Option<PortRange>,
+    /// Whether tunnels are had without a login; as before when `None`.
+    pub anonymous_tunnels: Option<bool>,
     pub acme: Option<Acme>,
 }
 
@@ -135,6 +137,7 @@ impl Platform {
             domains: options.domains.clone(),
             denied_ports: options.denied_ports.clone(),
             tunnel_ports: options.tunnel_ports,
+            anonymous_tunnels: options.anonymous_tunnels,
             acme: options.acme.clone(),
         })
         .await?;

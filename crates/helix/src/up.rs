@@ -41,6 +41,7 @@ impl Up for LocalPlatform {
             domains: domains(&options.domains),
             denied_ports: options.domains.deny_ports.clone(),
             tunnel_ports: options.domains.tunnel_ports,
+            anonymous_tunnels: options.domains.anonymous_tunnels,
             acme: options.acme.as_ref().map(acme).transpose()?,
         });
         let platform = started.await.map_err(|error| problem(&error))?;

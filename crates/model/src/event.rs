@@ -210,6 +210,7 @@ events! {
     "tunnel.status_changed" => TunnelStatusChanged(tunnel::StatusChanged), |e| Some(Subject::of(e.of.id.any(), e.of.org.any(), &e.of.name));
     "tunnel.destroyed" => TunnelDestroyed(destroy::Finished), |e| Some(e.of.subject());
     "installation.tunnel_ports_set" => TunnelPortsSet(tunnel::PortsSet), |_| None;
+    "installation.anonymous_tunnels_set" => AnonymousTunnelsSet(tunnel::AnonymousSet), |_| None;
     "installation.tunnel_key_set" => TunnelKeySet(tunnel::KeySet), |_| None;
     "installation.denied_ports_set" => DeniedPortsSet(ports::Denied), |_| None;
     "installation.app_domain_set" => AppDomainSet(domain::AppSet), |_| None;

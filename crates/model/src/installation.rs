@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::domain::SetApp;
 use crate::ports::Deny;
-use crate::tunnel::{SetKey, SetPorts};
+use crate::tunnel::{SetAnonymous, SetKey, SetPorts};
 
 /// Command: from now on it is like this.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -16,6 +16,8 @@ pub enum Settle {
     DeniedPorts(Deny),
     /// Which ports tunnels get.
     TunnelPorts(SetPorts),
+    /// Whether tunnels are had without a login.
+    AnonymousTunnels(SetAnonymous),
     /// By which key tokens of tunnels are signed, unless there is one.
     TunnelKey(SetKey),
 }
@@ -26,6 +28,7 @@ impl Settle {
             Settle::AppDomain(_) => "set_app_domain",
             Settle::DeniedPorts(_) => "deny_ports",
             Settle::TunnelPorts(_) => "set_tunnel_ports",
+            Settle::AnonymousTunnels(_) => "set_anonymous_tunnels",
             Settle::TunnelKey(_) => "set_tunnel_key",
         }
     }

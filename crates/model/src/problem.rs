@@ -110,6 +110,8 @@ codes! {
         "The name of the tunnel is another's", "ask for another name, or leave it out and get a random one";
     TunnelDisabled = "tunnel_disabled", 412, 5, false,
         "The tunnel was taken out of use", "ask who may: an admin of the org, or the operator, with `helix tunnels enable NAME`";
+    AnonymousTunnel = "anonymous_tunnel", 403, 3, false,
+        "Without a login a tunnel is had as it comes", "leave out what was asked for of it, or log in: `helix auth login`";
     TunnelPortsExhausted = "tunnel_ports_exhausted", 409, 5, true,
         "There is no port to be had for the tunnel", "delete a tunnel that is not needed, or have the operator give more ports: `--tunnel-ports`";
     NoEdgeForTunnels = "no_edge_for_tunnels", 503, 6, true,

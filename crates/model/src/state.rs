@@ -30,7 +30,7 @@ use crate::{
 /// mean to it.
 /// Counts up when either changes: a snapshot of another version is not read, the
 /// log is replayed instead.
-pub const SNAPSHOT_FORMAT: u32 = 24;
+pub const SNAPSHOT_FORMAT: u32 = 25;
 
 /// Everything there is, as of one log position.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -69,6 +69,8 @@ pub struct State {
     pub tunnels: Table<Tunnel>,
     /// Which ports of edges tunnels get.
     pub tunnel_ports: tunnel::PortRange,
+    /// Whether tunnels are had without a login, and where they are.
+    pub anonymous_tunnels: tunnel::Anonymous,
     /// By which keys tokens of tunnels are signed, the newest last.
     pub tunnel_keys: Vector<tunnel::Key>,
     /// What a user is in each org they are in.
@@ -146,6 +148,7 @@ impl Default for State {
             denied_ports: Ports::default(),
             tunnels: Table::default(),
             tunnel_ports: tunnel::PortRange::default(),
+            anonymous_tunnels: tunnel::Anonymous::default(),
             tunnel_keys: Vector::new(),
             memberships: OrdMap::new(),
             issued: OrdMap::new(),

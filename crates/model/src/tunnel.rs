@@ -19,9 +19,13 @@ use crate::plan::AttachedAgent;
 use crate::state::{Change, State};
 use crate::{AnyId, Edge, Id, Kind, Name, Noun, Org, Resource, Timestamp, User, manifest};
 
+mod anonymous;
 mod ask;
 mod ports;
 
+pub use anonymous::{
+    ANONYMOUS, ANONYMOUS_KEPT_FOR, ANONYMOUS_MAX, Anonymous, AnonymousSet, SetAnonymous,
+};
 pub use ask::{Ask, Create, Observe, Set, SetKey, Told, Wish};
 pub use ports::{PortRange, PortsSet, SetPorts};
 

@@ -64,6 +64,8 @@ pub struct Config {
     pub denied_ports: Option<Ports>,
     /// Which ports of edges tunnels get; as before when `None`.
     pub tunnel_ports: Option<PortRange>,
+    /// Whether tunnels are had without a login; as before when `None`.
+    pub anonymous_tunnels: Option<bool>,
     /// Which authority issues certificates, if one does.
     pub acme: Option<Acme>,
 }
@@ -151,8 +153,8 @@ impl Server {
         let storage = config.storage;
         let writers = if config.advertise.is_some() { Writers::Many } else { Writers::One };
         let engine = Engine::start(Arc::clone(&storage.log), writers).await?;
-        let settled = settled(config.domains.app, config.denied_ports, config.tunnel_ports);
-        bootstrap(&engine, settled).await?;
+        let tunnels = (config.tunnel_ports, config.anonymous_tunnels);
+        bootstrap(&engine, settled(config.domains.app, config.denied_ports, tunnels)).await?;
         let listener = TcpListener::bind(config.listen)
             .await
             .map_err(|source| ServerError::Listen { address: config.listen, source })?;
@@ -419,12 +421,14 @@ async fn jobs(leading: Leading, replicas: Option<Arc<Replicas>>) {
 fn settled(
     app_domain: Option<String>,
     denied: Option<Ports>,
-    for_tunnels: Option<PortRange>,
+    (for_tunnels, anonymous): (Option<PortRange>, Option<bool>),
 ) -> impl Iterator<Item = Settle> {
     let domain = app_domain.map(|domain| Settle::AppDomain(domain::SetApp { domain }));
     let denied = denied.map(|ports| Settle::DeniedPorts(ports::Deny { ports }));
     let ports = for_tunnels.map(|ports| Settle::TunnelPorts(tunnel::SetPorts { ports }));
-    domain.into_iter().chain(denied).chain(ports)
+    let anonymous =
+        anonymous.map(|allowed| Settle::AnonymousTunnels(tunnel::SetAnonymous { allowed }));
+    domain.into_iter().chain(denied).chain(ports).chain(anonymous)
 }
 
 /// The default org and project, which a single machine never needs to name, and what

@@ -1,24 +1,14 @@
-//! Peer: a Docker engine of the bench's own, on its own socket, data root and
-//! bridge, so that one already on the machine is neither used nor disturbed.
+//! Peer: Docker, by an engine of the bench's own ([`crate::engine`]).
 
 use std::collections::BTreeSet;
-use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
-use std::thread;
-use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
-use tempfile::TempDir;
+use anyhow::{Context, Result};
 
-use super::processes;
 use super::rootfs;
 use super::subject::{Subject, at_once};
-use crate::packages;
-use crate::process::{self, Owned};
-
-/// Longest wait for the engine's socket; a cold start takes a few seconds.
-const READY_WITHIN: Duration = Duration::from_secs(60);
+use crate::engine::{self, Engine};
+use crate::process;
 
 /// Addresses nobody routes (RFC 5737, TEST-NET-2) for the bench's bridge.
 const BRIDGE_ADDRESS: &str = "198.51.100.1/24";
@@ -33,15 +23,11 @@ pub enum Network {
 
 /// An engine and the containers it runs.
 pub struct Docker {
-    client: PathBuf,
     network: Network,
     version: String,
     running: Vec<String>,
     started: usize,
-    // Dropped in this order: first the engine, then what it used.
-    engine: Owned,
-    bridge: Bridge,
-    directory: TempDir,
+    engine: Engine,
 }
 
 impl Docker {
@@ -50,24 +36,10 @@ impl Docker {
     /// # Errors
     /// When the engine does not become ready; the error carries its log.
     pub fn prepare(network: Network) -> Result<Self> {
-        let server = packages::find("dockerd")?.context("find dockerd")?;
-        let client = client()?;
-        let directory = tempfile::tempdir().context("make a directory for Docker")?;
-        let bridge = Bridge::create()?;
-        let engine = start_engine(&server, directory.path(), &bridge)?;
-        let mut docker = Self {
-            client,
-            network,
-            version: String::new(),
-            running: Vec::new(),
-            started: 0,
-            engine,
-            bridge,
-            directory,
-        };
-        docker.wait_until_ready()?;
-        let asked = ["version", "--format", "{{.Server.Version}}"];
-        docker.version = process::capture(docker.command().args(asked))?;
+        // There in any case: what is compared is how a container is started.
+        let engine = Engine::start(engine::Network::Bridge(BRIDGE_ADDRESS))?;
+        let version = engine.version()?;
+        let docker = Self { network, version, running: Vec::new(), started: 0, engine };
         docker.import("bench", &rootfs::IDLE_COMMAND, "docker\n")?;
         Ok(docker)
     }
@@ -82,7 +54,7 @@ impl Docker {
     /// # Errors
     /// When it cannot be written or imported.
     pub fn import(&self, image: &str, command: &[&str], page: &str) -> Result<()> {
-        let root = self.directory.path().join(format!("rootfs-{image}"));
+        let root = self.engine.directory().join(format!("rootfs-{image}"));
         rootfs::write(&root, page)?;
         self.import_root(image, command, &root)
     }
@@ -97,12 +69,10 @@ impl Docker {
         command: &[impl serde::Serialize],
         root: &Path,
     ) -> Result<()> {
-        let archive = self.directory.path().join(format!("{image}.tar"));
+        let archive = self.engine.directory().join(format!("{image}.tar"));
         rootfs::archive(root, &archive)?;
         let change = format!("CMD {}", serde_json::to_string(command).context("write a command")?);
-        let mut import = self.command();
-        import.args(["import", "--change", &change]).arg(&archive).arg(image);
-        process::output(&mut import).map(drop)
+        self.engine.import(&archive, image, Some(&change))
     }
 
     /// `docker run --detach`: returns when the container's command runs.
@@ -114,7 +84,7 @@ impl Docker {
             Network::None => "none",
             Network::Bridge => "bridge",
         };
-        let mut run = self.command();
+        let mut run = self.engine.command();
         run.args(["run", "--detach", "--network", network, "--name", name, image]);
         process::output(&mut run).map(drop)
     }
@@ -124,7 +94,7 @@ impl Docker {
     /// # Errors
     /// When there is no such container.
     pub fn wait(&self, name: &str) -> Result<()> {
-        process::output(self.command().args(["wait", name])).map(drop)
+        process::output(self.engine.command().args(["wait", name])).map(drop)
     }
 
     /// Where the engine keeps a container's output.
@@ -132,8 +102,12 @@ impl Docker {
     /// # Errors
     /// When there is no such container.
     pub fn log_path(&self, name: &str) -> Result<PathBuf> {
-        let path =
-            process::capture(self.command().args(["inspect", "--format", "{{.LogPath}}", name]))?;
+        let path = process::capture(self.engine.command().args([
+            "inspect",
+            "--format",
+            "{{.LogPath}}",
+            name,
+        ]))?;
         Ok(PathBuf::from(path))
     }
 
@@ -143,7 +117,7 @@ impl Docker {
     /// When there is no such container.
     pub fn address(&self, name: &str) -> Result<String> {
         let format = "{{.NetworkSettings.IPAddress}}";
-        process::capture(self.command().args(["inspect", "--format", format, name]))
+        process::capture(self.engine.command().args(["inspect", "--format", format, name]))
     }
 
     /// Removes containers, running or not.
@@ -151,74 +125,8 @@ impl Docker {
     /// # Errors
     /// When one does not exist or does not go away.
     pub fn remove(&self, names: &[String]) -> Result<()> {
-        if names.is_empty() {
-            return Ok(());
-        }
-        process::output(self.command().args(["rm", "--force"]).args(names)).map(drop)
+        self.engine.remove(names)
     }
-
-    fn command(&self) -> Command {
-        let mut command = Command::new(&self.client);
-        command.arg("--host").arg(socket(self.directory.path()));
-        // A person's own settings may point at another engine.
-        command.env_remove("DOCKER_HOST").env_remove("DOCKER_CONTEXT");
-        command.env("DOCKER_CONFIG", self.directory.path());
-        command
-    }
-
-    fn wait_until_ready(&mut self) -> Result<()> {
-        let deadline = Instant::now() + READY_WITHIN;
-        loop {
-            let answered = process::output(self.command().args(["version"]));
-            if answered.is_ok() {
-                return Ok(());
-            }
-            let gone = self.engine.check_alive();
-            if gone.is_err() || Instant::now() > deadline {
-                let log = fs::read_to_string(self.directory.path().join("dockerd.log"));
-                bail!("dockerd did not become ready: {}", log.unwrap_or_default());
-            }
-            thread::sleep(Duration::from_millis(50));
-        }
-    }
-}
-
-/// The distribution's client, the engine's own kind, before another that may be
-/// earlier on the `PATH`.
-fn client() -> Result<PathBuf> {
-    let packaged = PathBuf::from("/usr/bin/docker");
-    if packaged.exists() {
-        return Ok(packaged);
-    }
-    packages::find("docker")?.context("find docker")
-}
-
-fn socket(directory: &Path) -> String {
-    format!("unix://{}/docker.sock", directory.display())
-}
-
-fn start_engine(server: &Path, directory: &Path, bridge: &Bridge) -> Result<Owned> {
-    let log = fs::File::create(directory.join("dockerd.log")).context("create dockerd's log")?;
-    let mut command = Command::new(server);
-    command
-        .arg("--host")
-        .arg(socket(directory))
-        .arg("--data-root")
-        .arg(directory.join("data"))
-        .arg("--exec-root")
-        .arg(directory.join("exec"))
-        .arg("--pidfile")
-        .arg(directory.join("dockerd.pid"))
-        .args(["--bridge", &bridge.name])
-        // A name of the bench's own, so that it can be removed afterwards.
-        .args(["--cgroup-parent", &bridge.name])
-        // The machine's packet filter and forwarding stay as they are. That
-        // saves the engine work, so the comparison only favours it.
-        .args(["--iptables=false", "--ip6tables=false", "--ip-masq=false", "--ip-forward=false"])
-        .stdin(Stdio::null())
-        .stderr(log.try_clone().context("share dockerd's log")?)
-        .stdout(log);
-    Owned::spawn(&mut command)
 }
 
 impl Subject for Docker {
@@ -243,90 +151,6 @@ impl Subject for Docker {
     }
 
     fn overhead(&self) -> Result<BTreeSet<u32>> {
-        let mut pids = processes::tree(self.engine.id())?;
-        // The shims detach from the engine, but carry its directory.
-        pids.extend(processes::mentioning(self.directory.path())?);
-        Ok(pids)
+        self.engine.processes()
     }
-}
-
-impl Drop for Docker {
-    fn drop(&mut self) {
-        // Through the engine first, so that namespaces and mounts go cleanly.
-        if let Ok(names) = process::capture(self.command().args(["ps", "--all", "--quiet"])) {
-            let names: Vec<String> = names.lines().map(str::to_owned).collect();
-            let _ = self.remove(&names);
-        }
-        // containerd would outlive a killed engine: end it, and every shim.
-        if let Ok(pids) = self.overhead() {
-            let list: Vec<String> = pids.iter().map(ToString::to_string).collect();
-            let _ = process::output(Command::new("kill").arg("-TERM").args(&list));
-            wait_until_gone(&pids);
-            let _ = process::output(Command::new("kill").arg("-KILL").args(&list));
-        }
-        for point in mounts_below(self.directory.path()) {
-            let _ = process::output(Command::new("umount").arg("--lazy").arg(point));
-        }
-        remove_cgroups(&self.bridge.name);
-    }
-}
-
-/// Gives processes a moment to end by themselves. One that the caller has not
-/// reaped yet is a zombie, without memory, and counts as gone.
-fn wait_until_gone(pids: &BTreeSet<u32>) {
-    let deadline = Instant::now() + Duration::from_secs(10);
-    let lives = |pid: &u32| processes::Memory::of(&BTreeSet::from([*pid])).rss_kib > 0;
-    while pids.iter().any(lives) && Instant::now() < deadline {
-        thread::sleep(Duration::from_millis(20));
-    }
-}
-
-/// Mount points below a directory, the deepest first.
-fn mounts_below(directory: &Path) -> Vec<PathBuf> {
-    let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
-    let mut below: Vec<PathBuf> = mounts
-        .lines()
-        .filter_map(|line| line.split(' ').nth(1).map(PathBuf::from))
-        .filter(|point| point.starts_with(directory))
-        .collect();
-    below.sort();
-    below.reverse();
-    below
-}
-
-/// Removes the empty control groups of this name that the engine leaves, in
-/// the unified hierarchy or in each of the older ones.
-fn remove_cgroups(name: &str) {
-    let root = Path::new("/sys/fs/cgroup");
-    let hierarchies = fs::read_dir(root).into_iter().flatten().flatten().map(|entry| entry.path());
-    for hierarchy in hierarchies.chain([root.to_owned()]) {
-        let _ = fs::remove_dir(hierarchy.join(name));
-    }
-}
-
-/// The bench's own bridge, so that the engine makes no `docker0`.
-struct Bridge {
-    name: String,
-}
-
-impl Bridge {
-    fn create() -> Result<Self> {
-        // An interface's name has at most 15 characters.
-        let bridge = Self { name: format!("hxb{}", std::process::id()) };
-        ip(&["link", "add", &bridge.name, "type", "bridge"])?;
-        ip(&["addr", "add", BRIDGE_ADDRESS, "dev", &bridge.name])?;
-        ip(&["link", "set", &bridge.name, "up"])?;
-        Ok(bridge)
-    }
-}
-
-impl Drop for Bridge {
-    fn drop(&mut self) {
-        let _ = ip(&["link", "delete", &self.name]);
-    }
-}
-
-fn ip(arguments: &[&str]) -> Result<()> {
-    let program = packages::find("ip")?.context("find ip")?;
-    process::output(Command::new(program).args(arguments)).map(drop)
 }

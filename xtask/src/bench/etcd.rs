@@ -10,9 +10,9 @@ use anyhow::{Context, Result, bail};
 use tempfile::TempDir;
 
 use super::http;
-use super::processes::Memory;
 use crate::packages;
 use crate::process::{self, Owned, free_port};
+use crate::processes::Memory;
 
 /// It elects itself before it answers.
 const READY_WITHIN: Duration = Duration::from_secs(30);

@@ -12,8 +12,8 @@ use super::deploy::Deployer;
 use super::http::wait_for_page;
 use super::measure::Samples;
 use super::platform::{HOST, Platform};
-use super::processes::{self, Memory};
 use super::subject::Subject;
+use crate::processes::{self, Memory};
 
 /// A deploy that takes longer than this has failed.
 const LIMIT: Duration = Duration::from_secs(30);

@@ -4,10 +4,10 @@ use std::path::Path;
 
 use anyhow::Result;
 
-use super::processes::Memory;
 use super::report::{Bound, Report, Row, Target};
 use super::subject::{self, Subject};
 use crate::output::say;
+use crate::processes::Memory;
 
 const INSTANCES: usize = 20;
 

@@ -33,7 +33,6 @@ pub mod nginx;
 pub mod placement;
 pub mod platform;
 pub mod postgres;
-pub mod processes;
 pub mod proxies;
 pub mod pull;
 pub mod report;

@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
-use super::processes::{self, Memory};
 use super::unpacked::Unpacked;
 use crate::process::{self, Owned, free_port};
+use crate::processes::{self, Memory};
 
 /// The host of the routed requests.
 pub const HOST: &str = "bench.localhost";

@@ -12,12 +12,12 @@ use serde_json::json;
 use super::http;
 use super::measure::median;
 use super::platform::Platform;
-use super::processes;
 use super::proxies::{head, temporary};
 use super::report::{Bound, Report, Row, Target};
 use super::unpacked::Unpacked;
 use crate::output::say;
 use crate::process::{self, Owned, free_port};
+use crate::processes;
 
 /// Routes that are there already.
 const ROUTES: usize = 10_000;

@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 
 use super::http::{self, Api};
-use super::processes::Memory;
 use crate::process::{Owned, free_port};
+use crate::processes::Memory;
 
 /// Between two questions whether it is there yet.
 const PAUSE: Duration = Duration::from_millis(2);

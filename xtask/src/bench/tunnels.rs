@@ -12,13 +12,13 @@ use anyhow::{Context, Result, bail, ensure};
 use tempfile::TempDir;
 
 use super::http;
-use super::processes::Memory;
 use super::proxies;
 use super::report::{Bound, Report, Row, Target};
 use super::server::{Place, Server};
 use super::tunnel_peers::{self, Rathole, spawn};
 use crate::output::say;
 use crate::process::{self, Owned, free_port};
+use crate::processes::Memory;
 use crate::workspace;
 
 /// Idle tunnels on one edge.

@@ -110,8 +110,60 @@ fn nginx_base() -> Result<Layer> {
     base(&format!("nginx-base-{BASE_REVISION}"), unpack_nginx)
 }
 
+/// What a static program may need of a machine and no more, as the archive of a root file
+/// system: certificates of public authorities, and the usual directories.
+///
+/// # Errors
+/// When packages cannot be fetched or unpacked.
+pub fn base_of_static() -> Result<PathBuf> {
+    cached(&format!("static-base-{BASE_REVISION}"), |root| {
+        debian::unpack_programs(&["ca-certificates"], root)?;
+        bundle_certificates(root)?;
+        make_directories(root)
+    })
+}
+
+/// busybox with all it has, as the archive of a root file system.
+///
+/// # Errors
+/// When packages cannot be fetched or unpacked.
+pub fn busybox_base() -> Result<PathBuf> {
+    cached(&format!("busybox-alone-{BASE_REVISION}"), |root| {
+        debian::unpack_programs(&["busybox-static"], root)?;
+        link_all_applets(root)?;
+        make_directories(root)
+    })
+}
+
+fn make_directories(root: &Path) -> Result<()> {
+    for directory in ["tmp", "run", "proc", "sys", "dev", "etc", "var/lib"] {
+        fs::create_dir_all(root.join(directory)).with_context(|| format!("create /{directory}"))?;
+    }
+    Ok(())
+}
+
+/// What the package does when it is installed: all of its certificates in one file.
+fn bundle_certificates(root: &Path) -> Result<()> {
+    let mut bundle = Vec::new();
+    let from = root.join("usr/share/ca-certificates/mozilla");
+    for entry in fs::read_dir(&from).context("list the certificates")? {
+        let path = entry.context("list the certificates")?.path();
+        bundle.extend(fs::read(&path).with_context(|| format!("read {}", path.display()))?);
+    }
+    let to = root.join("etc/ssl/certs");
+    fs::create_dir_all(&to).context("create /etc/ssl/certs")?;
+    fs::write(to.join("ca-certificates.crt"), bundle).context("write the certificates")
+}
+
 /// A layer that does not change, from the cache or made now.
 fn base(name: &str, unpack: impl FnOnce(&Path) -> Result<()>) -> Result<Layer> {
+    let cached = cached(name, unpack)?;
+    let compressed = fs::read(&cached).with_context(|| format!("read {}", cached.display()))?;
+    Layer::of_archive(compressed)
+}
+
+/// The same as a compressed archive.
+fn cached(name: &str, unpack: impl FnOnce(&Path) -> Result<()>) -> Result<PathBuf> {
     let cache = workspace::cache_dir()?.join("images");
     fs::create_dir_all(&cache).with_context(|| format!("create {}", cache.display()))?;
     let cached = cache.join(format!("{name}.tar.gz"));
@@ -128,8 +180,7 @@ fn base(name: &str, unpack: impl FnOnce(&Path) -> Result<()>) -> Result<Layer> {
         fs::write(&fresh, &made.compressed).context("write the layer")?;
         fresh.persist(&cached).context("keep the layer")?;
     }
-    let compressed = fs::read(&cached).with_context(|| format!("read {}", cached.display()))?;
-    Layer::of_archive(compressed)
+    Ok(cached)
 }
 
 /// Unpacks Debian's nginx and the libraries it needs into `root`.

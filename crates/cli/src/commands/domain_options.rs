@@ -1,5 +1,5 @@
 //! What the installation settles for endpoints and tunnels: how domains are looked up,
-//! which is its own, which ports are denied, and which are for tunnels. Flags that `up`
+//! which is its own, which ports are denied, which are for tunnels, and who may have one. Flags that `up`
 //! and `server` share.
 
 use std::net::{IpAddr, SocketAddr};
@@ -25,6 +25,8 @@ pub struct DomainOptions {
     pub deny_ports: Option<Ports>,
     /// Which ports tunnels get; as before when `None`.
     pub tunnel_ports: Option<PortRange>,
+    /// Whether tunnels are had without a login; as before when `None`.
+    pub anonymous_tunnels: Option<bool>,
 }
 
 #[derive(Debug, Args)]
@@ -45,6 +47,10 @@ pub(crate) struct DomainArgs {
     /// named, 20000-20999 at first (HELIX_TUNNEL_PORTS)
     #[arg(long, value_name = "PORTS", value_parser = port_range)]
     tunnel_ports: Option<PortRange>,
+    /// Whether a tunnel may be had without a login, by a random name, `on` or `off`; kept
+    /// until it is said again, off at first (HELIX_ANONYMOUS_TUNNELS)
+    #[arg(long, value_name = "on|off", value_parser = switch)]
+    anonymous_tunnels: Option<bool>,
 }
 
 impl DomainArgs {
@@ -57,6 +63,12 @@ impl DomainArgs {
                 self.tunnel_ports,
                 "HELIX_TUNNEL_PORTS",
                 port_range,
+                environment,
+            )?,
+            anonymous_tunnels: variable(
+                self.anonymous_tunnels,
+                "HELIX_ANONYMOUS_TUNNELS",
+                switch,
                 environment,
             )?,
         })
@@ -91,6 +103,14 @@ fn port_range(text: &str) -> std::result::Result<PortRange, String> {
     text.parse()
 }
 
+fn switch(text: &str) -> std::result::Result<bool, String> {
+    match text {
+        "on" => Ok(true),
+        "off" => Ok(false),
+        _ => Err("say `on` or `off`".to_owned()),
+    }
+}
+
 fn domain(text: &str) -> std::result::Result<String, String> {
     let name = text.strip_suffix('.').unwrap_or(text).to_ascii_lowercase();
     match helix_model::host::is_exact(&name) {
@@ -117,6 +137,7 @@ mod tests {
             app_domain: None,
             deny_ports: None,
             tunnel_ports,
+            anonymous_tunnels: None,
         };
         let refused = args(None).options(&environment).unwrap_err();
         assert!(refused.problem.detail.contains("HELIX_DNS"), "{}", refused.problem.detail);

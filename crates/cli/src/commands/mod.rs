@@ -30,6 +30,7 @@ pub(crate) mod nodes;
 pub(crate) mod plan;
 pub(crate) mod policy;
 pub(crate) mod quotas;
+pub(crate) mod ready;
 pub(crate) mod registries;
 pub(crate) mod registry_options;
 pub(crate) mod releases;
@@ -57,10 +58,24 @@ use helix_model::Kind;
 
 use crate::args::Command;
 use crate::failure::Result;
+use crate::ready as readiness;
 use crate::session::Session;
 
-/// Runs the command; the exit code of a run that did not fail.
-pub(crate) async fn dispatch(
+/// Runs the command; the exit code of a run that did not fail. Whether one that stays is
+/// ready is answered meanwhile.
+pub(crate) async fn run(
+    session: &mut Session<'_>,
+    command: Command,
+    roles: &dyn roles::Roles,
+) -> Result<u8> {
+    let _answering = match command.stays() {
+        true => Some(readiness::answer(&session.environment, &session.readiness).await?),
+        false => None,
+    };
+    dispatch(session, command, roles).await
+}
+
+async fn dispatch(
     session: &mut Session<'_>,
     command: Command,
     roles: &dyn roles::Roles,
@@ -90,6 +105,7 @@ pub(crate) async fn dispatch(
         Command::Exec(args) => exec::run(session, args).await,
         Command::Describe(args) => describe::run(session, args).await,
         Command::Wait(args) => wait::run(session, args).await,
+        Command::Ready(args) => ready::run(session, args).await,
         Command::Apps(args) => kinds::run_owned(session, Kind::App, args).await,
         Command::Envs(args) => kinds::run_owned(session, Kind::Env, args).await,
         Command::Releases(args) => releases::run(session, args).await,
@@ -128,6 +144,16 @@ pub(crate) async fn dispatch(
 }
 
 impl Command {
+    /// Whether it goes on until somebody ends it, for others to use.
+    fn stays(&self) -> bool {
+        match self {
+            Command::Up(_) | Command::Server(_) | Command::Node(_) | Command::Edge(_) => true,
+            Command::Http(_) | Command::Tls(_) | Command::Tcp(_) | Command::Udp(_) => true,
+            Command::Tunnels(tunnels) => tunnels.stays(),
+            _ => false,
+        }
+    }
+
     /// Commands that work beside a saved context nobody can read.
     pub(crate) fn works_without_context(&self) -> bool {
         matches!(
@@ -140,6 +166,7 @@ impl Command {
                 | Command::Builds(_)
                 | Command::Validate(_)
                 | Command::Explain(_)
+                | Command::Ready(_)
                 | Command::Completion(_)
                 | Command::Version(_)
         )

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use clap::Args;
-use helix_model::{Code, Name, Problem};
+use helix_model::{Name, Problem};
 use serde_json::{Map, Value};
 
 use super::acme_options::{AcmeArgs, AcmeOptions};
@@ -21,8 +21,10 @@ use super::registry_options::{RegistryArgs, RegistryLoginArgs, RegistryOptions};
 use super::up::{Isolation, StopSignals, Up};
 use crate::failure::{Failure, Result};
 use crate::output::pairs;
+use crate::ready::Part;
+use crate::secrets;
 use crate::session::Session;
-use crate::settings;
+use crate::settings::{self, TOKEN_FILE};
 
 /// Plays one role inside this process.
 #[async_trait]
@@ -118,6 +120,8 @@ pub struct EdgeOptions {
     pub front: FrontOptions,
     /// Take over the edge that runs with the same data directory.
     pub takeover: bool,
+    /// Told when it has a plan to serve by.
+    pub ready: Part,
 }
 
 /// Run a control plane replica: the API, decisions, and links to nodes and edges
@@ -229,7 +233,7 @@ struct MachineArgs {
 
 #[derive(Debug, Args)]
 struct TokenArgs {
-    /// File that holds the token (or HELIX_TOKEN)
+    /// File that holds the token (or HELIX_TOKEN, HELIX_TOKEN_FILE)
     #[arg(long, value_name = "FILE")]
     token_file: Option<PathBuf>,
 }
@@ -249,12 +253,17 @@ pub(crate) async fn run(
     let mut stop = StopSignals::new()?;
     let name = args.name();
     session.ui.step(&format!("starting the {name}"));
-    let starting = start(session, args, roles);
+    let part = session.readiness.part();
+    let by_itself = matches!(args, RoleArgs::Edge(_));
+    let starting = start(session, args, roles, &part);
     let mut role = tokio::select! {
         started = starting => started?,
         () = stop.wait() => return Ok(0),
     };
     announce(session, name, role.as_ref())?;
+    if !by_itself {
+        part.set(true);
+    }
     session.ui.note("Ctrl-C stops it");
     let outcome = loop {
         tokio::select! {
@@ -269,6 +278,7 @@ pub(crate) async fn run(
             () = stop.wait() => break Ok(0),
         }
     };
+    part.set(false);
     session.ui.step("stopping");
     tokio::select! {
         stopped = role.stop() => match stopped {
@@ -279,7 +289,12 @@ pub(crate) async fn run(
     }
 }
 
-async fn start(session: &Session<'_>, args: RoleArgs, roles: &dyn Roles) -> Result<Box<dyn Role>> {
+async fn start(
+    session: &Session<'_>,
+    args: RoleArgs,
+    roles: &dyn Roles,
+    part: &Part,
+) -> Result<Box<dyn Role>> {
     let started = match args {
         RoleArgs::Server(args) => roles.server(server(session, *args)?).await,
         RoleArgs::Node(args) => {
@@ -301,7 +316,8 @@ async fn start(session: &Session<'_>, args: RoleArgs, roles: &dyn Roles) -> Resu
             let data_dir = data_dir(session, machine.data_dir.as_deref())?;
             let (servers, name) = (machine.server, machine.name);
             let (front, takeover) = (args.front.options(&session.environment)?, args.takeover);
-            roles.edge(EdgeOptions { servers, data_dir, name, token, front, takeover }).await
+            let ready = part.clone();
+            roles.edge(EdgeOptions { servers, data_dir, name, token, front, takeover, ready }).await
         }
     };
     Ok(started?)
@@ -375,25 +391,18 @@ fn required_token(session: &Session<'_>, args: &TokenArgs) -> Result<String> {
 fn no_token(who: &str) -> Failure {
     Failure::usage(
         format!("{who} must be given the token"),
-        "add `--token-file FILE` or set HELIX_TOKEN",
+        "add `--token-file FILE` or set HELIX_TOKEN or HELIX_TOKEN_FILE",
     )
 }
 
 /// The token, which is never an argument: those are seen by all.
 fn token(session: &Session<'_>, args: &TokenArgs) -> Result<Option<String>> {
-    let Some(path) = &args.token_file else {
-        return Ok(session.environment.get("HELIX_TOKEN").map(str::to_owned));
-    };
-    let path = session.settings.directory.join(path);
-    let text = std::fs::read_to_string(&path).map_err(|error| {
-        let detail = format!("cannot read the token in {}: {error}", path.display());
-        Failure::new(Code::PreconditionFailed, detail).hint("check `--token-file`")
-    })?;
-    match text.trim() {
-        "" => Err(Failure::usage(
-            format!("{} holds no token", path.display()),
-            "put the token on its only line",
-        )),
-        token => Ok(Some(token.to_owned())),
+    let environment = &session.environment;
+    let in_file = |path: &Path| secrets::token_in(&session.settings.directory.join(path)).map(Some);
+    match (&args.token_file, environment.get("HELIX_TOKEN"), environment.get(TOKEN_FILE)) {
+        (Some(path), _, _) => in_file(path),
+        (None, Some(token), _) => Ok(Some(token.to_owned())),
+        (None, None, Some(path)) => in_file(Path::new(path)),
+        (None, None, None) => Ok(None),
     }
 }

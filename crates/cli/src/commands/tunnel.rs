@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use clap::Args;
 use helix_model::api::CreateTunnel;
+use helix_model::reference::Scope;
 use helix_model::tunnel::Protocol;
 use helix_model::{Code, Name};
 use helix_tunnel::{Choice, Phase, Proxy, Transport};
@@ -204,9 +205,16 @@ async fn run(session: &mut Session<'_>, offer: Offer) -> Result<u8> {
 fn origin(session: &Session<'_>) -> Result<Origin> {
     Ok(Origin {
         client: session.client()?,
-        scope: session.settings.org_scope(),
+        scope: scope(session)?,
         proxy: proxy(session)?,
+        readiness: session.readiness.clone(),
     })
+}
+
+/// The org of who has a login. Without one there is none to name.
+fn scope(session: &Session<'_>) -> Result<Scope> {
+    let is_known = session.settings.token()?.is_some() || session.settings.org_given;
+    Ok(if is_known { session.settings.org_scope() } else { Scope::default() })
 }
 
 /// Says how things stand, until that is the end.

@@ -104,6 +104,11 @@ struct RotateArgs {
 }
 
 impl TunnelsArgs {
+    /// Whether it goes on until somebody ends it.
+    pub(crate) fn stays(&self) -> bool {
+        matches!(&self.verb, TunnelsVerb::Run(_))
+    }
+
     /// Whether the result is a stream.
     pub(crate) fn streams(&self) -> bool {
         match &self.verb {

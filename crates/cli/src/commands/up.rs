@@ -187,6 +187,7 @@ pub(crate) async fn run(
         () = stop.wait() => return Ok(0),
     };
     adopt(session, platform.as_ref(), &options)?;
+    let part = session.readiness.part();
     let ran = tokio::select! {
         ran = serve(session, source, &options) => ran,
         problem = platform.ended() => Err(problem.into()),
@@ -195,11 +196,13 @@ pub(crate) async fn run(
     if ran.is_err() {
         return finish(session, platform, stop, ran).await;
     }
+    part.set(true);
     session.ui.note("Ctrl-C drains and stops");
     let outcome = tokio::select! {
         problem = platform.ended() => Err(problem.into()),
         () = stop.wait() => Ok(0),
     };
+    part.set(false);
     finish(session, platform, stop, outcome).await
 }
 

@@ -11,7 +11,11 @@ fn each_code_has_its_exit_code_in_both_forms() {
         | Code::NotSupportedYet
         | Code::MethodNotAllowed
         | Code::PayloadTooLarge => 2,
-        Code::Unauthorized | Code::Forbidden | Code::AccessDenied | Code::ExpiredToken => 3,
+        Code::Unauthorized
+        | Code::AnonymousTunnel
+        | Code::Forbidden
+        | Code::AccessDenied
+        | Code::ExpiredToken => 3,
         Code::AuthorizationPending | Code::SlowDown => 6,
         Code::NotFound => 4,
         Code::Conflict

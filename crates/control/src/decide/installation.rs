@@ -3,7 +3,7 @@
 use helix_model::installation::Settle;
 use helix_model::{AnyId, Problem};
 
-use super::{Draft, address, domain, tunnel};
+use super::{Draft, address, anonymous, domain, tunnel};
 
 /// Settles something, unless it is so already.
 pub(super) fn settle(
@@ -14,6 +14,7 @@ pub(super) fn settle(
         Settle::AppDomain(it) => domain::set_app(draft, it),
         Settle::DeniedPorts(it) => Ok(address::deny(draft, it)),
         Settle::TunnelPorts(it) => Ok(tunnel::set_ports(draft, it)),
+        Settle::AnonymousTunnels(it) => anonymous::settle(draft, *it),
         Settle::TunnelKey(it) => Ok(tunnel::set_key(draft, it)),
     }
 }

@@ -8,6 +8,7 @@ use helix_model::{AnyId, Command, Event, Id, Noun, Problem, State, Timestamp};
 
 mod acme;
 mod address;
+mod anonymous;
 mod app;
 mod bundle;
 mod certificate;

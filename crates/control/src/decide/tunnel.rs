@@ -13,7 +13,7 @@ use helix_model::{
     AnyId, Code, Event, Id, Kind, Name, Org, Problem, Resource, State, Tunnel, host, manifest,
 };
 
-use super::{Draft, destroy, domain};
+use super::{Draft, anonymous, destroy, domain};
 
 /// Letters of random names: without vowels no words come of them, and without what is
 /// easily mistaken they can be read out.
@@ -30,6 +30,10 @@ const NAMELESS: &str = "tunnel";
 pub(super) fn change(draft: &mut Draft<'_, '_>, command: &Ask) -> Result<Option<AnyId>, Problem> {
     match command {
         Ask::Create(it) => create(draft, it),
+        Ask::CreateAnonymous { name } => {
+            let wish = anonymous::wish(draft, name.as_ref())?;
+            create(draft, &wish)
+        }
         Ask::Set(it) => set(draft, it),
         Ask::Observe(it) => Ok(observe(draft, it)),
         Ask::Expire { tunnel } => Ok(expire(draft, *tunnel)),

@@ -14,7 +14,8 @@ use helix_model::manifest::{Endpoint, Exposure as Asked, Handling, Manifest, par
 use helix_model::plan::{AttachedAgent, EdgeReport, TunnelReport};
 use helix_model::quota::Dimension;
 use helix_model::tunnel::{
-    self, Ask, Create, Exposure, KEPT_FOR, KEPT_NOTED_EVERY, Owner, Protocol, Transport, Wish,
+    self, ANONYMOUS_KEPT_FOR, ANONYMOUS_MAX, Ask, Create, Exposure, KEPT_FOR, KEPT_NOTED_EVERY,
+    Owner, Protocol, Transport, Wish,
 };
 use helix_model::user;
 use helix_model::{
@@ -559,4 +560,62 @@ fn agents_are_told_of_three_edges_at_most_the_best_first() {
     let raw = world.have(world.wish(Protocol::Tcp, Some("raw"))).unwrap();
     let (host, url) = public_place(&world.state, world.tunnel(raw), &all).unwrap();
     assert_eq!((host.as_str(), url.as_str()), ("a.example", "tcp://a.example:20000"));
+}
+
+impl World {
+    fn allow_anonymous(&mut self, allowed: bool) {
+        let settle = Settle::AnonymousTunnels(tunnel::SetAnonymous { allowed });
+        self.command(Command::Settle(settle)).unwrap();
+    }
+
+    fn have_anonymously(&mut self, label: Option<&str>) -> Result<Id<Tunnel>, Problem> {
+        let made = self.command(ask(Ask::CreateAnonymous { name: label.map(name) }))?;
+        Ok(made.and_then(AnyId::typed).unwrap())
+    }
+}
+
+#[test]
+fn without_a_login_a_tunnel_is_had_by_a_random_name_while_that_is_allowed() {
+    let mut world = World::empty();
+    assert_eq!(code(world.have_anonymously(None)), Code::Unauthorized);
+    world.allow_anonymous(true);
+    let orgs = world.state.orgs.len();
+    let first = world.have_anonymously(None).unwrap();
+    let second = world.have_anonymously(None).unwrap();
+    assert_ne!(first, second);
+    let Tunnel { org, owner, exposure, .. } = world.tunnel(first).spec.clone();
+    assert_eq!((org, owner), (world.tunnels_org("anonymous"), Owner::anonymous()));
+    assert_eq!(exposure.kind(), Protocol::Http);
+    // Who has its recreate token knows what it is called.
+    let called = world.tunnel(first).name.to_string();
+    assert_eq!(world.have_anonymously(Some(&called)), Ok(first));
+    world.change(second, Wish::Disable { reason: "spam".to_owned(), by_operator: true }).unwrap();
+    let called = world.tunnel(second).name.to_string();
+    assert_eq!(code(world.have_anonymously(Some(&called))), Code::TunnelDisabled);
+
+    world.pass(ANONYMOUS_KEPT_FOR);
+    assert!(world.state.tunnels.get(first).is_none(), "its time is over");
+    world.allow_anonymous(false);
+    assert_eq!(code(world.have_anonymously(None)), Code::Unauthorized);
+    world.allow_anonymous(true);
+    world.have_anonymously(None).unwrap();
+    assert_eq!(world.state.orgs.len(), orgs, "it is the same org");
+    world.reread();
+}
+
+#[test]
+fn tunnels_without_a_login_are_few_and_their_org_is_made_anew_when_it_is_gone() {
+    let mut world = World::empty();
+    world.command(Command::CreateOrg(org::Create { name: name("anonymous") })).unwrap();
+    world.allow_anonymous(true);
+    for _ in 0..ANONYMOUS_MAX {
+        world.have_anonymously(None).unwrap();
+    }
+    assert_eq!(code(world.have_anonymously(None)), Code::QuotaExceeded);
+    assert_eq!(world.state.anonymous_tunnels.open(), Some(world.tunnels_org("anonymous-2")));
+    world.destroy_with(Kind::Org, "anonymous-2", true).unwrap();
+    assert_eq!(code(world.have_anonymously(None)), Code::NotFound);
+    world.allow_anonymous(true);
+    world.have_anonymously(None).unwrap();
+    world.reread();
 }

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use helix_cli::{EdgeOptions, Happening, Role};
+use helix_cli::{EdgeOptions, Happening, Part, Role};
 use helix_edge::{AnyIp, Edge, Takeover};
 use helix_link::{Incoming, LinkError, Opened, Receiver, Sender, Stream};
 use helix_model::link::{AskEdge, EdgeHello, Hello, LINK_PROTOCOL, ToEdge};
@@ -83,8 +83,17 @@ pub(super) async fn start(options: EdgeOptions) -> Result<EdgeRole, Problem> {
     }
     access_log::reopen_at_hangup(&options.front, &edge)
         .map_err(|error| unusable(&error, "see the message"))?;
+    tokio::spawn(say_ready(edge.reports(), options.ready));
     let linking = tokio::spawn(keep_linked(Arc::clone(&edge), name, dialler));
     Ok(EdgeRole { edge, facts, notes, linking, grace: GRACE })
+}
+
+/// It is ready once a plan is in force, a server's or the last one on disk: from then on it
+/// serves, with servers or without.
+async fn say_ready(mut reports: watch::Receiver<EdgeReport>, part: Part) {
+    if reports.wait_for(|report| report.version > 0).await.is_ok() {
+        part.set(true);
+    }
 }
 
 #[async_trait]

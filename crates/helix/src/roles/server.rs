@@ -72,6 +72,7 @@ pub(super) async fn start(options: ServerOptions) -> Result<ServerRole, Problem>
         domains: crate::up::domains(&options.domains),
         denied_ports: options.domains.deny_ports.clone(),
         tunnel_ports: options.domains.tunnel_ports,
+        anonymous_tunnels: options.domains.anonymous_tunnels,
         acme: options.acme.as_ref().map(crate::up::acme).transpose()?,
     });
     let server = server.await.map_err(|error| problem(&error))?;

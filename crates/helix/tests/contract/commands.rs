@@ -109,6 +109,7 @@ const ELSEWHERE: &[&str] = &[
     "server",
     "node",
     "edge",
+    "ready",
     "admin export",
     "admin import",
     "audit export",

@@ -6,7 +6,8 @@ use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 
 use crate::desk::{Desk, is_told};
-use crate::world::{Setup, World};
+use crate::world::platform::Platform;
+use crate::world::{Setup, World, until};
 
 #[test]
 fn flag_then_variable_then_manifest_then_context() {
@@ -38,6 +39,52 @@ fn flag_then_variable_then_manifest_then_context() {
     // Diagnostics are no results, and have no secrets.
     let loud = desk.run_with(&[("HELIX_LOG", "trace")], &["apps", "list", "--json"]).ok();
     assert!(loud.document()["items"].is_array());
+}
+
+#[test]
+fn a_token_may_come_from_a_file_that_only_who_needs_it_reads() {
+    let desk = Desk::empty();
+    let (url, file) = (desk.url(), desk.world.work().join("token"));
+    let shown = file.to_str().unwrap();
+    let elsewhere = desk.world.work().join("no-config");
+    let elsewhere = elsewhere.to_str().unwrap();
+    let reach = [("XDG_CONFIG_HOME", elsewhere), ("HELIX_URL", &url), ("HELIX_TOKEN_FILE", shown)];
+    let list = ["apps", "list"];
+    let refused = desk.run_with(&reach, &list).code_is(5);
+    is_told(&refused, &list);
+    assert!(refused.stderr.contains(shown), "{}", refused.stderr);
+    desk.run_with(&reach, &["explain", "not_found"]).ok();
+    std::fs::write(&file, "\n").unwrap();
+    is_told(&desk.run_with(&reach, &list).code_is(2), &list);
+    std::fs::write(&file, format!("{}\n", desk.token())).unwrap();
+    desk.run_with(&reach, &list).ok();
+    // What is said outright goes before.
+    let wrong = [&reach[..], &[("HELIX_TOKEN", "hlx_wrong")]].concat();
+    desk.run_with(&wrong, &list).code_is(3);
+}
+
+#[test]
+fn a_process_that_stays_says_whether_it_is_ready() {
+    let desk = Desk::empty();
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let port = port.to_string();
+    let ready = ["ready", &port];
+    is_told(&desk.run(&ready).code_is(6), &ready);
+    is_told(&desk.run(&["ready"]).code_is(2), &["ready"]);
+    is_told(&desk.run(&["ready", "0.0.0.0:1"]).code_is(2), &["ready"]);
+    let at = [("HELIX_READY", port.as_str())];
+    // Nothing is told by what does not stay.
+    desk.run_with(&at, &["apps", "list"]).ok();
+    let mut command = desk.world.command(desk.world.work());
+    command.args(["server", "--listen", "127.0.0.1:0", "--data-dir"]);
+    command.arg(desk.world.work().join("another")).env("HELIX_READY", &port);
+    let server = Platform::spawn(command);
+    until("the server to be ready", || desk.run_with(&at, &["ready"]).code == 0);
+    assert_eq!(desk.json(&ready)["ready"], true);
+    let taken = desk.run_with(&at, &["server", "--listen", "127.0.0.1:0"]).code_is(5);
+    assert!(taken.stderr.contains("HELIX_READY"), "{}", taken.stderr);
+    server.end();
+    desk.run(&ready).code_is(6);
 }
 
 #[test]

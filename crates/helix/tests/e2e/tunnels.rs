@@ -92,6 +92,50 @@ fn an_agent_comes_over_quic_where_it_is_told_to_and_both_ways_are_measured() {
 }
 
 #[test]
+fn without_a_login_a_program_has_a_random_name_where_the_operator_allows_it() {
+    if !can_isolate("without_a_login_a_program_has_a_random_name_where_the_operator_allows_it") {
+        return;
+    }
+    let mut world = World::start::<&str>([]);
+    let port = program("from a stranger").port().to_string();
+    // Somebody else on this machine, who never logged in.
+    let stranger = |world: &World| {
+        let api = world.platform().stdout();
+        let api = api.lines().find_map(|line| line.trim().strip_prefix("api")).unwrap().trim();
+        let mut command = world.command(world.work());
+        command.env("HELIX_URL", api).env("XDG_CONFIG_HOME", world.work().join("nobody"));
+        command
+    };
+    let mut command = stranger(&world);
+    command.args(["http", &port]);
+    let refused = Platform::spawn(command).wait().code_is(3);
+    assert!(refused.stderr.contains("helix auth login"), "{}", refused.stderr);
+    world.interrupt().ok();
+
+    world.up(["--anonymous-tunnels", "on"]);
+    let agent = Agent::spawn(stranger(&world), &["http", &port]);
+    let name = agent.said("attached")[0]["name"].as_str().unwrap().to_owned();
+    agent.serves(&format!("{name}.localhost"), "from a stranger");
+    let mut command = stranger(&world);
+    command.args(["http", &port, "--name", "bank"]);
+    let refused = Platform::spawn(command).wait().code_is(3);
+    assert!(refused.stderr.contains("anonymous_tunnel"), "{}", refused.stderr);
+    let mut command = stranger(&world);
+    command.args(["http", &port, "--inspect", "off"]);
+    let another = Platform::spawn(command);
+    until("it to be said that the name is random", || another.stderr().contains("is random"));
+    another.end();
+
+    let listed = world.json(&world.work(), ["tunnels", "list", "--org", "anonymous"]);
+    let names: Vec<_> = listed["items"].as_array().unwrap().iter().map(|it| &it["name"]).collect();
+    assert!(names.contains(&&serde_json::Value::from(name.as_str())), "{listed:#}");
+    let reason = ["--reason", "phishing", "--org", "anonymous"];
+    world.helix([&["tunnels", "disable", &name], &reason[..]].concat()).ok();
+    assert!(agent.wait().code_is(5).stdout.contains("phishing"));
+    world.interrupt().ok();
+}
+
+#[test]
 fn an_agent_outlives_the_platform_and_comes_back_by_the_same_name() {
     if !can_isolate("an_agent_outlives_the_platform_and_comes_back_by_the_same_name") {
         return;

@@ -6,6 +6,17 @@ use std::process::{Command, Stdio};
 /// Runs `cargo xtask` with these words; what it prints, and what it says meanwhile if that
 /// is not shown already.
 pub fn run(words: &[&str], stderr: Stdio) -> (String, String) {
+    let output = command(words)
+        .stderr(stderr)
+        .output()
+        .unwrap_or_else(|error| panic!("run cargo xtask {words:?}: {error}"));
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "cargo xtask {words:?}: {said}");
+    (String::from_utf8_lossy(&output.stdout).trim().to_owned(), said)
+}
+
+/// `cargo xtask` with these words, not yet started.
+pub fn command(words: &[&str]) -> Command {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(cargo);
     for (name, _) in std::env::vars_os() {
@@ -15,14 +26,9 @@ pub fn run(words: &[&str], stderr: Stdio) -> (String, String) {
             command.env_remove(&name);
         }
     }
-    let output = command
+    command
         .args(["run", "--quiet", "--package", "xtask", "--"])
         .args(words)
-        .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("../.."))
-        .stderr(stderr)
-        .output()
-        .unwrap_or_else(|error| panic!("run cargo xtask {words:?}: {error}"));
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(output.status.success(), "cargo xtask {words:?}: {said}");
-    (String::from_utf8_lossy(&output.stdout).trim().to_owned(), said)
+        .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("../.."));
+    command
 }

@@ -11,6 +11,11 @@ use crate::{Id, Name, Org, Tunnel};
 #[serde(tag = "ask", rename_all = "snake_case")]
 pub enum Ask {
     Create(Create),
+    /// Somebody wants one without a login. Only who has its recreate token knows the name of
+    /// one that is there.
+    CreateAnonymous {
+        name: Option<Name>,
+    },
     Set(Set),
     Observe(Observe),
     /// Take a name back that nobody has used for long (a reconciler's).
@@ -22,7 +27,7 @@ pub enum Ask {
 impl Ask {
     pub(crate) fn operation(&self) -> &'static str {
         match self {
-            Ask::Create(_) => "create_tunnel",
+            Ask::Create(_) | Ask::CreateAnonymous { .. } => "create_tunnel",
             Ask::Set(it) => it.operation(),
             Ask::Observe(_) => "observe_tunnel",
             Ask::Expire { .. } => "expire_tunnel",

@@ -29,6 +29,10 @@ const POLLS: Rate = Rate { burst: 120, per_minute: 120 };
 /// edge they lose.
 const REFRESHES: Rate = Rate { burst: 30, per_minute: 30 };
 
+/// Tunnels without a login, of one source: a few tries at once, and in an hour fewer than the
+/// installation has of them.
+const ANONYMOUS_TUNNELS: Rate = Rate { burst: 5, per_minute: 1 };
+
 /// All limits.
 pub(crate) struct Limits {
     token_reads: Buckets<Id<Token>>,
@@ -40,6 +44,7 @@ pub(crate) struct Limits {
     starts: Buckets<IpAddr>,
     polls: Buckets<IpAddr>,
     refreshes: Buckets<Id<Tunnel>>,
+    anonymous_tunnels: Buckets<IpAddr>,
 }
 
 impl Limits {
@@ -54,6 +59,7 @@ impl Limits {
             starts: Buckets::new(STARTS),
             polls: Buckets::new(POLLS),
             refreshes: Buckets::new(REFRESHES),
+            anonymous_tunnels: Buckets::new(ANONYMOUS_TUNNELS),
         }
     }
 
@@ -111,6 +117,15 @@ impl Limits {
     /// Counts fresh tokens for a tunnel.
     pub(crate) fn must_be_few_refreshes(&self, tunnel: Id<Tunnel>) -> Result<(), Problem> {
         refuse(self.refreshes.take(tunnel), "times fresh tokens for this tunnel")
+    }
+
+    /// Counts a tunnel without a login.
+    pub(crate) fn must_be_few_anonymous_tunnels(
+        &self,
+        source: Option<IpAddr>,
+    ) -> Result<(), Problem> {
+        let level = self.anonymous_tunnels.take(key(source));
+        refuse(level, "tunnels without a login from this address")
     }
 
     /// Counts a poll.

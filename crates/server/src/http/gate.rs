@@ -53,6 +53,9 @@ pub(super) struct Anonymous {
     attempt: Attempt,
 }
 
+/// Why a request was refused that nobody signed.
+const NO_TOKEN: &str = "no_token";
+
 /// What a route's gate knows: whom it lets through to what. `None` is what stands
 /// before no route.
 pub(super) type Post = (Api, Option<&'static Route>);
@@ -129,7 +132,7 @@ async fn identify(
     mut request: Request,
     next: Next,
 ) -> Response {
-    if matches!(route, Some(Route { rule: Rule::OrgOrBody(_), .. })) {
+    if matches!(route, Some(Route { rule: Rule::OrgOrAnyone(_), .. })) {
         request = match with_token_of_body(request).await {
             Ok(request) => request,
             Err(problem) => return ApiProblem(problem).into_response(),
@@ -158,8 +161,20 @@ async fn identify(
     }
     match caller {
         Ok(caller) => permit(api, route, caller, request, next).await,
+        Err(anonymous) if is_let_in(api, route, &anonymous) => {
+            request.extensions_mut().insert(guest);
+            next.run(request).await
+        }
         Err(anonymous) => refuse(api, route, *anonymous, request, next).await,
     }
+}
+
+/// Whether who sent no token at all may ask for this. One that is no good is not as if
+/// there were none: whoever sends it takes themselves for somebody.
+fn is_let_in(api: &Api, route: &Route, anonymous: &Anonymous) -> bool {
+    matches!(route.rule, Rule::OrgOrAnyone(_))
+        && anonymous.attempt.reason == NO_TOKEN
+        && api.engine.state().anonymous_tunnels.open().is_some()
 }
 
 /// Where it has no Authorization header, the request with the one that its body stands
@@ -238,7 +253,7 @@ fn allow(rule: Rule, caller: &Caller) -> Result<Option<Permission>, Problem> {
     match rule {
         Rule::Open | Rule::SignedIn => Ok(None),
         Rule::Reads => caller.must_read_something().map(|()| None),
-        Rule::Org(permission) | Rule::OrgOrBody(permission) => {
+        Rule::Org(permission) | Rule::OrgOrAnyone(permission) => {
             caller.must_have(permission).map(|()| Some(permission))
         }
         Rule::Repository(permission) => Ok(Some(permission)),
@@ -302,7 +317,7 @@ pub(super) fn known(request: &Request) -> Result<Caller, Problem> {
 fn caller(api: &Api, headers: &HeaderMap, guest: &Guest) -> Result<Caller, Box<Anonymous>> {
     let Some(header) = headers.get(header::AUTHORIZATION) else {
         let problem = Problem::new(Code::Unauthorized, "no token was sent");
-        let attempt = guest.attempt("", "", Decision::Deny, "no_token");
+        let attempt = guest.attempt("", "", Decision::Deny, NO_TOKEN);
         return Err(Box::new(Anonymous { problem, attempt }));
     };
     let sent = header.to_str().ok().and_then(token).map(|token| token.hash());

@@ -37,8 +37,9 @@ pub enum Rule {
     Org(Permission),
     /// Who has this permission for the whole installation.
     Installation(Permission),
-    /// As [`Rule::Org`]; the token may also be in the body, as `management_token`.
-    OrgOrBody(Permission),
+    /// As [`Rule::Org`]; the token may also be in the body, as `management_token`. Without one
+    /// anyone, where the installation has tunnels without a login.
+    OrgOrAnyone(Permission),
     /// As [`Rule::Org`], refused in the registry's own words.
     Repository(Permission),
 }
@@ -170,8 +171,8 @@ routes! {
     POST "/v1/domains/{domain}/vouch" vouch_for_domain, Rule::Installation(Permission::NodesAdmin), domains::vouch, "Have a domain count as proven without a record";
     DELETE "/v1/domains/{domain}" destroy_domain, Rule::Org(Permission::EndpointsWrite), destroy::destroy::<Domain>, "Give up a domain";
     GET "/v1/domains/{domain}" describe_domain, Rule::Reads, resources::describe_of::<Domain>, "One domain, desired and current";
-    POST "/v1/tunnels" create_tunnel, Rule::OrgOrBody(Permission::TunnelsWrite), tunnels::create, "Have a tunnel, and what an agent needs for it";
-    POST "/tunnels/create" create_tunnel_plainly, Rule::OrgOrBody(Permission::TunnelsWrite), tunnels::create, "The same as POST /v1/tunnels";
+    POST "/v1/tunnels" create_tunnel, Rule::OrgOrAnyone(Permission::TunnelsWrite), tunnels::create, "Have a tunnel, and what an agent needs for it; without a token where that is allowed";
+    POST "/tunnels/create" create_tunnel_plainly, Rule::OrgOrAnyone(Permission::TunnelsWrite), tunnels::create, "The same as POST /v1/tunnels";
     GET "/v1/tunnels" list_tunnels, Rule::Reads, resources::list_of::<Tunnel>, "Tunnels";
     POST "/v1/tunnels/token" refresh_tunnel, Rule::Open, tunnels::refresh, "Fresh tokens for who has the recreate token of a tunnel";
     POST "/auth/token" refresh_tunnel_plainly, Rule::Open, tunnels::refresh, "The same as POST /v1/tunnels/token";

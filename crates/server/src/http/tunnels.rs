@@ -12,7 +12,9 @@ use helix_model::api::{
 use helix_model::destroy::Destroy;
 use helix_model::org::FIRST_NAME;
 use helix_model::reference::Scope;
-use helix_model::tunnel::{self, Ask, KEPT_FOR, KEPT_FOR_MAX, KEPT_FOR_MIN, Owner, Wish};
+use helix_model::tunnel::{
+    self, ANONYMOUS_KEPT_FOR, Ask, KEPT_FOR, KEPT_FOR_MAX, KEPT_FOR_MIN, Owner, Protocol, Wish,
+};
 use helix_model::{
     AnyId, Code, Command, Id, Kind, Name, Org, Permission, Problem, Receipt, Resource,
     State as Model, Tunnel,
@@ -31,14 +33,21 @@ use crate::tunnels::{Asked, Claimed};
 /// Longest region that is looked for: operators' own words are short.
 const REGION_BYTES_MAX: usize = 64;
 
-/// Gives the caller a tunnel, or again the one of theirs that has this name.
+/// Gives the caller a tunnel, or again the one of theirs that has this name. Who is no
+/// caller was let in as nobody in particular.
 pub(super) async fn create(
     State(api): State<Api>,
-    Extension(caller): Extension<Caller>,
+    caller: Option<Extension<Caller>>,
+    guest: Option<Extension<Guest>>,
     Query(scope): Query<Scope>,
     headers: HeaderMap,
     Body(request): Body<CreateTunnel>,
 ) -> Result<(StatusCode, Json<TunnelGrant>), ApiProblem> {
+    let caller = match (caller, guest) {
+        (Some(Extension(caller)), _) => caller,
+        (None, Some(Extension(guest))) => return anonymous(&api, &guest, &scope, &request).await,
+        (None, None) => return Err(Problem::new(Code::Unauthorized, "no token was sent").into()),
+    };
     let origin = caller.origin(&headers, || request_hash("tunnels", &(&scope, &request)))?;
     let state = api.engine.state();
     let org = org(&caller, &state, &scope)?;
@@ -62,10 +71,68 @@ pub(super) async fn create(
     drop(state);
     // Before anything is made that nobody could use.
     api.must_have_edge()?;
-    let receipt = api.engine.submit(ask(Ask::Create(create)), origin).await?;
+    let asked = Asked { kept_for, region, note };
+    granted(&api, Ask::Create(create), origin, asked).await
+}
+
+/// Gives a tunnel to who has no login, or again the one whose recreate token they have.
+async fn anonymous(
+    api: &Api,
+    guest: &Guest,
+    scope: &Scope,
+    request: &CreateTunnel,
+) -> Result<(StatusCode, Json<TunnelGrant>), ApiProblem> {
+    refuse_choice(scope, request)?;
+    let region = checked_region(request.region_hint.as_deref())?;
+    let org = api.engine.state().anonymous_tunnels.open();
+    let claimed = match request.recreate_token.as_ref().zip(org) {
+        Some((token, org)) => {
+            api.limits.must_be_few_failures(guest.source, "")?;
+            api.claimed(token, org).map_err(|problem| guest.failed(api, problem))?
+        }
+        None => None,
+    };
+    api.limits.must_be_few_anonymous_tunnels(guest.source)?;
+    api.must_have_edge()?;
+    let ask = Ask::CreateAnonymous { name: claimed.map(|it| it.name) };
+    let origin = guest.origin(Owner::anonymous().actor);
+    let minutes = ANONYMOUS_KEPT_FOR.as_secs() / 60;
+    let note = format!(
+        "without a login the name is random, and kept for {minutes} minutes after its agent has gone"
+    );
+    let asked = Asked { kept_for: ANONYMOUS_KEPT_FOR, region, note: Some(note) };
+    granted(api, ask, origin, asked).await
+}
+
+/// Refuses what only who is known may choose.
+fn refuse_choice(scope: &Scope, request: &CreateTunnel) -> Result<(), Problem> {
+    let (field, what) = if scope.org.is_some() {
+        ("org", "an org")
+    } else if request.requested_name.is_some() {
+        ("requested_name", "a name")
+    } else if request.hostname.is_some() {
+        ("hostname", "a host")
+    } else if request.port.is_some() {
+        ("port", "a port")
+    } else if request.protocol != Protocol::Http {
+        ("protocol", "another protocol than http")
+    } else {
+        return Ok(());
+    };
+    let detail = format!("{what} is not to be had for a tunnel without a login");
+    Err(Problem::new(Code::AnonymousTunnel, detail).field(field, "only with a login"))
+}
+
+/// Has it made, and gives what an agent needs for it.
+async fn granted(
+    api: &Api,
+    create: Ask,
+    origin: Origin,
+    asked: Asked,
+) -> Result<(StatusCode, Json<TunnelGrant>), ApiProblem> {
+    let receipt = api.engine.submit(ask(create), origin).await?;
     let id = receipt.subject.as_ref().and_then(|subject| subject.id.typed::<Tunnel>());
     let id = id.ok_or_else(|| Problem::new(Code::Internal, "the receipt names no tunnel"))?;
-    let asked = Asked { kept_for, region, note };
     let mut grant = api.grant(id, asked).await?;
     grant.receipt = Some(receipt);
     Ok((StatusCode::CREATED, Json(grant)))
@@ -254,7 +321,7 @@ fn owner_of(caller: &Caller) -> Owner {
 }
 
 /// The org that is meant: the one that is named, or the only one the token is for, or
-/// the one that is there from the start.
+/// the one that is there from the start. That of tunnels without a login is nobody's.
 fn org(caller: &Caller, state: &Model, scope: &Scope) -> Result<Id<Org>, Problem> {
     if scope.org.is_some() {
         return caller.named_org(state, scope);
@@ -263,11 +330,17 @@ fn org(caller: &Caller, state: &Model, scope: &Scope) -> Result<Id<Org>, Problem
         caller.must_reach(state, only.any(), "")?;
         return Ok(only);
     }
-    let first = FIRST_NAME.parse::<Name>().ok().filter(|_| state.orgs.len() == 1);
+    let first = FIRST_NAME.parse::<Name>().ok().filter(|_| others(state) == 0);
     match first {
         Some(first) => caller.org(state, &first),
         None => caller.named_org(state, scope),
     }
+}
+
+/// How many orgs there are besides the first.
+fn others(state: &Model) -> usize {
+    let of_nobody = state.anonymous_tunnels.org.filter(|org| state.orgs.get(*org).is_some());
+    state.orgs.len().saturating_sub(1 + usize::from(of_nobody.is_some()))
 }
 
 fn ask(ask: Ask) -> Command {

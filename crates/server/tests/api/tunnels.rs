@@ -4,10 +4,12 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use helix_control::plan::edge_plan;
+use helix_model::installation::Settle;
 use helix_model::plan::EdgePlan;
 use helix_model::token::Owner;
 use helix_model::traffic::Told;
-use helix_model::{Permission, Permissions, Role, edge};
+use helix_model::tunnel::SetAnonymous;
+use helix_model::{Command, Permission, Permissions, Role, edge};
 use helix_server::links::EdgeLink;
 use helix_tunnel::token::{Audience, Claims, TokenError, VerifyingKey, verify};
 use reqwest::Method;
@@ -375,4 +377,80 @@ async fn an_org_that_is_not_named_is_the_only_one_there_can_be() {
     assert_eq!(code(&answer), (400, "invalid_argument"));
     let (status, _) = world.ask(world.root(), "/v1/tunnels?org=rival", json!({})).await;
     assert_eq!(status, 201);
+}
+
+/// Has tunnels without a login be allowed.
+async fn allow_anonymous(world: &World) {
+    let allow = Settle::AnonymousTunnels(SetAnonymous { allowed: true });
+    world.command(Command::Settle(allow)).await;
+}
+
+#[tokio::test]
+async fn without_a_login_a_tunnel_is_had_as_it_comes_where_that_is_allowed() {
+    let world = World::new().await;
+    for path in [CREATE, "/tunnels/create"] {
+        assert_eq!(code(&world.ask("", path, json!({})).await), (401, "unauthorized"));
+    }
+    allow_anonymous(&world).await;
+    let (status, grant) = world.ask("", CREATE, json!({})).await;
+    assert_eq!(status, 201, "{grant}");
+    assert_eq!(grant["name"].as_str().unwrap().len(), 10, "{grant}");
+    assert!(grant["note"].as_str().unwrap().contains("random"), "{grant}");
+    let claims = world.at_edge(&grant["ephemeral_token"]).unwrap();
+    assert_eq!(claims.org, world.org_id("anonymous").to_string());
+    // What is chosen needs a login, and a bad one is none.
+    for choice in [
+        json!({ "requested_name": "demo" }),
+        json!({ "hostname": "shop.example.com" }),
+        json!({ "port": 20000 }),
+        json!({ "protocol": "tcp" }),
+    ] {
+        assert_eq!(code(&world.ask("", CREATE, choice).await), (403, "anonymous_tunnel"));
+    }
+    let answer = world.ask("", "/v1/tunnels?org=default", json!({})).await;
+    assert_eq!(code(&answer), (403, "anonymous_tunnel"));
+    assert_eq!(code(&world.ask("hlx_wrong", CREATE, json!({})).await), (401, "unauthorized"));
+    // Its recreate token is all that is needed for it, and for no other.
+    let (status, fresh) = world.refresh(&grant["recreate_token"]).await;
+    assert_eq!((status, &fresh["tunnel_id"]), (200, &grant["tunnel_id"]));
+    let again = json!({ "recreate_token": fresh["recreate_token"] });
+    let (status, same) = world.ask("", CREATE, again).await;
+    assert_eq!((status, &same["tunnel_id"]), (201, &grant["tunnel_id"]));
+    let theirs = world.have(json!({ "requested_name": "theirs" })).await;
+    let claimed = json!({ "recreate_token": theirs["recreate_token"] });
+    assert_eq!(code(&world.ask("", CREATE, claimed).await), (403, "access_denied"));
+
+    // Operators see whose it is, others nothing; who names no org still means the first.
+    let name = grant["name"].as_str().unwrap();
+    let shown = world.get(&format!("/v1/tunnels/anonymous%2F{name}")).await;
+    assert_eq!(shown["desired"]["owner"]["actor"]["id"], "anonymous", "{shown}");
+    assert_eq!(shown["desired"]["kept_for_seconds"], 3600);
+    let person = world.person("ann", Role::Owner).await;
+    let (status, _) = world.get_as(&person, &format!("/v1/tunnels/anonymous%2F{name}")).await;
+    assert_eq!(status, 404);
+    let path = format!("/v1/tunnels/anonymous%2F{name}/disable");
+    let (status, answer) = world.ask(world.root(), &path, json!({ "reason": "spam" })).await;
+    assert_eq!(status, 200, "{answer}");
+    assert_eq!(code(&world.refresh(&grant["recreate_token"]).await), (412, "tunnel_disabled"));
+}
+
+#[tokio::test]
+async fn who_has_no_login_gets_few_tunnels_and_the_trail_says_from_where() {
+    let world = World::new().await;
+    allow_anonymous(&world).await;
+    let mut made = 0;
+    let refused = loop {
+        let answer = world.ask("", CREATE, json!({})).await;
+        match answer.0 {
+            201 => made += 1,
+            _ => break answer,
+        }
+        assert!(made < 10, "nothing bounds them");
+    };
+    assert_eq!(code(&refused), (429, "rate_limited"));
+    let trail = world.get("/v1/audit?org=anonymous&operation=tunnel.created&limit=200").await;
+    let created = trail["items"].as_array().unwrap();
+    assert_eq!(created.len(), made, "{trail:#}");
+    assert!(created.iter().all(|entry| entry["actor"]["id"] == "anonymous"), "{trail:#}");
+    assert!(created.iter().all(|entry| entry["source"] == "127.0.0.1"), "{trail:#}");
 }

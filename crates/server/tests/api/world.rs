@@ -157,6 +157,7 @@ impl World {
             domains: nobody(),
             denied_ports: None,
             tunnel_ports: None,
+            anonymous_tunnels: None,
             acme: None,
         })
         .await

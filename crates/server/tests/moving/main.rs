@@ -76,6 +76,7 @@ async fn start(storage: Storage, dir: &Path, token: &Token) -> Server {
         domains: helix_server::Domains::default(),
         denied_ports: None,
         tunnel_ports: None,
+        anonymous_tunnels: None,
         acme: None,
     };
     Server::start(config).await.unwrap()

@@ -36,6 +36,7 @@ impl Replica {
             domains: helix_server::Domains::default(),
             denied_ports: None,
             tunnel_ports: None,
+            anonymous_tunnels: None,
             acme: None,
         };
         Replica { server: Server::start(config).await.unwrap(), token: token.clone() }

@@ -8,12 +8,14 @@ use helix_client::{Client, TunnelGrants};
 use helix_model::api::{CreateTunnel, TunnelGrant};
 use helix_model::reference::Scope;
 use helix_tunnel::inspect::{Inspector, Journal, Options, Page, PageError};
-use helix_tunnel::{Agent, Choice, Config, Forward, Proxy, Service};
+use helix_tunnel::{Agent, Choice, Config, Forward, Phase, Proxy, Service};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use super::http::{HttpOptions, Inspect};
 use super::target::Target;
 use crate::failure::{Failure, Result};
+use crate::ready::{Part, Readiness};
 
 /// What is to be offered.
 pub(super) struct Offer {
@@ -31,6 +33,8 @@ pub(super) struct Origin {
     pub(super) client: Client,
     pub(super) scope: Scope,
     pub(super) proxy: Option<Proxy>,
+    /// Told of each tunnel that is offered.
+    pub(super) readiness: Readiness,
 }
 
 /// One that is offered, for as long as this is there.
@@ -73,7 +77,20 @@ impl Offer {
             proxy: origin.proxy.clone(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
         });
+        showing.spawn(say_ready(agent.phases(), origin.readiness.part()));
         Ok(Offered { agent, granted, target, page: address, warnings, _showing: showing })
+    }
+}
+
+/// A tunnel is ready while visitors come through it.
+async fn say_ready(mut phases: watch::Receiver<Phase>, part: Part) {
+    loop {
+        part.set(matches!(*phases.borrow_and_update(), Phase::Attached { .. }));
+        if phases.changed().await.is_err() {
+            // The agent has gone, and what it was last does not count.
+            part.set(false);
+            return std::future::pending().await;
+        }
     }
 }
 

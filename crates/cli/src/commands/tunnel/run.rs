@@ -17,6 +17,7 @@ use super::offer::{Offered, Origin};
 use super::{Place, describe, origin};
 use crate::commands::up::StopSignals;
 use crate::failure::{Failure, Result};
+use crate::ready::Part;
 use crate::secrets::read_file;
 use crate::session::Session;
 
@@ -131,6 +132,8 @@ fn take_up(session: &mut Session<'_>, path: &Path, seen: &Seen, set: &mut Set) -
 /// One that is offered, or was.
 struct Running {
     entry: Entry,
+    /// Ready while there is a tunnel; how that one is doing is a part of its own.
+    _had: Part,
     _task: JoinSet<()>,
 }
 
@@ -194,20 +197,23 @@ impl Set {
 
     fn start(&self, entry: Entry) -> Running {
         let mut task = JoinSet::new();
+        let had = self.origin.readiness.part();
         let life = Life {
+            had: had.clone(),
             entry: entry.clone(),
             origin: Arc::clone(&self.origin),
             folder: self.folder.clone(),
             news: self.news.clone(),
         };
         task.spawn(life.run());
-        Running { entry, _task: task }
+        Running { entry, _had: had, _task: task }
     }
 }
 
 /// One tunnel, from its start to its end.
 struct Life {
     entry: Entry,
+    had: Part,
     origin: Arc<Origin>,
     folder: PathBuf,
     news: mpsc::Sender<News>,
@@ -216,7 +222,11 @@ struct Life {
 impl Life {
     async fn run(self) {
         match self.offered().await {
-            Ok(offered) => self.watch(&offered).await,
+            Ok(offered) => {
+                self.had.set(true);
+                self.watch(&offered).await;
+                self.had.set(false);
+            }
             Err(failure) => self.tell(What::Failed(failure)).await,
         }
     }

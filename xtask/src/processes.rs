@@ -1,4 +1,4 @@
-//! Which processes belong to a subject and how much memory they hold, read
+//! Which processes belong to something that was started, and how much memory they hold, read
 //! from `/proc`.
 
 use std::collections::BTreeSet;

@@ -113,7 +113,7 @@ impl Edge {
         let takes_over = config.takeover.as_ref().is_some_and(|takeover| takeover.take);
         let at = https_addresses.first().filter(|_| !agent_urls.is_empty());
         let (door, agent_urls) = quic::Door::open(config.agents_quic, at, takes_over, agent_urls)?;
-        let agents = Agents::at(&agent_urls);
+        let agents = Agents::at(&agent_urls, config.plan_file.as_deref());
         let (shards, running) = Shards::start(config.own_threads).map_err(EdgeError::Threads)?;
         let shared =
             Shared { https_port, balancers, access_log, agents, shards, ..Shared::default() };

@@ -9,10 +9,12 @@ pub(crate) mod door;
 mod probe;
 pub(crate) mod quic;
 mod replays;
+mod resets;
 mod seat;
 mod session;
 
 use std::collections::{HashMap, HashSet};
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -37,6 +39,8 @@ pub(crate) struct Agents {
     hosts: HashSet<String>,
     seats: ArcSwap<HashMap<Id<Tunnel>, Arc<Seat>>>,
     keys: ArcSwap<Vec<VerifyingKey>>,
+    /// Of the key of [`resets`].
+    resets_file: Option<PathBuf>,
     replays: Mutex<Replays>,
     /// Told when somebody has taken a seat or left one.
     changed: Arc<Notify>,
@@ -48,6 +52,9 @@ pub(crate) struct Agents {
 /// sooner than the plan its edge. Less than what an agent gives its first candidate before
 /// it tries the next beside it.
 const PLAN_WAIT: Duration = Duration::from_secs(1);
+
+/// Beside the plan.
+const RESETS_FILE: &str = "quic-resets.key";
 
 /// Port that a URL leaves out.
 const HTTPS_PORT: u16 = 443;
@@ -66,9 +73,12 @@ pub(crate) fn whole(url: &AgentUrl, https_port: u16) -> Option<AgentUrl> {
 }
 
 impl Agents {
-    /// Takes agents at the hosts of these URLs.
-    pub(crate) fn at(urls: &[AgentUrl]) -> Agents {
-        Agents { hosts: urls.iter().filter_map(AgentUrl::host).collect(), ..Agents::default() }
+    /// Takes agents at the hosts of these URLs. What has to hold across a restart is kept
+    /// beside the plan.
+    pub(crate) fn at(urls: &[AgentUrl], plan_file: Option<&Path>) -> Agents {
+        let hosts = urls.iter().filter_map(AgentUrl::host).collect();
+        let resets_file = plan_file.map(|file| file.with_file_name(RESETS_FILE));
+        Agents { hosts, resets_file, ..Agents::default() }
     }
 
     /// The hosts that agents are taken at.

@@ -15,13 +15,14 @@ use helix_tunnel::protocol::{self, Admitted, ENTRY_BYTES_MAX, Entry, PROTOCOL};
 use http::Uri;
 use quinn::crypto::rustls::{HandshakeData, QuicServerConfig};
 use quinn::{
-    Connection, ConnectionError, Endpoint, EndpointConfig, Incoming, RecvStream, SendStream,
+    Connection, ConnectionError, Endpoint, Incoming, RecvStream, SendStream,
     ServerConfig, TokioRuntime, VarInt, WriteError,
 };
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
 use super::door::{self, Closed};
+use super::resets;
 use super::session::{self, Guest};
 use crate::config::QuicPort;
 use crate::error::EdgeError;
@@ -139,7 +140,8 @@ fn endpoint(shared: &Arc<Shared>, socket: UdpSocket) -> io::Result<Endpoint> {
     let tls = QuicServerConfig::try_from(tls).map_err(io::Error::other)?;
     let mut config = ServerConfig::with_crypto(Arc::new(tls));
     config.transport_config(Arc::new(quic::settings())).max_incoming(HANDSHAKES_MAX);
-    Endpoint::new(EndpointConfig::default(), Some(config), socket, Arc::new(TokioRuntime))
+    let resets = resets::config(shared.agents.resets_file.as_deref());
+    Endpoint::new(resets, Some(config), socket, Arc::new(TokioRuntime))
 }
 
 async fn accept(shared: Arc<Shared>, endpoint: Endpoint) {

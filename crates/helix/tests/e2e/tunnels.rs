@@ -18,6 +18,14 @@ fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
+/// What a platform is started with that is to be found again where it was.
+fn fixed() -> Vec<String> {
+    let ports = [free_port(), free_port(), free_port()].map(|port| port.to_string());
+    let [api, http, https] = ports;
+    let words = ["--listen", &format!("127.0.0.1:{api}"), "--http-port", &http];
+    words.into_iter().chain(["--https-port", &https]).map(str::to_owned).collect()
+}
+
 #[test]
 fn a_program_has_a_public_name_in_one_command_and_nobody_else_gets_it() {
     if !can_isolate("a_program_has_a_public_name_in_one_command_and_nobody_else_gets_it") {
@@ -140,17 +148,31 @@ fn an_agent_outlives_the_platform_and_comes_back_by_the_same_name() {
     if !can_isolate("an_agent_outlives_the_platform_and_comes_back_by_the_same_name") {
         return;
     }
-    let mut world = World::new(Setup::default());
-    let ports = [free_port(), free_port(), free_port()].map(|port| port.to_string());
-    let listen = format!("127.0.0.1:{}", ports[0]);
-    let fixed = ["--listen", &listen, "--http-port", &ports[1], "--https-port", &ports[2]];
-    world.up(fixed);
+    let (mut world, fixed) = (World::new(Setup::default()), fixed());
+    world.up(&fixed);
     let port = program("still here").port().to_string();
     let agent = Agent::start(&world, &["http", &port, "--name", "demo"]);
     agent.serves("demo.localhost", "still here");
     world.kill();
     until("the agent to notice", || !agent.said("waiting").is_empty());
-    world.up(fixed);
+    world.up(&fixed);
+    agent.attaches(2);
+    agent.serves("demo.localhost", "still here");
+    agent.interrupt().ok();
+    world.interrupt().ok();
+}
+
+#[test]
+fn an_agent_over_quic_hears_of_a_killed_edge_from_the_next() {
+    if !can_isolate("an_agent_over_quic_hears_of_a_killed_edge_from_the_next") {
+        return;
+    }
+    let (mut world, fixed) = (World::new(Setup::default()), fixed());
+    world.up(&fixed);
+    let port = program("still here").port().to_string();
+    let agent = Agent::start(&world, &["http", &port, "--name", "demo", "--transport", "quic"]);
+    world.kill();
+    world.up(&fixed);
     agent.attaches(2);
     agent.serves("demo.localhost", "still here");
     agent.interrupt().ok();

@@ -22,6 +22,11 @@ use crate::transport::Transport;
 /// One where nobody is does not say so over UDP.
 const HEAD_START: Duration = Duration::from_millis(250);
 
+/// How often the edge is asked whether it is there while nothing else is said: one that was
+/// killed and started again answers that it knows nothing of the connection, and nobody else
+/// tells.
+const ASK_EVERY: Duration = Duration::from_secs(5);
+
 /// The codes of TLS among those of QUIC (RFC 9001 §4.8).
 const TLS_CODES: std::ops::RangeInclusive<u64> = 0x100..=0x1ff;
 
@@ -34,7 +39,9 @@ pub(super) async fn connect(
     let tls = client_config(roots, SUBPROTOCOL)?;
     let tls = QuicClientConfig::try_from(tls).map_err(|_| DialError::Roots)?;
     let mut config = ClientConfig::new(Arc::new(tls));
-    config.transport_config(Arc::new(quic::settings()));
+    let mut settings = quic::settings();
+    settings.keep_alive_interval(Some(ASK_EVERY));
+    config.transport_config(Arc::new(settings));
     let connection = reach(target, &config).await?;
     let control = enter(&connection, token).await.map_err(|why| match refusal(&connection) {
         Some(refused) => refused,

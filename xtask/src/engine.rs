@@ -233,6 +233,8 @@ fn start_engine(server: &Path, directory: &Path, name: &str, bridged: bool) -> R
         // The machine's packet filter and forwarding stay as they are. That
         // saves the engine work, so that a comparison only favours it.
         .args(["--iptables=false", "--ip6tables=false", "--ip-masq=false", "--ip-forward=false"])
+        // Its helpers may have been unpacked where it would not look.
+        .env("PATH", packages::search_path()?)
         .stdin(Stdio::null())
         .stderr(log.try_clone().context("share dockerd's log")?)
         .stdout(log);

@@ -15,8 +15,8 @@ use helix_tunnel::protocol::{self, Admitted, ENTRY_BYTES_MAX, Entry, PROTOCOL};
 use http::Uri;
 use quinn::crypto::rustls::{HandshakeData, QuicServerConfig};
 use quinn::{
-    Connection, ConnectionError, Endpoint, Incoming, RecvStream, SendStream,
-    ServerConfig, TokioRuntime, VarInt, WriteError,
+    Connection, ConnectionError, Endpoint, Incoming, RecvStream, SendStream, ServerConfig,
+    TokioRuntime, VarInt, WriteError,
 };
 use tokio::sync::Semaphore;
 use tokio::time::timeout;

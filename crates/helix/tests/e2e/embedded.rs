@@ -79,12 +79,7 @@ fn programs_in_rust_c_and_python_have_public_names_of_their_own() {
         return;
     }
     let mut world = World::start::<&str>([]);
-    let said = world.platform().stdout();
-    let line = |word: &str| {
-        let line = said.lines().find_map(|line| line.trim().strip_prefix(word));
-        line.unwrap_or_else(|| panic!("no `{word}` in {said}")).trim().to_owned()
-    };
-    let api = line("api");
+    let api = world.api();
     let token = std::fs::read_to_string(world.data().join("token")).unwrap().trim().to_owned();
 
     let runtime = tokio::runtime::Runtime::new().unwrap();

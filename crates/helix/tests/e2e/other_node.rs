@@ -8,10 +8,8 @@ pub struct OtherNode(Option<Platform>);
 
 impl OtherNode {
     pub fn start(world: &World) -> OtherNode {
-        let said = world.platform().stdout();
-        let api = said.lines().find_map(|line| line.trim().strip_prefix("api"));
         let mut command = world.command(world.work());
-        command.args(["node", "--name", "other", "--server", api.expect("an address").trim()]);
+        command.args(["node", "--name", "other", "--server", &world.api()]);
         command.arg("--token-file").arg(world.data().join("token"));
         command.arg("--data-dir").arg(world.data().join("other"));
         let node = OtherNode(Some(Platform::spawn(command)));

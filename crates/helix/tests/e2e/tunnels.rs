@@ -108,8 +108,7 @@ fn without_a_login_a_program_has_a_random_name_where_the_operator_allows_it() {
     let port = program("from a stranger").port().to_string();
     // Somebody else on this machine, who never logged in.
     let stranger = |world: &World| {
-        let api = world.platform().stdout();
-        let api = api.lines().find_map(|line| line.trim().strip_prefix("api")).unwrap().trim();
+        let api = world.api();
         let mut command = world.command(world.work());
         command.env("HELIX_URL", api).env("XDG_CONFIG_HOME", world.work().join("nobody"));
         command
@@ -332,11 +331,8 @@ fn a_second_edge_takes_over_by_the_order_of_candidates() {
         return;
     }
     let mut world = World::start(["--tunnel-url", "wss://one.localhost", "--region", "near"]);
-    let api = world.platform().stdout();
-    let api =
-        api.lines().find_map(|line| line.trim().strip_prefix("api")).unwrap().trim().to_owned();
     let mut command = world.command(world.work());
-    command.args(["edge", "--name", "second", "--server", &api, "--http-port", "0"]);
+    command.args(["edge", "--name", "second", "--server", &world.api(), "--http-port", "0"]);
     command.args(["--https-port", "0", "--tunnel-url", "wss://two.localhost", "--region", "far"]);
     command.arg("--token-file").arg(world.data().join("token"));
     command.arg("--data-dir").arg(world.data().join("second"));

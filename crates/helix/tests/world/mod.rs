@@ -130,6 +130,16 @@ impl World {
         self.platform.as_ref().expect("the platform of this world does not run")
     }
 
+    /// The URL of its API. That it is up it says elsewhere, so that this may come later.
+    pub fn api(&self) -> String {
+        let told = || {
+            let said = self.platform().stdout();
+            said.lines().find_map(|line| Some(line.trim().strip_prefix("api")?.trim().to_owned()))
+        };
+        until("the API to be named", || told().is_some());
+        told().expect("it is named")
+    }
+
     /// Ctrl-C, and what `helix up` came to.
     pub fn interrupt(&mut self) -> Output {
         self.remember();

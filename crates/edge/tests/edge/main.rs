@@ -12,6 +12,8 @@ mod drain;
 mod h2c;
 mod http;
 mod limits;
+#[path = "../../../link/tests/link/lossy.rs"]
+mod lossy;
 mod metrics;
 mod origin;
 mod passthrough;

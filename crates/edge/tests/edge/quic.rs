@@ -13,10 +13,14 @@ use tokio::net::{TcpStream, UdpSocket};
 
 use crate::agents::{Taking, attached, config, http, tunnel, until};
 use crate::app::{App, get};
-use crate::relay::{ALL, Lossy, Slow};
+use crate::lossy::Lossy;
+use crate::relay::Slow;
 use crate::secure::{Inside, SecureClient};
 use crate::tunnel::free_port;
 use crate::world::soon;
+
+/// All packets, in a hundred.
+const ALL: u64 = 100;
 
 /// An agent that comes over QUIC and by nothing else.
 async fn over_quic(taking: &Taking, at: SocketAddr, to: SocketAddr) -> Agent {

@@ -1,13 +1,15 @@
 //! A network that loses packets, the same ones each time.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::net::UdpSocket;
 use tokio::task::JoinSet;
 
-/// Passes on what one client and one server send each other.
+/// Passes packets on, and loses so many in a hundred: the same ones each time.
 pub(crate) struct Lossy {
     pub(crate) at: SocketAddr,
     percent: Arc<AtomicU64>,
@@ -17,40 +19,48 @@ pub(crate) struct Lossy {
 impl Lossy {
     /// To a server there. Loses nothing yet.
     pub(crate) async fn start(to: SocketAddr) -> Lossy {
-        let near = Arc::new(UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap());
-        let far = Arc::new(UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap());
-        far.connect(to).await.unwrap();
+        let near = Arc::new(beside(to).await.unwrap());
         let at = near.local_addr().unwrap();
         let percent = Arc::new(AtomicU64::new(0));
-        let client = Arc::new(std::sync::OnceLock::new());
         let mut passing = JoinSet::new();
-        let (own_near, own_far, own) = (near.clone(), far.clone(), client.clone());
-        let mut loss = Loss { seed: 0x9e37_79b9, percent: percent.clone() };
-        passing.spawn(async move {
-            let mut packet = vec![0; 65_535];
-            while let Ok((length, from)) = own_near.recv_from(&mut packet).await {
-                own.get_or_init(|| from);
-                if !loss.next() {
-                    let _ = own_far.send(&packet[..length]).await;
-                }
-            }
-        });
-        let mut loss = Loss { seed: 0x7f4a_7c15, percent: percent.clone() };
-        passing.spawn(async move {
-            let mut packet = vec![0; 65_535];
-            while let Ok(length) = far.recv(&mut packet).await {
-                let client: Option<&SocketAddr> = client.get();
-                if let Some(client) = client.filter(|_| !loss.next()) {
-                    let _ = near.send_to(&packet[..length], client).await;
-                }
-            }
-        });
+        passing.spawn(pass(near, to, Arc::clone(&percent)));
         Lossy { at, percent, _passing: passing }
     }
 
-    /// Loses so many packets in a hundred from now on.
     pub(crate) fn lose(&self, percent: u64) {
         self.percent.store(percent, Ordering::Relaxed);
+    }
+}
+
+/// On the loopback that is this address's.
+async fn beside(address: SocketAddr) -> std::io::Result<UdpSocket> {
+    UdpSocket::bind((address.ip(), 0)).await
+}
+
+async fn pass(near: Arc<UdpSocket>, to: SocketAddr, percent: Arc<AtomicU64>) {
+    let (mut clients, mut back) = (HashMap::new(), JoinSet::new());
+    let mut loss = Loss { seed: 0x9e37_79b9, percent: Arc::clone(&percent) };
+    let mut packet = vec![0; 65_535];
+    while let Ok((length, from)) = near.recv_from(&mut packet).await {
+        if let Entry::Vacant(fresh) = clients.entry(from) {
+            let far = Arc::new(beside(to).await.unwrap());
+            far.connect(to).await.unwrap();
+            let loss = Loss { seed: 0x7f4a_7c15, percent: Arc::clone(&percent) };
+            back.spawn(pass_back(Arc::clone(&far), Arc::clone(&near), from, loss));
+            fresh.insert(far);
+        }
+        if !loss.next() {
+            let _ = clients[&from].send(&packet[..length]).await;
+        }
+    }
+}
+
+async fn pass_back(far: Arc<UdpSocket>, near: Arc<UdpSocket>, to: SocketAddr, mut loss: Loss) {
+    let mut packet = vec![0; 65_535];
+    while let Ok(length) = far.recv(&mut packet).await {
+        if !loss.next() {
+            let _ = near.send_to(&packet[..length], to).await;
+        }
     }
 }
 

@@ -9,7 +9,7 @@ use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use helix_edge::{AnyIp, Config, Edge};
+use helix_edge::{AnyIp, Config, Edge, QuicPort};
 use helix_model::manifest::Handling;
 use helix_model::plan::{Backend, EdgePlan, EndpointPlan, Route};
 use helix_model::{Id, Timestamp};
@@ -72,6 +72,7 @@ async fn start(backend: SocketAddr) -> Edge {
         balancers: Vec::new(),
         addresses: Vec::new(),
         agents: Vec::new(),
+        agents_quic: QuicPort::Off,
         region: None,
         own_threads: true,
         any_ip: AnyIp::Off,

@@ -436,15 +436,13 @@ fn settled(
 async fn bootstrap(engine: &Engine, settled: impl Iterator<Item = Settle>) -> Result<(), Problem> {
     let origin = || Origin::system("bootstrap", entropy::request_id());
     engine.submit(Command::CreateInstallation, origin()).await?;
+    let default = org::FIRST_NAME.parse::<Name>().ok();
+    // Before what is settled: that may need an org of its own, which is not the first.
+    if let Some(name) = default.filter(|_| engine.state().orgs.is_empty()) {
+        ensured(engine.submit(Command::CreateOrg(org::Create { name }), origin()).await)?;
+    }
     for one in settled {
         engine.submit(Command::Settle(one), origin()).await?;
-    }
-    let Ok(default) = org::FIRST_NAME.parse::<Name>() else {
-        return Ok(());
-    };
-    if engine.state().orgs.is_empty() {
-        let create = org::Create { name: default };
-        ensured(engine.submit(Command::CreateOrg(create), origin()).await)?;
     }
     Ok(())
 }

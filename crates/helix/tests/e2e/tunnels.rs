@@ -104,7 +104,7 @@ fn without_a_login_a_program_has_a_random_name_where_the_operator_allows_it() {
     if !can_isolate("without_a_login_a_program_has_a_random_name_where_the_operator_allows_it") {
         return;
     }
-    let mut world = World::start::<&str>([]);
+    let mut world = World::start(["--anonymous-tunnels", "on"]);
     let port = program("from a stranger").port().to_string();
     // Somebody else on this machine, who never logged in.
     let stranger = |world: &World| {
@@ -113,13 +113,10 @@ fn without_a_login_a_program_has_a_random_name_where_the_operator_allows_it() {
         command.env("HELIX_URL", api).env("XDG_CONFIG_HOME", world.work().join("nobody"));
         command
     };
-    let mut command = stranger(&world);
-    command.args(["http", &port]);
-    let refused = Platform::spawn(command).wait().code_is(3);
-    assert!(refused.stderr.contains("helix auth login"), "{}", refused.stderr);
-    world.interrupt().ok();
-
-    world.up(["--anonymous-tunnels", "on"]);
+    // Whose the installation is has theirs where they always were.
+    let own = Agent::start(&world, &["http", &port, "--name", "own"]);
+    own.serves("own.localhost", "from a stranger");
+    own.interrupt().ok();
     let agent = Agent::spawn(stranger(&world), &["http", &port]);
     let name = agent.said("attached")[0]["name"].as_str().unwrap().to_owned();
     agent.serves(&format!("{name}.localhost"), "from a stranger");
@@ -139,6 +136,13 @@ fn without_a_login_a_program_has_a_random_name_where_the_operator_allows_it() {
     let reason = ["--reason", "phishing", "--org", "anonymous"];
     world.helix([&["tunnels", "disable", &name], &reason[..]].concat()).ok();
     assert!(agent.wait().code_is(5).stdout.contains("phishing"));
+    world.interrupt().ok();
+
+    world.up(["--anonymous-tunnels", "off"]);
+    let mut command = stranger(&world);
+    command.args(["http", &port]);
+    let refused = Platform::spawn(command).wait().code_is(3);
+    assert!(refused.stderr.contains("helix auth login"), "{}", refused.stderr);
     world.interrupt().ok();
 }
 

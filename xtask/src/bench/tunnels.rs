@@ -53,12 +53,11 @@ pub fn run(binary: &Path) -> Result<Report> {
     let origin = proxies::Server::start(1)?;
     let ports: Vec<u16> = (FIRST_PORT..).take(RETURNING).collect();
     let mut rows = Vec::new();
-    for encrypted in [false, true] {
-        let directory = tempfile::tempdir().context("make a directory")?;
-        let rathole = Rathole::set_up(&peers, directory.path(), &ports, origin.port, encrypted)?;
-        say(&format!("measuring {}", rathole.name));
-        rows.push(measure_rathole(&rathole, &ports)?);
-    }
+    let directory = tempfile::tempdir().context("make a directory")?;
+    // Not with its noise: of a thousand tunnels few have answered then after minutes.
+    let rathole = Rathole::set_up(&peers, directory.path(), &ports, origin.port, false)?;
+    say(&format!("measuring {}", rathole.name));
+    rows.push(measure_rathole(&rathole, &ports)?);
     say("measuring helix");
     rows.push(measure_helix(binary, &agents, origin.port, &ports)?);
     Ok(report(rows))
@@ -224,8 +223,9 @@ fn report(rows: Vec<Row>) -> Report {
              rathole, which keeps eight connections ready for each and would have too many files \
              open with more. All agents are in one process, on the same machine. Then, with \
              {RETURNING} tunnels of TCP each, that process is killed and started again at once: \
-             the time until every public port has answered a request anew. bore ends when its \
-             server does, and has a process for each tunnel."
+             the time until every public port has answered a request anew. rathole is without its \
+             noise, with which most of so many tunnels never answered; bore ends when its server \
+             does, and has a process for each tunnel."
         ),
         columns: vec!["KiB a tunnel", "s until all are back"],
         rows,
@@ -236,7 +236,7 @@ fn report(rows: Vec<Row>) -> Report {
 
 /// Holds for the order in [`run`].
 fn targets(rows: &[Row]) -> Vec<Target> {
-    let [_, noise, helix] = rows else { return Vec::new() };
+    let [rathole, helix] = rows else { return Vec::new() };
     vec![
         Target {
             figure: "KiB an idle tunnel (40 KB)",
@@ -244,8 +244,8 @@ fn targets(rows: &[Row]) -> Vec<Target> {
             bound: Bound::AtMost(40_000.0 / 1024.0),
         },
         Target {
-            figure: "until all are back, of rathole's with noise",
-            measured: helix.values[1] / noise.values[1],
+            figure: "until all are back, of rathole's in the clear",
+            measured: helix.values[1] / rathole.values[1],
             bound: Bound::AtMost(1.0),
         },
     ]

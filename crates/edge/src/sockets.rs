@@ -26,20 +26,27 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// Listens for HTTP. `[::]` takes IPv4 too; without IPv6 it becomes `0.0.0.0`.
 pub(crate) fn listen_shared(address: SocketAddr) -> io::Result<StdListener> {
-    match listen_on(address) {
+    on_shared(address, |address| {
+        listen(shared(address, Type::STREAM, Protocol::TCP)?, &address.into())
+    })
+}
+
+/// Does it at an address, or at that of IPv4 where all of both was meant and there is no IPv6.
+fn on_shared<T>(address: SocketAddr, take: impl Fn(SocketAddr) -> io::Result<T>) -> io::Result<T> {
+    match take(address) {
         Err(error) if address.ip() == IpAddr::V6(Ipv6Addr::UNSPECIFIED) && has_no_ipv6(&error) => {
-            listen_on(SocketAddr::from((Ipv4Addr::UNSPECIFIED, address.port())))
+            take(SocketAddr::from((Ipv4Addr::UNSPECIFIED, address.port())))
         }
         outcome => outcome,
     }
 }
 
-fn listen_on(address: SocketAddr) -> io::Result<StdListener> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+fn shared(address: SocketAddr, kind: Type, protocol: Protocol) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(address), kind, Some(protocol))?;
     if address.is_ipv6() {
         socket.set_only_v6(address.ip() != IpAddr::V6(Ipv6Addr::UNSPECIFIED))?;
     }
-    listen(socket, &address.into())
+    Ok(socket)
 }
 
 fn has_no_ipv6(error: &io::Error) -> bool {
@@ -51,24 +58,14 @@ fn has_no_ipv6(error: &io::Error) -> bool {
 
 /// Takes datagrams where agents come by them, likewise.
 pub(crate) fn take_shared(address: SocketAddr) -> io::Result<std::net::UdpSocket> {
-    match take_on(address) {
-        Err(error) if address.ip() == IpAddr::V6(Ipv6Addr::UNSPECIFIED) && has_no_ipv6(&error) => {
-            take_on(SocketAddr::from((Ipv4Addr::UNSPECIFIED, address.port())))
-        }
-        outcome => outcome,
-    }
-}
-
-fn take_on(address: SocketAddr) -> io::Result<std::net::UdpSocket> {
-    let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
-    if address.is_ipv6() {
-        socket.set_only_v6(address.ip() != IpAddr::V6(Ipv6Addr::UNSPECIFIED))?;
-    }
-    // The kernel caps both; what does not fit is lost, and sent again.
-    let _ = socket.set_recv_buffer_size(DATAGRAMS_BYTES);
-    let _ = socket.set_send_buffer_size(DATAGRAMS_BYTES);
-    socket.bind(&address.into())?;
-    Ok(socket.into())
+    on_shared(address, |address| {
+        let socket = shared(address, Type::DGRAM, Protocol::UDP)?;
+        // The kernel caps both; what does not fit is lost, and sent again.
+        let _ = socket.set_recv_buffer_size(DATAGRAMS_BYTES);
+        let _ = socket.set_send_buffer_size(DATAGRAMS_BYTES);
+        socket.bind(&address.into())?;
+        Ok(socket.into())
+    })
 }
 
 /// Listens on an address of an endpoint, which no interface needs to carry.

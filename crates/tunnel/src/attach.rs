@@ -3,12 +3,12 @@
 
 use std::time::Duration;
 
-use futures::stream::FuturesUnordered;
-use futures::{FutureExt, StreamExt};
+use futures::{FutureExt, TryFutureExt};
 
 use crate::agent::Own;
 use crate::dial::{self, DialError};
 use crate::grant::{Candidate, Grant};
+use crate::race;
 use crate::session::{Begin, Session};
 use crate::transport::{Choice, Transport};
 
@@ -33,36 +33,17 @@ pub(crate) enum AttachError {
 /// is that of the best.
 pub(crate) async fn attach(own: &Own, grant: &Grant) -> Result<Session, AttachError> {
     let usable: Vec<_> = grant.candidates.iter().filter(|it| own.may_use(it)).collect();
-    let mut left = usable.into_iter().take(CANDIDATES_MAX);
-    let mut under_way = FuturesUnordered::new();
-    let mut first_error = None;
-    loop {
-        match left.next() {
-            Some(candidate) => under_way.push(reach(own, grant, candidate, Begin::Seated).boxed()),
-            None if under_way.is_empty() => {
-                return Err(match (first_error, own.config.transport) {
-                    (Some(error), _) => AttachError::Dial(error),
-                    (None, Choice::Only(transport)) => AttachError::NotOver(transport),
-                    (None, Choice::Auto) => AttachError::NoCandidates,
-                });
-            }
-            None => {}
-        }
-        let pause = match left.len() {
-            0 => Duration::MAX,
-            _ => HEAD_START,
-        };
-        tokio::select! {
-            Some(outcome) = under_way.next() => match outcome {
-                Ok(session) => return Ok(session),
-                Err(error) => {
-                    tracing::debug!(%error, "a candidate did not take the agent");
-                    first_error.get_or_insert(error);
-                }
-            },
-            () = tokio::time::sleep(pause) => {}
-        }
-    }
+    let attempts = usable.into_iter().take(CANDIDATES_MAX).map(|candidate| {
+        let reaching = reach(own, grant, candidate, Begin::Seated);
+        let told =
+            |error: &DialError| tracing::debug!(%error, "a candidate did not take the agent");
+        reaching.inspect_err(told).boxed()
+    });
+    race::first(attempts, HEAD_START).await.map_err(|error| match (error, own.config.transport) {
+        (Some(error), _) => AttachError::Dial(error),
+        (None, Choice::Only(transport)) => AttachError::NotOver(transport),
+        (None, Choice::Auto) => AttachError::NoCandidates,
+    })
 }
 
 /// A session with one candidate.

@@ -16,6 +16,7 @@ mod grant;
 pub mod inspect;
 mod probe;
 pub mod protocol;
+mod race;
 mod service;
 mod session;
 mod spare;

@@ -6,8 +6,6 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::StreamExt;
-use futures::stream::FuturesUnordered;
 use helix_link::quic::{self, read_message, write_message};
 use http::StatusCode;
 use quinn::crypto::rustls::QuicClientConfig;
@@ -15,6 +13,7 @@ use quinn::{ClientConfig, Connection, ConnectionError, Endpoint};
 
 use super::{DialError, Dialled, REFUSAL_BYTES_MAX, Target, client_config, resolve};
 use crate::protocol::{self, Admitted, ENTRY_BYTES_MAX, Entry, SUBPROTOCOL};
+use crate::race;
 use crate::session::Way;
 use crate::transport::Transport;
 
@@ -86,28 +85,13 @@ fn refusal(connection: &Connection) -> Option<DialError> {
 /// A connection to the first address that answers.
 async fn reach(target: &Target, config: &ClientConfig) -> Result<Connection, DialError> {
     let addresses = resolve(&target.host, target.port).await?;
-    let (mut left, mut under_way) = (addresses.into_iter(), FuturesUnordered::new());
-    let mut first_error = None;
-    loop {
-        match left.next() {
-            Some(address) => under_way.push(connect_to(address, target, config)),
-            None if under_way.is_empty() => {
-                return Err(first_error.unwrap_or_else(|| DialError::Resolve {
-                    host: target.host.clone(),
-                    source: io::ErrorKind::NotFound.into(),
-                }));
-            }
-            None => {}
-        }
-        let pause = if left.len() == 0 { Duration::MAX } else { HEAD_START };
-        tokio::select! {
-            Some(outcome) = under_way.next() => match outcome {
-                Ok(connection) => return Ok(connection),
-                Err(error) => drop(first_error.get_or_insert(error)),
-            },
-            () = tokio::time::sleep(pause) => {}
-        }
-    }
+    let attempts = addresses.into_iter().map(|address| connect_to(address, target, config));
+    race::first(attempts, HEAD_START).await.map_err(|error| {
+        error.unwrap_or_else(|| DialError::Resolve {
+            host: target.host.clone(),
+            source: io::ErrorKind::NotFound.into(),
+        })
+    })
 }
 
 async fn connect_to(

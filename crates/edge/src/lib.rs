@@ -31,6 +31,7 @@ mod ports;
 mod proxy_protocol;
 mod report;
 mod saved_plan;
+mod scratch;
 mod service;
 mod shards;
 mod shared;

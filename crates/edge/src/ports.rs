@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV6, TcpListener as StdListener};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV6, TcpListener as StdListener, UdpSocket};
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use helix_model::endpoint::OwnPort;
 use helix_model::manifest::Transport;
 use helix_model::plan::EndpointPlan;
 use ipnet::IpNet;
-use tokio::net::{TcpListener, UdpSocket};
+use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::any_ip::{AnyIpRoutes, Refusal};
@@ -59,25 +59,25 @@ pub(crate) enum ListenerState {
 }
 
 /// What something arrives at.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(crate) enum Socket {
-    Connections(Arc<StdListener>),
-    Datagrams(Arc<UdpSocket>),
+    Connections(StdListener),
+    Datagrams(UdpSocket),
 }
 
 impl Socket {
     fn bind(transport: Transport, address: SocketAddrV6) -> io::Result<Socket> {
         Ok(match transport {
-            Transport::Tcp => Socket::Connections(Arc::new(sockets::listen_any(address)?)),
-            Transport::Udp => Socket::Datagrams(Arc::new(sockets::take_any(address)?)),
+            Transport::Tcp => Socket::Connections(sockets::listen_any(address)?),
+            Transport::Udp => Socket::Datagrams(sockets::take_any(address)?),
         })
     }
 
     /// One that the process before has given.
     fn taken(key: PortKey, taken: &mut Taken) -> io::Result<Option<Socket>> {
         Ok(match key.transport {
-            Transport::Tcp => taken.listener(key)?.map(Arc::new).map(Socket::Connections),
-            Transport::Udp => taken.datagrams(key)?.map(Arc::new).map(Socket::Datagrams),
+            Transport::Tcp => taken.listener(key)?.map(Socket::Connections),
+            Transport::Udp => taken.datagrams(key)?.map(Socket::Datagrams),
         })
     }
 
@@ -175,17 +175,18 @@ impl Listeners {
                 continue;
             }
             let (shared, stop) = (Arc::clone(&self.shared), stop.clone());
-            match socket.clone() {
+            let serving = match socket {
                 Socket::Connections(listener) => {
                     let accepting = |own| accept(Arc::clone(&shared), *key, own, stop.clone());
-                    if let Err(error) = shared.listen(&listener, accepting) {
-                        // It is tried again like one that could not be bound.
-                        failed.push((*key, ListenerState::Failed(explain(*key, &error))));
-                    }
+                    shared.listen(listener, accepting)
                 }
                 Socket::Datagrams(socket) => {
-                    self.shared.tasks.spawn(udp::serve(shared, *key, socket, stop));
+                    shared.take(socket, |own| udp::serve(Arc::clone(&shared), *key, own, stop))
                 }
+            };
+            if let Err(error) = serving {
+                // It is tried again like one that could not be bound.
+                failed.push((*key, ListenerState::Failed(explain(*key, &error))));
             }
         }
         self.states.extend(failed);

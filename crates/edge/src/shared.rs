@@ -1,18 +1,19 @@
 //! What listeners and connections share: the table in force, the counters and
 //! the two stages of stopping.
 
-use std::future::poll_fn;
 use std::io;
-use std::net::TcpListener;
-use std::pin::pin;
+use std::net::{TcpListener, UdpSocket};
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::Poll;
+use std::task::{Context, Poll};
 
 use arc_swap::ArcSwap;
 use ipnet::IpNet;
+use pin_project_lite::pin_project;
 use tokio::net::TcpStream;
-use tokio_util::sync::CancellationToken;
+use tokio::runtime::Handle;
+use tokio_util::sync::{CancellationToken, WaitForCancellationFuture};
 use tokio_util::task::TaskTracker;
 
 use crate::access_log::AccessLog;
@@ -69,6 +70,20 @@ impl Shared {
         self.shards.carry(&self.tasks, stream, serve);
     }
 
+    /// Has one thread take the datagrams of a socket.
+    pub(crate) fn take<F: Future<Output = ()> + Send + 'static>(
+        &self,
+        socket: &UdpSocket,
+        serve: impl FnOnce(tokio::net::UdpSocket) -> F,
+    ) -> io::Result<()> {
+        self.shards.take(&self.tasks, socket, serve)
+    }
+
+    /// A thread beside this one.
+    pub(crate) fn beside(&self) -> Handle {
+        self.shards.beside()
+    }
+
     /// Another process has the sockets.
     pub(crate) fn is_handed_over(&self) -> bool {
         self.handed_over.load(Ordering::Acquire)
@@ -112,25 +127,38 @@ impl Stage {
     }
 
     /// Does the work until it is done or the stage comes, which is `None`.
-    pub(crate) async fn interrupts<F: Future>(&self, work: F) -> Option<F::Output> {
-        let mut work = pin!(work);
-        let mut coming = pin!(self.token.cancelled());
-        let mut is_awaited = false;
-        poll_fn(|context| {
-            // Once polled, the token wakes this task; the flag tells whether it
-            // was the token that did. A task's waker stays the same.
-            if !is_awaited {
-                is_awaited = true;
-                if coming.as_mut().poll(context).is_ready() {
-                    return Poll::Ready(None);
-                }
-            }
-            if self.has_come() {
-                return Poll::Ready(None);
-            }
-            work.as_mut().poll(context).map(Some)
-        })
-        .await
+    pub(crate) fn interrupts<F: Future>(&self, work: F) -> Interrupted<'_, F> {
+        Interrupted { stage: self, coming: self.token.cancelled(), is_awaited: false, work }
+    }
+}
+
+pin_project! {
+    /// Work that ends with a stage. Not an `async fn`, which would hold the work twice: as
+    /// what it was given and as what it polls, and a connection's is large.
+    pub(crate) struct Interrupted<'s, F> {
+        stage: &'s Stage,
+        #[pin]
+        coming: WaitForCancellationFuture<'s>,
+        is_awaited: bool,
+        #[pin]
+        work: F,
+    }
+}
+
+impl<F: Future> Future for Interrupted<'_, F> {
+    type Output = Option<F::Output>;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let own = self.project();
+        // Once polled, the token wakes this task; the flag tells whether it was the token
+        // that did. A task's waker stays the same.
+        if !std::mem::replace(own.is_awaited, true) && own.coming.poll(context).is_ready() {
+            return Poll::Ready(None);
+        }
+        if own.stage.has_come() {
+            return Poll::Ready(None);
+        }
+        own.work.poll(context).map(Some)
     }
 }
 

@@ -1,11 +1,13 @@
 //! Socket options, and the accept loop both kinds of listener share.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6, TcpListener as StdListener};
+use std::net::{
+    IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6, TcpListener as StdListener, UdpSocket,
+};
 use std::time::Duration;
 
 use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, TcpKeepalive, Type};
-use tokio::net::{TcpListener, TcpStream, UdpSocket};
+use tokio::net::{TcpListener, TcpStream};
 
 /// Connections the kernel may hold for us until they are accepted: a burst of
 /// new clients should wait, not be refused. The kernel caps it at `somaxconn`.
@@ -57,7 +59,7 @@ fn has_no_ipv6(error: &io::Error) -> bool {
 }
 
 /// Takes datagrams where agents come by them, likewise.
-pub(crate) fn take_shared(address: SocketAddr) -> io::Result<std::net::UdpSocket> {
+pub(crate) fn take_shared(address: SocketAddr) -> io::Result<UdpSocket> {
     on_shared(address, |address| {
         let socket = shared(address, Type::DGRAM, Protocol::UDP)?;
         // The kernel caps both; what does not fit is lost, and sent again.
@@ -81,7 +83,7 @@ pub(crate) fn take_any(address: SocketAddrV6) -> io::Result<UdpSocket> {
     // The kernel caps it at `rmem_max`; what does not fit is lost.
     let _ = socket.set_recv_buffer_size(DATAGRAMS_BYTES);
     socket.bind(&address)?;
-    UdpSocket::from_std(socket.into())
+    Ok(socket.into())
 }
 
 /// A socket for an address that no interface needs to carry. One of IPv4 within IPv6 is

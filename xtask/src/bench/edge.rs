@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 
+use super::bulk;
 use super::measure::median;
 use super::proxies::{HOST, Origin, Proxy, Server, connections_max, raise_descriptors};
 use super::report::{Bound, Report, Row, Target};
@@ -75,7 +76,7 @@ const COLUMNS: usize = 10;
 fn figures(proxy: &Proxy, carries_datagrams: bool) -> Result<[f64; COLUMNS]> {
     let kept = load(proxy.ports.tcp, "/", CONNECTIONS, false)?;
     let fresh = load(proxy.ports.tcp, "/", CONNECTIONS, true)?;
-    let bulk = load(proxy.ports.tcp, "/large", BULK_CONNECTIONS, false)?;
+    let bulk = moved(proxy.ports.tcp)?;
     let routed = load(proxy.ports.http, "/", CONNECTIONS, false)?;
     let datagrams = if carries_datagrams { round_trips(proxy.ports.udp)? } else { f64::NAN };
     let idle = idle_kib(proxy)?.unwrap_or(f64::NAN);
@@ -84,7 +85,7 @@ fn figures(proxy: &Proxy, carries_datagrams: bool) -> Result<[f64; COLUMNS]> {
         kept.p99_ms,
         kept.p999_ms,
         fresh.per_second,
-        bulk.per_second * LARGE_BYTES as f64 * 8.0 / 1e9,
+        bulk,
         routed.per_second,
         routed.p99_ms,
         routed.p999_ms,
@@ -99,6 +100,15 @@ fn load(port: u16, path: &str, connections: usize, fresh: bool) -> Result<Load> 
     let url = format!("http://127.0.0.1:{port}{path}");
     wrk::run(&url, &script, connections, WARM_SECONDS)?;
     wrk::run(&url, &script, connections, SECONDS)
+}
+
+/// Gbit/s over few connections.
+fn moved(port: u16) -> Result<f64> {
+    let run = |seconds| {
+        bulk::gbit_per_second(port, "/large", BULK_CONNECTIONS, Duration::from_secs(seconds))
+    };
+    run(WARM_SECONDS)?;
+    run(SECONDS)
 }
 
 /// Datagrams answered in a second, each sender waiting for one answer at a time.
@@ -199,7 +209,8 @@ fn report(rows: Vec<Row>) -> Report {
             "Load generator (`wrk`, one thread), proxy and origin (nginx) share the cores, all on \
              loopback. By connection (L4): {CONNECTIONS} kept connections with a request at a time \
              on each, {CONNECTIONS} with a new connection for every request, and \
-             {BULK_CONNECTIONS} that fetch {} MiB again and again. By request (L7): the same kept \
+             {BULK_CONNECTIONS} that fetch {} MiB again and again and throw it away in the \
+             kernel (`MSG_TRUNC`). By request (L7): the same kept \
              connections, routed by host, with connections to the origin kept, too. Datagrams: \
              {SENDERS} sockets that send 64 bytes and wait for the answer; HAProxy carries none. \
              Memory: what the proxy's processes grow by (PSS) for each of {IDLE} \

@@ -6,10 +6,11 @@
 //! fails leaves nothing behind.
 
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, bail};
+use anyhow::{Result, bail, ensure};
 use clap::ValueEnum;
 
 use self::report::Report;
@@ -17,6 +18,7 @@ use crate::output::{result, say};
 use crate::packages::Package;
 use crate::{packages, process, workspace};
 
+pub mod bulk;
 pub mod control;
 pub mod deploy;
 pub mod docker;
@@ -162,6 +164,22 @@ fn wait_for_quiet(patience: Duration) -> Result<()> {
     Ok(())
 }
 
+/// Refuses while every packet passes rules of a node that runs here, or was killed here: on
+/// the loopback each such table takes some percent from all, and the more the less there is
+/// to carry.
+fn without_rules_of_nodes() -> Result<()> {
+    let Some(nft) = packages::find("nft")? else { return Ok(()) };
+    let tables = process::capture(Command::new(nft).args(["list", "tables"]))?;
+    let left: Vec<&str> = tables.lines().filter(|line| line.contains(" helix_")).collect();
+    ensure!(
+        left.is_empty(),
+        "packets pass the rules of nodes here, which would be measured, too\n\nend the nodes, \
+         or remove what those left that were killed: nft delete {}",
+        left.join("; nft delete ")
+    );
+    Ok(())
+}
+
 /// Runs a bench and prints its table.
 ///
 /// # Errors
@@ -183,6 +201,9 @@ pub fn run(options: &Options) -> Result<()> {
             (workspace::build_dist_binary()?, format!("commit {commit}, profile `dist`"))
         }
     };
+    if options.bench.needs_root() {
+        without_rules_of_nodes()?;
+    }
     wait_for_quiet(Duration::from_secs(options.patience))?;
     let load_before = report::load()?;
     let report = options.bench.run(&binary)?;

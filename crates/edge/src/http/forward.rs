@@ -101,7 +101,7 @@ async fn agent(
     let sent = host::as_sent(request).ok()?;
     let host = host::name(&sent).ok()?;
     match door::is_agent(shared, &host) {
-        true => Some(door::enter(shared, front, request).await),
+        true => Some(Box::pin(door::enter(shared, front, request)).await),
         false => None,
     }
 }
@@ -224,7 +224,9 @@ async fn deliver(
         while let Some((upstream, work)) = attempts.next() {
             let outcome = match service.backend_protocol() {
                 BackendProtocol::Http1 => offer(shared, &upstream, request).await,
-                BackendProtocol::H2c => offer_h2(&upstream, request, takes_trailers).await,
+                BackendProtocol::H2c => {
+                    Box::pin(offer_h2(&upstream, request, takes_trailers)).await
+                }
             };
             match outcome {
                 Outcome::Answered(response, exchange) => {
@@ -269,6 +271,12 @@ async fn offer(shared: &Shared, upstream: &Upstream, mut request: Request<Upload
         }
         count(&shared.counters.http_retries);
     }
+    // Apart, as what else is rare: each request has room for all that it may come to.
+    Box::pin(offer_anew(upstream, request)).await
+}
+
+/// Offers the request on a fresh connection.
+async fn offer_anew(upstream: &Upstream, request: Request<Upload>) -> Outcome {
     let stream = match upstream.connect().await {
         Ok(stream) => stream,
         Err(_) if upstream.seat().is_some() => return Outcome::Again(request, Refused::NoAgent),

@@ -1,7 +1,5 @@
 //! What a proxy changes in headers (RFC 9110 §7.6, RFC 7239).
 
-use std::net::IpAddr;
-
 use http::header::{
     CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, FORWARDED, HOST, HeaderMap, HeaderName,
     HeaderValue, TE, TRANSFER_ENCODING, UPGRADE,
@@ -105,13 +103,8 @@ pub(crate) fn prepare<B>(
     // The edge itself answers expectations, by reading the body.
     headers.remove(EXPECT);
     headers.remove(X_FORWARDED_PORT);
-    let ip = front.client.ip().to_canonical();
-    if let Ok(value) = HeaderValue::from_str(&ip.to_string()) {
-        headers.insert(X_FORWARDED_FOR, value);
-    }
-    if let Ok(value) = HeaderValue::from_str(&forwarded(ip, &host, front.scheme())) {
-        headers.insert(FORWARDED, value);
-    }
+    headers.insert(X_FORWARDED_FOR, front.forwarded_for());
+    headers.insert(FORWARDED, front.forwarded(&host));
     headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static(front.scheme()));
     headers.insert(X_FORWARDED_HOST, host.clone());
     headers.insert(HOST, host);
@@ -126,15 +119,6 @@ fn join_cookies(headers: &mut HeaderMap) {
     let all: Vec<&[u8]> = [first, second].into_iter().chain(pieces).collect();
     if let Ok(joined) = HeaderValue::from_bytes(&all.join(b"; ".as_slice())) {
         headers.insert(COOKIE, joined);
-    }
-}
-
-/// RFC 7239 §4; an IPv6 address needs brackets and quotes (§6).
-fn forwarded(ip: IpAddr, host: &HeaderValue, scheme: &str) -> String {
-    let host = host.to_str().unwrap_or_default();
-    match ip {
-        IpAddr::V4(ip) => format!("for={ip};host=\"{host}\";proto={scheme}"),
-        IpAddr::V6(ip) => format!("for=\"[{ip}]\";host=\"{host}\";proto={scheme}"),
     }
 }
 
@@ -164,7 +148,7 @@ mod tests {
 
     fn front(name: Option<&str>) -> Front {
         let secure = name.map(|name| super::super::front::Secure { name: name.to_owned() });
-        Front { client: "[2001:db8::7]:5000".parse().unwrap(), secure }
+        Front::new("[2001:db8::7]:5000".parse().unwrap(), secure)
     }
 
     fn prepared(request: http::request::Builder) -> Request<()> {

@@ -44,7 +44,7 @@ pub(crate) async fn accept(shared: Arc<Shared>, listener: TcpListener) {
 async fn begin(shared: Arc<Shared>, mut stream: TcpStream, peer: SocketAddr) {
     let asking = proxy_protocol::whose(&shared, &mut stream, peer);
     if let Some(whose) = shared.begins(asking).await.flatten() {
-        let front = Front { client: whose.client, secure: None };
+        let front = Front::new(whose.client, None);
         serve(shared, stream, front).await;
     }
 }

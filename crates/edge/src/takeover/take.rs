@@ -3,13 +3,12 @@
 use std::collections::BTreeMap;
 use std::io::{self, IoSliceMut, Write};
 use std::mem::MaybeUninit;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, recvmsg};
-use tokio::net::UdpSocket;
 
 use super::{ACKNOWLEDGED, MESSAGE_BYTES_MAX, Named, READY, WORD_WAIT};
 use crate::table::PortKey;
@@ -71,9 +70,9 @@ impl Taken {
     /// What takes datagrams on one.
     pub(crate) fn datagrams(&mut self, key: PortKey) -> io::Result<Option<UdpSocket>> {
         let datagrams = |socket| {
-            let socket = std::net::UdpSocket::from(socket);
+            let socket = UdpSocket::from(socket);
             socket.set_nonblocking(true)?;
-            UdpSocket::from_std(socket)
+            Ok(socket)
         };
         self.sockets.remove(&Named::port(key)).map(datagrams).transpose()
     }

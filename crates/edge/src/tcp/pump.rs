@@ -5,12 +5,11 @@
 //! filling that buffer is spliced through a borrowed pipe instead, which copies
 //! nothing into this process.
 
-use std::cell::RefCell;
 use std::future::poll_fn;
 use std::io;
 use std::os::fd::AsFd;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 
 use nix::errno::Errno;
@@ -21,21 +20,13 @@ use tokio::net::tcp::{ReadHalf, WriteHalf};
 use tokio::task::coop::consume_budget;
 
 use super::pipes::{PIPE_BYTES, Pipe};
-use crate::sockets;
-
-/// Size of the thread's buffer: what a socket delivers at once at most in
-/// practice, and small enough to stay in the cache.
-const SCRATCH_BYTES: usize = 64 * 1024;
+use crate::{scratch, sockets};
 
 /// A read of at least this much counts as one of a bulk transfer.
 const BULK_BYTES: usize = 16 * 1024;
 
 /// After so many such reads in a row the stream is spliced.
 const BULK_READS: u32 = 3;
-
-thread_local! {
-    static SCRATCH: RefCell<Box<[u8]>> = RefCell::new(vec![0; SCRATCH_BYTES].into_boxed_slice());
-}
 
 /// Where the bytes of a direction are counted: with those of all, and with those of the
 /// endpoint.
@@ -67,16 +58,19 @@ enum Read {
 }
 
 /// Passes on everything `from` sends, then the end of sending. Counts bytes.
+///
+/// Of a connection's two directions the second to end leaves that to the close that follows.
 pub(crate) async fn pump(
     mut from: ReadHalf<'_>,
     to: WriteHalf<'_>,
     bytes: Passing<'_>,
+    is_half_closed: &AtomicBool,
 ) -> io::Result<()> {
     let to = to.as_ref();
     let mut bulk_reads = 0;
     loop {
         let passed = match poll_fn(|context| copy_some(&mut from, to, context)).await? {
-            Read::End => return end(to),
+            Read::End => return end(to, is_half_closed),
             Read::Passed(passed) => passed,
             Read::Held(passed, rest) => {
                 write_all(to, &rest).await?;
@@ -87,7 +81,7 @@ pub(crate) async fn pump(
         bulk_reads = if passed >= BULK_BYTES { bulk_reads + 1 } else { 0 };
         if bulk_reads >= BULK_READS {
             if splice_until_idle(from.as_ref(), to, bytes).await? {
-                return end(to);
+                return end(to, is_half_closed);
             }
             // After a mere pause one more such read suffices.
             bulk_reads = BULK_READS - 1;
@@ -95,7 +89,10 @@ pub(crate) async fn pump(
     }
 }
 
-fn end(to: &TcpStream) -> io::Result<()> {
+fn end(to: &TcpStream, is_half_closed: &AtomicBool) -> io::Result<()> {
+    if is_half_closed.swap(true, Ordering::Relaxed) {
+        return Ok(());
+    }
     match sockets::end_of_sending(to) {
         // It has gone already; the other direction will see that in its own way.
         Err(error) if error.kind() == io::ErrorKind::NotConnected => Ok(()),
@@ -112,7 +109,7 @@ fn copy_some(
     to: &TcpStream,
     context: &mut Context<'_>,
 ) -> Poll<io::Result<Read>> {
-    SCRATCH.with_borrow_mut(|scratch| {
+    scratch::with(|scratch| {
         let mut buffer = ReadBuf::new(scratch);
         ready!(Pin::new(from).poll_read(context, &mut buffer))?;
         let read = buffer.filled();

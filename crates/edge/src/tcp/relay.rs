@@ -3,6 +3,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use helix_link::Stream;
 use helix_model::manifest::Transport;
@@ -57,7 +58,8 @@ pub(crate) async fn carry(
     let client = Client { stream, whose, bytes: Vec::new() };
     let is_named = matches!(shared.table.load().port(key), Some(OnPort::Named(_)));
     if is_named {
-        carry_named(&shared, key, client).await;
+        // Apart, so that what it holds to look for a name is not part of every connection.
+        Box::pin(carry_named(&shared, key, client)).await;
     } else {
         carry_to(&shared, client, |table| table.port(key)?.whole().cloned()).await;
     }
@@ -152,7 +154,8 @@ async fn exchange(
         Taken::Near(backend) => backend,
         Taken::Behind(stream) => {
             let stream = stream.take().ok_or(io::ErrorKind::NotConnected)?;
-            return over::carry(&mut client.stream, stream, first, (received, sent)).await;
+            let carrying = over::carry(&mut client.stream, stream, first, (received, sent));
+            return Box::pin(carrying).await;
         }
     };
     if !first.is_empty() {
@@ -162,7 +165,12 @@ async fn exchange(
     }
     let (from_client, to_client) = client.stream.split();
     let (from_backend, to_backend) = backend.split();
-    tokio::try_join!(pump(from_client, to_backend, received), pump(from_backend, to_client, sent))
+    let is_half_closed = AtomicBool::new(false);
+    let ends = &is_half_closed;
+    tokio::try_join!(
+        pump(from_client, to_backend, received, ends),
+        pump(from_backend, to_client, sent, ends)
+    )
 }
 
 async fn connect(

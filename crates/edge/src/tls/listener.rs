@@ -89,7 +89,7 @@ async fn serve(shared: Arc<Shared>, acceptor: Acceptor, stream: TcpStream, peer:
     let (First { bytes, hello }, peer) = (first, whose.client);
     match hello {
         Hello::For(Some(host)) if shared.table.load().passed_on(&host).is_some() => {
-            return relay::carry_host(shared, stream, whose, host, bytes).await;
+            return Box::pin(relay::carry_host(shared, stream, whose, host, bytes)).await;
         }
         Hello::NotTls if bytes[0].is_ascii_uppercase() => {
             // Whether it was heard is theirs to see.
@@ -100,7 +100,8 @@ async fn serve(shared: Arc<Shared>, acceptor: Acceptor, stream: TcpStream, peer:
         Hello::For(_) | Hello::NotTls | Hello::Malformed | Hello::Incomplete => {}
     }
     let shaking = acceptor.0.accept(Unread::new(bytes, stream));
-    let shaking = timeout(HANDSHAKE_TIMEOUT, shaking);
+    // Apart: it is large, and over long before the connection is.
+    let shaking = Box::pin(timeout(HANDSHAKE_TIMEOUT, shaking));
     let stream = match shared.begins(shaking).await {
         Some(Ok(Ok(stream))) => stream,
         None => return,
@@ -121,7 +122,7 @@ async fn serve(shared: Arc<Shared>, acceptor: Acceptor, stream: TcpStream, peer:
     }
     let is_h2 = session.alpn_protocol() == Some(H2);
     let name = session.server_name().unwrap_or_default().to_ascii_lowercase();
-    let front = Front { client: peer, secure: Some(Secure { name }) };
+    let front = Front::new(peer, Some(Secure { name }));
     if is_h2 {
         http::serve_h2(shared, stream, front).await;
     } else {

@@ -3,19 +3,20 @@
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use bytes::Bytes;
 use helix_link::{Receiver, Sender};
 use helix_tunnel::protocol::Carries;
 use tokio::net::UdpSocket;
-use tokio::time::{Instant, timeout};
-use tokio_util::sync::CancellationToken;
+use tokio::runtime::Handle;
+use tokio::task::coop::consume_budget;
+use tokio::time::Instant;
 
 use crate::access_log::Connection;
 use crate::meter::{Meter, Span};
-use crate::shared::Shared;
+use crate::scratch;
+use crate::shared::{Shared, Stage};
 use crate::stats::{Gauge, count};
 use crate::upstream::{Upstream, Way};
 use crate::work::OpenWork;
@@ -24,9 +25,6 @@ use crate::work::OpenWork;
 /// pauses of protocols that keep a session up, short enough for ports to be free again:
 /// RFC 4787 §4.3 asks address translators for two minutes.
 pub(crate) const IDLE_TIMEOUT: Duration = Duration::from_secs(120);
-
-/// No datagram is longer (RFC 768: 16 bits of length).
-pub(crate) const DATAGRAM_BYTES_MAX: usize = 65_535;
 
 /// What carries datagrams to a backend and back.
 #[derive(Debug)]
@@ -40,6 +38,13 @@ enum Carrier {
 #[derive(Debug, Default)]
 pub(crate) struct Back(Option<Receiver>);
 
+/// Where answers go, and from where.
+pub(crate) struct Client {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) listener: Arc<UdpSocket>,
+    pub(crate) address: SocketAddr,
+}
+
 /// A client's way to its backend.
 #[derive(Debug)]
 pub(crate) struct Session {
@@ -48,20 +53,24 @@ pub(crate) struct Session {
     pub(crate) line: Connection,
     /// Put before each datagram.
     header: Vec<u8>,
-    has_ended: AtomicBool,
+    over: Stage,
     /// When something was sent last, in milliseconds since `begun`.
     used_ms: AtomicU64,
     begun: Instant,
 }
 
 impl Carrier {
-    async fn near(address: SocketAddr) -> io::Result<Carrier> {
+    async fn near(address: SocketAddr, answers: &Handle) -> io::Result<Carrier> {
         let own: IpAddr = match address {
             SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
             SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
         };
-        let backend = UdpSocket::bind((own, 0)).await?;
-        backend.connect(address).await?;
+        let backend = std::net::UdpSocket::bind((own, 0))?;
+        backend.set_nonblocking(true)?;
+        backend.connect(address)?;
+        let entered = answers.enter();
+        let backend = UdpSocket::from_std(backend)?;
+        drop(entered);
         // Nothing is tried on a socket before it was found ready once.
         backend.writable().await?;
         Ok(Carrier::Near(backend))
@@ -75,46 +84,28 @@ impl Carrier {
             Carrier::Behind(_) => Err(io::ErrorKind::WouldBlock.into()),
         }
     }
-
-    /// The next answer: in the buffer so many bytes, or as it came.
-    async fn recv(&self, back: &mut Back, buffer: &mut [u8]) -> io::Result<Answer> {
-        match (self, &mut back.0) {
-            (Carrier::Near(socket), _) => socket.recv(buffer).await.map(Answer::InBuffer),
-            (Carrier::Behind(_), Some(receiver)) => match receiver.next().await {
-                Ok(Some(datagram)) => Ok(Answer::Whole(datagram)),
-                Ok(None) => Err(io::ErrorKind::UnexpectedEof.into()),
-                Err(error) => Err(io::Error::other(error)),
-            },
-            (Carrier::Behind(_), None) => Err(io::ErrorKind::UnexpectedEof.into()),
-        }
-    }
-}
-
-/// A datagram of a backend.
-enum Answer {
-    InBuffer(usize),
-    Whole(Bytes),
 }
 
 impl Session {
-    /// A session with a backend, or why there cannot be one.
+    /// A session with a backend, or why there cannot be one. Its answers are awaited on that
+    /// runtime.
     pub(crate) async fn open(
         upstream: &Upstream,
         client: SocketAddr,
         header: Vec<u8>,
-        meter: &Arc<Meter>,
+        (meter, answers): (&Arc<Meter>, &Handle),
     ) -> io::Result<(Session, Back)> {
         let (backend, back) = match upstream.way() {
-            Way::Address(address) => (Carrier::near(*address).await?, Back::default()),
+            Way::Address(address) => (Carrier::near(*address, answers).await?, Back::default()),
             Way::Agent(seat) => {
                 let stream = seat.open(Carries::Datagrams, client)?;
                 (Carrier::Behind(stream.sender), Back(Some(stream.receiver)))
             }
         };
-        let (has_ended, used_ms) = (AtomicBool::new(false), AtomicU64::new(0));
+        let (over, used_ms) = (Stage::default(), AtomicU64::new(0));
         let (meter, begun) = (Arc::clone(meter), Instant::now());
         let line = Connection::default();
-        Ok((Session { backend, meter, line, header, has_ended, used_ms, begun }, back))
+        Ok((Session { backend, meter, line, header, over, used_ms, begun }, back))
     }
 
     /// Counts a datagram from the client.
@@ -124,7 +115,12 @@ impl Session {
     }
 
     pub(crate) fn has_ended(&self) -> bool {
-        self.has_ended.load(Ordering::Acquire)
+        self.over.has_come()
+    }
+
+    /// Ends it.
+    pub(crate) fn end(&self) {
+        self.over.enter();
     }
 
     /// Passes a datagram on to the backend; whether it was taken. What a backend refuses
@@ -140,7 +136,7 @@ impl Session {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return false,
             Err(error) => {
                 tracing::debug!(%error, "a backend refuses datagrams");
-                self.has_ended.store(true, Ordering::Release);
+                self.end();
                 return false;
             }
         }
@@ -152,62 +148,88 @@ impl Session {
         self.used_ms.store(now_ms, Ordering::Relaxed);
     }
 
-    /// What is left until it is over if nothing more is sent.
-    fn left(&self) -> Duration {
+    /// Whether nothing was sent for so long that it is over.
+    pub(crate) fn is_idle(&self) -> bool {
         let used = Duration::from_millis(self.used_ms.load(Ordering::Relaxed));
-        (used + IDLE_TIMEOUT).saturating_sub(self.begun.elapsed())
+        self.begun.elapsed() >= used + IDLE_TIMEOUT
     }
 
     /// Brings answers back from the address that was asked, until the session is over.
     pub(crate) async fn answer(
         self: Arc<Session>,
-        shared: Arc<Shared>,
-        listener: Arc<UdpSocket>,
-        client: SocketAddr,
-        stop: CancellationToken,
+        client: Client,
         (back, under_way): (Back, (OpenWork, Span)),
     ) {
-        count(&shared.counters.udp_sessions);
-        let _open = Gauge::open(&shared.counters.udp_sessions_open);
-        stop.run_until_cancelled(self.bring_back(&shared, &listener, client, back)).await;
-        self.has_ended.store(true, Ordering::Release);
+        count(&client.shared.counters.udp_sessions);
+        let _open = Gauge::open(&client.shared.counters.udp_sessions_open);
+        if let Some(Err(error)) = self.over.interrupts(self.bring_back(&client, back)).await {
+            // Refused: its program does not listen, or is gone.
+            tracing::debug!(%error, "a backend refused datagrams");
+        }
+        self.over.enter();
         drop(under_way);
     }
 
-    async fn bring_back(
-        &self,
-        shared: &Shared,
-        listener: &UdpSocket,
-        client: SocketAddr,
-        mut back: Back,
-    ) {
-        // What comes from an agent brings its own memory.
-        let room = if back.0.is_some() { 0 } else { DATAGRAM_BYTES_MAX };
-        let mut buffer = vec![0; room];
-        while !self.has_ended() {
-            let receiving = self.backend.recv(&mut back, &mut buffer);
-            let answer = match timeout(self.left(), receiving).await {
-                Ok(Ok(answer)) => answer,
-                // Refused: its program does not listen, or is gone.
-                Ok(Err(error)) => {
-                    tracing::debug!(%error, "a backend refused datagrams");
-                    return;
+    async fn bring_back(&self, client: &Client, back: Back) -> io::Result<()> {
+        match (&self.backend, back.0) {
+            (Carrier::Near(socket), _) => self.bring_from(socket, client).await,
+            (Carrier::Behind(_), Some(receiver)) => self.bring_from_agent(receiver, client).await,
+            (Carrier::Behind(_), None) => Ok(()),
+        }
+    }
+
+    async fn bring_from(&self, socket: &UdpSocket, client: &Client) -> io::Result<()> {
+        loop {
+            consume_budget().await;
+            match scratch::with(|buffer| self.pass_back(socket, client, buffer)) {
+                Ok(None) => {}
+                Ok(Some(late)) => {
+                    let sent = client.listener.send_to(&late, client.address).await;
+                    self.passed_back(client, late.len(), sent.is_ok());
                 }
-                Err(_) if self.left().is_zero() => return,
-                Err(_) => continue,
-            };
-            self.touch();
-            let datagram = match &answer {
-                Answer::InBuffer(length) => &buffer[..*length],
-                Answer::Whole(datagram) => datagram,
-            };
-            if listener.send_to(datagram, client).await.is_ok() {
-                passed(shared, datagram.len());
-                self.meter.sent(datagram.len());
-                self.line.sent(datagram.len());
-            } else {
-                count(&shared.counters.udp_dropped);
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    socket.readable().await?;
+                }
+                Err(error) => return Err(error),
             }
+        }
+    }
+
+    /// Passes on an answer that waits; it is returned when it has to wait some more.
+    fn pass_back(
+        &self,
+        socket: &UdpSocket,
+        client: &Client,
+        buffer: &mut [u8],
+    ) -> io::Result<Option<Vec<u8>>> {
+        let length = socket.try_recv(buffer)?;
+        self.touch();
+        match client.listener.try_send_to(&buffer[..length], client.address) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                return Ok(Some(buffer[..length].to_vec()));
+            }
+            sent => self.passed_back(client, length, sent.is_ok()),
+        }
+        Ok(None)
+    }
+
+    async fn bring_from_agent(&self, mut back: Receiver, client: &Client) -> io::Result<()> {
+        while let Some(datagram) = back.next().await.map_err(io::Error::other)? {
+            self.touch();
+            let sent = client.listener.send_to(&datagram, client.address).await;
+            self.passed_back(client, datagram.len(), sent.is_ok());
+        }
+        Ok(())
+    }
+
+    /// Counts an answer.
+    fn passed_back(&self, client: &Client, bytes: usize, was_sent: bool) {
+        if was_sent {
+            passed(&client.shared, bytes);
+            self.meter.sent(bytes);
+            self.line.sent(bytes);
+        } else {
+            count(&client.shared.counters.udp_dropped);
         }
     }
 }

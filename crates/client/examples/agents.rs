@@ -2,10 +2,10 @@
 //! `cargo xtask bench tunnels` fills an edge with.
 //!
 //! ```text
-//! HELIX_URL=… HELIX_TOKEN=… agents COUNT http|tcp PREFIX HOST:PORT
+//! HELIX_URL=… HELIX_TOKEN=… agents COUNT http|tcp PREFIX HOST:PORT [auto|wss|quic]
 //! ```
 //!
-//! Each has a tunnel called `PREFIX-NUMBER`. A line of JSON says when all have attached
+//! Each has a tunnel called `PREFIX-NUMBER`, and reaches the edge over what is said last. A line of JSON says when all have attached
 //! one time more: `{"each_attached":1}`.
 
 use std::error::Error;
@@ -25,12 +25,17 @@ type Failure = Box<dyn Error + Send + Sync>;
 /// Tunnels that are asked for at a time.
 const ASKED_AT_ONCE: usize = 16;
 
-const USAGE: &str = "agents COUNT http|tcp PREFIX HOST:PORT, with HELIX_URL and HELIX_TOKEN set";
+const USAGE: &str = "agents COUNT http|tcp PREFIX HOST:PORT [auto|wss|quic], with HELIX_URL and \
+                     HELIX_TOKEN set";
 
 #[tokio::main]
 async fn main() -> Result<(), Failure> {
     let words: Vec<String> = std::env::args().skip(1).collect();
-    let [count, protocol, prefix, to] = words.as_slice() else { return Err(USAGE.into()) };
+    let (words, transport) = match words.as_slice() {
+        [words @ .., last] if words.len() == 4 => (words, last.parse()?),
+        words => (words, Choice::Auto),
+    };
+    let [count, protocol, prefix, to] = words else { return Err(USAGE.into()) };
     let count: usize = count.parse()?;
     let protocol = match protocol.as_str() {
         "http" => Protocol::Http,
@@ -39,10 +44,9 @@ async fn main() -> Result<(), Failure> {
     };
     let client = Client::new(&std::env::var("HELIX_URL")?, Some(&std::env::var("HELIX_TOKEN")?))?;
     let (attached, mut counted) = mpsc::unbounded_channel();
-    let offers = (0..count).map(|number| {
-        let name = format!("{prefix}-{number}");
-        offer(client.clone(), protocol, name, to.clone(), (number, attached.clone()))
-    });
+    let all = Alike { client, protocol, to: to.clone(), transport };
+    let offers = (0..count)
+        .map(|number| all.clone().offer(format!("{prefix}-{number}"), number, attached.clone()));
     let mut offered = futures::stream::iter(offers).buffer_unordered(ASKED_AT_ONCE);
     let mut agents = Vec::with_capacity(count);
     while let Some(agent) = offered.next().await {
@@ -62,37 +66,50 @@ async fn main() -> Result<(), Failure> {
     Ok(())
 }
 
-/// Has a tunnel and an agent for it, which is counted whenever it attaches.
-async fn offer(
+/// What all of them have alike.
+#[derive(Clone)]
+struct Alike {
     client: Client,
     protocol: Protocol,
-    name: String,
     to: String,
-    (number, attached): (usize, mpsc::UnboundedSender<usize>),
-) -> Result<Agent, Failure> {
-    let ask =
-        CreateTunnel { protocol, requested_name: Some(name.parse()?), ..CreateTunnel::default() };
-    let (grants, granted) = TunnelGrants::ask(client, Scope::default(), ask).await?;
-    let agent = Agent::start(Config {
-        first: Some(TunnelGrants::read(&granted)),
-        grants: Arc::new(grants),
-        service: Arc::new(Forward { to }),
-        proxy_protocol: false,
-        proxy: None,
-        transport: Choice::Auto,
-        version: "bench".to_owned(),
-    });
-    let mut phases = agent.phases();
-    tokio::spawn(async move {
-        loop {
-            if matches!(*phases.borrow_and_update(), Phase::Attached { .. }) {
-                // The counting ends with the process.
-                let _ = attached.send(number);
+    transport: Choice,
+}
+
+impl Alike {
+    /// Has a tunnel and an agent for it, which is counted whenever it attaches.
+    async fn offer(
+        self,
+        name: String,
+        number: usize,
+        attached: mpsc::UnboundedSender<usize>,
+    ) -> Result<Agent, Failure> {
+        let Alike { client, protocol, to, transport } = self;
+        let requested_name = Some(name.parse()?);
+        let ask = CreateTunnel { protocol, requested_name, ..CreateTunnel::default() };
+        let (grants, granted) = TunnelGrants::ask(client, Scope::default(), ask).await?;
+        let agent = Agent::start(Config {
+            first: Some(TunnelGrants::read(&granted)),
+            grants: Arc::new(grants),
+            service: Arc::new(Forward { to }),
+            proxy_protocol: false,
+            proxy: None,
+            transport,
+            version: "bench".to_owned(),
+        });
+        let mut phases = agent.phases();
+        tokio::spawn(async move {
+            loop {
+                match &*phases.borrow_and_update() {
+                    // The counting ends with the process.
+                    Phase::Attached { .. } => drop(attached.send(number)),
+                    Phase::Waiting { why, .. } => eprintln!("{name} does not attach: {why}"),
+                    Phase::Starting | Phase::Ended { .. } => {}
+                }
+                if phases.changed().await.is_err() {
+                    return;
+                }
             }
-            if phases.changed().await.is_err() {
-                return;
-            }
-        }
-    });
-    Ok(agent)
+        });
+        Ok(agent)
+    }
 }

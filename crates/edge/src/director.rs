@@ -8,12 +8,13 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::time::Duration;
 
 use helix_model::plan::{EdgePlan, EdgeReport, Route, TunnelPlan, TunnelReport};
 use helix_model::tunnel::Exposure;
 use ipnet::IpNet;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
 use crate::config::{AnyIp, TICK};
 use crate::ports::Listeners;
@@ -23,6 +24,14 @@ use crate::shared::Shared;
 use crate::table::{PortKey, Roster};
 use crate::takeover::{Named, Taken};
 use crate::tls::Wanted;
+
+/// A report names all there is, and each of that costs whoever makes and reads it some
+/// microseconds: that agents have come or gone is told no sooner after the last report than
+/// this for each. One that comes alone is told at once.
+const REPORT_PAUSE_EACH: Duration = Duration::from_micros(100);
+
+/// And never later than this.
+const REPORT_PAUSE_MAX: Duration = Duration::from_secs(1);
 
 /// A request to the director.
 #[derive(Debug)]
@@ -69,6 +78,8 @@ pub(crate) struct Director {
     saved: Option<SavedPlan>,
     certified: Certified,
     reports: watch::Sender<EdgeReport>,
+    /// When it may be told again that agents have come or gone.
+    agents_told_from: Instant,
 }
 
 impl Director {
@@ -93,6 +104,7 @@ impl Director {
             saved,
             certified,
             reports,
+            agents_told_from: Instant::now(),
         }
     }
 
@@ -105,7 +117,7 @@ impl Director {
                 request = requests.recv() => Event::Asked(request.unwrap_or(Request::Stop)),
                 () = self.drained.notified() => Event::Reportable,
                 () = self.certified.changed.notified() => Event::Reportable,
-                () = self.agents.notified() => Event::Reportable,
+                () = self.agents_changed() => Event::Reportable,
                 _ = ticks.tick() => Event::Tick,
             };
             match event {
@@ -124,6 +136,12 @@ impl Director {
             }
         }
         self.stop().await;
+    }
+
+    /// Returns once agents have come or gone that are to be told of. May be cancelled.
+    async fn agents_changed(&self) {
+        sleep_until(self.agents_told_from).await;
+        self.agents.notified().await;
     }
 
     async fn apply(&mut self, plan: Arc<EdgePlan>) {
@@ -160,7 +178,7 @@ impl Director {
         self.report();
     }
 
-    fn report(&self) {
+    fn report(&mut self) {
         let fronts = Fronts {
             http: &self.http_addresses,
             https: &self.https_addresses,
@@ -180,6 +198,8 @@ impl Director {
             *report = fresh;
             changed
         });
+        let routes = self.plan.endpoints.len() + self.plan.tunnels.len();
+        self.agents_told_from = Instant::now() + pause_of(routes);
     }
 
     /// The report of a tunnel; its agent is told where visitors come from.
@@ -228,4 +248,10 @@ impl Director {
         let tunnels = self.plan.tunnels.iter();
         own.chain(tunnels.flat_map(|it| PortKey::all_of_tunnel(it, fronts))).collect()
     }
+}
+
+/// How long after a report of so many the next is not in a hurry.
+fn pause_of(routes: usize) -> Duration {
+    let routes = u32::try_from(routes).unwrap_or(u32::MAX);
+    REPORT_PAUSE_EACH.saturating_mul(routes).min(REPORT_PAUSE_MAX)
 }

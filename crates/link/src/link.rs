@@ -42,8 +42,10 @@ pub struct Link {
 }
 
 /// The streams the other side opens, in order.
+///
+/// In boxes: the queue has room for many at once from the start, and few ever wait.
 #[derive(Debug)]
-pub struct Incoming(mpsc::Receiver<Opened>);
+pub struct Incoming(mpsc::Receiver<Box<Opened>>);
 
 #[derive(Debug)]
 struct Handle {
@@ -164,7 +166,7 @@ impl Link {
 impl Incoming {
     /// The next stream the other side opens; `None` once the link has ended.
     pub async fn next(&mut self) -> Option<Opened> {
-        self.0.recv().await
+        self.0.recv().await.map(|opened| *opened)
     }
 }
 

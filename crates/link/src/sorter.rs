@@ -17,7 +17,7 @@ use crate::streams::{Entry, Inbound};
 use crate::transport::Order;
 
 pub(crate) struct Sorter {
-    opened: mpsc::Sender<Opened>,
+    opened: mpsc::Sender<Box<Opened>>,
     side: Side,
     order: Order,
     /// The newest stream the other side opened.
@@ -29,7 +29,7 @@ pub(crate) struct Sorter {
 
 impl Sorter {
     pub(crate) fn new(
-        opened: mpsc::Sender<Opened>,
+        opened: mpsc::Sender<Box<Opened>>,
         side: Side,
         order: Order,
         shared: Arc<Shared>,
@@ -86,7 +86,7 @@ impl Sorter {
         let parts = parts.map_err(|_| LinkError::Protocol { what: "too many streams" })?;
         let stream = Stream::new(id, parts, Arc::clone(&self.shared));
         self.bring_early(id);
-        match self.opened.try_send(Opened { header, stream }) {
+        match self.opened.try_send(Box::new(Opened { header, stream })) {
             Err(mpsc::error::TrySendError::Full(_)) => Err(LinkError::Flooded),
             // Nobody takes streams here; the other side is told by the drop.
             Ok(()) | Err(mpsc::error::TrySendError::Closed(_)) => Ok(()),

@@ -219,9 +219,15 @@ impl Life {
                 Ok(grant) => match attach::attach(&self.own, &grant).await {
                     Ok(session) => {
                         self.backoff.reset();
+                        self.spare.used();
                         return Ok((session, grant));
                     }
-                    Err(error) => error.to_string(),
+                    Err(failed) => {
+                        if failed.is_unspent {
+                            self.spare.give_back(grant);
+                        }
+                        failed.why.to_string()
+                    }
                 },
             };
             let pause = self.backoff.next(random());

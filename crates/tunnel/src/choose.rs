@@ -6,6 +6,7 @@
 //! What nobody uses is not measured: a thousand idle tunnels would load an edge with
 //! nothing but that.
 
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use helix_link::{BEAT_INTERVAL, Link};
@@ -123,7 +124,7 @@ async fn compare(
         None => grants.grant().await?,
     };
     let other = serving.other(own, &grant).ok_or(Incomparable::NoOther)?;
-    let reaching = attach::reach(own, &grant, other, Begin::Standby).await;
+    let reaching = attach::reach(own, &grant, other, Begin::Standby, &AtomicBool::default()).await;
     let standby = reaching.map_err(ProbeError::from)?;
     let ours = match probe::figures(&serving.link).await {
         Ok(figures) => figures.goodput(),

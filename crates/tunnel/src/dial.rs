@@ -6,6 +6,7 @@ mod quic;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use helix_link::websocket;
@@ -21,6 +22,7 @@ use tokio_rustls::TlsConnector;
 use tokio_tungstenite::tungstenite;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 
+use crate::grant::Grant;
 use crate::protocol::SUBPROTOCOL;
 use crate::session::Way;
 use crate::transport::Transport;
@@ -73,6 +75,14 @@ impl DialError {
     pub fn is_refused(&self) -> bool {
         matches!(self, DialError::Refused { .. })
     }
+
+    /// Whether the edge has certainly not seen the token: it is as good as before.
+    pub(crate) fn is_unspent(&self) -> bool {
+        matches!(
+            self,
+            DialError::Resolve { .. } | DialError::Connect { .. } | DialError::Proxy { .. }
+        )
+    }
 }
 
 /// A proxy that is asked to `CONNECT` (RFC 9110 §9.3.6).
@@ -89,19 +99,20 @@ pub(crate) struct Dialled {
     pub(crate) transport: Transport,
 }
 
-/// Dials an edge and shows it the token.
+/// Dials an edge and shows it the token; what is told meanwhile is that it has taken the
+/// connection.
 pub(crate) async fn dial(
     url: &str,
-    token: &str,
-    roots: &str,
+    grant: &Grant,
     proxy: Option<&Proxy>,
+    has_connected: &AtomicBool,
 ) -> Result<Dialled, DialError> {
     let target = Target::of(url)?;
     let at = target.at();
     let dialling = async {
         match target.transport {
-            Transport::Wss => connect(&target, token, roots, proxy).await,
-            Transport::Quic => quic::connect(&target, token, roots).await,
+            Transport::Wss => connect(&target, grant, proxy, has_connected).await,
+            Transport::Quic => quic::connect(&target, grant, has_connected).await,
         }
     };
     timeout(DIAL_TIMEOUT, dialling).await.map_err(|_| DialError::Late { at })?
@@ -136,14 +147,16 @@ impl Target {
 
 async fn connect(
     target: &Target,
-    token: &str,
-    roots: &str,
+    grant: &Grant,
     proxy: Option<&Proxy>,
+    has_connected: &AtomicBool,
 ) -> Result<Dialled, DialError> {
     let stream = match proxy {
         Some(proxy) => through(proxy, target).await?,
         None => reach(&target.host, target.port).await?,
     };
+    // A proxy has, too, once it leads there.
+    has_connected.store(true, Ordering::Relaxed);
     // Small frames are requests, or answers somebody waits for.
     let _ = stream.set_nodelay(true);
     let unreached = |source| DialError::Connect { at: target.at(), source };
@@ -152,9 +165,9 @@ async fn connect(
     let tls = |source| DialError::Tls { at: target.at(), source };
     let name = ServerName::try_from(target.host.clone());
     let name = name.map_err(|error| tls(io::Error::new(io::ErrorKind::InvalidInput, error)))?;
-    let connector = TlsConnector::from(Arc::new(client_config(roots, HTTP_1_1)?));
+    let connector = TlsConnector::from(Arc::new(client_config(&grant.edge_roots, HTTP_1_1)?));
     let stream = connector.connect(name, stream).await.map_err(tls)?;
-    let request = request(target, token)?;
+    let request = request(target, &grant.token)?;
     let config = Some(websocket::config());
     let upgraded = tokio_tungstenite::client_async_with_config(request, stream, config).await;
     match upgraded {

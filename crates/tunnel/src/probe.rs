@@ -1,5 +1,6 @@
 //! What a way to an edge carries, measured by streams of its own.
 
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -70,7 +71,7 @@ pub async fn measure(
     version: &str,
 ) -> Result<Measured, ProbeError> {
     let begun = Instant::now();
-    let dialled = dial::dial(&candidate.url, &grant.token, &grant.edge_roots, proxy).await?;
+    let dialled = dial::dial(&candidate.url, grant, proxy, &AtomicBool::default()).await?;
     let hello = Hello {
         protocol: PROTOCOL,
         version: version.to_owned(),

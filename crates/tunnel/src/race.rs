@@ -1,15 +1,14 @@
 //! Attempts at one thing in order, the next one beside the one that takes long.
 
-use std::time::Duration;
-
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 
-/// What the first attempt that succeeds has. Of several failures the first is told: it is
-/// that of the best; `None` when there was nothing to attempt.
-pub(crate) async fn first<T, E, A: Future<Output = Result<T, E>>>(
+/// What the first attempt that succeeds has; each goes alone for the time of a head start.
+/// Of several failures the first is told: it is that of the best; `None` when there was
+/// nothing to attempt.
+pub(crate) async fn first<T, E, A: Future<Output = Result<T, E>>, H: Future<Output = ()>>(
     mut attempts: impl ExactSizeIterator<Item = A>,
-    head_start: Duration,
+    head_start: impl Fn() -> H,
 ) -> Result<T, Option<E>> {
     let (mut under_way, mut first_error) = (FuturesUnordered::new(), None);
     loop {
@@ -18,13 +17,18 @@ pub(crate) async fn first<T, E, A: Future<Output = Result<T, E>>>(
             None if under_way.is_empty() => return Err(first_error),
             None => {}
         }
-        let pause = if attempts.len() == 0 { Duration::MAX } else { head_start };
+        let pause = async {
+            match attempts.len() {
+                0 => std::future::pending().await,
+                _ => head_start().await,
+            }
+        };
         tokio::select! {
             Some(outcome) = under_way.next() => match outcome {
                 Ok(won) => return Ok(won),
                 Err(error) => drop(first_error.get_or_insert(error)),
             },
-            () = tokio::time::sleep(pause) => {}
+            () = pause => {}
         }
     }
 }

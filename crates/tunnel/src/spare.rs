@@ -1,5 +1,9 @@
 //! The next grant, asked for before it is needed: an agent whose edge is gone attaches
 //! elsewhere even if the control plane is gone, too.
+//!
+//! One that no edge has seen is kept for another attempt or two: where an edge is started
+//! again, a thousand agents that each ask for another are more work than the thousand that
+//! come back.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -15,13 +19,20 @@ const LEFT_MIN_S: u64 = 15;
 /// A grant is exchanged for another when it has less left than this.
 const LEFT_WANTED_S: u64 = 90;
 
-/// How often the one that is kept is looked at, and asked for anew after a failure.
+/// How often the one that is kept is looked at, and asked for anew after one was taken or
+/// none was given.
 const LOOK_EVERY: Duration = Duration::from_secs(15);
+
+/// How often one is tried that no edge has seen. Where it says to attach may be gone for
+/// good, which another grant would know.
+const TRIES_MAX: u32 = 3;
 
 /// The grant that is kept, and who gives others.
 pub(crate) struct Spare {
     kept: Arc<Kept>,
     grants: Arc<dyn Grants>,
+    /// How often the last one was tried.
+    tries: u32,
 }
 
 struct Kept {
@@ -62,17 +73,33 @@ impl Spare {
         let kept = Arc::new(Kept { grant: Mutex::new(first), taken: Notify::new() });
         let keeping = keep(Arc::clone(&kept), Arc::clone(&grants));
         tokio::spawn(async move { stop.run_until_cancelled(keeping).await });
-        Spare { kept, grants }
+        Spare { kept, grants, tries: 0 }
     }
 
     /// A grant for one attempt: each is good once at an edge.
-    pub(crate) async fn take(&self) -> Result<Grant, GrantError> {
+    pub(crate) async fn take(&mut self) -> Result<Grant, GrantError> {
         let kept = self.kept.put(None).filter(is_worth_trying);
         self.kept.taken.notify_one();
+        self.tries += 1;
         match kept {
             Some(grant) => Ok(grant),
-            None => self.grants.grant().await,
+            None => {
+                self.tries = 1;
+                self.grants.grant().await
+            }
         }
+    }
+
+    /// Keeps one that no edge has seen, unless it was tried often enough.
+    pub(crate) fn give_back(&mut self, grant: Grant) {
+        if self.tries < TRIES_MAX && !self.kept.is_good(LEFT_MIN_S) {
+            self.kept.put(Some(grant));
+        }
+    }
+
+    /// What was taken has served.
+    pub(crate) fn used(&mut self) {
+        self.tries = 0;
     }
 
     /// Lets go of what is kept: it is from before the tunnel's tokens were taken back.
@@ -81,15 +108,11 @@ impl Spare {
     }
 }
 
-/// The first is taken at once, and the next is not in a hurry: it is asked for when the
-/// agent has had the time to attach.
+/// The next is never in a hurry: it is asked for when the agent has had the time to attach.
 async fn keep(kept: Arc<Kept>, grants: Arc<dyn Grants>) {
     kept.taken.notified().await;
     loop {
-        tokio::select! {
-            () = kept.taken.notified() => {}
-            () = tokio::time::sleep(LOOK_EVERY) => {}
-        }
+        tokio::time::sleep(LOOK_EVERY).await;
         if kept.is_good(LEFT_WANTED_S) {
             continue;
         }

@@ -8,7 +8,7 @@ use helix_tunnel::protocol::{self, PROBE_BYTES_MAX, Probe, Probed};
 use tokio::time::{Instant, timeout};
 
 /// How many an agent may have within [`PERIOD`]. A comparison takes three on each link.
-const PROBES_MAX: u32 = 12;
+pub(super) const PROBES_MAX: u32 = 12;
 
 /// Comparisons are made every ten minutes, or when an agent has attached anew.
 const PERIOD: Duration = Duration::from_secs(60);

@@ -22,8 +22,8 @@ use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
 use super::door::{self, Closed};
-use super::resets;
 use super::session::{self, Guest};
+use super::{probe, resets};
 use crate::config::QuicPort;
 use crate::error::EdgeError;
 use crate::shared::Shared;
@@ -139,7 +139,9 @@ fn endpoint(shared: &Arc<Shared>, socket: UdpSocket) -> io::Result<Endpoint> {
     let tls = tls::within_quic(Arc::clone(shared)).map_err(io::Error::other)?;
     let tls = QuicServerConfig::try_from(tls).map_err(io::Error::other)?;
     let mut config = ServerConfig::with_crypto(Arc::new(tls));
-    config.transport_config(Arc::new(quic::settings())).max_incoming(HANDSHAKES_MAX);
+    config
+        .transport_config(Arc::new(quic::settings(probe::PROBES_MAX as usize)))
+        .max_incoming(HANDSHAKES_MAX);
     let resets = resets::config(shared.agents.resets_file.as_deref());
     Endpoint::new(resets, Some(config), socket, Arc::new(TokioRuntime))
 }

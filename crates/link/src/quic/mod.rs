@@ -27,10 +27,6 @@ pub use self::messages::{MessageError, read_message, write_message};
 /// The code of a connection that was closed because its link ended.
 pub const GOODBYE: VarInt = VarInt::from_u32(0);
 
-/// Streams of QUIC that the other side may have open: twice what it may have of the link's,
-/// because one is counted until both sides know of its end.
-const QUIC_STREAMS_MAX: u32 = 2 * STREAMS_MAX as u32;
-
 /// What QUIC takes of a stream before it is read: more than the link lets under way, heads
 /// and lengths of frames included, so that the link's credit is what limits a stream and
 /// nobody waits for QUIC's.
@@ -52,12 +48,16 @@ const RECEIVED_MAX: usize = 64;
 /// How long the end of a link waits for what was sent before it to arrive.
 const GOODBYE_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// What both sides of a link set on a connection.
-pub fn settings() -> TransportConfig {
+/// What a side of a link sets on a connection, where the other may have so many streams of
+/// the link's open. The library has room for each of them from the start, some 70 bytes that
+/// many connections should not pay for what they never need.
+pub fn settings(theirs_max: usize) -> TransportConfig {
+    // Twice as many of QUIC's: one is counted until both sides know of its end.
+    let streams_max = u32::try_from(2 * theirs_max.min(STREAMS_MAX)).unwrap_or(u32::MAX);
     let mut settings = TransportConfig::default();
     settings
         .max_idle_timeout(IdleTimeout::try_from(DEAD_AFTER).ok())
-        .max_concurrent_bidi_streams(QUIC_STREAMS_MAX.into())
+        .max_concurrent_bidi_streams(streams_max.into())
         .max_concurrent_uni_streams(0_u32.into())
         .stream_receive_window(STREAM_WINDOW_BYTES.into())
         .receive_window(CONNECTION_WINDOW_BYTES.into())

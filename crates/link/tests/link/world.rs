@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use helix_link::{Incoming, Link, Opened, Side, Stream, Transport, pair, quic};
+use helix_link::{Incoming, Link, Opened, STREAMS_MAX, Side, Stream, Transport, pair, quic};
 use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
 use quinn::{ClientConfig, Connection, Endpoint, RecvStream, SendStream, ServerConfig};
 use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
@@ -123,7 +123,7 @@ fn server() -> (Endpoint, SocketAddr) {
         .with_single_cert(vec![made.cert.der().clone()], key)
         .unwrap();
     let mut config = ServerConfig::with_crypto(Arc::new(QuicServerConfig::try_from(tls).unwrap()));
-    config.transport_config(Arc::new(quic::settings()));
+    config.transport_config(Arc::new(quic::settings(STREAMS_MAX)));
     let endpoint = Endpoint::server(config, (Ipv4Addr::LOCALHOST, 0).into()).unwrap();
     let at = endpoint.local_addr().unwrap();
     (endpoint, at)
@@ -138,7 +138,7 @@ fn client_config() -> ClientConfig {
         .with_root_certificates(roots)
         .with_no_client_auth();
     let mut config = ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls).unwrap()));
-    config.transport_config(Arc::new(quic::settings()));
+    config.transport_config(Arc::new(quic::settings(STREAMS_MAX)));
     config
 }
 

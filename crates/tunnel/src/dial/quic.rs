@@ -4,14 +4,17 @@
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use helix_link::STREAMS_MAX;
 use helix_link::quic::{self, read_message, write_message};
 use http::StatusCode;
 use quinn::crypto::rustls::QuicClientConfig;
 use quinn::{ClientConfig, Connection, ConnectionError, Endpoint};
 
 use super::{DialError, Dialled, REFUSAL_BYTES_MAX, Target, client_config, resolve};
+use crate::grant::Grant;
 use crate::protocol::{self, Admitted, ENTRY_BYTES_MAX, Entry, SUBPROTOCOL};
 use crate::race;
 use crate::session::Way;
@@ -32,20 +35,22 @@ const TLS_CODES: std::ops::RangeInclusive<u64> = 0x100..=0x1ff;
 /// Connects, and shows the token.
 pub(super) async fn connect(
     target: &Target,
-    token: &str,
-    roots: &str,
+    grant: &Grant,
+    has_connected: &AtomicBool,
 ) -> Result<Dialled, DialError> {
-    let tls = client_config(roots, SUBPROTOCOL)?;
+    let tls = client_config(&grant.edge_roots, SUBPROTOCOL)?;
     let tls = QuicClientConfig::try_from(tls).map_err(|_| DialError::Roots)?;
     let mut config = ClientConfig::new(Arc::new(tls));
-    let mut settings = quic::settings();
+    let mut settings = quic::settings(STREAMS_MAX);
     settings.keep_alive_interval(Some(ASK_EVERY));
     config.transport_config(Arc::new(settings));
     let connection = reach(target, &config).await?;
-    let control = enter(&connection, token).await.map_err(|why| match refusal(&connection) {
-        Some(refused) => refused,
-        None => DialError::Welcome { at: target.at(), why },
-    })?;
+    has_connected.store(true, Ordering::Relaxed);
+    let control =
+        enter(&connection, &grant.token).await.map_err(|why| match refusal(&connection) {
+            Some(refused) => refused,
+            None => DialError::Welcome { at: target.at(), why },
+        })?;
     let unreached = |source| DialError::Connect { at: target.at(), source };
     let way = Way::to(connection.remote_address()).map_err(unreached)?;
     let carrier = quic::transport(connection, control);
@@ -86,7 +91,7 @@ fn refusal(connection: &Connection) -> Option<DialError> {
 async fn reach(target: &Target, config: &ClientConfig) -> Result<Connection, DialError> {
     let addresses = resolve(&target.host, target.port).await?;
     let attempts = addresses.into_iter().map(|address| connect_to(address, target, config));
-    race::first(attempts, HEAD_START).await.map_err(|error| {
+    race::first(attempts, || tokio::time::sleep(HEAD_START)).await.map_err(|error| {
         error.unwrap_or_else(|| DialError::Resolve {
             host: target.host.clone(),
             source: io::ErrorKind::NotFound.into(),

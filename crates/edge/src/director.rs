@@ -26,8 +26,8 @@ use crate::takeover::{Named, Taken};
 use crate::tls::Wanted;
 
 /// A report names all there is, and each of that costs whoever makes and reads it some
-/// microseconds: that agents have come or gone is told no sooner after the last report than
-/// this for each. One that comes alone is told at once.
+/// microseconds: that agents have come or gone, or certificates come, is told no sooner after
+/// the last report than this for each. What comes alone is told at once.
 const REPORT_PAUSE_EACH: Duration = Duration::from_micros(100);
 
 /// And never later than this.
@@ -78,8 +78,8 @@ pub(crate) struct Director {
     saved: Option<SavedPlan>,
     certified: Certified,
     reports: watch::Sender<EdgeReport>,
-    /// When it may be told again that agents have come or gone.
-    agents_told_from: Instant,
+    /// When agents and certificates may be told of again.
+    told_again_from: Instant,
 }
 
 impl Director {
@@ -104,7 +104,7 @@ impl Director {
             saved,
             certified,
             reports,
-            agents_told_from: Instant::now(),
+            told_again_from: Instant::now(),
         }
     }
 
@@ -116,8 +116,7 @@ impl Director {
             let event = tokio::select! {
                 request = requests.recv() => Event::Asked(request.unwrap_or(Request::Stop)),
                 () = self.drained.notified() => Event::Reportable,
-                () = self.certified.changed.notified() => Event::Reportable,
-                () = self.agents_changed() => Event::Reportable,
+                () = self.unhurried() => Event::Reportable,
                 _ = ticks.tick() => Event::Tick,
             };
             match event {
@@ -138,10 +137,13 @@ impl Director {
         self.stop().await;
     }
 
-    /// Returns once agents have come or gone that are to be told of. May be cancelled.
-    async fn agents_changed(&self) {
-        sleep_until(self.agents_told_from).await;
-        self.agents.notified().await;
+    /// Returns once agents or certificates are to be told of. May be cancelled.
+    async fn unhurried(&self) {
+        sleep_until(self.told_again_from).await;
+        tokio::select! {
+            () = self.certified.changed.notified() => {}
+            () = self.agents.notified() => {}
+        }
     }
 
     async fn apply(&mut self, plan: Arc<EdgePlan>) {
@@ -199,7 +201,7 @@ impl Director {
             changed
         });
         let routes = self.plan.endpoints.len() + self.plan.tunnels.len();
-        self.agents_told_from = Instant::now() + pause_of(routes);
+        self.told_again_from = Instant::now() + pause_of(routes);
     }
 
     /// The report of a tunnel; its agent is told where visitors come from.
@@ -254,4 +256,17 @@ impl Director {
 fn pause_of(routes: usize) -> Duration {
     let routes = u32::try_from(routes).unwrap_or(u32::MAX);
     REPORT_PAUSE_EACH.saturating_mul(routes).min(REPORT_PAUSE_MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_follows_a_report_of_few_is_not_held_up() {
+        assert_eq!(pause_of(0), Duration::ZERO);
+        assert_eq!(pause_of(10), Duration::from_millis(1));
+        assert_eq!(pause_of(1_000), Duration::from_millis(100));
+        assert_eq!(pause_of(100_000), REPORT_PAUSE_MAX);
+    }
 }

@@ -106,11 +106,11 @@ pub(crate) async fn feed_node(engine: Engine, to: Attached, link: Arc<dyn NodeLi
 
 /// A plan names all there is, and each of that costs here and at the edge some microseconds:
 /// the next is made no sooner than this for each. A change that comes alone goes at once.
-const PLAN_PAUSE_EACH: Duration = Duration::from_micros(20);
+const PLAN_PAUSE_EACH: Duration = Duration::from_micros(100);
 
 /// And never later than this: less than an agent that was let in waits at its edge for the
 /// plan that has its tunnel.
-const PLAN_PAUSE_MAX: Duration = Duration::from_millis(300);
+const PLAN_PAUSE_MAX: Duration = Duration::from_secs(1);
 
 /// Sends an edge its plan now and whenever it changes; ends when the edge has connected
 /// anew.

@@ -18,7 +18,8 @@ use crate::transport::{Choice, Transport};
 const HEAD_START: Duration = Duration::from_millis(1500);
 
 /// How much longer when it has taken the connection: the way there is free, and an edge that
-/// many come to at once is not helped by twice as many.
+/// many come to at once is not helped by twice as many. With its head start it has longer than
+/// an edge waits for the plan that has the tunnel.
 const BUSY_START: Duration = Duration::from_millis(3500);
 
 /// Candidates of a grant that are looked at.

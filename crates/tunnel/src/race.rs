@@ -32,3 +32,27 @@ pub(crate) async fn first<T, E, A: Future<Output = Result<T, E>>, H: Future<Outp
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use futures::FutureExt;
+    use tokio::time::{Instant, sleep};
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn the_next_attempt_begins_when_the_head_start_is_over_or_lost() {
+        let begun = Instant::now();
+        let slow = async { sleep(Duration::from_secs(9)).await }.map(|()| Err("slow")).boxed();
+        let broken = async { Err("broken") }.boxed();
+        let good = async { Ok(begun.elapsed()) }.boxed();
+        let attempts = vec![broken, slow, good].into_iter();
+        let head_start = || sleep(Duration::from_secs(2));
+        let won = first(attempts, head_start).await;
+        assert_eq!(won, Ok(Duration::from_secs(2)));
+        let failing = vec![async { Err::<(), _>("first") }.boxed(), async { Err("last") }.boxed()];
+        assert_eq!(first(failing.into_iter(), head_start).await, Err(Some("first")));
+    }
+}

@@ -122,3 +122,63 @@ async fn keep(kept: Arc<Kept>, grants: Arc<dyn Grants>) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use async_trait::async_trait;
+
+    use super::*;
+
+    /// Gives grants that are told apart by their numbers.
+    #[derive(Default)]
+    struct Numbered(AtomicU32);
+
+    #[async_trait]
+    impl Grants for Numbered {
+        async fn grant(&self) -> Result<Grant, GrantError> {
+            let number = self.0.fetch_add(1, Ordering::Relaxed) + 1;
+            Ok(Grant {
+                tunnel: String::new(),
+                public_url: String::new(),
+                candidates: Vec::new(),
+                token: number.to_string(),
+                expires_at_s: u64::MAX,
+                edge_roots: String::new(),
+            })
+        }
+    }
+
+    #[tokio::test]
+    async fn a_grant_that_no_edge_has_seen_is_tried_again_and_not_for_ever() {
+        let grants = Arc::new(Numbered::default());
+        let stop = CancellationToken::new();
+        let mut spare = Spare::start(Arc::clone(&grants) as _, None, stop.clone());
+        let mut tried = Vec::new();
+        for _ in 0..TRIES_MAX + 1 {
+            let grant = spare.take().await.unwrap();
+            tried.push(grant.token.clone());
+            spare.give_back(grant);
+        }
+        assert_eq!(tried, ["1", "1", "1", "2"]);
+        spare.used();
+        assert_eq!(spare.take().await.unwrap().token, "2", "it is there still");
+        assert_eq!(spare.take().await.unwrap().token, "3", "and was taken");
+        stop.cancel();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_next_is_asked_for_some_time_after_one_was_taken() {
+        let grants = Arc::new(Numbered::default());
+        let first = grants.grant().await.unwrap();
+        let stop = CancellationToken::new();
+        let mut spare = Spare::start(Arc::clone(&grants) as _, Some(first), stop.clone());
+        assert_eq!(spare.take().await.unwrap().token, "1");
+        tokio::time::sleep(LOOK_EVERY / 2).await;
+        assert_eq!(grants.0.load(Ordering::Relaxed), 1, "it was in a hurry");
+        tokio::time::sleep(LOOK_EVERY).await;
+        assert_eq!(spare.take().await.unwrap().token, "2");
+        stop.cancel();
+    }
+}

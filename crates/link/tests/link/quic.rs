@@ -1,6 +1,7 @@
 //! What is peculiar to QUIC: loss, order between streams, and who breaks its rules.
 
 use bytes::Bytes;
+use futures::FutureExt;
 use helix_link::frame::Frame;
 use helix_link::quic::write_message;
 use helix_link::{Link, LinkError, Side, WINDOW_BYTES};
@@ -137,6 +138,27 @@ async fn streams_come_and_go_for_as_long_as_a_link_lives() {
             1 => there.sender.reset("enough"),
             _ => drop((here.sender, there.sender)),
         }
+    }
+}
+
+#[tokio::test]
+async fn a_side_that_may_open_few_streams_opens_no_more_until_one_has_ended() {
+    const THEIRS_MAX: usize = 4;
+    let (client, _server) = Wire::allowing(THEIRS_MAX).await;
+    // Two of QUIC's for each, and one is the control stream.
+    let mut open = Vec::new();
+    for _ in 1..2 * THEIRS_MAX {
+        let opened = client.connection.open_bi().now_or_never();
+        open.push(opened.expect("it has to wait").unwrap());
+    }
+    assert!(client.connection.open_bi().now_or_never().is_none());
+    let (client, server) = Wire::allowing(THEIRS_MAX).await;
+    let (link, _incoming) = Link::start(client.transport(), Side::Client);
+    let (_there, mut incoming) = Link::start(server.transport(), Side::Server);
+    for _ in 0..10 * THEIRS_MAX {
+        let here = link.open(Bytes::new()).unwrap();
+        drop(soon(incoming.next()).await.unwrap().stream);
+        drop(here);
     }
 }
 

@@ -45,7 +45,7 @@ impl World {
 
     /// One whose packets are lost, so many in a hundred, but for those of the handshake.
     pub(crate) async fn losing(percent: u64) -> World {
-        let (server, at) = server();
+        let (server, at) = server(STREAMS_MAX);
         let lossy = Lossy::start(at).await;
         let (client, server) = Wire::connect(server, lossy.at).await;
         lossy.lose(percent);
@@ -76,7 +76,12 @@ pub(crate) struct Wire {
 impl Wire {
     /// The client's end and the server's.
     pub(crate) async fn both() -> (Wire, Wire) {
-        let (server, at) = server();
+        Wire::allowing(STREAMS_MAX).await
+    }
+
+    /// The same, where the client may have so many streams open.
+    pub(crate) async fn allowing(theirs_max: usize) -> (Wire, Wire) {
+        let (server, at) = server(theirs_max);
         Wire::connect(server, at).await
     }
 
@@ -113,7 +118,7 @@ fn certificate() -> &'static rcgen::CertifiedKey<rcgen::KeyPair> {
     &MADE
 }
 
-fn server() -> (Endpoint, SocketAddr) {
+fn server(theirs_max: usize) -> (Endpoint, SocketAddr) {
     let made = certificate();
     let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(made.signing_key.serialize_der()));
     let tls = rustls::ServerConfig::builder_with_provider(provider())
@@ -123,7 +128,7 @@ fn server() -> (Endpoint, SocketAddr) {
         .with_single_cert(vec![made.cert.der().clone()], key)
         .unwrap();
     let mut config = ServerConfig::with_crypto(Arc::new(QuicServerConfig::try_from(tls).unwrap()));
-    config.transport_config(Arc::new(quic::settings(STREAMS_MAX)));
+    config.transport_config(Arc::new(quic::settings(theirs_max)));
     let endpoint = Endpoint::server(config, (Ipv4Addr::LOCALHOST, 0).into()).unwrap();
     let at = endpoint.local_addr().unwrap();
     (endpoint, at)

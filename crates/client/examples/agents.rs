@@ -102,7 +102,9 @@ impl Alike {
                 match &*phases.borrow_and_update() {
                     // The counting ends with the process.
                     Phase::Attached { .. } => drop(attached.send(number)),
-                    Phase::Waiting { why, .. } => eprintln!("{name} does not attach: {why}"),
+                    Phase::Waiting { why, .. } => {
+                        drop(writeln!(std::io::stderr(), "{name} does not attach: {why}"));
+                    }
                     Phase::Starting | Phase::Ended { .. } => {}
                 }
                 if phases.changed().await.is_err() {

@@ -31,9 +31,8 @@ static COUNT: LazyLock<usize> =
 const UNEVEN: usize = 8;
 
 /// How often a thread wakes for nothing. A timer that ends sooner than any other has the
-/// runtime wake itself, with a system call and one more turn; with this one there, none that
-/// is set for a connection does, and each has several. Of new connections those were 3 % of
-/// the CPU.
+/// runtime wake itself, with a system call and one more turn: 92 of 100 new connections did, for
+/// the time they have to reach a backend. With this one there, none that is set for longer does.
 const TICK: Duration = Duration::from_secs(1);
 
 thread_local! {

@@ -17,7 +17,7 @@ use crate::transport::{Order, Sink, Source, Transport};
 /// Longest message either side may send.
 pub use crate::frame::FRAME_BYTES_MAX as MESSAGE_BYTES_MAX;
 
-/// How much is read at a time, but for long messages, which have room of their own. The
+/// How much is read at a time, out of what TLS has taken from the kernel at once. The
 /// library would keep 128 KiB for each link, of which ten thousand idle ones need none.
 const READ_BYTES: usize = 4 * 1024;
 

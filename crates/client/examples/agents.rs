@@ -5,8 +5,8 @@
 //! HELIX_URL=… HELIX_TOKEN=… agents COUNT http|tcp PREFIX HOST:PORT [auto|wss|quic]
 //! ```
 //!
-//! Each has a tunnel called `PREFIX-NUMBER`, and reaches the edge over what is said last. A line of JSON says when all have attached
-//! one time more: `{"each_attached":1}`.
+//! Each has a tunnel called `PREFIX-NUMBER`, and reaches the edge over what is said last. A
+//! line of JSON says when all have attached one time more: `{"each_attached":1}`.
 
 use std::error::Error;
 use std::io::Write;

@@ -8,7 +8,6 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::time::Duration;
 
 use helix_model::plan::{EdgePlan, EdgeReport, Route, TunnelPlan, TunnelReport};
 use helix_model::tunnel::Exposure;
@@ -24,14 +23,6 @@ use crate::shared::Shared;
 use crate::table::{PortKey, Roster};
 use crate::takeover::{Named, Taken};
 use crate::tls::Wanted;
-
-/// A report names all there is, and each of that costs whoever makes and reads it some
-/// microseconds: that agents have come or gone, or certificates come, is told no sooner after
-/// the last report than this for each. What comes alone is told at once.
-const REPORT_PAUSE_EACH: Duration = Duration::from_micros(100);
-
-/// And never later than this.
-const REPORT_PAUSE_MAX: Duration = Duration::from_secs(1);
 
 /// A request to the director.
 #[derive(Debug)]
@@ -200,8 +191,7 @@ impl Director {
             *report = fresh;
             changed
         });
-        let routes = self.plan.endpoints.len() + self.plan.tunnels.len();
-        self.told_again_from = Instant::now() + pause_of(routes);
+        self.told_again_from = Instant::now() + self.plan.pause();
     }
 
     /// The report of a tunnel; its agent is told where visitors come from.
@@ -249,24 +239,5 @@ impl Director {
         let fronts = &self.http_addresses;
         let tunnels = self.plan.tunnels.iter();
         own.chain(tunnels.flat_map(|it| PortKey::all_of_tunnel(it, fronts))).collect()
-    }
-}
-
-/// How long after a report of so many the next is not in a hurry.
-fn pause_of(routes: usize) -> Duration {
-    let routes = u32::try_from(routes).unwrap_or(u32::MAX);
-    REPORT_PAUSE_EACH.saturating_mul(routes).min(REPORT_PAUSE_MAX)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_follows_a_report_of_few_is_not_held_up() {
-        assert_eq!(pause_of(0), Duration::ZERO);
-        assert_eq!(pause_of(10), Duration::from_millis(1));
-        assert_eq!(pause_of(1_000), Duration::from_millis(100));
-        assert_eq!(pause_of(100_000), REPORT_PAUSE_MAX);
     }
 }

@@ -101,15 +101,12 @@ impl Shards {
         listener: &TcpListener,
         accept: impl Fn(tokio::net::TcpListener) -> F,
     ) -> io::Result<()> {
-        let here = [Handle::current()];
-        let handles = self.shards.iter().map(|shard| &shard.runtime);
-        let handles: Vec<_> =
-            if self.shards.is_empty() { here.iter().collect() } else { handles.collect() };
-        for handle in handles {
-            let entered = handle.enter();
+        for number in 0..self.shards.len().max(1) {
+            let runtime = self.runtime(number);
+            let entered = runtime.enter();
             let own = tokio::net::TcpListener::from_std(listener.try_clone()?)?;
             drop(entered);
-            tasks.spawn_on(accept(own), handle);
+            tasks.spawn_on(accept(own), &runtime);
         }
         Ok(())
     }
@@ -122,21 +119,26 @@ impl Shards {
         socket: &UdpSocket,
         serve: impl FnOnce(tokio::net::UdpSocket) -> F,
     ) -> io::Result<()> {
-        let turn = self.next.fetch_add(1, Ordering::Relaxed);
-        let shard = self.shards.get(turn % self.shards.len().max(1));
-        let handle = shard.map_or_else(Handle::current, |shard| shard.runtime.clone());
-        let entered = handle.enter();
+        let runtime = self.runtime(self.turn());
+        let entered = runtime.enter();
         let own = tokio::net::UdpSocket::from_std(socket.try_clone()?)?;
         drop(entered);
-        tasks.spawn_on(serve(own), &handle);
+        tasks.spawn_on(serve(own), &runtime);
         Ok(())
     }
 
     /// A thread beside this one, another each time, or this if there is no other.
     pub(crate) fn beside(&self) -> Handle {
         let others = self.shards.len().saturating_sub(1);
-        let turn = self.next.fetch_add(1, Ordering::Relaxed);
-        let number = own() + 1 + turn.checked_rem(others).unwrap_or_default();
+        self.runtime(own() + 1 + self.turn().checked_rem(others).unwrap_or_default())
+    }
+
+    fn turn(&self) -> usize {
+        self.next.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// That of a thread, numbered round and round; without any that of here.
+    fn runtime(&self, number: usize) -> Handle {
         let shard = number.checked_rem(self.shards.len()).map(|number| &self.shards[number]);
         shard.map_or_else(Handle::current, |shard| shard.runtime.clone())
     }

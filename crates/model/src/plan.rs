@@ -7,6 +7,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -201,7 +202,21 @@ pub struct TunnelKey {
     pub public: String,
 }
 
+/// A plan of an edge, and a report of what became of it, name all there is, and each of that
+/// costs whoever makes and reads it some microseconds: the next follows no sooner than this for
+/// each. A change that comes alone goes at once.
+const PAUSE_EACH: Duration = Duration::from_micros(100);
+
+/// And never later than this: less than an agent that was let in waits at its edge for the
+/// plan that has its tunnel.
+const PAUSE_MAX: Duration = Duration::from_secs(1);
+
 impl EdgePlan {
+    /// How long after this, or a report of it, the next is in no hurry.
+    pub fn pause(&self) -> Duration {
+        pause_of(self.endpoints.len() + self.tunnels.len())
+    }
+
     /// The tokens of all challenges.
     pub fn answering(&self) -> BTreeSet<String> {
         self.challenges.iter().map(|challenge| challenge.token.clone()).collect()
@@ -365,4 +380,22 @@ pub struct EndpointReport {
     /// tell.
     #[serde(default)]
     pub reach: Option<Reach>,
+}
+
+fn pause_of(routes: usize) -> Duration {
+    let routes = u32::try_from(routes).unwrap_or(u32::MAX);
+    PAUSE_EACH.saturating_mul(routes).min(PAUSE_MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_follows_a_report_of_few_is_not_held_up() {
+        assert_eq!(pause_of(0), Duration::ZERO);
+        assert_eq!(pause_of(10), Duration::from_millis(1));
+        assert_eq!(pause_of(1_000), Duration::from_millis(100));
+        assert_eq!(pause_of(100_000), PAUSE_MAX);
+    }
 }

@@ -104,14 +104,6 @@ pub(crate) async fn feed_node(engine: Engine, to: Attached, link: Arc<dyn NodeLi
     }
 }
 
-/// A plan names all there is, and each of that costs here and at the edge some microseconds:
-/// the next is made no sooner than this for each. A change that comes alone goes at once.
-const PLAN_PAUSE_EACH: Duration = Duration::from_micros(100);
-
-/// And never later than this: less than an agent that was let in waits at its edge for the
-/// plan that has its tunnel.
-const PLAN_PAUSE_MAX: Duration = Duration::from_secs(1);
-
 /// Sends an edge its plan now and whenever it changes; ends when the edge has connected
 /// anew.
 pub(crate) async fn feed_edge(engine: Engine, to: AttachedEdge, link: Arc<dyn EdgeLink>) {
@@ -126,8 +118,7 @@ pub(crate) async fn feed_edge(engine: Engine, to: AttachedEdge, link: Arc<dyn Ed
         }
         let plan = plan::edge_plan(&state, to.linked.edge);
         drop(state);
-        let routes = u32::try_from(plan.endpoints.len() + plan.tunnels.len()).unwrap_or(u32::MAX);
-        let pause = PLAN_PAUSE_EACH.saturating_mul(routes).min(PLAN_PAUSE_MAX);
+        let pause = plan.pause();
         if sent.as_ref().is_none_or(|sent| !sent.asks_the_same(&plan)) {
             link.apply(plan.clone());
             sent = Some(plan);

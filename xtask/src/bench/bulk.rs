@@ -5,11 +5,21 @@
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpStream};
-use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use rustix::net::{RecvFlags, recv};
+
+use super::measure::sum_of;
+
+/// Connections that fetch.
+pub const CONNECTIONS: usize = 4;
+
+/// How large what each of them fetches again and again is.
+pub const BODY_BYTES: u64 = 64 << 20;
+
+/// Where an origin has it.
+const PATH: &str = "/large";
 
 /// Thrown away with one call at most.
 const AT_ONCE_BYTES: usize = 1 << 20;
@@ -20,30 +30,27 @@ const HEAD_BYTES_MAX: usize = 4096;
 /// A server that sends nothing for so long has failed.
 const SILENCE_MAX: Duration = Duration::from_secs(10);
 
-/// Gbit/s of bodies, with so many connections that each fetch a path again and again.
+/// Gbit/s of bodies in so many seconds, after some unmeasured.
 ///
 /// # Errors
 /// When a server does not answer with a success and a length, or stops.
-pub fn gbit_per_second(port: u16, path: &str, connections: usize, time: Duration) -> Result<f64> {
-    let begun = Instant::now();
-    let until = begun + time;
-    let bytes = thread::scope(|scope| {
-        let takers: Vec<_> =
-            (0..connections).map(|_| scope.spawn(|| take_until(port, path, until))).collect();
-        let join = |taker: thread::ScopedJoinHandle<'_, Result<u64>>| {
-            taker.join().ok().context("a taker panicked")?
-        };
-        takers.into_iter().map(join).sum::<Result<u64>>()
-    })?;
-    Ok(bytes as f64 * 8.0 / 1e9 / begun.elapsed().as_secs_f64())
+pub fn gbit_per_second(port: u16, warm_seconds: u64, seconds: u64) -> Result<f64> {
+    let run = |seconds| {
+        let begun = Instant::now();
+        let until = begun + Duration::from_secs(seconds);
+        let bytes = sum_of(CONNECTIONS, || take_until(port, until))?;
+        Ok(bytes as f64 * 8.0 / 1e9 / begun.elapsed().as_secs_f64())
+    };
+    run(warm_seconds)?;
+    run(seconds)
 }
 
-fn take_until(port: u16, path: &str, until: Instant) -> Result<u64> {
+fn take_until(port: u16, until: Instant) -> Result<u64> {
     let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).context("connect")?;
     stream.set_read_timeout(Some(SILENCE_MAX)).context("set a timeout")?;
     let (mut taken, mut thrown_away) = (0, vec![0; AT_ONCE_BYTES]);
     while Instant::now() < until {
-        write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n").context("ask")?;
+        write!(stream, "GET {PATH} HTTP/1.1\r\nHost: localhost\r\n\r\n").context("ask")?;
         let mut left = body_bytes(&mut stream)?;
         while left > 0 && Instant::now() < until {
             let most = thrown_away.len().min(usize::try_from(left).unwrap_or(usize::MAX));

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 
 use super::bulk;
-use super::measure::median;
+use super::measure::{median, sum_of};
 use super::proxies::{HOST, Origin, Proxy, Server, connections_max, raise_descriptors};
 use super::report::{Bound, Report, Row, Target};
 use super::wrk::{self, Load};
@@ -25,10 +25,6 @@ const CONNECTIONS: usize = 64;
 
 /// Turns, all subjects in each; the median counts.
 const TURNS: usize = 3;
-
-/// Connections of the runs that move much, and how large what they fetch is.
-const BULK_CONNECTIONS: usize = 4;
-const LARGE_BYTES: u64 = 64 << 20;
 
 /// Connections that do nothing, where the machine allows that many.
 const IDLE: u64 = 10_000;
@@ -45,7 +41,7 @@ const SENDERS: usize = 16;
 /// When one does not start or does not answer.
 pub fn run(binary: &Path) -> Result<Report> {
     raise_descriptors()?;
-    let (server, echo) = (Server::start(LARGE_BYTES)?, Echo::start()?);
+    let (server, echo) = (Server::start(bulk::BODY_BYTES)?, Echo::start()?);
     let origin = Origin { tcp: server.port, udp: echo.port };
     let directory = tempfile::tempdir().context("make a directory for helix")?;
     let mut taken: Vec<(String, Vec<[f64; COLUMNS]>)> = Vec::new();
@@ -76,7 +72,7 @@ const COLUMNS: usize = 10;
 fn figures(proxy: &Proxy, carries_datagrams: bool) -> Result<[f64; COLUMNS]> {
     let kept = load(proxy.ports.tcp, "/", CONNECTIONS, false)?;
     let fresh = load(proxy.ports.tcp, "/", CONNECTIONS, true)?;
-    let bulk = moved(proxy.ports.tcp)?;
+    let bulk = bulk::gbit_per_second(proxy.ports.tcp, WARM_SECONDS, SECONDS)?;
     let routed = load(proxy.ports.http, "/", CONNECTIONS, false)?;
     let datagrams = if carries_datagrams { round_trips(proxy.ports.udp)? } else { f64::NAN };
     let idle = idle_kib(proxy)?.unwrap_or(f64::NAN);
@@ -102,27 +98,10 @@ fn load(port: u16, path: &str, connections: usize, fresh: bool) -> Result<Load> 
     wrk::run(&url, &script, connections, SECONDS)
 }
 
-/// Gbit/s over few connections.
-fn moved(port: u16) -> Result<f64> {
-    let run = |seconds| {
-        bulk::gbit_per_second(port, "/large", BULK_CONNECTIONS, Duration::from_secs(seconds))
-    };
-    run(WARM_SECONDS)?;
-    run(SECONDS)
-}
-
 /// Datagrams answered in a second, each sender waiting for one answer at a time.
 fn round_trips(port: u16) -> Result<f64> {
     let deadline = Instant::now() + Duration::from_secs(SECONDS);
-    let counts = thread::scope(|scope| {
-        let senders: Vec<_> =
-            (0..SENDERS).map(|_| scope.spawn(|| send_until(port, deadline))).collect();
-        let join = |sender: thread::ScopedJoinHandle<'_, Result<u64>>| {
-            sender.join().ok().context("a sender panicked")?
-        };
-        senders.into_iter().map(join).collect::<Result<Vec<u64>>>()
-    })?;
-    let answered: u64 = counts.iter().sum();
+    let answered = sum_of(SENDERS, || send_until(port, deadline))?;
     ensure!(answered > 0, "no datagram was answered");
     Ok(answered as f64 / SECONDS as f64)
 }
@@ -209,14 +188,15 @@ fn report(rows: Vec<Row>) -> Report {
             "Load generator (`wrk`, one thread), proxy and origin (nginx) share the cores, all on \
              loopback. By connection (L4): {CONNECTIONS} kept connections with a request at a time \
              on each, {CONNECTIONS} with a new connection for every request, and \
-             {BULK_CONNECTIONS} that fetch {} MiB again and again and throw it away in the \
-             kernel (`MSG_TRUNC`). By request (L7): the same kept \
-             connections, routed by host, with connections to the origin kept, too. Datagrams: \
+             {} that fetch {} MiB again and again and throw it away in the kernel \
+             (`MSG_TRUNC`). By request (L7): the same kept connections, routed by host, with \
+             connections to the origin kept, too. Datagrams: \
              {SENDERS} sockets that send 64 bytes and wait for the answer; HAProxy carries none. \
              Memory: what the proxy's processes grow by (PSS) for each of {IDLE} \
              connections that do nothing (as many as the machine allows). {SECONDS} s each after {WARM_SECONDS} s unmeasured, {TURNS} turns, the \
              median. helix is `helix edge` with the plan on its disk, and no server.",
-            LARGE_BYTES >> 20
+            bulk::CONNECTIONS,
+            bulk::BODY_BYTES >> 20
         ),
         columns: vec![
             "L4 kept, req/s",

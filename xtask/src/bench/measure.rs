@@ -1,8 +1,9 @@
 //! Repeating a step and summing up how long it took.
 
+use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 
 /// How long each repetition of a step took.
 #[derive(Debug, Clone, Default)]
@@ -47,6 +48,20 @@ impl Samples {
     pub fn count(&self) -> usize {
         self.sorted.len()
     }
+}
+
+/// What so many threads that do the same come to together.
+///
+/// # Errors
+/// The first failure of any.
+pub fn sum_of(threads: usize, work: impl Fn() -> Result<u64> + Sync) -> Result<u64> {
+    thread::scope(|scope| {
+        let working: Vec<_> = (0..threads).map(|_| scope.spawn(&work)).collect();
+        let join = |thread: thread::ScopedJoinHandle<'_, Result<u64>>| {
+            thread.join().ok().context("a thread panicked")?
+        };
+        working.into_iter().map(join).sum()
+    })
 }
 
 /// The one in the middle, of an even number the greater of the two; 0 of none.

@@ -25,10 +25,6 @@ const CONNECTIONS: usize = 64;
 /// Turns, all subjects in each; the median counts.
 const TURNS: usize = 3;
 
-/// Connections of the runs that move much, and how large what they fetch is.
-const BULK_CONNECTIONS: usize = 4;
-const LARGE_BYTES: u64 = 64 << 20;
-
 /// Times a tunnel is made from nothing to its first answer.
 const STARTS: usize = 5;
 
@@ -41,7 +37,7 @@ const ANSWERS_WITHIN: Duration = Duration::from_secs(20);
 /// When one does not start or does not answer.
 pub fn run(binary: &Path) -> Result<Report> {
     let peers = tunnel_peers::provide()?;
-    let server = Server::start(LARGE_BYTES)?;
+    let server = Server::start(bulk::BODY_BYTES)?;
     let mut taken: Vec<(String, Vec<[f64; COLUMNS]>)> = Vec::new();
     for turn in 0..TURNS {
         for subject in 0..5 {
@@ -72,16 +68,12 @@ const COLUMNS: usize = 4;
 fn figures(tunnel: &Tunnel) -> Result<[f64; COLUMNS]> {
     let kept = load(tunnel.port, "/", CONNECTIONS, false)?;
     let fresh = load(tunnel.port, "/", CONNECTIONS, true)?;
-    Ok([kept.per_second, kept.p99_ms, fresh.per_second, moved(tunnel.port)?])
-}
-
-/// Gbit/s over few connections.
-fn moved(port: u16) -> Result<f64> {
-    let run = |seconds| {
-        bulk::gbit_per_second(port, "/large", BULK_CONNECTIONS, Duration::from_secs(seconds))
-    };
-    run(WARM_SECONDS)?;
-    run(SECONDS)
+    Ok([
+        kept.per_second,
+        kept.p99_ms,
+        fresh.per_second,
+        bulk::gbit_per_second(tunnel.port, WARM_SECONDS, SECONDS)?,
+    ])
 }
 
 fn load(port: u16, path: &str, connections: usize, fresh: bool) -> Result<wrk::Load> {
@@ -121,11 +113,12 @@ fn report(rows: Vec<Row>, reachable: &Samples) -> Report {
             "Load generator (`wrk`, one thread), the tunnel's server and agent and the origin \
              (nginx) share the cores, all on loopback, through a public TCP port: {CONNECTIONS} \
              kept connections with a request at a time on each, {CONNECTIONS} with a new \
-             connection for every request, and {BULK_CONNECTIONS} that fetch {} MiB again and \
-             again and throw it away in the kernel (`MSG_TRUNC`). {SECONDS} s each after {WARM_SECONDS} s unmeasured, {TURNS} turns, the \
-             median. helix is `helix up` and `helix tcp`; what goes between them is encrypted, as \
+             connection for every request, and {} that fetch {} MiB again and again and throw it \
+             away in the kernel (`MSG_TRUNC`). {SECONDS} s each after {WARM_SECONDS} s unmeasured, \
+             {TURNS} turns, the median. helix is `helix up` and `helix tcp`; what goes between them is encrypted, as \
              with rathole's noise; the other two send it in the clear.",
-            LARGE_BYTES >> 20
+            bulk::CONNECTIONS,
+            bulk::BODY_BYTES >> 20
         ),
         columns: vec!["kept, req/s", "p99 ms", "new, conn/s", "bulk, Gbit/s"],
         rows,

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV6, TcpListener as StdListener, UdpSocket};
 use std::os::fd::{AsFd, OwnedFd};
+use std::pin::pin;
 use std::sync::Arc;
 
 use helix_model::endpoint::OwnPort;
@@ -240,7 +241,14 @@ impl Listeners {
 }
 
 async fn accept(shared: Arc<Shared>, key: PortKey, listener: TcpListener, stop: CancellationToken) {
-    while let Some((client, peer)) = stop.run_until_cancelled(sockets::accept(&listener)).await {
+    let mut stopped = pin!(stop.cancelled());
+    loop {
+        let (client, peer) = tokio::select! {
+            // Who comes now is another process's client, if one has taken over.
+            biased;
+            () = &mut stopped => return,
+            accepted = sockets::accept(&listener) => accepted,
+        };
         tracing::debug!(%peer, address = %key.own.address, port = key.own.listen_port, "connection");
         let own = Arc::clone(&shared);
         shared.carry(client, move |client| relay::carry(own, key, client, peer));

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -53,32 +54,37 @@ pub(crate) async fn serve(
     stop: CancellationToken,
 ) {
     let (socket, sessions) = (Arc::new(socket), HashMap::new());
-    let mut port = Port { shared, key, socket, sessions };
-    stop.run_until_cancelled(port.take()).await;
+    Port { shared, key, socket, sessions }.take(stop).await;
 }
 
 impl Port {
-    async fn take(&mut self) {
+    async fn take(mut self, stop: CancellationToken) {
+        let mut stopped = pin!(stop.cancelled());
         let mut sweeps = interval(SWEEP);
         sweeps.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let socket = Arc::clone(&self.socket);
         loop {
             tokio::select! {
+                // What another process listens for by now is left to it, and what was taken
+                // is passed on before the end.
+                biased;
+                () = &mut stopped => return,
+                _ = sweeps.tick() => self.sweep(),
                 // Its error is that of the next call.
                 _ = socket.readable() => self.take_waiting().await,
-                _ = sweeps.tick() => self.sweep(),
             }
         }
     }
 
-    /// Takes what has come, as far as that is fair to others on this thread.
+    /// Takes what has come, as far as that is fair to others on this thread; less when there
+    /// was something to wait for.
     async fn take_waiting(&mut self) {
         for _ in 0..AT_ONCE {
             match scratch::with(|buffer| self.take_one(buffer)) {
                 Ok(None) => {}
                 Ok(Some((client, first))) => {
                     let session = self.begin(client).await;
-                    self.pass_on(session.as_deref(), &first);
+                    return self.pass_on(session.as_deref(), &first);
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
                 // An answer that could not be delivered comes back as an error of the next

@@ -35,7 +35,6 @@ mod scratch;
 mod service;
 mod shards;
 mod shared;
-mod small_write;
 mod sockets;
 mod stats;
 mod table;

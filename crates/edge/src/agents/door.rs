@@ -15,8 +15,6 @@ use http::header::{
     SEC_WEBSOCKET_VERSION, UPGRADE,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode};
-use hyper::body::Incoming;
-use hyper_util::rt::TokioIo;
 use percent_encoding::percent_decode_str;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
@@ -24,7 +22,7 @@ use tokio_tungstenite::tungstenite::protocol::Role;
 
 use super::replays::Use;
 use super::session::{self, Guest};
-use crate::http::Front;
+use crate::http::{Conversation, Front, Requested};
 use crate::shared::Shared;
 
 /// The only version there is (RFC 6455 §4.4).
@@ -97,7 +95,8 @@ pub(crate) fn is_agent(shared: &Shared, host: &str) -> bool {
 pub(crate) async fn enter(
     shared: &Arc<Shared>,
     front: &Front,
-    request: &mut Request<Incoming>,
+    conversation: &Conversation,
+    request: &Request<Requested>,
 ) -> Result<Response<()>, Closed> {
     if front.secure.is_none() {
         return Err(Closed::Plain);
@@ -108,11 +107,11 @@ pub(crate) async fn enter(
     }
     let token = token_of(request).ok_or(Closed::NoToken)?;
     let guest = admit(shared, &token, front.client, tunnel::Transport::Wss).await?;
-    let upgrading = hyper::upgrade::on(&mut *request);
+    let upgrading = conversation.upgrading().ok_or(Closed::Upgrade)?;
     let stages = Arc::clone(shared);
     shared.tasks.spawn(async move {
         let upgraded = match upgrading.await {
-            Ok(upgraded) => TokioIo::new(upgraded),
+            Ok(upgraded) => upgraded,
             Err(error) => return tracing::debug!(%error, "an agent did not stay"),
         };
         let config = Some(websocket::config());

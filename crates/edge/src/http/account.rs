@@ -19,8 +19,9 @@ use crate::stats::count;
 pub(crate) struct Account {
     /// Absent until it is known which endpoint it is for.
     span: Option<Span>,
-    /// Present while lines are written.
-    line: Option<Line>,
+    /// Present while lines are written, which is the exception: without it, an answer is small
+    /// enough to be handed on.
+    line: Option<Box<Line>>,
 }
 
 /// Where the bytes of a request's body are counted.
@@ -34,7 +35,8 @@ impl Account {
     /// A request has come.
     pub(crate) fn open<B>(shared: &Shared, front: &Front, request: &Request<B>) -> Account {
         let log = shared.access_log.as_ref();
-        Account { span: None, line: log.map(|log| Line::request(log, front.client, request)) }
+        let line = |log| Box::new(Line::request(log, front.client, request));
+        Account { span: None, line: log.map(line) }
     }
 
     /// It is called so.

@@ -5,24 +5,27 @@
 //! between threads, and an idle connection costs no task.
 
 use std::future::poll_fn;
-use std::pin::{Pin, pin};
+use std::io;
+use std::pin::Pin;
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::{Method, Request, Response};
-use hyper::body::{Body, Incoming};
-use hyper::client::conn::http1::{Builder, SendRequest};
-use hyper_util::rt::TokioIo;
+use hyper::body::{Body, Frame, SizeHint};
 use tokio::time::Instant;
 
-use super::upload::Upload;
+use super::h1::{
+    Answered, Decoded, Decoder, Encoder, HeadError, Inbox, Outbox, Persistence, Responses,
+};
+use super::upgrade::Upgraded;
+use super::upload::{Upload, UploadError};
 use crate::backend::{Backend, Session};
 use crate::shards;
-use crate::small_write::SmallWrites;
 
-/// Most of a response read ahead of the client, and the largest response head.
-const BUFFER_BYTES_MAX: usize = 128 * 1024;
+/// The largest response head.
+const HEAD_BYTES_MAX: usize = 128 * 1024;
 
 /// Idle connections kept per backend.
 const IDLE_MAX: usize = 256;
@@ -32,23 +35,47 @@ const IDLE_MAX: usize = 256;
 /// closes first is noticed before use or its request repeated.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// One connection to a backend, carrying one request at a time.
+/// One connection to a backend, carrying one request at a time. Made once and handed from one
+/// request to the next, so it is kept in a box.
+#[derive(Debug)]
 pub(crate) struct Exchange {
-    sender: SendRequest<Upload>,
-    /// Reads and writes when polled; `None` once the connection has ended.
-    driver: Driver,
+    stream: Backend,
     /// What it goes through.
     session: Session,
+    inbox: Inbox,
+    responses: Responses,
+    /// What is left of the response.
+    download: Decoder,
+    outbox: Outbox,
+    /// What is left of the request's body.
+    upload: Option<(Upload, Encoder)>,
+    /// Whether the backend means to take another request.
+    persistence: Persistence,
+    /// Whether it could not be told from the rest of this one.
+    is_broken: bool,
 }
 
-type Driver = Option<Pin<Box<dyn Future<Output = hyper::Result<()>> + Send>>>;
+/// Why an exchange came to no end.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ExchangeError {
+    #[error("the connection ended before the response did")]
+    Ended,
+    #[error("the connection broke")]
+    Broken(#[from] io::Error),
+    #[error("no response: {0}")]
+    Malformed(#[from] HeadError),
+    #[error("the request's body did not come to its end")]
+    Upload(#[from] UploadError),
+    #[error("the connection is not usable")]
+    Shared(#[from] hyper::Error),
+}
 
 /// A request that got no response.
 #[derive(Debug)]
 pub(crate) struct Undelivered {
     /// The request, when sending it again can do no harm.
     pub(crate) request: Option<Request<Upload>>,
-    pub(crate) error: hyper::Error,
+    pub(crate) error: ExchangeError,
 }
 
 /// Connections to one backend that wait for their next request.
@@ -67,61 +94,157 @@ impl Default for IdleConnections {
 #[derive(Debug, Default)]
 struct Idle {
     /// Longest idle first.
-    connections: Vec<(Instant, Exchange)>,
+    connections: Vec<(Instant, Box<Exchange>)>,
     is_closed: bool,
 }
 
-impl std::fmt::Debug for Exchange {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Exchange").field("open", &self.driver.is_some()).finish_non_exhaustive()
-    }
-}
-
 impl Exchange {
-    pub(crate) async fn new(stream: Backend) -> hyper::Result<Exchange> {
-        let session = stream.session();
-        let (sender, connection) = Builder::new()
-            .max_buf_size(BUFFER_BYTES_MAX)
-            .handshake::<_, Upload>(TokioIo::new(SmallWrites(stream)))
-            .await?;
-        Ok(Exchange { sender, driver: Some(Box::pin(connection.with_upgrades())), session })
-    }
-
-    /// Lets the connection read and write as far as it can.
-    pub(crate) fn drive(&mut self, context: &mut Context<'_>) {
-        drive(&mut self.driver, context);
+    pub(crate) fn new(stream: Backend) -> Exchange {
+        Exchange {
+            session: stream.session(),
+            stream,
+            inbox: Inbox::default(),
+            responses: Responses::default(),
+            download: Decoder::empty(),
+            outbox: Outbox::default(),
+            upload: None,
+            persistence: Persistence::Kept,
+            is_broken: false,
+        }
     }
 
     /// Sends a request and waits for the head of its response.
     pub(crate) async fn send(
         &mut self,
         request: Request<Upload>,
-    ) -> Result<Response<Incoming>, Undelivered> {
-        let spare = is_repeatable(&request).then(|| copy_head(&request));
-        let mut response = pin!(self.sender.try_send_request(request));
-        let driver = &mut self.driver;
-        let outcome = poll_fn(|context| {
-            drive(driver, context);
-            // Only the connection, polled above with this task's waker, can make
-            // the response ready, so waiting for it takes no waker of its own.
-            response.as_mut().poll(&mut Context::from_waker(Waker::noop()))
-        });
-        outcome.await.map_err(|mut failed| {
-            let request = failed.take_message().or(spare);
-            Undelivered { request, error: failed.into_error() }
-        })
+    ) -> Result<Response<()>, Undelivered> {
+        let encoder = self.outbox.request(&request);
+        let is_repeatable = is_repeatable(&request);
+        let (parts, body) = request.into_parts();
+        self.upload = (!body.is_end_stream()).then_some((body, encoder));
+        let asked = &parts.method;
+        match poll_fn(|context| self.poll_head(context, asked)).await {
+            Ok(Answered { response, body, persistence }) => {
+                (self.download, self.persistence) = (body, persistence);
+                Ok(response)
+            }
+            Err(error) => {
+                let again = || Request::from_parts(parts, Upload::empty());
+                Err(Undelivered { request: is_repeatable.then(again), error })
+            }
+        }
+    }
+
+    /// The next piece of the response's body. The request's goes on meanwhile.
+    pub(crate) fn poll_frame(
+        &mut self,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, ExchangeError>>> {
+        self.drive(context)?;
+        loop {
+            match self.download.next(&mut self.inbox.bytes)? {
+                Decoded::Data(data) => return Poll::Ready(Some(Ok(Frame::data(data)))),
+                Decoded::Trailers(them) => return Poll::Ready(Some(Ok(Frame::trailers(them)))),
+                Decoded::Over => return Poll::Ready(None),
+                Decoded::More => {}
+            }
+            if ready!(self.inbox.poll_fill(&mut self.stream, context))? == 0 {
+                self.is_broken = true;
+                if self.download != Decoder::UntilClose {
+                    return Poll::Ready(Some(Err(ExchangeError::Ended)));
+                }
+                self.download = Decoder::empty();
+            }
+        }
+    }
+
+    /// Whether the response has come to its end.
+    pub(crate) fn is_over(&self) -> bool {
+        self.download.is_over()
+    }
+
+    /// How much of its body is to come.
+    pub(crate) fn size_hint(&self) -> SizeHint {
+        self.download.length().map_or_else(SizeHint::new, SizeHint::with_exact)
+    }
+
+    /// The connection, which is of another protocol from here on.
+    pub(crate) fn upgrade(mut self: Box<Self>) -> Upgraded<Backend> {
+        Upgraded::new(self.inbox.bytes.split().freeze(), self.stream)
+    }
+
+    fn poll_head(
+        &mut self,
+        context: &mut Context<'_>,
+        asked: &Method,
+    ) -> Poll<Result<Answered, ExchangeError>> {
+        self.drive(context)?;
+        loop {
+            let bytes = &mut self.inbox.bytes;
+            if let Some(answered) = self.responses.next(bytes, asked, HEAD_BYTES_MAX)? {
+                return Poll::Ready(Ok(answered));
+            }
+            if ready!(self.inbox.poll_fill(&mut self.stream, context))? == 0 {
+                return Poll::Ready(Err(ExchangeError::Ended));
+            }
+        }
+    }
+
+    /// Sends of the request what can be sent.
+    fn drive(&mut self, context: &mut Context<'_>) -> Result<(), UploadError> {
+        loop {
+            let is_waiting = match self.upload.as_mut().filter(|_| self.outbox.has_room()) {
+                Some((body, encoder)) => match Pin::new(&mut *body).poll_frame(context)? {
+                    Poll::Ready(Some(frame)) => {
+                        self.outbox.frame(encoder, frame);
+                        continue;
+                    }
+                    Poll::Ready(None) => {
+                        self.outbox.end(encoder);
+                        self.is_broken |= !encoder.is_true();
+                        self.upload = None;
+                        true
+                    }
+                    Poll::Pending => true,
+                },
+                None => self.upload.is_none(),
+            };
+            match self.outbox.poll_flush(&mut self.stream, context) {
+                Poll::Ready(Ok(())) if is_waiting => return Ok(()),
+                Poll::Ready(Ok(())) => {}
+                Poll::Pending => return Ok(()),
+                // A backend that takes no more may have said why: that is for reading to find
+                // out.
+                Poll::Ready(Err(error)) => {
+                    tracing::trace!(%error, "a backend takes no more of a request");
+                    (self.upload, self.is_broken) = (None, true);
+                    self.outbox = Outbox::default();
+                    return Ok(());
+                }
+            }
+        }
     }
 
     fn is_reusable(&mut self) -> bool {
-        self.drive(&mut Context::from_waker(Waker::noop()));
-        self.driver.is_some() && self.sender.is_ready()
+        let is_at_rest = self.download.is_over()
+            && self.persistence != Persistence::Closed
+            && !self.is_broken
+            && self.upload.is_none()
+            && self.outbox.is_empty()
+            && self.inbox.bytes.is_empty();
+        // What comes unasked, and be it the end, is not the next response.
+        is_at_rest
+            && self
+                .inbox
+                .poll_fill(&mut self.stream, &mut Context::from_waker(Waker::noop()))
+                .is_pending()
     }
 }
 
 impl IdleConnections {
     /// A connection that was open a moment ago. Those through an agent that has been
     /// followed by another are let go of.
-    pub(crate) fn take(&self, session: Session) -> Option<Exchange> {
+    pub(crate) fn take(&self, session: Session) -> Option<Box<Exchange>> {
         loop {
             // The lock is let go before the connection is looked at.
             let (_, mut exchange) = lock(self.own()).connections.pop()?;
@@ -132,7 +255,7 @@ impl IdleConnections {
     }
 
     /// Keeps a connection whose response has been read to its end.
-    pub(crate) fn put(&self, mut exchange: Exchange) {
+    pub(crate) fn put(&self, mut exchange: Box<Exchange>) {
         if exchange.is_reusable() {
             let mut idle = lock(self.own());
             if !idle.is_closed && idle.connections.len() < IDLE_MAX {
@@ -174,31 +297,10 @@ fn lock(idle: &Mutex<Idle>) -> MutexGuard<'_, Idle> {
     idle.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn drive(driver: &mut Driver, context: &mut Context<'_>) {
-    if let Some(connection) = driver
-        && let Poll::Ready(outcome) = connection.as_mut().poll(context)
-    {
-        // Whoever waits for the response or its body gets the same error.
-        if let Err(error) = outcome {
-            tracing::trace!(%error, "backend connection ended");
-        }
-        *driver = None;
-    }
-}
-
 /// Whether a backend may see the request twice (RFC 9110 §9.2.2) and there is no
 /// body that would be gone the second time.
 pub(super) fn is_repeatable(request: &Request<Upload>) -> bool {
     let method = request.method();
     (method.is_safe() || matches!(*method, Method::PUT | Method::DELETE))
         && request.body().is_end_stream()
-}
-
-pub(super) fn copy_head(request: &Request<Upload>) -> Request<Upload> {
-    let mut copy = Request::new(Upload::empty());
-    *copy.method_mut() = request.method().clone();
-    *copy.uri_mut() = request.uri().clone();
-    *copy.version_mut() = request.version();
-    *copy.headers_mut() = request.headers().clone();
-    copy
 }

@@ -7,15 +7,16 @@ use helix_tunnel::protocol::PATH;
 use http::header::TRANSFER_ENCODING;
 use http::uri::PathAndQuery;
 use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
-use hyper::body::{Body, Incoming};
+use hyper::body::Body;
 
 use super::account::Account;
+use super::body::Requested;
 use super::exchange::{Exchange, Undelivered};
 use super::front::Front;
 use super::headers::{self, X_REQUEST_ID};
 use super::host;
 use super::multiplexed;
-use super::reply::{Download, Refused, Reply};
+use super::reply::{Download, Refused, Reply, Source};
 use super::turn::{Conversation, Turn};
 use super::upgrade::{self, Wish};
 use super::upload::{Limit, Upload};
@@ -38,9 +39,7 @@ const CHALLENGE_PATH: &str = "/.well-known/acme-challenge/";
 
 /// A backend's response head, and what its body needs.
 struct Answer {
-    response: Response<Incoming>,
-    /// Absent where many share a connection.
-    exchange: Option<Exchange>,
+    response: Response<Source>,
     upstream: Arc<Upstream>,
     work: OpenWork,
 }
@@ -54,7 +53,7 @@ struct Asked {
 
 /// What one backend made of a request.
 enum Outcome {
-    Answered(Response<Incoming>, Option<Exchange>),
+    Answered(Response<Source>),
     /// Another backend may have it.
     Again(Request<Upload>, Refused),
     Failed(Refused),
@@ -65,12 +64,12 @@ pub(crate) async fn forward(
     shared: &Arc<Shared>,
     front: &Front,
     conversation: &Arc<Conversation>,
-    mut request: Request<Incoming>,
+    request: Request<Requested>,
 ) -> Response<Reply> {
     count(&shared.counters.http_requests);
-    let turn = conversation.begin(!request.body().is_end_stream());
+    let turn = conversation.begin();
     let mut account = Account::open(shared, front, &request);
-    if let Some(entered) = agent(shared, front, &mut request).await {
+    if let Some(entered) = agent(shared, front, conversation, &request).await {
         return match entered {
             Ok(response) => response.map(|()| Reply::switching(turn)),
             Err(closed) => Refused::Agent(closed).into_response(turn, account),
@@ -93,7 +92,8 @@ pub(crate) async fn forward(
 async fn agent(
     shared: &Arc<Shared>,
     front: &Front,
-    request: &mut Request<Incoming>,
+    conversation: &Conversation,
+    request: &Request<Requested>,
 ) -> Option<Result<Response<()>, Closed>> {
     if request.uri().path() != PATH {
         return None;
@@ -101,7 +101,7 @@ async fn agent(
     let sent = host::as_sent(request).ok()?;
     let host = host::name(&sent).ok()?;
     match door::is_agent(shared, &host) {
-        true => Some(Box::pin(door::enter(shared, front, request)).await),
+        true => Some(Box::pin(door::enter(shared, front, conversation, request)).await),
         false => None,
     }
 }
@@ -110,7 +110,7 @@ async fn attempt(
     shared: &Arc<Shared>,
     front: &Front,
     conversation: &Arc<Conversation>,
-    mut request: Request<Incoming>,
+    mut request: Request<Requested>,
     account: &mut Account,
 ) -> Result<(Answer, Option<Wish>, HeaderValue), Refused> {
     check(&request)?;
@@ -127,9 +127,9 @@ async fn attempt(
     let protocol = headers::upgrade_of(request.headers());
     let id = headers::prepare(&mut request, sent.clone(), front);
     account.is_called(&id);
-    let wish = protocol.map(|protocol| {
+    let wish = protocol.zip(conversation.upgrading()).map(|(protocol, client)| {
         headers::set_upgrade(request.headers_mut(), protocol.clone());
-        Wish { protocol, client: hyper::upgrade::on(&mut request) }
+        Wish { protocol, client }
     });
     tracing::debug!(client = %front.client, %host, method = %request.method(), path = request.uri().path(), request_id = ?id, "request");
     let request = request.map(|body| Upload::new(body, conversation));
@@ -143,7 +143,7 @@ async fn attempt(
     Ok((answer, wish, id))
 }
 
-fn check(request: &Request<Incoming>) -> Result<(), Refused> {
+fn check(request: &Request<Requested>) -> Result<(), Refused> {
     if request.method() == Method::CONNECT {
         return Err(Refused::Connect);
     }
@@ -159,7 +159,7 @@ fn check(request: &Request<Incoming>) -> Result<(), Refused> {
 /// What an authority is answered that wants to see who has the host (RFC 8555 §8.3).
 /// Comes before all else: a host that is led to HTTPS has a certificate to renew. What
 /// no order is under way for is the app's.
-fn challenged(shared: &Shared, host: &str, request: &Request<Incoming>) -> Option<String> {
+fn challenged(shared: &Shared, host: &str, request: &Request<Requested>) -> Option<String> {
     let token = request.uri().path().strip_prefix(CHALLENGE_PATH)?;
     shared.table.load().challenge(host, token).map(str::to_owned)
 }
@@ -170,7 +170,7 @@ fn direct(
     shared: &Shared,
     front: &Front,
     host: &str,
-    request: &Request<Incoming>,
+    request: &Request<Requested>,
 ) -> Result<(), Refused> {
     match &front.secure {
         Some(secure) if secure.name == host || shared.certificates.is_same(&secure.name, host) => {
@@ -229,9 +229,9 @@ async fn deliver(
                 }
             };
             match outcome {
-                Outcome::Answered(response, exchange) => {
+                Outcome::Answered(response) => {
                     let work = work.admitted(admitted);
-                    return Ok(Answer { response, exchange, upstream, work });
+                    return Ok(Answer { response, upstream, work });
                 }
                 Outcome::Again(again, reason) => (request, refused) = (again, reason),
                 Outcome::Failed(_) if limit.is_exceeded() => return Err(Refused::BodyTooLarge),
@@ -282,15 +282,12 @@ async fn offer_anew(upstream: &Upstream, request: Request<Upload>) -> Outcome {
         Err(_) if upstream.seat().is_some() => return Outcome::Again(request, Refused::NoAgent),
         Err(_) => return Outcome::Again(request, Refused::Unreachable),
     };
-    match Exchange::new(stream).await {
-        Ok(exchange) => send(exchange, request).await,
-        Err(_) => Outcome::Again(request, Refused::Unreachable),
-    }
+    send(Box::new(Exchange::new(stream)), request).await
 }
 
-async fn send(mut exchange: Exchange, request: Request<Upload>) -> Outcome {
+async fn send(mut exchange: Box<Exchange>, request: Request<Upload>) -> Outcome {
     match exchange.send(request).await {
-        Ok(response) => Outcome::Answered(response, Some(exchange)),
+        Ok(response) => Outcome::Answered(response.map(|()| Source::Exchange(exchange))),
         Err(undelivered) => not_answered(undelivered),
     }
 }
@@ -308,7 +305,7 @@ async fn offer_h2(
         multiplexed::allow_trailers(&mut request);
     }
     match multiplexed::send(sender, request).await {
-        Ok(response) => Outcome::Answered(response, None),
+        Ok(response) => Outcome::Answered(response.map(Source::Shared)),
         Err(undelivered) => not_answered(undelivered),
     }
 }
@@ -328,25 +325,26 @@ fn respond(
     id: HeaderValue,
     (turn, mut account): (Turn, Account),
 ) -> Response<Reply> {
-    let Answer { mut response, exchange, upstream, work } = answer;
+    let Answer { mut response, upstream, work } = answer;
     let switched = response.status() == StatusCode::SWITCHING_PROTOCOLS;
-    let backend = switched.then(|| hyper::upgrade::on(&mut response));
     headers::strip_hop_by_hop(response.headers_mut());
     response.headers_mut().entry(X_REQUEST_ID).or_insert(id);
     account.answered(response.status(), upstream.id);
     *response.version_mut() = Version::HTTP_11;
-    match (backend, wish, exchange) {
-        (None, _, exchange) => {
-            let download = |body| Download::new(body, exchange, upstream, work);
-            response.map(|body| Reply::download(download(body), turn, account))
-        }
-        (Some(backend), Some(wish), Some(exchange)) => {
+    if !switched {
+        let download = |source| Download::new(source, upstream, work);
+        return response.map(|source| Reply::download(download(source), turn, account));
+    }
+    let (parts, source) = response.into_parts();
+    match (wish, source) {
+        (Some(wish), Source::Exchange(exchange)) => {
+            let mut response = Response::from_parts(parts, Reply::switching(turn));
             headers::set_upgrade(response.headers_mut(), wish.protocol);
-            upgrade::tunnel(shared, wish.client, backend, (exchange, work, account));
-            response.map(|_| Reply::switching(turn))
+            upgrade::tunnel(shared, wish.client, exchange.upgrade(), (work, account));
+            response
         }
         // Changing protocol unasked is no answer to anything.
-        (Some(_), _, _) => {
+        _ => {
             account.refused(shared, &Refused::NoResponse);
             Refused::NoResponse.into_response(turn, account)
         }

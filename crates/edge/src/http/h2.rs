@@ -7,6 +7,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use http::Request;
+use hyper::body::Incoming;
 use hyper::rt::Executor;
 use hyper::server::conn::http2;
 use hyper::service::service_fn;
@@ -15,10 +17,10 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{Notify, watch};
 use tokio::time::timeout;
 
+use super::body::Requested;
+use super::connection::{HEAD_BYTES_MAX, HEAD_TIMEOUT, IDLE_TIMEOUT};
 use super::forward::forward;
 use super::front::Front;
-use super::server::HEAD_BYTES_MAX;
-use super::strict_head::{HEAD_TIMEOUT, IDLE_TIMEOUT};
 use super::turn::{Conversation, OpenStream};
 use crate::shared::Shared;
 use crate::stats::Gauge;
@@ -71,11 +73,12 @@ where
     let (streams, open_streams) = watch::channel(0);
     let (streams, front) = (Arc::new(streams), Arc::new(front));
     let patience = Arc::new(Patience::default());
-    let service = service_fn(|request| {
+    let service = service_fn(|request: Request<Incoming>| {
         let (shared, front) = (Arc::clone(&shared), Arc::clone(&front));
         let conversation = Arc::new(Conversation::of_stream(OpenStream::new(&streams)));
         let answering = Answering::begin(&patience);
         async move {
+            let request = request.map(Requested::H2);
             let answer = forward(&shared, &front, &conversation, request).await;
             answering.finish();
             Ok::<_, io::Error>(answer)

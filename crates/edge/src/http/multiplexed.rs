@@ -11,7 +11,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use std::time::Duration;
 use tokio::sync::Mutex;
 
-use super::exchange::{Undelivered, copy_head, is_repeatable};
+use super::exchange::{Undelivered, is_repeatable};
 use super::upload::Upload;
 use crate::backend::Backend;
 
@@ -80,8 +80,18 @@ pub(crate) async fn send(
     let sent = sender.try_send_request(in_h2(request)).await;
     sent.map_err(|mut failed| {
         let request = failed.take_message().map(in_h1).or(spare);
-        Undelivered { request, error: failed.into_error() }
+        Undelivered { request, error: failed.into_error().into() }
     })
+}
+
+/// The same without its body, which is none.
+fn copy_head(request: &Request<Upload>) -> Request<Upload> {
+    let mut copy = Request::new(Upload::empty());
+    *copy.method_mut() = request.method().clone();
+    *copy.uri_mut() = request.uri().clone();
+    *copy.version_mut() = request.version();
+    *copy.headers_mut() = request.headers().clone();
+    copy
 }
 
 /// The same request as HTTP/2 has it: the host is part of what is asked for, and nothing is

@@ -2,7 +2,7 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker, ready};
+use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, LOCATION, RETRY_AFTER};
@@ -10,7 +10,7 @@ use http::{HeaderName, HeaderValue, Response, StatusCode};
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 
 use super::account::Account;
-use super::exchange::Exchange;
+use super::exchange::{Exchange, ExchangeError};
 use super::host::HostError;
 use super::turn::Turn;
 use crate::agents::door::Closed;
@@ -18,7 +18,7 @@ use crate::meter::Why;
 use crate::upstream::Upstream;
 use crate::work::OpenWork;
 
-const X_HELIX_REASON: HeaderName = HeaderName::from_static("x-helix-reason");
+pub(crate) const X_HELIX_REASON: HeaderName = HeaderName::from_static("x-helix-reason");
 
 /// Seconds after which a client may try again: about how long a fresh instance
 /// takes to become ready.
@@ -45,11 +45,19 @@ enum Content {
 /// A backend's response body, and all that must last as long as it.
 #[derive(Debug)]
 pub(crate) struct Download {
-    body: Incoming,
-    exchange: Option<Exchange>,
+    /// Absent once it was given back.
+    source: Option<Source>,
     upstream: Arc<Upstream>,
-    has_ended: bool,
     _work: OpenWork,
+}
+
+/// Where a response's body comes from.
+#[derive(Debug)]
+pub(crate) enum Source {
+    /// A connection of its own.
+    Exchange(Box<Exchange>),
+    /// One that somebody else drives.
+    Shared(Incoming),
 }
 
 /// Why the edge answers a request itself.
@@ -196,41 +204,23 @@ impl Reply {
 
     /// No body: the connection changes protocol after this response.
     pub(crate) fn switching(turn: Turn) -> Reply {
-        turn.becomes_tunnel();
         Reply { content: Content::Text(None), account: None, _turn: turn }
     }
 }
 
 impl Download {
-    pub(crate) fn new(
-        body: Incoming,
-        exchange: Option<Exchange>,
-        upstream: Arc<Upstream>,
-        work: OpenWork,
-    ) -> Download {
-        Download { body, exchange, upstream, has_ended: false, _work: work }
+    pub(crate) fn new(source: Source, upstream: Arc<Upstream>, work: OpenWork) -> Download {
+        Download { source: Some(source), upstream, _work: work }
     }
 
-    fn poll_next(
+    fn poll_frame(
         &mut self,
         context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        let Some(exchange) = &mut self.exchange else {
-            // Somebody else drives a connection that many share.
-            let frame = ready!(Pin::new(&mut self.body).poll_frame(context));
-            self.has_ended = frame.is_none();
-            return Poll::Ready(frame);
-        };
-        // As in `Exchange::send`: only driving the exchange makes the body ready.
-        let mut quietly = Context::from_waker(Waker::noop());
-        let mut frame = Pin::new(&mut self.body).poll_frame(&mut quietly);
-        if frame.is_pending() {
-            exchange.drive(context);
-            frame = Pin::new(&mut self.body).poll_frame(&mut quietly);
+    ) -> Poll<Option<Result<Frame<Bytes>, ExchangeError>>> {
+        match &mut self.source {
+            Some(source) => Pin::new(source).poll_frame(context),
+            None => Poll::Ready(None),
         }
-        let frame = ready!(frame);
-        self.has_ended = frame.is_none();
-        Poll::Ready(frame)
     }
 }
 
@@ -238,24 +228,51 @@ impl Drop for Download {
     /// A connection whose response was read to its end waits for the next
     /// request; any other is closed.
     fn drop(&mut self) {
-        if let Some(exchange) = self.exchange.take()
-            && (self.has_ended || self.body.is_end_stream())
-        {
+        if let Some(Source::Exchange(exchange)) = self.source.take() {
             self.upstream.idle.put(exchange);
+        }
+    }
+}
+
+impl Body for Source {
+    type Data = Bytes;
+    type Error = ExchangeError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, ExchangeError>>> {
+        match self.get_mut() {
+            Source::Exchange(exchange) => exchange.poll_frame(context),
+            Source::Shared(body) => Pin::new(body).poll_frame(context).map_err(Into::into),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Source::Exchange(exchange) => exchange.is_over(),
+            Source::Shared(body) => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Source::Exchange(exchange) => exchange.size_hint(),
+            Source::Shared(body) => body.size_hint(),
         }
     }
 }
 
 impl Body for Reply {
     type Data = Bytes;
-    type Error = hyper::Error;
+    type Error = ExchangeError;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, ExchangeError>>> {
         let frame = match &mut self.content {
-            Content::Download(download) => ready!(download.poll_next(context)),
+            Content::Download(download) => ready!(download.poll_frame(context)),
             Content::Text(text) => text.take().map(|text| Ok(Frame::data(text))),
         };
         if let Some(account) = &mut self.account {
@@ -270,14 +287,16 @@ impl Body for Reply {
 
     fn is_end_stream(&self) -> bool {
         match &self.content {
-            Content::Download(download) => download.body.is_end_stream(),
+            Content::Download(download) => download.source.as_ref().is_none_or(Body::is_end_stream),
             Content::Text(text) => text.is_none(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match &self.content {
-            Content::Download(download) => download.body.size_hint(),
+            Content::Download(download) => {
+                download.source.as_ref().map_or_else(SizeHint::default, Body::size_hint)
+            }
             Content::Text(text) => {
                 SizeHint::with_exact(text.as_ref().map_or(0, |text| text.len() as u64))
             }

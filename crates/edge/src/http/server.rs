@@ -1,34 +1,22 @@
 //! Accepting HTTP connections and reading requests off them.
 
 use std::future::poll_fn;
-use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
 
-use super::forward::forward;
+use super::connection::{Socket, converse};
 use super::front::Front;
-use super::strict_head::StrictHead;
 use super::turn::Conversation;
 use crate::proxy_protocol;
 use crate::shared::Shared;
 use crate::sockets;
 use crate::stats::Gauge;
-
-/// The largest request head. Larger ones get 431.
-pub(crate) const HEAD_BYTES_MAX: usize = 64 * 1024;
-
-/// How much of a request is read ahead of a backend.
-const BUFFER_BYTES_MAX: usize = 2 * HEAD_BYTES_MAX;
 
 /// How long a process that was taken over waits for one more request on a connection.
 const LAST_REQUEST_WAIT: Duration = Duration::from_secs(2);
@@ -63,26 +51,10 @@ async fn last_request(connection: impl Future, conversation: &Conversation) {
 }
 
 /// Serves an HTTP/1 connection to its end.
-pub(crate) async fn serve<S>(shared: Arc<Shared>, stream: S, front: Front)
-where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
+pub(crate) async fn serve(shared: Arc<Shared>, stream: impl Socket + 'static, front: Front) {
     let _open = Gauge::open(&shared.counters.http_connections_open);
-    let (conversation, front) = (Arc::new(Conversation::default()), Arc::new(front));
-    let stream = TokioIo::new(StrictHead::new(stream, Arc::clone(&conversation)));
-    let service = service_fn(|request| {
-        let (shared, front) = (Arc::clone(&shared), Arc::clone(&front));
-        let conversation = Arc::clone(&conversation);
-        async move { Ok::<_, io::Error>(forward(&shared, &front, &conversation, request).await) }
-    });
-    let connection = http1::Builder::new()
-        .max_buf_size(BUFFER_BYTES_MAX)
-        .max_header_size(HEAD_BYTES_MAX)
-        // `StrictHead` keeps time instead: the parser's limit would also end
-        // connections that merely rest between requests.
-        .header_read_timeout(None)
-        .serve_connection(stream, service)
-        .with_upgrades();
+    let conversation = Arc::new(Conversation::default());
+    let connection = converse(&shared, Box::new(stream), &front, &conversation);
     let mut connection = pin!(connection);
     let outcome = match shared.draining.interrupts(connection.as_mut()).await {
         Some(outcome) => outcome,
@@ -90,7 +62,7 @@ where
             if shared.is_handed_over() {
                 last_request(connection.as_mut(), &conversation).await;
             }
-            connection.as_mut().graceful_shutdown();
+            conversation.ends();
             shared.closing.interrupts(connection).await.unwrap_or(Ok(()))
         }
     };

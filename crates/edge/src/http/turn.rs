@@ -1,25 +1,23 @@
-//! Where a client connection is between request and response.
-//!
-//! The connection's byte stream (`strict_head`) must know whether the next bytes
-//! are a request head, and whether waiting for them is idleness; only the
-//! request handler knows when a request is over. They share this.
+//! What is known of a client's connection between its requests and while one is answered.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::watch;
 
-/// The state of one client connection. All of it is used by one task, so the
-/// ordering is of no concern; atomics only make it shareable.
+use super::upgrade::Upgrading;
+
+/// The state of one client connection, or of one request where many share it. All of it is
+/// used by one task, so the ordering is of no concern; atomics only make it shareable.
 #[derive(Debug, Default)]
 pub(crate) struct Conversation {
     in_flight: AtomicBool,
-    /// Bytes may be something else than HTTP: not to be looked at.
-    opaque: AtomicBool,
-    upload_open: AtomicBool,
     /// The request's body cannot be read to its end.
     upload_broke: AtomicBool,
-    tunnelled: AtomicBool,
+    /// No request follows.
+    is_over: AtomicBool,
+    /// The client's side of a connection that it asked to have for another protocol.
+    upgrading: Mutex<Option<Upgrading>>,
     /// Of HTTP/2, where many requests share a connection and each has one of these.
     _stream: Option<OpenStream>,
 }
@@ -51,25 +49,15 @@ impl Conversation {
         Conversation { _stream: Some(stream), ..Conversation::default() }
     }
 
-    /// A request has arrived. `has_body` when its body is still to be read.
-    pub(crate) fn begin(self: &Arc<Conversation>, has_body: bool) -> Turn {
+    /// A request has arrived.
+    pub(crate) fn begin(self: &Arc<Conversation>) -> Turn {
         self.in_flight.store(true, Ordering::Relaxed);
-        self.upload_open.store(has_body, Ordering::Relaxed);
         self.upload_broke.store(false, Ordering::Relaxed);
         Turn(Arc::clone(self))
     }
 
     pub(crate) fn is_in_flight(&self) -> bool {
         self.in_flight.load(Ordering::Relaxed)
-    }
-
-    pub(crate) fn is_opaque(&self) -> bool {
-        self.opaque.load(Ordering::Relaxed)
-    }
-
-    /// A head has ended that asks to change the protocol.
-    pub(crate) fn make_opaque(&self) {
-        self.opaque.store(true, Ordering::Relaxed);
     }
 
     /// The request's body is not one.
@@ -81,25 +69,28 @@ impl Conversation {
         self.upload_broke.load(Ordering::Relaxed)
     }
 
-    /// The request's body has been read to its end.
-    pub(crate) fn upload_ended(&self) {
-        self.upload_open.store(false, Ordering::Relaxed);
+    /// The request under way is the last, and if there is none there will be none.
+    pub(crate) fn ends(&self) {
+        self.is_over.store(true, Ordering::Relaxed);
     }
-}
 
-impl Turn {
-    /// From here on the connection is not HTTP.
-    pub(crate) fn becomes_tunnel(&self) {
-        self.0.tunnelled.store(true, Ordering::Relaxed);
+    pub(crate) fn is_over(&self) -> bool {
+        self.is_over.load(Ordering::Relaxed)
+    }
+
+    /// The request asks to change the protocol.
+    pub(crate) fn offers(&self, upgrading: Upgrading) {
+        *self.upgrading.lock().unwrap_or_else(PoisonError::into_inner) = Some(upgrading);
+    }
+
+    /// The client's side, for whoever changes it.
+    pub(crate) fn upgrading(&self) -> Option<Upgrading> {
+        self.upgrading.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 }
 
 impl Drop for Turn {
     fn drop(&mut self) {
         self.0.in_flight.store(false, Ordering::Relaxed);
-        let body_left = self.0.upload_open.load(Ordering::Relaxed);
-        if !body_left && !self.0.tunnelled.load(Ordering::Relaxed) {
-            self.0.opaque.store(false, Ordering::Relaxed);
-        }
     }
 }

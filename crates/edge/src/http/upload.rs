@@ -6,15 +6,16 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use hyper::body::{Body, Frame, Incoming, SizeHint};
+use hyper::body::{Body, Frame, SizeHint};
 
 use super::account::Counting;
+use super::body::{BodyError, Requested};
 use super::turn::Conversation;
 
 /// A request's body, or the absence of one in a repeated request.
 #[derive(Debug)]
 pub(crate) struct Upload {
-    body: Option<(Incoming, Arc<Conversation>)>,
+    body: Option<(Requested, Arc<Conversation>)>,
     /// Counts what passes.
     counting: Counting,
     limit: Limit,
@@ -46,13 +47,13 @@ impl Limit {
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum UploadError {
     #[error("the client's body ended before its end")]
-    Client(#[from] hyper::Error),
+    Client(#[from] BodyError),
     #[error("the body is larger than may be")]
     TooLarge,
 }
 
 impl Upload {
-    pub(crate) fn new(body: Incoming, conversation: &Arc<Conversation>) -> Upload {
+    pub(crate) fn new(body: Requested, conversation: &Arc<Conversation>) -> Upload {
         let body = (!body.is_end_stream()).then(|| (body, Arc::clone(conversation)));
         Upload { body, ..Upload::empty() }
     }
@@ -88,9 +89,6 @@ impl Body for Upload {
             return Poll::Ready(None);
         };
         let frame = ready!(Pin::new(&mut *body).poll_frame(context));
-        if frame.is_none() || body.is_end_stream() {
-            conversation.upload_ended();
-        }
         if let Some(Err(_)) = &frame {
             conversation.upload_broke();
         }

@@ -162,7 +162,7 @@ const CASES: &[Case] = &[
     case("GET /a\tHTTP/1.1~^~", &[], &[400]),
     case("GET /a HTTP/3.0~^~", &[], &[400]),
     case("G(T /a HTTP/1.1~^~", &[], &[400]),
-    case("PRI * HTTP/2.0~~SM~~", &[], &[]),
+    case("PRI * HTTP/2.0~~SM~~", &[], &[400]),
     case(
         "GET /a HTTP/1.1~^Connection: upgrade~Upgrade: h2c~HTTP2-Settings: AAMAAABkAAQAAP__~~",
         &["GET /a"],

@@ -5,6 +5,7 @@
 mod access_log;
 mod address;
 mod agents;
+mod answers;
 mod app;
 mod challenge;
 mod corpus;

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
-use xtask::{bench, engine, fuzz, image, openapi, output, sim, suite, tidy, vm, workspace};
+use xtask::{bench, dist, engine, fuzz, image, openapi, output, sim, suite, tidy, vm, workspace};
 
 #[derive(Parser)]
 #[command(name = "cargo xtask", about = "Chores of the HelixStack repository")]
@@ -21,6 +21,8 @@ enum Chore {
     Tidy,
     /// Measure the product beside its peers.
     Bench(bench::Options),
+    /// Build the program that packages carry and print where it is.
+    Dist(dist::Options),
     /// Throw mutated input at the parsers of what comes from outside.
     Fuzz(fuzz::Options),
     /// Write docs/openapi.json and docs/state-file.schema.json.
@@ -52,6 +54,7 @@ fn run(chore: Chore) -> Result<bool> {
         Chore::Test(options) => suite::run(&options),
         Chore::Tidy => run_tidy(),
         Chore::Bench(options) => bench::run(&options).map(|()| true),
+        Chore::Dist(options) => dist::run(&options).map(|()| true),
         Chore::Fuzz(options) => fuzz::run(&options),
         Chore::Openapi => openapi::run().map(|()| true),
         Chore::Sim(options) => sim::run(&options),

@@ -89,28 +89,27 @@ pub fn cache_dir() -> Result<PathBuf> {
     Ok(metadata(&root())?.target_directory.join("xtask"))
 }
 
-/// Builds `helix` the way packages carry it and returns the binary's path.
+/// Has a cargo build `helix` with the profile of packages and returns the binary's path.
 ///
 /// # Errors
 /// When the build fails or produces no executable.
-pub fn build_dist_binary() -> Result<PathBuf> {
+pub fn build_dist_binary(cargo: &mut Command) -> Result<PathBuf> {
     let arguments = ["--profile", "dist", "--package", "helix", "--bin", "helix", "--locked"];
-    build(&arguments)?.pop().context("cargo built no `helix`")
+    build(cargo, &arguments)?.pop().context("cargo built no `helix`")
 }
 
-/// Builds something and returns the paths of its programs, in no order.
+/// Has a cargo build something and returns the paths of its programs, in no order.
 ///
 /// # Errors
 /// When the build fails.
-pub fn build(arguments: &[&str]) -> Result<Vec<PathBuf>> {
-    let mut command = cargo();
-    command
+pub fn build(cargo: &mut Command, arguments: &[&str]) -> Result<Vec<PathBuf>> {
+    cargo
         .arg("build")
         .args(arguments)
         .arg("--message-format=json-render-diagnostics")
         .stderr(std::process::Stdio::inherit())
         .current_dir(root());
-    let messages = process::capture(&mut command)?;
+    let messages = process::capture(cargo)?;
     Ok(messages.lines().filter_map(executable).collect())
 }
 

@@ -85,6 +85,14 @@ pub fn run(binary: &Path) -> Result<Report> {
     })
 }
 
+/// Puts a server to all of it once.
+///
+/// # Errors
+/// When it does not start or does not answer.
+pub fn work(binary: &Path) -> Result<()> {
+    measure(&Helix::start(binary)?).map(|_| ())
+}
+
 fn measure(store: &dyn Store) -> Result<Vec<f64>> {
     store.write(CLIENTS[1], WARM_UP_SECONDS)?;
     let mut values = Vec::new();

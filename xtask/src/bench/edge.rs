@@ -66,16 +66,33 @@ pub fn run(binary: &Path) -> Result<Report> {
     Ok(report(rows))
 }
 
+/// Puts an edge to all of it once, and ends it as one that may say what it did.
+///
+/// # Errors
+/// When it does not start or does not answer.
+pub fn work(binary: &Path) -> Result<()> {
+    let (server, echo) = (Server::start(bulk::BODY_BYTES)?, Echo::start()?);
+    let directory = tempfile::tempdir().context("make a directory for helix")?;
+    let origin = Origin { tcp: server.port, udp: echo.port };
+    carry(&Proxy::helix(binary, directory.path(), origin)?, true).map(|_| ())
+}
+
 const COLUMNS: usize = 10;
 
 /// In the order of the columns.
 fn figures(proxy: &Proxy, carries_datagrams: bool) -> Result<[f64; COLUMNS]> {
+    let mut figures = carry(proxy, carries_datagrams)?;
+    figures[COLUMNS - 1] = idle_kib(proxy)?.unwrap_or(f64::NAN);
+    Ok(figures)
+}
+
+/// All but the last of the columns, which is about what is not carried.
+fn carry(proxy: &Proxy, carries_datagrams: bool) -> Result<[f64; COLUMNS]> {
     let kept = load(proxy.ports.tcp, "/", CONNECTIONS, false)?;
     let fresh = load(proxy.ports.tcp, "/", CONNECTIONS, true)?;
     let bulk = bulk::gbit_per_second(proxy.ports.tcp, WARM_SECONDS, SECONDS)?;
     let routed = load(proxy.ports.http, "/", CONNECTIONS, false)?;
     let datagrams = if carries_datagrams { round_trips(proxy.ports.udp)? } else { f64::NAN };
-    let idle = idle_kib(proxy)?.unwrap_or(f64::NAN);
     Ok([
         kept.per_second,
         kept.p99_ms,
@@ -86,7 +103,7 @@ fn figures(proxy: &Proxy, carries_datagrams: bool) -> Result<[f64; COLUMNS]> {
         routed.p99_ms,
         routed.p999_ms,
         datagrams,
-        idle,
+        f64::NAN,
     ])
 }
 

@@ -16,7 +16,7 @@ use clap::ValueEnum;
 use self::report::Report;
 use crate::output::{result, say};
 use crate::packages::Package;
-use crate::{packages, process, workspace};
+use crate::{dist, packages, process, workspace};
 
 pub mod bulk;
 pub mod control;
@@ -198,7 +198,7 @@ pub fn run(options: &Options) -> Result<()> {
         }
         (None, None) => {
             let commit = workspace::commit()?;
-            (workspace::build_dist_binary()?, format!("commit {commit}, profile `dist`"))
+            (dist::build()?, format!("commit {commit}, built by `cargo xtask dist`"))
         }
     };
     if options.bench.needs_root() {

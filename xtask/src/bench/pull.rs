@@ -143,7 +143,7 @@ fn subjects(ours: PathBuf) -> Result<Vec<Times>> {
 pub fn build() -> Result<PathBuf> {
     let arguments =
         ["--profile", "dist", "--package", "helix-image", "--example", "pull", "--locked"];
-    workspace::build(&arguments)?.pop().context("cargo built no `pull`")
+    workspace::build(&mut workspace::cargo(), &arguments)?.pop().context("cargo built no `pull`")
 }
 
 fn program(name: &str) -> Result<Command> {

@@ -100,7 +100,7 @@ fn helix(binary: &Path) -> Result<Row> {
 /// One program knows what happens in a cluster, the other how a log is written.
 fn write_log(directory: &TempDir) -> Result<()> {
     let wanted = ["--release", "--workspace", "--bin", "helix-sim", "--example", "append"];
-    let programs = workspace::build(&wanted)?;
+    let programs = workspace::build(&mut workspace::cargo(), &wanted)?;
     let program = |name: &str| {
         let found = programs.iter().find(|path| path.file_name().is_some_and(|it| it == name));
         found.with_context(|| format!("cargo built no `{name}`"))

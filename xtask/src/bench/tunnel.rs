@@ -62,6 +62,18 @@ pub fn run(binary: &Path) -> Result<Report> {
     Ok(report(rows, &reachable))
 }
 
+/// Puts a tunnel to all of it once, and ends it as one that may say what it did.
+///
+/// # Errors
+/// When it does not start or does not answer.
+pub fn work(binary: &Path) -> Result<()> {
+    let server = Server::start(bulk::BODY_BYTES)?;
+    let tunnel = Tunnel::helix(binary, server.port)?;
+    figures(&tunnel)?;
+    tunnel.end();
+    Ok(())
+}
+
 const COLUMNS: usize = 4;
 
 /// In the order of the columns.

@@ -49,7 +49,7 @@ pub struct Tunnel {
     /// The public port.
     pub port: u16,
     // The agent goes first.
-    _agent: Option<Owned>,
+    agent: Option<Owned>,
     _server: Option<Server>,
 }
 
@@ -61,7 +61,7 @@ enum Server {
 impl Tunnel {
     /// The origin itself, for orientation.
     pub fn none(origin: u16) -> Tunnel {
-        Tunnel { name: "no tunnel".to_owned(), port: origin, _agent: None, _server: None }
+        Tunnel { name: "no tunnel".to_owned(), port: origin, agent: None, _server: None }
     }
 
     /// rathole, in the clear or with its encrypted transport.
@@ -111,13 +111,20 @@ impl Tunnel {
         let port = url.rsplit(':').next().and_then(|port| port.parse().ok());
         let port = port.with_context(|| format!("find the port in `{url}`"))?;
         let server = Some(Server::Helix { _platform: Box::new(platform) });
-        Ok(Tunnel { name: "helix, TLS".to_owned(), port, _agent: Some(agent), _server: server })
+        Ok(Tunnel { name: "helix, TLS".to_owned(), port, agent: Some(agent), _server: server })
+    }
+
+    /// Ends it without a kill.
+    pub fn end(mut self) {
+        if let Some(agent) = &mut self.agent {
+            agent.terminate();
+        }
     }
 
     fn peer(name: String, port: u16, server: Owned, agent: Owned) -> Result<Tunnel> {
         wait_for(port)?;
         let server = Some(Server::Peer { _process: server });
-        Ok(Tunnel { name, port, _agent: Some(agent), _server: server })
+        Ok(Tunnel { name, port, agent: Some(agent), _server: server })
     }
 }
 

@@ -67,7 +67,7 @@ pub fn run(binary: &Path) -> Result<Report> {
 fn build_agents() -> Result<PathBuf> {
     let arguments = ["--release", "--package", "helix-client", "--features", "tunnel"];
     let arguments = [&arguments[..], &["--example", "agents", "--locked"]].concat();
-    workspace::build(&arguments)?.pop().context("cargo built no `agents`")
+    workspace::build(&mut workspace::cargo(), &arguments)?.pop().context("cargo built no `agents`")
 }
 
 fn measure_rathole(rathole: &Rathole, ports: &[u16]) -> Result<Row> {

@@ -42,6 +42,7 @@ mod takeover;
 mod tcp;
 mod tls;
 mod udp;
+mod unread;
 mod upstream;
 mod work;
 

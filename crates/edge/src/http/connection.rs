@@ -27,8 +27,8 @@ use super::front::Front;
 use super::h1::{Asked, Decoded, Decoder, HeadError, Inbox, Outbox, Persistence, Requests};
 use super::reply::X_HELIX_REASON;
 use super::turn::Conversation;
-use super::upgrade::Upgraded;
 use crate::shared::Shared;
+use crate::unread::Unread;
 
 /// The largest request head. Larger ones get 431.
 pub(crate) const HEAD_BYTES_MAX: usize = 64 * 1024;
@@ -158,13 +158,14 @@ impl Connection {
                 if let Some(asked) = requests.next(&mut inbox.bytes, HEAD_BYTES_MAX)? {
                     return Poll::Ready(Ok(Some(asked)));
                 }
-                if conversation.is_over() && inbox.bytes.is_empty() {
-                    return Poll::Ready(Ok(None));
-                }
                 match inbox.poll_fill(stream, context)? {
                     Poll::Ready(0) if inbox.bytes.is_empty() => return Poll::Ready(Ok(None)),
                     Poll::Ready(0) => return Poll::Ready(Err(ConnectionError::Gone)),
                     Poll::Ready(_) => continue,
+                    // What has come before the end is still answered.
+                    Poll::Pending if conversation.is_over() && inbox.bytes.is_empty() => {
+                        return Poll::Ready(Ok(None));
+                    }
                     Poll::Pending => {}
                 }
                 let limit = if requests.has_begun() { HEAD_TIMEOUT } else { IDLE_TIMEOUT };
@@ -385,9 +386,9 @@ impl Wire {
     }
 
     /// The stream, with what was read of it.
-    fn take(&mut self) -> Upgraded<Box<dyn Socket>> {
+    fn take(&mut self) -> Unread<Box<dyn Socket>> {
         let stream = std::mem::replace(&mut self.stream, Box::new(tokio::io::empty()));
-        Upgraded::new(self.inbox.bytes.split().freeze(), stream)
+        Unread::new(self.inbox.bytes.split().freeze(), stream)
     }
 }
 

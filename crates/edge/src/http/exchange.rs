@@ -19,10 +19,10 @@ use tokio::time::Instant;
 use super::h1::{
     Answered, Decoded, Decoder, Encoder, HeadError, Inbox, Outbox, Persistence, Responses,
 };
-use super::upgrade::Upgraded;
 use super::upload::{Upload, UploadError};
 use crate::backend::{Backend, Session};
 use crate::shards;
+use crate::unread::Unread;
 
 /// The largest response head.
 const HEAD_BYTES_MAX: usize = 128 * 1024;
@@ -169,8 +169,8 @@ impl Exchange {
     }
 
     /// The connection, which is of another protocol from here on.
-    pub(crate) fn upgrade(mut self: Box<Self>) -> Upgraded<Backend> {
-        Upgraded::new(self.inbox.bytes.split().freeze(), self.stream)
+    pub(crate) fn upgrade(mut self: Box<Self>) -> Unread<Backend> {
+        Unread::new(self.inbox.bytes.split().freeze(), self.stream)
     }
 
     fn poll_head(

@@ -6,7 +6,6 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use bytes::{Buf, Bytes};
 use http::HeaderValue;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf, copy_bidirectional};
 use tokio::sync::oneshot;
@@ -15,10 +14,11 @@ use super::account::Account;
 use super::connection::Socket;
 use crate::backend::Backend;
 use crate::shared::Shared;
+use crate::unread::Unread;
 use crate::work::OpenWork;
 
 /// A client's side, once the response has been sent.
-pub(crate) type Upgrading = oneshot::Receiver<Upgraded<Box<dyn Socket>>>;
+pub(crate) type Upgrading = oneshot::Receiver<Unread<Box<dyn Socket>>>;
 
 /// A client's wish to change protocol.
 #[derive(Debug)]
@@ -27,18 +27,11 @@ pub(crate) struct Wish {
     pub(crate) client: Upgrading,
 }
 
-/// A stream some of which was read already.
-#[derive(Debug)]
-pub(crate) struct Upgraded<S> {
-    read: Bytes,
-    stream: S,
-}
-
 /// Tunnels between client and backend until either ends or the edge closes.
 pub(crate) fn tunnel(
     shared: &Arc<Shared>,
     client: Upgrading,
-    backend: Upgraded<Backend>,
+    backend: Unread<Backend>,
     (work, account): (OpenWork, Account),
 ) {
     let stages = Arc::clone(shared);
@@ -53,64 +46,12 @@ pub(crate) fn tunnel(
 
 async fn carry(
     client: Upgrading,
-    mut backend: Upgraded<Backend>,
+    mut backend: Unread<Backend>,
     account: &Account,
 ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     let mut client = Counted { inner: client.await?, account };
     copy_bidirectional(&mut client, &mut backend).await?;
     Ok(())
-}
-
-impl<S> Upgraded<S> {
-    pub(crate) fn new(read: Bytes, stream: S) -> Upgraded<S> {
-        Upgraded { read, stream }
-    }
-}
-
-impl<S: AsyncRead + Unpin> AsyncRead for Upgraded<S> {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        if self.read.is_empty() {
-            return Pin::new(&mut self.stream).poll_read(context, buffer);
-        }
-        let count = self.read.len().min(buffer.remaining());
-        buffer.put_slice(&self.read[..count]);
-        self.read.advance(count);
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl<S: AsyncWrite + Unpin> AsyncWrite for Upgraded<S> {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(context, bytes)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        pieces: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(context, pieces)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(context)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(context)
-    }
 }
 
 /// A client's stream, whose bytes are counted both ways.

@@ -14,7 +14,7 @@ use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 
 use super::certificates::Resolver;
-use super::{ACME_TLS, First, Hello, Unread};
+use super::{ACME_TLS, First, Hello};
 use crate::error::EdgeError;
 use crate::http::{self, Front, Secure};
 use crate::proxy_protocol::{self, Whose};
@@ -22,6 +22,7 @@ use crate::shared::Shared;
 use crate::sockets;
 use crate::stats::count;
 use crate::tcp::relay;
+use crate::unread::Unread;
 
 /// From the connection to the end of its handshake. Ends clients that hold a
 /// connection by saying little.

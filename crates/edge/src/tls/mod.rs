@@ -20,7 +20,7 @@ pub(crate) use certificates::{Certificates, Wanted};
 pub(crate) use keeper::{Source, keep};
 pub(crate) use kept::Kept;
 pub(crate) use listener::{Acceptor, accept, refuse_name, within_quic};
-pub(crate) use sniff::{First, Unread, first};
+pub(crate) use sniff::{First, first};
 
 pub use hello::{Hello, read as read_hello};
 pub use keeper::{CertificateSource, Fetched};

@@ -2,11 +2,9 @@
 //! the bytes that told to whoever goes on with it.
 
 use std::io;
-use std::pin::Pin;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
+use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
@@ -59,70 +57,5 @@ async fn read(stream: &mut TcpStream) -> io::Result<First> {
         if is_read {
             return Ok(First { bytes, hello });
         }
-    }
-}
-
-/// A connection of which the first bytes have been read, as if they had not.
-#[derive(Debug)]
-pub(crate) struct Unread {
-    bytes: Vec<u8>,
-    taken: usize,
-    stream: TcpStream,
-}
-
-impl Unread {
-    pub(crate) fn new(bytes: Vec<u8>, stream: TcpStream) -> Unread {
-        Unread { bytes, taken: 0, stream }
-    }
-}
-
-impl AsyncRead for Unread {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        if self.taken == self.bytes.len() {
-            return Pin::new(&mut self.stream).poll_read(context, buffer);
-        }
-        let rest = &self.bytes[self.taken..];
-        let count = rest.len().min(buffer.remaining());
-        buffer.put_slice(&rest[..count]);
-        self.taken += count;
-        if self.taken == self.bytes.len() {
-            // A connection may rest for long.
-            (self.bytes, self.taken) = (Vec::new(), 0);
-        }
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl AsyncWrite for Unread {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(context, bytes)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        slices: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(context, slices)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(context)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(context)
     }
 }

@@ -65,7 +65,11 @@ fn profile(place: &Path) -> Result<PathBuf> {
     // Not static, as the linker would want what is otherwise left out as unused. What is
     // counted is the same.
     let counters = format!("-Cprofile-generate={}", counts.display());
-    let binary = workspace::build_dist_binary(&mut cargo(&place.join("counted"), &[&counters]))?;
+    let mut cargo = cargo(&place.join("counted"), &[&counters]);
+    // Counters come before anything is optimised across crates, which with them takes half an
+    // hour.
+    cargo.env("CARGO_PROFILE_DIST_LTO", "off");
+    let binary = workspace::build_dist_binary(&mut cargo)?;
     let bytes = fs::read(&binary).context("read what was built")?;
     let digest = base16(&Sha256::digest(bytes)[..8]);
     let profile = place.join(format!("{digest}.profdata"));

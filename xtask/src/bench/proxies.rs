@@ -266,7 +266,7 @@ fn plan_text(ports: Ports, origin: Origin) -> String {
 /// The origin: nginx with a small page and a large file.
 pub struct Server {
     pub port: u16,
-    _process: Owned,
+    process: Owned,
     _files: Unpacked,
 }
 
@@ -295,6 +295,13 @@ impl Server {
         let mut command = files.program("usr/sbin/nginx")?;
         command.arg("-c").arg(&settings).args(["-e", "stderr", "-p"]).arg(files.scratch());
         let process = listening("the origin", &command, &[port])?;
-        Ok(Server { port, _process: process, _files: files })
+        Ok(Server { port, process, _files: files })
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // As with a proxy: killed, it would leave its workers.
+        self.process.terminate();
     }
 }

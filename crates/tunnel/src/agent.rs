@@ -13,7 +13,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::attach;
-use crate::choose::{self, Serving};
+use crate::choose::{self, Serving, Ways};
 use crate::dial::Proxy;
 use crate::grant::{Candidate, Grant, GrantError, Grants};
 use crate::protocol::Leave;
@@ -86,7 +86,8 @@ impl Agent {
         let stop = CancellationToken::new();
         let spare = Spare::start(Arc::clone(&config.grants), config.first.clone(), stop.clone());
         let own = Own { config, instance: instance() };
-        let life = Life { own, tell, spare, backoff: Backoff::default() };
+        let (ways, backoff) = (Ways::default(), Backoff::default());
+        let life = Life { own, tell, spare, ways, backoff };
         let stopping = stop.clone();
         let task = tokio::spawn(async move {
             stopping.run_until_cancelled(life.run()).await;
@@ -129,6 +130,7 @@ struct Life {
     own: Own,
     tell: watch::Sender<Phase>,
     spare: Spare,
+    ways: Ways,
     backoff: Backoff,
 }
 
@@ -173,14 +175,15 @@ impl Life {
                     self.spare.discard();
                 }
                 // Moved to a session that has not come to serve: another is sought.
-                Unwell::Left(Leave::Draining | Leave::Moved) => {
+                Unwell::Left(Leave::Draining | Leave::Moved | Leave::Busy) => {
                     if let Some(before) = current.take() {
                         before.linger();
                     }
                 }
-                Unwell::Doubtful => {}
+                Unwell::Doubtful => self.ways.forget(),
                 Unwell::Lost(why) => {
                     tracing::debug!(%why, "the link to the edge is lost");
+                    self.ways.lost(random());
                     current = None;
                 }
             }
@@ -189,7 +192,7 @@ impl Life {
 
     /// Serves by a session until it is not well, or by one of the same edge that carries
     /// more, once there is one.
-    async fn serve(&self, session: &mut Session, mut grant: Option<Grant>) -> Unwell {
+    async fn serve(&mut self, session: &mut Session, mut grant: Option<Grant>) -> Unwell {
         loop {
             self.tell.send_replace(Phase::Attached {
                 edge: session.edge().to_owned(),
@@ -198,7 +201,8 @@ impl Life {
             });
             let serving = Serving::of(session);
             let grants = self.own.config.grants.as_ref();
-            let better = choose::better(&self.own, grants, serving, grant.take());
+            let ways = &mut self.ways;
+            let better = choose::better(&self.own, grants, ways, serving, grant.take());
             let mut better = tokio::select! {
                 why = session.unwell() => return why,
                 better = better => better,
@@ -216,7 +220,7 @@ impl Life {
             let why = match self.spare.take().await {
                 Err(GrantError::Refused(why)) => return Err(why),
                 Err(GrantError::Later(why)) => why,
-                Ok(grant) => match attach::attach(&self.own, &grant).await {
+                Ok(grant) => match attach::attach(&self.own, &self.ways, &grant).await {
                     Ok(session) => {
                         self.backoff.reset();
                         self.spare.used();
@@ -245,6 +249,6 @@ fn instance() -> Option<String> {
 }
 
 /// Where in its range a pause is. Without randomness all agents pause alike, no worse.
-fn random() -> u64 {
+pub(crate) fn random() -> u64 {
     getrandom::u64().unwrap_or_default()
 }

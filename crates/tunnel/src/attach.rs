@@ -8,6 +8,7 @@ use futures::{FutureExt, TryFutureExt};
 use tokio::time::sleep;
 
 use crate::agent::Own;
+use crate::choose::Ways;
 use crate::dial::{self, DialError};
 use crate::grant::{Candidate, Grant};
 use crate::race;
@@ -46,9 +47,10 @@ pub(crate) struct Failed {
 }
 
 /// The first candidate that takes the agent.
-pub(crate) async fn attach(own: &Own, grant: &Grant) -> Result<Session, Failed> {
+pub(crate) async fn attach(own: &Own, ways: &Ways, grant: &Grant) -> Result<Session, Failed> {
     let (has_connected, is_spent) = (AtomicBool::new(false), AtomicBool::new(false));
-    let usable: Vec<_> = grant.candidates.iter().filter(|it| own.may_use(it)).collect();
+    let mut usable: Vec<_> = grant.candidates.iter().filter(|it| own.may_use(it)).collect();
+    ways.order(&mut usable);
     let attempts = usable.into_iter().take(CANDIDATES_MAX).map(|candidate| {
         let reaching = reach(own, grant, candidate, Begin::Seated, &has_connected);
         let told = |error: &DialError| {

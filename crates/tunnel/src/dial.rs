@@ -66,6 +66,8 @@ pub enum DialError {
     WebSocket { at: String, source: Box<tungstenite::Error> },
     #[error("{at} does not welcome the agent: {why}")]
     Welcome { at: String, why: String },
+    #[error("{at} has others measure their ways now: try again in a minute")]
+    Busy { at: String },
     #[error("{at} took longer than {} seconds", DIAL_TIMEOUT.as_secs())]
     Late { at: String },
 }

@@ -134,6 +134,8 @@ pub enum Leave {
     Revoked,
     /// Another session of the same agent has the tunnel now; what is open here may stay.
     Moved,
+    /// To one that would stand by: as many as may measure their ways at a time do.
+    Busy,
 }
 
 /// What a visitor's stream begins with.

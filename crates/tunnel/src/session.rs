@@ -254,6 +254,7 @@ pub(crate) async fn greet(dialled: Dialled, hello: &Hello) -> Result<Greeted, Di
     let welcome = welcome.ok_or_else(|| broken("it says nothing".to_owned()))?;
     match protocol::read(&welcome) {
         Ok(FromEdge::Welcome { reachable }) => Ok(Greeted { link, incoming, stream, reachable }),
+        Ok(FromEdge::Leave { why: Leave::Busy }) => Err(DialError::Busy { at: at() }),
         Ok(FromEdge::Leave { why }) => Err(broken(format!("it says: {why:?}"))),
         Err(error) => Err(broken(error.to_string())),
     }

@@ -42,6 +42,7 @@ pub(crate) struct Agents {
     /// Of the key of [`resets`].
     resets_file: Option<PathBuf>,
     replays: Mutex<Replays>,
+    measuring: probe::Places,
     /// Told when somebody has taken a seat or left one.
     changed: Arc<Notify>,
     /// Told when there may be other seats.

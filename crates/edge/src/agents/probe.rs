@@ -5,7 +5,13 @@ use std::time::Duration;
 use bytes::Bytes;
 use helix_link::{Incoming, Opened, Stream, StreamError};
 use helix_tunnel::protocol::{self, PROBE_BYTES_MAX, Probe, Probed};
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::{Instant, timeout};
+
+/// Agents that may compare their ways at a time. Each moves what it can in both directions
+/// on either, so that a thousand that do it at once, as after a start, would keep both cores
+/// of a small machine for ten seconds, and measure nothing but each other.
+const MEASURING_MAX: usize = 8;
 
 /// How many an agent may have within [`PERIOD`]. A comparison takes three on each link.
 pub(super) const PROBES_MAX: u32 = 12;
@@ -18,6 +24,23 @@ const PROBE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What is sent: a piece takes its turn between those of visitors.
 const PIECE: &[u8] = &[0; 16 * 1024];
+
+/// Places for agents that compare their ways.
+#[derive(Debug)]
+pub(super) struct Places(Semaphore);
+
+impl Default for Places {
+    fn default() -> Places {
+        Places(Semaphore::new(MEASURING_MAX))
+    }
+}
+
+impl Places {
+    /// One of them, if one is free: who waited for it would measure how long.
+    pub(super) fn take(&self) -> Option<SemaphorePermit<'_>> {
+        self.0.try_acquire().ok()
+    }
+}
 
 /// Answers one after the other for as long as the link lives, and then for ever.
 pub(super) async fn answer(incoming: &mut Incoming) {

@@ -105,19 +105,13 @@ impl Talk<'_> {
     /// it leaves or is to leave.
     async fn run(mut self, standby: bool) {
         let mut leave = self.agent.leave.subscribe();
-        // First the seat: a visitor may come as soon as the agent knows of its welcome.
-        if !standby && !self.sit().await {
+        let has_seat = match standby {
+            true => self.stand_by().await,
+            // First the seat: a visitor may come as soon as the agent knows of its welcome.
+            false => self.sit().await && self.welcome().await,
+        };
+        if !has_seat {
             return;
-        }
-        let reachable = self.guest.reachable.clone();
-        if !self.say(&FromEdge::Welcome { reachable }).await {
-            return;
-        }
-        if standby {
-            let taking = timeout(STANDBY_MAX, self.taken()).await;
-            if !taking.unwrap_or(false) || !self.sit().await {
-                return;
-            }
         }
         let agent = self.agent;
         let why = tokio::select! {
@@ -129,6 +123,24 @@ impl Talk<'_> {
         let why = why.unwrap_or(Leave::Draining);
         let _ = self.say(&FromEdge::Leave { why }).await;
         self.linger(why, &mut leave).await;
+    }
+
+    async fn welcome(&mut self) -> bool {
+        let reachable = self.guest.reachable.clone();
+        self.say(&FromEdge::Welcome { reachable }).await
+    }
+
+    /// Welcomes one that is to measure, if there is room for that, and seats it when it says
+    /// so.
+    async fn stand_by(&mut self) -> bool {
+        let Some(place) = self.shared.agents.measuring.take() else {
+            self.say(&FromEdge::Leave { why: Leave::Busy }).await;
+            return false;
+        };
+        let takes =
+            self.welcome().await && timeout(STANDBY_MAX, self.taken()).await.unwrap_or_default();
+        drop(place);
+        takes && self.sit().await
     }
 
     /// What is open goes on for a while, or as long as it takes where the agent has only

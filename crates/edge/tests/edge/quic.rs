@@ -249,3 +249,22 @@ async fn quic_that_falls_silent_is_left_for_tls() {
     left.expect("it was not left").unwrap();
     assert_eq!(get(taking.world.http(), "demo.example", "/").await.body, "app 1");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_many_that_would_measure_at_once_some_are_told_to_come_again() {
+    let taking = Taking::new(vec![http(1, "demo.example")]).await;
+    let slow = Slow::start(taking.world.https()).await;
+    let grants = taking.grants_by(1, vec![(Over::Wss, slow.at)]);
+    let measuring = (0..16).map(|_| async {
+        let grant = grants.grant().await.unwrap();
+        measure(&grant, &grant.candidates[0], None, "test").await
+    });
+    let outcomes = soon(futures::future::join_all(measuring)).await;
+    let is_busy = |error: &ProbeError| matches!(error, ProbeError::Dial(DialError::Busy { .. }));
+    let busy = outcomes.iter().filter(|it| it.as_ref().is_err_and(is_busy)).count();
+    let measured = outcomes.iter().filter(|it| it.is_ok()).count();
+    assert!(busy > 0 && measured > 0 && busy + measured == 16, "{outcomes:?}");
+    // Their places are free again.
+    let grant = grants.grant().await.unwrap();
+    measure(&grant, &grant.candidates[0], None, "test").await.unwrap();
+}

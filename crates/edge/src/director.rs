@@ -22,7 +22,7 @@ use crate::saved_plan::SavedPlan;
 use crate::shared::Shared;
 use crate::table::{PortKey, Roster};
 use crate::takeover::{Named, Taken};
-use crate::tls::Wanted;
+use crate::tls::{Order, Wanted};
 
 /// A request to the director.
 #[derive(Debug)]
@@ -40,7 +40,7 @@ pub(crate) enum Request {
 /// How the director and the keeper of certificates speak.
 #[derive(Debug)]
 pub(crate) struct Certified {
-    pub(crate) wanted: watch::Sender<Arc<Wanted>>,
+    pub(crate) wanted: watch::Sender<Arc<Order>>,
     /// Told when there is another certificate, or another reason for none.
     pub(crate) changed: Arc<Notify>,
 }
@@ -138,7 +138,9 @@ impl Director {
     }
 
     async fn apply(&mut self, plan: Arc<EdgePlan>) {
-        if plan.version < self.plan.version {
+        // Versions of another installation say nothing about those of this one.
+        let is_same = plan.installation == self.plan.installation;
+        if is_same && plan.version < self.plan.version {
             tracing::debug!(
                 version = plan.version,
                 in_force = self.plan.version,
@@ -147,7 +149,8 @@ impl Director {
             return;
         }
         self.plan = plan;
-        self.certified.wanted.send_replace(Arc::new(self.hosts()));
+        let order = Order { installation: self.plan.installation, hosts: self.hosts() };
+        self.certified.wanted.send_replace(Arc::new(order));
         let wanted = self.ports();
         // New listeners hold their first clients until the table knows them;
         // old ones close only after it has forgotten them.

@@ -159,6 +159,10 @@ pub struct PortPlan {
 pub struct EdgePlan {
     /// The log position this plan reflects.
     pub version: u64,
+    /// Which installation it is of, by its block of addresses, which no other has; absent
+    /// from a server that does not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub installation: Option<Ipv6Addr>,
     /// Every endpoint.
     pub endpoints: Vec<EndpointPlan>,
     /// Instances that get no new work and whose end of work is to be reported
@@ -227,6 +231,7 @@ impl EdgePlan {
         // By name, so that no field can be forgotten.
         let EdgePlan {
             version: _,
+            installation,
             endpoints,
             draining,
             elsewhere,
@@ -234,7 +239,8 @@ impl EdgePlan {
             tunnels,
             tunnel_keys,
         } = self;
-        *endpoints == other.endpoints
+        *installation == other.installation
+            && *endpoints == other.endpoints
             && *draining == other.draining
             && *elsewhere == other.elsewhere
             && *challenges == other.challenges

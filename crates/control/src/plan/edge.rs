@@ -30,6 +30,7 @@ pub fn edge_plan(state: &State, edge: Id<Edge>) -> EdgePlan {
     let orders = state.certificates.iter().flat_map(|it| &it.status.order.challenges);
     EdgePlan {
         version: state.position,
+        installation: Some(state.network),
         endpoints,
         draining,
         elsewhere: others,

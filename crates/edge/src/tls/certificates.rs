@@ -3,6 +3,7 @@
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
+use std::net::Ipv6Addr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -17,6 +18,13 @@ use super::ACME_TLS;
 
 /// Hosts that are to be served over TLS, and the certificate each has if it has one.
 pub(crate) type Wanted = BTreeMap<Arc<str>, Option<Pin>>;
+
+/// What a plan wants, and which installation it is of.
+#[derive(Debug, Default)]
+pub(crate) struct Order {
+    pub(crate) installation: Option<Ipv6Addr>,
+    pub(crate) hosts: Wanted,
+}
 
 /// What the edge has.
 #[derive(Debug, Default)]

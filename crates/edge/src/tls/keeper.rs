@@ -4,6 +4,7 @@
 //! nowhere else: this process's, and where the machine has such a place (`kept`) the
 //! machine's, for the time when this process is gone and no server is in reach.
 
+use std::net::Ipv6Addr;
 use std::pin::Pin as Pinned;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -14,7 +15,7 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 use zeroize::Zeroizing;
 
-use super::certificates::{Held, Missing, Wanted};
+use super::certificates::{Held, Missing, Order, Wanted};
 use super::kept::Kept;
 use crate::shared::Shared;
 
@@ -48,24 +49,29 @@ pub(crate) type Source = Option<Arc<dyn CertificateSource>>;
 /// something to report.
 pub(crate) async fn keep(
     shared: Arc<Shared>,
-    mut wanted: watch::Receiver<Arc<Wanted>>,
+    mut wanted: watch::Receiver<Arc<Order>>,
     mut source: watch::Receiver<Source>,
     changed: Arc<Notify>,
     kept: Kept,
 ) {
-    let mut pause = RETRY_MIN;
+    let (mut pause, mut of) = (RETRY_MIN, Of::default());
     loop {
-        let now_wanted = Arc::clone(&wanted.borrow_and_update());
+        let order = Arc::clone(&wanted.borrow_and_update());
+        let now_wanted = &order.hosts;
         let from = source.borrow_and_update().clone();
-        shared.certificates.keep_only(&now_wanted);
+        if order.installation.is_some_and(|it| of.is(it, &kept)) {
+            // Who believes this installation believes nothing of another's.
+            shared.certificates.keep_only(&Wanted::new());
+        }
+        shared.certificates.keep_only(now_wanted);
         if !now_wanted.is_empty() {
             // Nothing is wanted before the first plan, for which all of it was kept.
-            kept.keep_only(&now_wanted);
+            kept.keep_only(now_wanted);
         }
-        if take_kept(&shared, &kept, &now_wanted) {
+        if take_kept(&shared, &kept, now_wanted) {
             changed.notify_one();
         }
-        let missing = shared.certificates.missing(&now_wanted, SystemTime::now());
+        let missing = shared.certificates.missing(now_wanted, SystemTime::now());
         let mut is_complete = missing.is_empty();
         if let (Some(from), false) = (from, is_complete) {
             is_complete = true;
@@ -90,6 +96,29 @@ pub(crate) async fn keep(
         if !goes_on {
             return;
         }
+    }
+}
+
+/// The installation that what is here is of, once it is known.
+#[derive(Default)]
+struct Of(Option<Ipv6Addr>);
+
+impl Of {
+    /// It is this one; whether what is here, or was kept here, is of another.
+    fn is(&mut self, installation: Ipv6Addr, kept: &Kept) -> bool {
+        let before = self.0.replace(installation);
+        if before == Some(installation) {
+            return false;
+        }
+        let was_kept = kept.is_of(installation);
+        let is_other = was_kept || before.is_some();
+        if is_other {
+            tracing::warn!(
+                %installation,
+                "this edge serves another installation now: certificates it had are let go of"
+            );
+        }
+        is_other
     }
 }
 

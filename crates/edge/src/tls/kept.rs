@@ -1,15 +1,17 @@
 //! Certificates and keys in a directory of this machine's memory, so that an edge that is
 //! killed and started again serves HTTPS while no server is in reach.
 //!
-//! Not on a disk: there the keys would outlive the machine. What cannot be kept or read
-//! is fetched again.
+//! They are of one installation, whose name is beside them: another's clients do not
+//! believe them. Not on a disk: there the keys would outlive the machine. What cannot be
+//! kept or read is fetched again.
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::fs;
 use std::io::{self, Write};
+use std::net::Ipv6Addr;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use helix_model::certificate::Pin;
@@ -19,6 +21,9 @@ use super::certificates::{Held, Missing, Wanted};
 
 /// A key with a long chain has a tenth of it.
 const FILE_BYTES_MAX: u64 = 256 * 1024;
+
+/// The file that says which installation they are of.
+const INSTALLATION_FILE: &str = "installation";
 
 /// Where they are kept; nowhere when the machine has no such memory.
 #[derive(Clone, Debug, Default)]
@@ -39,6 +44,21 @@ impl Kept {
         Kept { dir: made }
     }
 
+    /// They are of this installation from now on. Those that are not known to be are
+    /// removed, and whether there were any is told.
+    pub(crate) fn is_of(&self, installation: Ipv6Addr) -> bool {
+        let Some(dir) = &self.dir else { return false };
+        let (path, name) = (dir.join(INSTALLATION_FILE), installation.to_string());
+        if fs::read_to_string(&path).is_ok_and(|known| known == name) {
+            return false;
+        }
+        let removed = self.remove_all_but(&BTreeSet::new());
+        if let Err(error) = write(&path, name.as_bytes()) {
+            tracing::warn!(path = %path.display(), %error, "certificates are not kept for long");
+        }
+        removed > 0
+    }
+
     /// What was kept of what is missing, as long as it is valid.
     pub(crate) fn load(&self, missing: &Missing, now: SystemTime) -> Option<Held> {
         let path = self.dir.as_ref()?.join(name(missing.hosts.first()?, missing.pin));
@@ -53,31 +73,34 @@ impl Kept {
     pub(crate) fn keep(&self, missing: &Missing, pem: &[u8]) {
         let (Some(dir), Some(host)) = (&self.dir, missing.hosts.first()) else { return };
         let path = dir.join(name(host, missing.pin));
-        let next = path.with_extension("next");
-        let written = || -> io::Result<()> {
-            let mut options = fs::OpenOptions::new();
-            let mut file =
-                options.write(true).create(true).truncate(true).mode(0o600).open(&next)?;
-            file.write_all(pem)?;
-            fs::rename(&next, &path)
-        };
-        if let Err(error) = written() {
+        if let Err(error) = write(&path, pem) {
             tracing::warn!(path = %path.display(), %error, "a certificate is not kept");
         }
     }
 
     /// Removes what no host needs any more.
     pub(crate) fn keep_only(&self, wanted: &Wanted) {
-        let Some(entries) = self.dir.as_ref().and_then(|dir| fs::read_dir(dir).ok()) else {
-            return;
-        };
-        let needed: BTreeSet<OsString> =
-            wanted.iter().map(|(host, pin)| name(host, *pin).into()).collect();
-        for entry in entries.flatten().filter(|entry| !needed.contains(&entry.file_name())) {
-            // Absent is as good as removed.
-            let _ = fs::remove_file(entry.path());
-        }
+        let names = wanted.iter().map(|(host, pin)| name(host, *pin).into());
+        let needed = names.chain([INSTALLATION_FILE.into()]).collect();
+        self.remove_all_but(&needed);
     }
+
+    fn remove_all_but(&self, needed: &BTreeSet<OsString>) -> usize {
+        let entries = self.dir.as_ref().and_then(|dir| fs::read_dir(dir).ok());
+        let entries = entries.into_iter().flatten().flatten();
+        let others = entries.filter(|entry| !needed.contains(&entry.file_name()));
+        // Absent is as good as removed.
+        others.filter(|entry| fs::remove_file(entry.path()).is_ok()).count()
+    }
+}
+
+/// For this user alone, whole or not at all.
+fn write(path: &Path, content: &[u8]) -> io::Result<()> {
+    let next = path.with_extension("next");
+    let mut options = fs::OpenOptions::new();
+    let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(&next)?;
+    file.write_all(content)?;
+    fs::rename(&next, path)
 }
 
 /// One file for each certificate that an org brought, one for each host otherwise. Hosts

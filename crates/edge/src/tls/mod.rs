@@ -16,7 +16,7 @@ mod sniff;
 /// What an authority says it speaks that wants to see who has a host (RFC 8737 §6.2).
 pub(crate) const ACME_TLS: &[u8] = b"acme-tls/1";
 
-pub(crate) use certificates::{Certificates, Wanted};
+pub(crate) use certificates::{Certificates, Order, Wanted};
 pub(crate) use keeper::{Source, keep};
 pub(crate) use kept::Kept;
 pub(crate) use listener::{Acceptor, accept, refuse_name, within_quic};

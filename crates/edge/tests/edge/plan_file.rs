@@ -34,3 +34,24 @@ async fn an_older_plan_is_ignored() {
     assert_eq!((report.version, report.endpoints.len()), (7, 1));
     assert_eq!(get(world.http(), "app.example", "/").await.body, "app 1");
 }
+
+#[tokio::test]
+async fn a_fresh_installation_is_obeyed_although_the_plan_on_disk_is_of_a_longer_log() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("edge-plan.json");
+    let (old, new) = (App::http(1).await, App::http(2).await);
+    let plan = |version, network: &str, app: &App| {
+        let installation = Some(network.parse().unwrap());
+        let endpoints = vec![http(1, "app.example", &[app.backend()])];
+        Arc::new(EdgePlan { version, installation, endpoints, ..EdgePlan::default() })
+    };
+    let world = World::with(AnyIp::Off, Some(path.clone())).await;
+    world.edge.apply(plan(500, "fd00:1::", &old)).await;
+    world.edge.shutdown(Duration::ZERO).await;
+
+    let world = World::with(AnyIp::Off, Some(path)).await;
+    assert_eq!(get(world.http(), "app.example", "/").await.body, "app 1", "no server is there");
+    assert_eq!(world.edge.apply(plan(30, "fd00:2::", &new)).await.version, 30);
+    assert_eq!(get(world.http(), "app.example", "/").await.body, "app 2");
+    assert_eq!(world.edge.apply(plan(29, "fd00:2::", &old)).await.version, 30, "it is older");
+}

@@ -9,7 +9,7 @@ use helix_certificate::Authority;
 use helix_edge::{CertificateSource, Fetched};
 use helix_model::bundle::VersionId;
 use helix_model::certificate::Pin;
-use helix_model::plan::EndpointPlan;
+use helix_model::plan::{EdgePlan, EndpointPlan};
 use helix_model::{Id, Timestamp};
 use http::StatusCode;
 use rustls::HandshakeKind;
@@ -273,4 +273,43 @@ async fn an_edge_that_starts_anew_serves_what_it_had_while_no_server_is_in_reach
         }
     })
     .await;
+}
+
+#[tokio::test]
+async fn certificates_that_were_kept_of_another_installation_are_not_served() {
+    let folder = tempfile::tempdir().unwrap();
+    let (file, memory) = (folder.path().join("plan.json"), folder.path().join("certificates"));
+    let (old, new, app) = (Server::new(), Server::new(), App::http(1).await);
+    let plan = |version, network: &str| {
+        let installation = Some(network.parse().unwrap());
+        let endpoints = vec![http(1, "app.example", &[app.backend()])];
+        Arc::new(EdgePlan { version, installation, endpoints, ..EdgePlan::default() })
+    };
+    let believes = async |world: &World, server: &Server| {
+        let client = SecureClient::trusting(&server.authority, Inside::Http1);
+        client.connect(world.https(), "app.example").await.is_ok()
+    };
+    let world = World::keeping(&file, &memory).await;
+    world.edge.certificates_from(Some(Arc::new(old.clone())));
+    world.edge.apply(plan(7, "fd00:1::")).await;
+    world.secure(1).await;
+    world.edge.shutdown(Duration::ZERO).await;
+
+    let world = World::keeping(&file, &memory).await;
+    world.secure(1).await;
+    assert!(believes(&world, &old).await, "no server is there");
+    world.edge.certificates_from(Some(Arc::new(new.clone())));
+    world.edge.apply(plan(3, "fd00:2::")).await;
+    soon(async {
+        while !believes(&world, &new).await {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    })
+    .await;
+    world.edge.shutdown(Duration::ZERO).await;
+
+    // Kept, in turn, for the next start.
+    let world = World::keeping(&file, &memory).await;
+    world.secure(1).await;
+    assert!(believes(&world, &new).await && !believes(&world, &old).await);
 }

@@ -11,7 +11,7 @@ use imbl::{OrdMap, OrdSet};
 
 use crate::endpoint::{Endpoint, Exposure, PortClaim};
 use crate::instance::{Desired, Instance, OVERHEAD_BYTES};
-use crate::{Domain, Id, Node, Resource, Snapshot, Timestamp, Tunnel, Volume, tunnel};
+use crate::{Domain, Edge, Id, Node, Resource, Snapshot, Timestamp, Tunnel, Volume, tunnel};
 
 /// Free memory of a node, and which node, the oldest last.
 type Seat = (u64, Reverse<Id<Node>>);
@@ -37,6 +37,8 @@ pub struct Index {
     tunnel_ports: OrdMap<tunnel::PortClaim, Id<Tunnel>>,
     /// Tunnels that go unless an agent attaches, by when.
     tunnel_ends: OrdSet<(Timestamp, Id<Tunnel>)>,
+    /// How many tunnels have an agent at an edge.
+    edge_agents: OrdMap<Id<Edge>, usize>,
 }
 
 /// What one node carries. An instance that was told to stop counts until it is
@@ -149,6 +151,11 @@ impl Index {
         self.tunnel_ends.iter().copied()
     }
 
+    /// Edges at which agents are.
+    pub fn edges_with_agents(&self) -> impl Iterator<Item = Id<Edge>> + '_ {
+        self.edge_agents.keys().copied()
+    }
+
     /// A tunnel is new, or something about it changed.
     pub(crate) fn tunnel(&mut self, tunnel: &Resource<Tunnel>) {
         if let Some(port) = tunnel.spec.exposure.port() {
@@ -156,6 +163,9 @@ impl Index {
         }
         if let Some(end) = tunnel.status.kept_until {
             self.tunnel_ends.insert((end, tunnel.id));
+        }
+        for edge in tunnel.status.agents.keys() {
+            *self.edge_agents.entry(*edge).or_default() += 1;
         }
     }
 
@@ -166,6 +176,13 @@ impl Index {
         }
         if let Some(end) = tunnel.status.kept_until {
             self.tunnel_ends.remove(&(end, tunnel.id));
+        }
+        for edge in tunnel.status.agents.keys() {
+            let left = self.edge_agents.entry(*edge).or_default();
+            *left = left.saturating_sub(1);
+            if *left == 0 {
+                self.edge_agents.remove(edge);
+            }
         }
     }
 

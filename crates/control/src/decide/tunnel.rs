@@ -10,7 +10,7 @@ use helix_model::tunnel::{
     Wish,
 };
 use helix_model::{
-    AnyId, Code, Event, Id, Kind, Name, Org, Problem, Resource, State, Tunnel, host, manifest,
+    AnyId, Code, Edge, Event, Id, Kind, Name, Org, Problem, Resource, State, Tunnel, host, manifest,
 };
 
 use super::{Draft, anonymous, destroy, domain};
@@ -26,6 +26,9 @@ const RANDOM_LETTERS: usize = 10;
 /// Stands in for the name of a host of which no letter can be in a name.
 const NAMELESS: &str = "tunnel";
 
+/// Tunnels whose agents are lost with their edge by one command: the rest by the next.
+const LOST_MAX: usize = 256;
+
 /// Carries out what is asked of tunnels.
 pub(super) fn change(draft: &mut Draft<'_, '_>, command: &Ask) -> Result<Option<AnyId>, Problem> {
     match command {
@@ -37,6 +40,7 @@ pub(super) fn change(draft: &mut Draft<'_, '_>, command: &Ask) -> Result<Option<
         Ask::Set(it) => set(draft, it),
         Ask::Observe(it) => Ok(observe(draft, it)),
         Ask::Expire { tunnel } => Ok(expire(draft, *tunnel)),
+        Ask::Lose { edge } => Ok(lose(draft, *edge)),
     }
 }
 
@@ -357,6 +361,21 @@ fn observe(draft: &mut Draft<'_, '_>, command: &tunnel::Observe) -> Option<AnyId
             let changed = tunnel::StatusChanged { of, edge, seen, agent };
             draft.emit(Event::TunnelStatusChanged(changed));
         }
+    }
+    Some(edge.any())
+}
+
+/// Notes that agents at an edge that is lost are not known to be there any more.
+fn lose(draft: &mut Draft<'_, '_>, id: Id<Edge>) -> Option<AnyId> {
+    let edge = draft.state.edges.get(id).filter(|edge| !edge.counts(draft.context.now))?;
+    let edge = edge.id;
+    let there = draft.state.tunnels.iter().filter(|it| it.status.agents.contains_key(&edge));
+    let lost = there.take(LOST_MAX).map(|known| {
+        let seen = known.status.edges.get(&edge).cloned().unwrap_or_default();
+        tunnel::StatusChanged { of: Of::new(known), edge, seen, agent: None }
+    });
+    for changed in lost.collect::<Vec<_>>() {
+        draft.emit(Event::TunnelStatusChanged(changed));
     }
     Some(edge.any())
 }

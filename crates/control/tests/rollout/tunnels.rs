@@ -619,3 +619,26 @@ fn tunnels_without_a_login_are_few_and_their_org_is_made_anew_when_it_is_gone() 
     world.have_anonymously(None).unwrap();
     world.reread();
 }
+
+#[test]
+fn an_agent_at_an_edge_that_is_lost_is_not_known_to_be_there_any_more() {
+    let mut world = World::empty();
+    let (id, other) = (world.demo(), world.http("other"));
+    let other = world.have(other).unwrap();
+    world.edge_tells("front", &[id, other]);
+    world.edge_tells("side", &[other]);
+    world.edge_leaves("front");
+    world.pass(edge::LOST_AFTER - Duration::from_secs(1));
+    let attached = (true, "agent_attached".into());
+    assert_eq!(shown(&world, id, ConditionKind::Connected), attached, "it may be back soon");
+    world.pass(Duration::from_secs(2));
+    assert_eq!(shown(&world, id, ConditionKind::Connected), (false, "no_agent".into()));
+    assert!(world.tunnel(id).status.kept_until.is_some());
+    assert_eq!(shown(&world, other, ConditionKind::Connected), attached, "at the other edge");
+    assert_eq!(world.tunnel(other).status.agents.len(), 1);
+    world.reread();
+    // It was there all the time, and is told of again.
+    world.edge_tells("front", &[id]);
+    assert_eq!(shown(&world, id, ConditionKind::Connected), attached);
+    assert_eq!(world.tunnel(id).status.kept_until, None);
+}

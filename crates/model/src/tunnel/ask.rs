@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Attached, Key, Owner, Protocol, Seen};
 use crate::edge::Linked;
-use crate::{Id, Name, Org, Tunnel};
+use crate::{Edge, Id, Name, Org, Tunnel};
 
 /// Command: something about tunnels.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -22,6 +22,11 @@ pub enum Ask {
     Expire {
         tunnel: Id<Tunnel>,
     },
+    /// An edge has not reported for long: nobody knows of an agent there any more (a
+    /// reconciler's).
+    Lose {
+        edge: Id<Edge>,
+    },
 }
 
 impl Ask {
@@ -31,6 +36,7 @@ impl Ask {
             Ask::Set(it) => it.operation(),
             Ask::Observe(_) => "observe_tunnel",
             Ask::Expire { .. } => "expire_tunnel",
+            Ask::Lose { .. } => "lose_tunnels",
         }
     }
 }

@@ -394,7 +394,11 @@ fn operation(route: &Route, doc: &Doc, components: &mut Components) -> Value {
     });
     match route.rule {
         Rule::Open => described["security"] = json!([]),
-        Rule::Org(permission) | Rule::OrgOrAnyone(permission) | Rule::Installation(permission) => {
+        Rule::OrgOrAnyone(permission) => {
+            described["security"] = json!([{ "token": [] }, {}]);
+            described["x-scope"] = json!(permission.as_str());
+        }
+        Rule::Org(permission) | Rule::Installation(permission) => {
             described["x-scope"] = json!(permission.as_str());
         }
         Rule::SignedIn | Rule::Reads | Rule::Repository(_) => {}

@@ -30,13 +30,15 @@ impl Others {
 #[derive(Debug)]
 pub(crate) struct Meters {
     kept: BTreeMap<AnyId, Arc<Meter>>,
+    /// How many of them are listed: of ten thousand new ones none counts the others.
+    listed: usize,
     gone: Vec<Arc<Meter>>,
     others: Arc<Others>,
 }
 
 impl Meters {
     pub(crate) fn new(others: Arc<Others>) -> Meters {
-        Meters { kept: BTreeMap::new(), gone: Vec::new(), others }
+        Meters { kept: BTreeMap::new(), listed: 0, gone: Vec::new(), others }
     }
 
     /// An endpoint's meter: the one it has unless it is reached in another way now.
@@ -45,8 +47,8 @@ impl Meters {
         if let Some(meter) = known.filter(|meter| meter.of == metered) {
             return Arc::clone(meter);
         }
-        let listed = self.kept.values().filter(|meter| meter.is_listed).count();
-        let is_listed = known.map_or(listed < LISTED_MAX, |meter| meter.is_listed);
+        let is_listed = known.map_or(self.listed < LISTED_MAX, |meter| meter.is_listed);
+        self.listed += usize::from(known.is_none() && is_listed);
         let meter = Arc::new(Meter::new(metered, is_listed));
         let before = self.kept.insert(id, Arc::clone(&meter));
         self.gone.extend(before);
@@ -56,7 +58,10 @@ impl Meters {
     /// Lets go of those of other endpoints.
     pub(crate) fn settle(&mut self, endpoints: &BTreeSet<AnyId>) {
         let gone = self.kept.extract_if(.., |id, _| !endpoints.contains(id));
-        self.gone.extend(gone.map(|(_, meter)| meter));
+        for (_, meter) in gone {
+            self.listed -= usize::from(meter.is_listed);
+            self.gone.push(meter);
+        }
         self.sweep();
     }
 

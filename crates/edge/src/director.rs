@@ -244,3 +244,69 @@ impl Director {
         own.chain(tunnels.flat_map(|it| PortKey::all_of_tunnel(it, fronts))).collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use helix_model::{Id, Timestamp};
+    use tokio::time::sleep;
+
+    use super::*;
+
+    /// So many that reports of them keep a distance.
+    const TUNNELS: u64 = 1_000;
+
+    fn plan() -> EdgePlan {
+        let tunnel = |number: u64| TunnelPlan {
+            id: Id::new(Timestamp(1), number.into()),
+            name: format!("tunnel-{number}").parse().unwrap(),
+            exposure: Exposure::Http { host: format!("{number}.example") },
+            generation: 0,
+            certificate: None,
+        };
+        EdgePlan { tunnels: (0..TUNNELS).map(tunnel).collect(), ..EdgePlan::default() }
+    }
+
+    /// Has an agent take the tunnel of this number.
+    fn attach(shared: &Shared, number: u64) {
+        shared.agents.seat(Id::new(Timestamp(1), number.into())).unwrap().taken_by_somebody();
+        shared.agents.changed().notify_one();
+    }
+
+    fn attached(report: &EdgeReport) -> usize {
+        report.tunnels.iter().filter(|tunnel| tunnel.agent.is_some()).count()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_agent_alone_is_told_of_at_once_and_many_within_the_pause_together() {
+        let shared = Arc::new(Shared::default());
+        let certified =
+            Certified { wanted: watch::channel(Arc::default()).0, changed: Arc::default() };
+        let (told, mut reports) = watch::channel(EdgeReport::default());
+        let machine = (AnyIp::Off, &[][..], Taken::default());
+        let nowhere = (Vec::new(), Vec::new());
+        let director = Director::new(Arc::clone(&shared), nowhere, machine, None, certified, told);
+        let (requests, queue) = mpsc::channel(1);
+        let running = tokio::spawn(director.run(queue));
+        let (plan, (reply, applied)) = (Arc::new(plan()), oneshot::channel());
+        requests.send(Request::Apply { plan: Arc::clone(&plan), reply }).await.unwrap();
+        assert_eq!(attached(&applied.await.unwrap()), 0);
+        sleep(plan.pause()).await;
+        reports.mark_unchanged();
+        let mut seen = Vec::new();
+        let mut next = async || {
+            reports.changed().await.unwrap();
+            seen.push((attached(&reports.borrow_and_update()), Instant::now()));
+        };
+        let alone = Instant::now();
+        attach(&shared, 0);
+        next().await;
+        for number in 1..10 {
+            sleep(plan.pause() / 20).await;
+            attach(&shared, number);
+        }
+        next().await;
+        assert_eq!(seen, [(1, alone), (10, alone + plan.pause())]);
+        drop(requests);
+        running.await.unwrap();
+    }
+}

@@ -10,6 +10,7 @@ use helix_model::{
     Actor, Code, Command, Id, Instance, Node, Problem, Receipt, Snapshot, Volume, instance, node,
     snapshot, volume,
 };
+use tokio::sync::watch;
 
 use crate::attach::{Attached, AttachedEdge};
 use crate::engine::{Engine, Origin};
@@ -107,20 +108,28 @@ pub(crate) async fn feed_node(engine: Engine, to: Attached, link: Arc<dyn NodeLi
 /// Sends an edge its plan now and whenever it changes; ends when the edge has connected
 /// anew.
 pub(crate) async fn feed_edge(engine: Engine, to: AttachedEdge, link: Arc<dyn EdgeLink>) {
-    let mut position = engine.position();
+    let plan = || {
+        let state = engine.state();
+        let edge = state.edges.get(to.linked.edge)?;
+        (edge.status.link == to.linked.link).then(|| plan::edge_plan(&state, to.linked.edge))
+    };
+    follow(engine.position(), plan, |plan| link.apply(plan)).await;
+}
+
+/// Applies a plan and the next one once it is another, not before the pause after a look at
+/// one is over; ends when there is none any more.
+async fn follow(
+    mut position: watch::Receiver<u64>,
+    plan: impl Fn() -> Option<EdgePlan>,
+    apply: impl Fn(EdgePlan),
+) {
     let mut sent: Option<EdgePlan> = None;
     loop {
         position.mark_unchanged();
-        let state = engine.state();
-        let edge = state.edges.get(to.linked.edge);
-        if edge.is_none_or(|edge| edge.status.link != to.linked.link) {
-            return;
-        }
-        let plan = plan::edge_plan(&state, to.linked.edge);
-        drop(state);
+        let Some(plan) = plan() else { return };
         let pause = plan.pause();
         if sent.as_ref().is_none_or(|sent| !sent.asks_the_same(&plan)) {
-            link.apply(plan.clone());
+            apply(plan.clone());
             sent = Some(plan);
         }
         tokio::time::sleep(pause).await;
@@ -138,4 +147,69 @@ fn asks_the_same(one: &NodePlan, other: &NodePlan) -> bool {
         && one.removing == other.removing
         && one.snapshots == other.snapshots
         && one.removing_snapshots == other.removing_snapshots
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+
+    use helix_model::plan::TunnelPlan;
+    use helix_model::tunnel::Exposure;
+    use helix_model::{Name, Timestamp};
+    use tokio::time::{Instant, sleep};
+
+    use super::*;
+
+    /// A plan with so many tunnels.
+    fn plan(tunnels: u64) -> EdgePlan {
+        let tunnel = |number: u64| TunnelPlan {
+            id: Id::new(Timestamp(1), number.into()),
+            name: format!("tunnel-{number}").parse::<Name>().unwrap(),
+            exposure: Exposure::Http { host: format!("{number}.example") },
+            generation: 0,
+            certificate: None,
+        };
+        EdgePlan { tunnels: (1..=tunnels).map(tunnel).collect(), ..EdgePlan::default() }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_change_alone_goes_at_once_and_many_within_the_pause_as_one() {
+        const FEW: u64 = 1_000;
+        let pause = plan(FEW).pause();
+        let (changes, position) = watch::channel(FEW);
+        let count = position.clone();
+        let applied = RefCell::new(Vec::new());
+        let apply =
+            |plan: EdgePlan| applied.borrow_mut().push((plan.tunnels.len(), Instant::now()));
+        let following = follow(position, || Some(plan(*count.borrow())), apply);
+        let changing = async {
+            sleep(pause).await;
+            let alone = Instant::now();
+            changes.send_replace(FEW + 1);
+            tokio::task::yield_now().await;
+            for more in 2..10 {
+                sleep(pause / 20).await;
+                changes.send_replace(FEW + more);
+            }
+            sleep(2 * pause).await;
+            alone
+        };
+        let alone = tokio::select! {
+            () = following => unreachable!("there is a plan always"),
+            alone = changing => alone,
+        };
+        let applied = applied.into_inner();
+        let counts: Vec<_> = applied.iter().map(|(count, _)| *count as u64).collect();
+        assert_eq!(counts, [FEW, FEW + 1, FEW + 9]);
+        assert_eq!(applied[1].1, alone);
+        // The clock has whole milliseconds, and a timer is never early.
+        let late = applied[2].1 - (alone + plan(FEW + 1).pause());
+        assert!(late <= Duration::from_millis(1), "{late:?}");
+    }
+
+    #[tokio::test]
+    async fn it_ends_with_the_edge_or_its_link() {
+        let (_changes, position) = watch::channel(0);
+        follow(position, || None, |_| unreachable!("there is no plan")).await;
+    }
 }

@@ -150,7 +150,43 @@ impl Agents {
 
 #[cfg(test)]
 mod tests {
+    use helix_model::plan::TunnelPlan;
+    use helix_model::tunnel::Exposure;
+    use helix_model::{Name, Timestamp};
+    use tokio::time::{Instant, sleep};
+
     use super::*;
+
+    /// A plan with these tunnels.
+    fn plan(tunnels: &[Id<Tunnel>]) -> EdgePlan {
+        let tunnel = |id: &Id<Tunnel>| TunnelPlan {
+            id: *id,
+            name: "demo".parse::<Name>().unwrap(),
+            exposure: Exposure::Http { host: format!("{id}.example") },
+            generation: 0,
+            certificate: None,
+        };
+        EdgePlan { tunnels: tunnels.iter().map(tunnel).collect(), ..EdgePlan::default() }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_agent_waits_for_its_tunnel_to_be_in_the_plan_and_not_for_ever() {
+        let agents = Agents::default();
+        let (tunnel, other) = (Id::new(Timestamp(1), 1), Id::new(Timestamp(1), 2));
+        let begun = Instant::now();
+        let planning = async {
+            agents.settle(&plan(&[other]));
+            sleep(PLAN_WAIT / 2).await;
+            agents.settle(&plan(&[other, tunnel]));
+        };
+        let (seat, ()) = tokio::join!(agents.seat_soon(tunnel), planning);
+        assert!(Arc::ptr_eq(&seat.unwrap(), &agents.seat(tunnel).unwrap()));
+        assert_eq!(begun.elapsed(), PLAN_WAIT / 2);
+        let nobodys = Id::new(Timestamp(1), 3);
+        let begun = Instant::now();
+        assert!(agents.seat_soon(nobodys).await.is_none());
+        assert!(begun.elapsed() >= PLAN_WAIT);
+    }
 
     #[test]
     fn a_url_for_agents_has_the_port_they_come_to() {

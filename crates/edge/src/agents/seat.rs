@@ -160,3 +160,23 @@ impl Attached {
         self.link.open(protocol::write(&opening)).map_err(io::Error::other)
     }
 }
+
+#[cfg(test)]
+impl Seat {
+    /// Has an agent that does nothing take it, for tests of who looks at seats.
+    pub(crate) fn taken_by_somebody(&self) {
+        let (link, _incoming) = Link::start(helix_link::pair().0, helix_link::Side::Server);
+        self.take(&Arc::new(Attached {
+            link,
+            since: Timestamp(1),
+            version: "test".to_owned(),
+            transport: Transport::Wss,
+            address: IpAddr::V6(std::net::Ipv6Addr::LOCALHOST),
+            proxy_protocol: false,
+            session: Session::fresh(),
+            generation: 0,
+            instance: None,
+            leave: watch::Sender::new(None),
+        }));
+    }
+}

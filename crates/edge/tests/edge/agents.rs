@@ -2,6 +2,7 @@
 //! agents that run.
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -33,12 +34,30 @@ pub(crate) struct Taking {
 impl Taking {
     /// One with these tunnels.
     pub(crate) async fn new(tunnels: Vec<TunnelPlan>) -> Taking {
-        let url =
-            AgentUrl { url: format!("wss://{HOST}/.helix/tunnel"), transport: Transport::Wss };
-        let world = World::taking(vec![url]).await;
-        let server = Server::new();
-        world.edge.certificates_from(Some(Arc::new(server.clone())));
         let key = Arc::new(SigningKey::generate().unwrap());
+        Taking::of(World::taking(urls()).await, Server::new(), key, tunnels).await
+    }
+
+    /// One that may be taken over there.
+    pub(crate) async fn at(socket: &Path, tunnels: Vec<TunnelPlan>) -> Taking {
+        let key = Arc::new(SigningKey::generate().unwrap());
+        let world = World::taking_at(urls(), socket, false).await;
+        Taking::of(world, Server::new(), key, tunnels).await
+    }
+
+    /// The one that takes this one over there.
+    pub(crate) async fn next(&self, socket: &Path, tunnels: Vec<TunnelPlan>) -> Taking {
+        let world = World::taking_at(urls(), socket, true).await;
+        Taking::of(world, self.server.clone(), Arc::clone(&self.key), tunnels).await
+    }
+
+    async fn of(
+        world: World,
+        server: Server,
+        key: Arc<SigningKey>,
+        tunnels: Vec<TunnelPlan>,
+    ) -> Taking {
+        world.edge.certificates_from(Some(Arc::new(server.clone())));
         let taking = Taking { world, server, key, version: AtomicU64::new(0) };
         taking.apply(tunnels).await;
         taking
@@ -89,6 +108,10 @@ impl Taking {
         };
         self.world.report(|report| count(report) == agents).await
     }
+}
+
+fn urls() -> Vec<AgentUrl> {
+    vec![AgentUrl { url: format!("wss://{HOST}/.helix/tunnel"), transport: Transport::Wss }]
 }
 
 /// An agent, once it is attached.

@@ -17,7 +17,7 @@ use crate::lossy::Lossy;
 use crate::relay::Slow;
 use crate::secure::{Inside, SecureClient};
 use crate::tunnel::free_port;
-use crate::world::soon;
+use crate::world::{DEADLINE, soon};
 
 /// All packets, in a hundred.
 const ALL: u64 = 100;
@@ -248,6 +248,24 @@ async fn quic_that_falls_silent_is_left_for_tls() {
     let left = tokio::time::timeout(LEFT_WITHIN, phases.wait_for(is_over_tls)).await;
     left.expect("it was not left").unwrap();
     assert_eq!(get(taking.world.http(), "demo.example", "/").await.body, "app 1");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_agent_over_quic_comes_to_the_edge_that_took_its_port_over() {
+    let folder = tempfile::tempdir().unwrap();
+    let socket = folder.path().join("takeover.sock");
+    let tunnels = || vec![http(1, "demo.example")];
+    let old = Taking::at(&socket, tunnels()).await;
+    let app = App::http(1).await;
+    let _agent = over_quic(&old, old.world.https(), app.address).await;
+    old.has(1).await;
+    let new = old.next(&socket, tunnels()).await;
+    assert_eq!(new.world.https(), old.world.https());
+    soon(old.world.edge.handed_over()).await;
+    let ending = tokio::spawn(old.world.edge.shutdown(DEADLINE));
+    assert_eq!(transport(&new.has(1).await), Some(Transport::Quic));
+    assert_eq!(get(new.world.http(), "demo.example", "/").await.body, "app 1");
+    soon(ending).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

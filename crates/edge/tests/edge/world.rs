@@ -96,6 +96,12 @@ impl World {
         World::starting(Config { agents, ..config() }).await
     }
 
+    /// The same, which may be taken over there, or takes over what runs.
+    pub(crate) async fn taking_at(agents: Vec<AgentUrl>, socket: &Path, take: bool) -> World {
+        let takeover = Some(Takeover { socket: socket.to_owned(), take });
+        World::starting(Config { agents, takeover, ..config() }).await
+    }
+
     /// One that these prefixes are routed to.
     pub(crate) async fn given(prefixes: &[&str]) -> World {
         let addresses = prefixes.iter().map(|text| text.parse().unwrap()).collect();

@@ -140,9 +140,27 @@ fn is_about_one_client(error: &io::Error) -> bool {
     )
 }
 
-/// Gives an outgoing stream the options every proxied stream has.
-pub(crate) fn prepare_stream(stream: &TcpStream) {
-    set_stream_options(&SockRef::from(stream));
+/// Connects, with the options every proxied stream has.
+///
+/// A backend on this machine has answered by the time the call is back, and that is looked at
+/// first: waiting to be told is one more turn of the thread for each connection.
+pub(crate) async fn connect(address: SocketAddr) -> io::Result<TcpStream> {
+    let kind = Type::STREAM.nonblocking().cloexec();
+    let socket = Socket::new(Domain::for_address(address), kind, Some(Protocol::TCP))?;
+    set_stream_options(&SockRef::from(&socket));
+    match socket.connect(&address.into()) {
+        Err(error) if error.raw_os_error() != Some(nix::libc::EINPROGRESS) => return Err(error),
+        _ => {}
+    }
+    let is_connected = socket.peer_addr().is_ok();
+    let stream = TcpStream::from_std(socket.into())?;
+    if !is_connected {
+        stream.writable().await?;
+        if let Some(error) = stream.take_error()? {
+            return Err(error);
+        }
+    }
+    Ok(stream)
 }
 
 /// Failing to set one only means that the other side has already gone, which

@@ -105,13 +105,12 @@ impl Upstream {
 
     /// A fresh connection to an address. Failure ejects the backend for a moment.
     pub(crate) async fn connect_to(&self, address: SocketAddr) -> io::Result<TcpStream> {
-        let outcome = timeout(CONNECT_TIMEOUT, TcpStream::connect(address))
+        let outcome = timeout(CONNECT_TIMEOUT, sockets::connect(address))
             .await
             .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
         match outcome {
             Ok(stream) => {
                 self.ejected_until_ms.store(0, Ordering::Relaxed);
-                sockets::prepare_stream(&stream);
                 Ok(stream)
             }
             Err(error) => {

@@ -246,16 +246,15 @@ impl Connection {
         B: Body<Data = Bytes> + Unpin,
         ConnectionError: From<B::Error>,
     {
+        let has_body = manner.has_body(response.status());
         let mut encoder = {
             let mut wire = lock(&self.wire);
             if std::mem::take(&mut wire.awaits_permission) {
                 persistence = Persistence::Closed;
             }
-            let has_body = manner.has_body(response.status());
             let parts = (has_body, manner.takes_trailers);
             wire.outbox.response(&response, manner.version, parts, &mut persistence)
         };
-        let has_body = manner.has_body(response.status());
         let mut body = Some(response.into_body()).filter(|_| has_body);
         poll_fn(|context| {
             loop {

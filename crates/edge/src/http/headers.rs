@@ -9,6 +9,7 @@ use http::{Request, Uri, Version};
 use ulid::Ulid;
 
 use super::front::Front;
+use super::h1;
 
 pub(crate) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
@@ -36,9 +37,7 @@ pub(crate) fn size<B>(request: &Request<B>) -> usize {
 
 /// Whether whoever asks can take trailers (RFC 9110 §10.1.4).
 pub(crate) fn takes_trailers(headers: &HeaderMap) -> bool {
-    let values = headers.get_all(TE).iter().filter_map(|value| value.to_str().ok());
-    let mut codings = values.flat_map(|value| value.split(','));
-    codings.any(|coding| coding.trim().eq_ignore_ascii_case("trailers"))
+    h1::lists(headers, &TE, "trailers")
 }
 
 /// Removes what concerns only the connection the message came on.
@@ -64,12 +63,7 @@ pub(crate) fn strip_hop_by_hop(headers: &mut HeaderMap) {
 /// The protocol a message asks to change to, if it asks properly. Not `h2c`: that
 /// is HTTP still (and withdrawn by RFC 9113), and would pass the edge unrouted.
 pub(crate) fn upgrade_of(headers: &HeaderMap) -> Option<HeaderValue> {
-    let asks = headers
-        .get_all(CONNECTION)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-        .any(|token| token.trim().eq_ignore_ascii_case("upgrade"));
+    let asks = h1::lists(headers, &CONNECTION, "upgrade");
     let protocol = headers.get(UPGRADE).filter(|_| asks)?;
     (!protocol.as_bytes().eq_ignore_ascii_case(b"h2c")).then(|| protocol.clone())
 }

@@ -134,9 +134,15 @@ pub(super) fn trailers(bytes: &Bytes) -> Result<HeaderMap, HeadError> {
 }
 
 /// Whether a list of words has this one (RFC 9110 §5.6.1).
-pub(super) fn lists(headers: &HeaderMap, name: &HeaderName, word: &str) -> bool {
+pub(crate) fn lists(headers: &HeaderMap, name: &HeaderName, word: &str) -> bool {
     let mut values = headers.get_all(name).iter().filter_map(|value| value.to_str().ok());
     values.any(|value| value.split(',').any(|it| it.trim().eq_ignore_ascii_case(word)))
+}
+
+/// Whether of the codings of a body the last is the one that can end it (RFC 9112 §6.3).
+pub(super) fn ends_in_chunks(codings: &HeaderValue) -> bool {
+    let last = codings.to_str().ok().and_then(|text| text.rsplit(',').next());
+    last.is_some_and(|it| it.trim().eq_ignore_ascii_case("chunked"))
 }
 
 /// The length that a head says (RFC 9110 §8.6): digits and nothing else.

@@ -14,7 +14,7 @@ mod request;
 mod response;
 
 pub(crate) use decoder::{Decoded, Decoder};
-pub(crate) use head::HeadError;
+pub(crate) use head::{HeadError, lists};
 pub(crate) use inbox::Inbox;
 pub(crate) use outbox::{Encoder, Outbox, Persistence};
 pub(crate) use request::{Asked, Requests};

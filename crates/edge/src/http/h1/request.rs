@@ -106,9 +106,11 @@ fn body(headers: &HeaderMap, is_old: bool) -> Result<Decoder, HeadError> {
             head::length(length).map(Decoder::Length).ok_or(HeadError::Length)
         }
         ((None, _), (Some(coding), None)) if !is_old => {
-            let last = coding.to_str().ok().and_then(|text| text.rsplit(',').next());
-            let is_chunked = last.is_some_and(|it| it.trim().eq_ignore_ascii_case("chunked"));
-            if is_chunked { Ok(Decoder::chunked()) } else { Err(HeadError::Coding) }
+            if head::ends_in_chunks(coding) {
+                Ok(Decoder::chunked())
+            } else {
+                Err(HeadError::Coding)
+            }
         }
         _ => Err(HeadError::Length),
     }

@@ -79,9 +79,11 @@ fn body(headers: &HeaderMap, is_old: bool) -> Result<Decoder, HeadError> {
         if is_old {
             return Err(HeadError::Coding);
         }
-        let last = coding.to_str().ok().and_then(|text| text.rsplit(',').next());
-        let is_chunked = last.is_some_and(|it| it.trim().eq_ignore_ascii_case("chunked"));
-        return Ok(if is_chunked { Decoder::chunked() } else { Decoder::UntilClose });
+        return Ok(if head::ends_in_chunks(coding) {
+            Decoder::chunked()
+        } else {
+            Decoder::UntilClose
+        });
     }
     let mut lengths = headers.get_all(CONTENT_LENGTH).iter().map(head::length);
     let Some(first) = lengths.next() else { return Ok(Decoder::UntilClose) };

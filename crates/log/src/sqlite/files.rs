@@ -48,9 +48,17 @@ pub(super) struct DataDir {
     pub(super) database: PathBuf,
     /// `database`, as errors name it.
     pub(super) place: Place,
-    /// Holds the lock for as long as it is open; the kernel releases it however
-    /// the process ends.
-    _lock: std::fs::File,
+    /// Holds the lock until this is dropped; the kernel releases it however the
+    /// process ends.
+    lock: std::fs::File,
+}
+
+impl Drop for DataDir {
+    /// Closing the file would do, were it not for programs that are being started:
+    /// between `fork` and `exec` they have all our files open, and with them the lock.
+    fn drop(&mut self) {
+        let _ = self.lock.unlock();
+    }
 }
 
 impl DataDir {
@@ -70,7 +78,7 @@ impl DataDir {
             create_database(directory, &database).await?;
         }
         let place = Place::File(database.clone());
-        Ok(DataDir { database, place, _lock: lock })
+        Ok(DataDir { database, place, lock })
     }
 
     /// Options of the one connection that writes.
@@ -205,4 +213,20 @@ fn exists(path: &Path) -> Result<bool, LogError> {
 
 fn file_error(action: &'static str, path: &Path, source: io::Error) -> LogError {
     LogError::File { action, path: path.to_owned(), source }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn who_lets_go_has_let_go_although_a_program_is_being_started() {
+        let parent = tempfile::tempdir().unwrap();
+        let first = DataDir::open(parent.path()).await.unwrap();
+        // As between `fork` and `exec`.
+        let forked = first.lock.try_clone().unwrap();
+        drop(first);
+        DataDir::open(parent.path()).await.unwrap();
+        drop(forked);
+    }
 }

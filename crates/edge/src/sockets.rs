@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, TcpKeepalive, Type};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::time::timeout;
 
 /// Connections the kernel may hold for us until they are accepted: a burst of
 /// new clients should wait, not be refused. The kernel caps it at `somaxconn`.
@@ -140,14 +141,15 @@ fn is_about_one_client(error: &io::Error) -> bool {
     )
 }
 
-/// Connects, with the options every proxied stream has.
+/// Connects, within so long. Nothing is sent that a peer which is gone would have to answer: that
+/// is [`keep_alive`].
 ///
 /// A backend on this machine has answered by the time the call is back, and that is looked at
 /// first: waiting to be told is one more turn of the thread for each connection.
-pub(crate) async fn connect(address: SocketAddr) -> io::Result<TcpStream> {
+pub(crate) async fn connect(address: SocketAddr, within: Duration) -> io::Result<TcpStream> {
     let kind = Type::STREAM.nonblocking().cloexec();
     let socket = Socket::new(Domain::for_address(address), kind, Some(Protocol::TCP))?;
-    set_stream_options(&SockRef::from(&socket));
+    let _ = socket.set_tcp_nodelay(true);
     match socket.connect(&address.into()) {
         Err(error) if error.raw_os_error() != Some(nix::libc::EINPROGRESS) => return Err(error),
         _ => {}
@@ -155,7 +157,8 @@ pub(crate) async fn connect(address: SocketAddr) -> io::Result<TcpStream> {
     let is_connected = socket.peer_addr().is_ok();
     let stream = TcpStream::from_std(socket.into())?;
     if !is_connected {
-        stream.writable().await?;
+        let answered = timeout(within, stream.writable()).await;
+        answered.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))?;
         if let Some(error) = stream.take_error()? {
             return Err(error);
         }
@@ -163,14 +166,24 @@ pub(crate) async fn connect(address: SocketAddr) -> io::Result<TcpStream> {
     Ok(stream)
 }
 
+/// Has the kernel find out whether the peer is still there when nothing comes. Four calls of the
+/// system, so not for what is over in a moment.
+pub(crate) fn keep_alive(stream: &TcpStream) {
+    set_keepalive(&SockRef::from(stream));
+}
+
 /// Failing to set one only means that the other side has already gone, which
 /// the first read will tell.
 fn set_stream_options(socket: &SockRef<'_>) {
+    let _ = socket.set_tcp_nodelay(true);
+    set_keepalive(socket);
+}
+
+fn set_keepalive(socket: &SockRef<'_>) {
     let keepalive = TcpKeepalive::new()
         .with_time(KEEPALIVE_IDLE)
         .with_interval(KEEPALIVE_INTERVAL)
         .with_retries(KEEPALIVE_PROBES);
-    let _ = socket.set_tcp_nodelay(true);
     let _ = socket.set_tcp_keepalive(&keepalive);
 }
 

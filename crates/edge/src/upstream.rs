@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use helix_model::AnyId;
 use tokio::net::TcpStream;
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
 
 use crate::agents::Seat;
 use crate::backend::{Backend, Session};
@@ -98,17 +98,19 @@ impl Upstream {
     /// A fresh connection, for requests of whoever comes.
     pub(crate) async fn connect(&self) -> io::Result<Backend> {
         match &self.way {
-            Way::Address(address) => self.connect_to(*address).await.map(Backend::Near),
+            Way::Address(address) => {
+                let stream = self.connect_to(*address).await?;
+                sockets::keep_alive(&stream);
+                Ok(Backend::Near(stream))
+            }
             Way::Agent(seat) => seat.connect(),
         }
     }
 
-    /// A fresh connection to an address. Failure ejects the backend for a moment.
+    /// A fresh connection to an address, whose peer is not yet asked whether it is still there.
+    /// Failure ejects the backend for a moment.
     pub(crate) async fn connect_to(&self, address: SocketAddr) -> io::Result<TcpStream> {
-        let outcome = timeout(CONNECT_TIMEOUT, sockets::connect(address))
-            .await
-            .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
-        match outcome {
+        match sockets::connect(address, CONNECT_TIMEOUT).await {
             Ok(stream) => {
                 self.ejected_until_ms.store(0, Ordering::Relaxed);
                 Ok(stream)

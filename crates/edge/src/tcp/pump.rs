@@ -16,7 +16,7 @@ use nix::errno::Errno;
 use nix::fcntl::{SpliceFFlags, splice};
 use tokio::io::{AsyncRead, Interest, ReadBuf};
 use tokio::net::TcpStream;
-use tokio::net::tcp::{ReadHalf, WriteHalf};
+use tokio::net::tcp::ReadHalf;
 use tokio::task::coop::consume_budget;
 
 use super::pipes::{PIPE_BYTES, Pipe};
@@ -62,11 +62,10 @@ enum Read {
 /// Of a connection's two directions the second to end leaves that to the close that follows.
 pub(crate) async fn pump(
     mut from: ReadHalf<'_>,
-    to: WriteHalf<'_>,
+    to: &TcpStream,
     bytes: Passing<'_>,
     is_half_closed: &AtomicBool,
 ) -> io::Result<()> {
-    let to = to.as_ref();
     let mut bulk_reads = 0;
     loop {
         let passed = match poll_fn(|context| copy_some(&mut from, to, context)).await? {

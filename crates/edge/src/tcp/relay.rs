@@ -1,15 +1,19 @@
 //! One connection: find a backend, carry both directions, end as they end.
 
+use std::convert::Infallible;
+use std::future::pending;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::time::Duration;
 
 use helix_link::Stream;
 use helix_model::manifest::Transport;
 use helix_tunnel::protocol::Carries;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
+use tokio::time::sleep;
 
 use super::over;
 use super::pump::{Passing, pump};
@@ -28,6 +32,10 @@ use crate::work::OpenWork;
 /// How often a client may be sent to the backends of a newer table because
 /// those of the one it started with have all gone.
 const TABLES: usize = 3;
+
+/// A connection that has been open for so long may go on for days: from then on its backend is
+/// asked whether it is still there. Clients are from the start, by what they inherit.
+const LASTING: Duration = Duration::from_secs(1);
 
 /// One client's connection, and what has been read off it.
 struct Client {
@@ -167,10 +175,22 @@ async fn exchange(
     let (from_backend, to_backend) = backend.split();
     let is_half_closed = AtomicBool::new(false);
     let ends = &is_half_closed;
-    tokio::try_join!(
-        pump(from_client, to_backend, received, ends),
-        pump(from_backend, to_client, sent, ends)
-    )
+    let carrying = async {
+        tokio::try_join!(
+            pump(from_client, to_backend.as_ref(), received, ends),
+            pump(from_backend, to_client.as_ref(), sent, ends)
+        )
+    };
+    let lasting = async {
+        sleep(LASTING).await;
+        sockets::keep_alive(to_backend.as_ref());
+        pending::<Infallible>().await
+    };
+    tokio::select! {
+        biased;
+        ended = carrying => ended,
+        never = lasting => match never {},
+    }
 }
 
 async fn connect(

@@ -163,3 +163,26 @@ async fn an_address_passes_from_one_endpoint_to_another_without_a_gap() {
         assert_eq!(soon(stream.read_u8()).await.unwrap(), expected);
     }
 }
+
+#[tokio::test]
+async fn an_instance_is_asked_whether_it_is_still_there_once_a_connection_lasts() {
+    let world = World::new().await;
+    let app = App::echo(1).await;
+    let mut stream = TcpStream::connect(edge_before(&world, &[&app]).await).await.unwrap();
+    stream.write_all(b"ping").await.unwrap();
+    soon(stream.read_exact(&mut [0; 4])).await.unwrap();
+    // What the kernel waits for next on the connection from the edge.
+    let to_app = format!("dport = :{}", app.backend().1.port());
+    let waited_for = || {
+        let listed = std::process::Command::new("ss").args(["-tnoH", &to_app]).output().unwrap();
+        String::from_utf8(listed.stdout).unwrap()
+    };
+    soon(async {
+        while !waited_for().contains("timer:(keepalive,") {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    stream.write_all(b"ping").await.unwrap();
+    soon(stream.read_exact(&mut [0; 4])).await.unwrap();
+}

@@ -57,17 +57,47 @@ pub(crate) const CLOSE: u8 = 5;
 pub(crate) const RESET: u8 = 6;
 pub(crate) const DATAGRAM: u8 = 7;
 
+/// A frame as it goes over the wire, its payload where it was before: what moves much is not
+/// copied for the sake of five bytes.
+#[derive(Clone, Debug)]
+pub struct Encoded {
+    pub head: [u8; HEAD_BYTES],
+    pub payload: Bytes,
+}
+
+impl Encoded {
+    /// In one piece.
+    #[must_use]
+    pub fn whole(&self) -> Bytes {
+        let mut bytes = BytesMut::with_capacity(HEAD_BYTES + self.payload.len());
+        bytes.put_slice(&self.head);
+        bytes.put_slice(&self.payload);
+        bytes.freeze()
+    }
+}
+
 impl Frame {
-    /// As it goes over the wire.
+    /// As it goes over the wire, in one piece.
     pub fn encode(&self) -> Bytes {
+        self.encoded().whole()
+    }
+
+    /// As it goes over the wire.
+    #[must_use]
+    pub fn encoded(&self) -> Encoded {
+        let copied = Bytes::copy_from_slice;
         match self {
-            Frame::Beat => assemble(BEAT, 0, &[]),
-            Frame::Open { stream, header } => assemble(OPEN, *stream, header),
-            Frame::Fragment { stream, payload, last } => fragment(*stream, payload, *last),
-            Frame::Datagram { stream, payload } => assemble(DATAGRAM, *stream, payload),
-            Frame::Credit { stream, bytes } => assemble(CREDIT, *stream, &bytes.to_be_bytes()),
-            Frame::Close { stream } => assemble(CLOSE, *stream, &[]),
-            Frame::Reset { stream, reason } => assemble(RESET, *stream, cut(reason).as_bytes()),
+            Frame::Beat => assemble(BEAT, 0, Bytes::new()),
+            Frame::Open { stream, header } => assemble(OPEN, *stream, header.clone()),
+            Frame::Fragment { stream, payload, last } => fragment(*stream, payload.clone(), *last),
+            Frame::Datagram { stream, payload } => datagram(*stream, payload.clone()),
+            Frame::Credit { stream, bytes } => {
+                assemble(CREDIT, *stream, copied(&bytes.to_be_bytes()))
+            }
+            Frame::Close { stream } => assemble(CLOSE, *stream, Bytes::new()),
+            Frame::Reset { stream, reason } => {
+                assemble(RESET, *stream, copied(cut(reason).as_bytes()))
+            }
         }
     }
 
@@ -124,21 +154,18 @@ pub(crate) fn head(message: &[u8]) -> Result<(u8, u32), FrameError> {
 }
 
 /// A fragment, encoded without a frame in between.
-pub(crate) fn fragment(stream: u32, payload: &[u8], last: bool) -> Bytes {
+pub(crate) fn fragment(stream: u32, payload: Bytes, last: bool) -> Encoded {
     assemble(if last { LAST } else { PIECE }, stream, payload)
 }
 
 /// A datagram, likewise.
-pub(crate) fn datagram(stream: u32, payload: &[u8]) -> Bytes {
+pub(crate) fn datagram(stream: u32, payload: Bytes) -> Encoded {
     assemble(DATAGRAM, stream, payload)
 }
 
-fn assemble(kind: u8, stream: u32, payload: &[u8]) -> Bytes {
-    let mut bytes = BytesMut::with_capacity(HEAD_BYTES + payload.len());
-    bytes.put_u8(kind);
-    bytes.put_u32(stream);
-    bytes.put_slice(payload);
-    bytes.freeze()
+fn assemble(kind: u8, stream: u32, payload: Bytes) -> Encoded {
+    let [a, b, c, d] = stream.to_be_bytes();
+    Encoded { head: [kind, a, b, c, d], payload }
 }
 
 /// As much of a reason as a frame takes, whole characters only.

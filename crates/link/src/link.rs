@@ -9,7 +9,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio::time::Instant;
 
 use crate::error::{LinkError, StreamError};
-use crate::frame::Frame;
+use crate::frame::{Encoded, Frame};
 use crate::limits::{HEADER_BYTES_MAX, QUEUED_FRAMES_MAX, QUEUED_SIGNALS_MAX, STREAMS_MAX};
 use crate::pumps;
 use crate::sorter::Sorter;
@@ -80,7 +80,7 @@ pub(crate) struct Shared {
 /// A frame on its way to the transport.
 #[derive(Debug)]
 pub(crate) struct Outgoing {
-    pub(crate) frame: Bytes,
+    pub(crate) frame: Encoded,
     /// Frees the slot of a payload once it is sent; `None` for the others.
     slot: Option<OwnedSemaphorePermit>,
 }
@@ -177,13 +177,13 @@ impl Shared {
             self.end(LinkError::Flooded);
         }
         // Fails only when the link has ended.
-        let _ = self.outgoing.send(Outgoing { frame: frame.encode(), slot: None });
+        let _ = self.outgoing.send(Outgoing { frame: frame.encoded(), slot: None });
     }
 
     /// Sends a frame with payload when it is its turn.
-    pub(crate) async fn payload(&self, frame: &Frame) -> Result<(), LinkError> {
+    pub(crate) async fn payload(&self, frame: Encoded) -> Result<(), LinkError> {
         let slot = self.slots().acquire_owned().await.map_err(|_| self.why())?;
-        self.queue(frame.encode(), slot)
+        self.queue(frame, slot)
     }
 
     /// The slots of payload.
@@ -197,7 +197,11 @@ impl Shared {
     }
 
     /// Sends a frame with payload that a slot is there for.
-    pub(crate) fn queue(&self, frame: Bytes, slot: OwnedSemaphorePermit) -> Result<(), LinkError> {
+    pub(crate) fn queue(
+        &self,
+        frame: Encoded,
+        slot: OwnedSemaphorePermit,
+    ) -> Result<(), LinkError> {
         let outgoing = Outgoing { frame, slot: Some(slot) };
         self.outgoing.send(outgoing).map_err(|_| self.why())
     }

@@ -7,6 +7,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use tokio::sync::mpsc;
 
+use crate::frame::Encoded;
 use crate::transport::{Order, Sink, Source, Transport};
 
 /// Messages under way in each direction, like a socket's buffer.
@@ -29,10 +30,10 @@ struct Start(mpsc::Receiver<Bytes>);
 
 #[async_trait]
 impl Sink for End {
-    async fn feed(&mut self, message: Bytes) -> io::Result<()> {
+    async fn feed(&mut self, frame: Encoded) -> io::Result<()> {
         let gone = || io::Error::from(io::ErrorKind::BrokenPipe);
         let to = self.0.as_ref().ok_or_else(gone)?;
-        to.send(message).await.map_err(|_| gone())
+        to.send(frame.whole()).await.map_err(|_| gone())
     }
 
     async fn flush(&mut self) -> io::Result<()> {

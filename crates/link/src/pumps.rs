@@ -32,7 +32,7 @@ pub(crate) async fn send(
         let sending = async {
             match outgoing {
                 Some(outgoing) => send_queued(sink.as_mut(), &mut queue, outgoing, &shared).await,
-                None => sink.feed(Frame::Beat.encode()).await,
+                None => sink.feed(Frame::Beat.encoded()).await,
             }?;
             sink.flush().await
         };

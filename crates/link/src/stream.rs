@@ -8,7 +8,7 @@ use std::task::{Context, Poll, ready};
 use bytes::{Bytes, BytesMut};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
-use crate::error::StreamError;
+use crate::error::{LinkError, StreamError};
 use crate::frame::{self, Frame};
 use crate::gauge::{Gauge, cost};
 use crate::limits::{FRAGMENT_BYTES_MAX, MESSAGE_BYTES_MAX, WINDOW_BYTES};
@@ -83,8 +83,7 @@ impl Sender {
                 Ok(paid) => paid.forget(),
                 Err(_) => return Err(self.over()),
             }
-            let frame = Frame::Fragment { stream: self.id, payload, last };
-            self.shared.payload(&frame).await?;
+            self.shared.payload(frame::fragment(self.id, payload, last)).await?;
             self.is_within = !last;
             if last {
                 return Ok(());
@@ -110,7 +109,7 @@ impl Sender {
         while rest.len() > FRAGMENT_BYTES_MAX {
             let (piece, others) = rest.split_at(FRAGMENT_BYTES_MAX);
             let Some(slot) = slots.split(1) else { return false };
-            if self.shared.queue(frame::fragment(self.id, piece, false), slot).is_err() {
+            if self.queue_piece(piece, false, slot).is_err() {
                 return false;
             }
             rest = others;
@@ -125,6 +124,7 @@ impl Sender {
             return false;
         }
         let Some(slot) = self.shared.try_slots(1) else { return false };
+        let message = Bytes::copy_from_slice(message);
         self.shared.queue(frame::datagram(self.id, message), slot).is_ok()
     }
 
@@ -139,8 +139,17 @@ impl Sender {
         message: &[u8],
         slot: OwnedSemaphorePermit,
     ) -> Result<(), StreamError> {
-        let frame = frame::fragment(self.id, message, true);
-        self.shared.queue(frame, slot).map_err(StreamError::from)
+        self.queue_piece(message, true, slot).map_err(StreamError::from)
+    }
+
+    fn queue_piece(
+        &self,
+        piece: &[u8],
+        last: bool,
+        slot: OwnedSemaphorePermit,
+    ) -> Result<(), LinkError> {
+        let frame = frame::fragment(self.id, Bytes::copy_from_slice(piece), last);
+        self.shared.queue(frame, slot)
     }
 
     /// Credit, and the slots all streams share.

@@ -8,11 +8,14 @@ use std::io;
 use async_trait::async_trait;
 use bytes::Bytes;
 
+use crate::frame::Encoded;
+
 /// The half that sends.
 #[async_trait]
 pub trait Sink: Send + 'static {
-    /// Takes a message; it may be sent only with the next [`Sink::flush`].
-    async fn feed(&mut self, message: Bytes) -> io::Result<()>;
+    /// Takes a frame, which becomes a message; it may be sent only with the next
+    /// [`Sink::flush`].
+    async fn feed(&mut self, frame: Encoded) -> io::Result<()>;
 
     /// Sends what was taken.
     async fn flush(&mut self) -> io::Result<()>;

@@ -16,9 +16,7 @@ use http::header::{
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode};
 use percent_encoding::percent_decode_str;
-use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
-use tokio_tungstenite::tungstenite::protocol::Role;
 
 use super::replays::Use;
 use super::session::{self, Guest};
@@ -114,9 +112,10 @@ pub(crate) async fn enter(
             Ok(upgraded) => upgraded,
             Err(error) => return tracing::debug!(%error, "an agent did not stay"),
         };
-        let config = Some(websocket::config());
-        let socket = WebSocketStream::from_raw_socket(upgraded, Role::Server, config).await;
-        session::run(stages, websocket::transport(socket), guest).await;
+        match websocket::over(upgraded, &[], websocket::Role::Server) {
+            Ok(transport) => session::run(stages, transport, guest).await,
+            Err(error) => tracing::debug!(%error, "an agent did not stay"),
+        }
     });
     let mut response = Response::new(());
     *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;

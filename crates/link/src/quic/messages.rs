@@ -5,6 +5,8 @@ use std::io;
 use bytes::{BufMut, Bytes, BytesMut};
 use quinn::{ReadExactError, RecvStream, SendStream, WriteError};
 
+use crate::frame::Encoded;
+
 const LENGTH_BYTES: usize = 4;
 
 /// Why there is no further message.
@@ -62,7 +64,20 @@ fn broken(error: ReadExactError) -> MessageError {
 /// # Errors
 /// When the other side takes no more, or the connection has ended.
 pub async fn write_message(to: &mut SendStream, message: Bytes) -> Result<(), WriteError> {
-    let mut length = BytesMut::with_capacity(LENGTH_BYTES);
-    length.put_u32(u32::try_from(message.len()).unwrap_or(u32::MAX));
-    to.write_all_chunks(&mut [length.freeze(), message]).await
+    let length = length_of(message.len(), &[]);
+    to.write_all_chunks(&mut [length, message]).await
+}
+
+/// Sends a frame as a message, its payload uncopied.
+pub(super) async fn write_frame(to: &mut SendStream, frame: Encoded) -> Result<(), WriteError> {
+    let head = length_of(frame.head.len() + frame.payload.len(), &frame.head);
+    to.write_all_chunks(&mut [head, frame.payload]).await
+}
+
+/// The length, and what follows it at once.
+fn length_of(bytes: usize, first: &[u8]) -> Bytes {
+    let mut head = BytesMut::with_capacity(LENGTH_BYTES + first.len());
+    head.put_u32(u32::try_from(bytes).unwrap_or(u32::MAX));
+    head.put_slice(first);
+    head.freeze()
 }

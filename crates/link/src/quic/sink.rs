@@ -10,10 +10,10 @@ use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 use super::halves::Halves;
-use super::messages::write_message;
+use super::messages::write_frame;
 use super::read::{Opener, Reading};
 use super::{GOODBYE, GOODBYE_TIMEOUT, id_of};
-use crate::frame::{self, BEAT, DATAGRAM, OPEN};
+use crate::frame::{self, BEAT, DATAGRAM, Encoded, OPEN};
 use crate::transport::Sink;
 
 pub(super) struct QuicSink {
@@ -50,12 +50,12 @@ impl QuicSink {
         Ok(())
     }
 
-    async fn of_stream(&self, kind: u8, id: u32, message: Bytes) -> io::Result<()> {
+    async fn of_stream(&self, kind: u8, id: u32, frame: Encoded) -> io::Result<()> {
         if kind == OPEN {
             self.open(id).await?;
         }
         let Some(mut half) = self.halves.lend(id) else { return Ok(()) };
-        match write_message(&mut half.stream, message).await {
+        match write_frame(&mut half.stream, frame).await {
             Ok(()) => self.halves.give_back(id, half, kind),
             // Its end is on the way here.
             Err(WriteError::Stopped(_) | WriteError::ClosedStream) => {
@@ -67,8 +67,8 @@ impl QuicSink {
     }
 
     /// Whether it went as a datagram of QUIC.
-    fn datagram(&self, message: &Bytes) -> io::Result<bool> {
-        match self.connection.send_datagram(message.clone()) {
+    fn datagram(&self, frame: &Encoded) -> io::Result<bool> {
+        match self.connection.send_datagram(frame.whole()) {
             Ok(()) => Ok(true),
             Err(SendDatagramError::ConnectionLost(error)) => Err(error.into()),
             // In its stream, where it may be longer.
@@ -79,11 +79,11 @@ impl QuicSink {
 
 #[async_trait]
 impl Sink for QuicSink {
-    async fn feed(&mut self, message: Bytes) -> io::Result<()> {
-        match frame::head(&message).map_err(io::Error::other)? {
-            (BEAT, _) => write_message(&mut self.control, message).await.map_err(io::Error::from),
-            (DATAGRAM, _) if self.datagram(&message)? => Ok(()),
-            (kind, id) => self.of_stream(kind, id, message).await,
+    async fn feed(&mut self, frame: Encoded) -> io::Result<()> {
+        match frame::head(&frame.head).map_err(io::Error::other)? {
+            (BEAT, _) => write_frame(&mut self.control, frame).await.map_err(io::Error::from),
+            (DATAGRAM, _) if self.datagram(&frame)? => Ok(()),
+            (kind, id) => self.of_stream(kind, id, frame).await,
         }
     }
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use helix_link::frame::Frame;
+use helix_link::frame::{Encoded, Frame};
 use helix_link::{
     BEAT_INTERVAL, DEAD_AFTER, Incoming, Link, LinkError, MESSAGE_BYTES_MAX, STREAMS_MAX, Side,
     StreamError, Transport, WINDOW_BYTES, pair,
@@ -13,12 +13,18 @@ use proptest::prelude::*;
 use crate::world::{Over, World, soon};
 
 /// Each of these over both.
-macro_rules! over_both {
+macro_rules! over_all {
     ($($name:ident),* $(,)?) => {
         mod in_memory {
             $(#[tokio::test(start_paused = true)]
             async fn $name() {
                 super::$name(crate::world::Over::Memory).await;
+            })*
+        }
+        mod over_a_websocket {
+            $(#[tokio::test(start_paused = true)]
+            async fn $name() {
+                super::$name(crate::world::Over::WebSocket).await;
             })*
         }
         mod over_quic {
@@ -30,7 +36,7 @@ macro_rules! over_both {
     };
 }
 
-over_both!(
+over_all!(
     messages_arrive_whole_in_order_and_the_end_is_told,
     both_sides_open_streams_at_once,
     the_largest_message_passes_a_window_many_times_smaller,
@@ -69,7 +75,7 @@ async fn messages_arrive_whole_in_order_and_the_end_is_told(over: Over) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn streams_that_many_threads_open_all_come() {
-    for over in [Over::Memory, Over::Quic] {
+    for over in [Over::Memory, Over::WebSocket, Over::Quic] {
         all_come(over).await;
     }
 }
@@ -230,13 +236,13 @@ async fn a_far_end_that_breaks_the_rules_loses_its_link() {
     for (expected, frames) in cases {
         let (link, _incoming, mut far) = half();
         for frame in frames {
-            let _ = far.sink.feed(frame.encode()).await;
+            let _ = far.sink.feed(frame.encoded()).await;
         }
         let ended = link.ended().await;
         assert!(matches!(ended, LinkError::Protocol { what } if what == expected), "{ended:?}");
     }
     let (link, _incoming, mut far) = half();
-    far.sink.feed(Bytes::from("nonsense")).await.unwrap();
+    far.sink.feed(Encoded { head: *b"nonse", payload: "nse".into() }).await.unwrap();
     assert!(matches!(link.ended().await, LinkError::Frame(_)));
 }
 
@@ -261,6 +267,7 @@ proptest! {
     fn however_streams_take_turns_each_has_its_messages_in_order(steps in steps()) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(play(Over::Memory, steps.clone()));
+        runtime.block_on(play(Over::WebSocket, steps.clone()));
         runtime.block_on(play(Over::Quic, steps));
     }
 }

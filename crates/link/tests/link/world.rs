@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use helix_link::websocket::{self, Masks, Role};
 use helix_link::{Incoming, Link, Opened, STREAMS_MAX, Side, Stream, Transport, pair, quic};
 use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
 use quinn::{ClientConfig, Connection, Endpoint, RecvStream, SendStream, ServerConfig};
@@ -15,10 +16,14 @@ use crate::lossy::Lossy;
 /// Longer than anything here takes, shorter than a person waits.
 const DEADLINE: Duration = Duration::from_secs(20);
 
+/// As much as a socket holds.
+const SOCKET_BYTES: usize = 64 * 1024;
+
 /// What is between them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Over {
     Memory,
+    WebSocket,
     Quic,
 }
 
@@ -35,6 +40,12 @@ impl World {
     pub(crate) async fn new(over: Over) -> World {
         let (left, right) = match over {
             Over::Memory => pair(),
+            Over::WebSocket => {
+                let (left, right) = tokio::io::duplex(SOCKET_BYTES);
+                let masks: Masks = Box::new(|| [0x37, 0xfa, 0x21, 0x3d]);
+                let left = websocket::over(left, &[], Role::Client(masks));
+                (left.unwrap(), websocket::over(right, &[], Role::Server).unwrap())
+            }
             Over::Quic => {
                 let (client, server) = Wire::both().await;
                 (client.transport(), server.transport())

@@ -1,6 +1,12 @@
-//! Transports over WebSockets (RFC 6455): [`transport`] for those of the library, of
-//! either side, and [`server`] for those that axum accepted. Each message is binary; anything else is
-//! passed over, and the library answers pings.
+//! Transports over WebSockets (RFC 6455): [`over`] any stream on which one was agreed, which is
+//! what tunnels carry the bytes of visitors over, [`transport`] for those of the library, of
+//! either side, and [`server`] for those that axum accepted. Each message is binary; anything else
+//! is passed over, and pings are answered.
+
+pub mod decoder;
+mod encoder;
+mod mask;
+mod over;
 
 use std::io;
 
@@ -12,22 +18,13 @@ use futures::{SinkExt, StreamExt};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_tungstenite::{WebSocketStream, tungstenite};
 
+use crate::frame::Encoded;
 use crate::transport::{Order, Sink, Source, Transport};
+
+pub use over::{Masks, Role, over};
 
 /// Longest message either side may send.
 pub use crate::frame::FRAME_BYTES_MAX as MESSAGE_BYTES_MAX;
-
-/// How much is read at a time, out of what TLS has taken from the kernel at once. The
-/// library would keep 128 KiB for each link, of which ten thousand idle ones need none.
-const READ_BYTES: usize = 4 * 1024;
-
-/// What both sides of a link set: its messages, and no more.
-pub fn config() -> tungstenite::protocol::WebSocketConfig {
-    tungstenite::protocol::WebSocketConfig::default()
-        .read_buffer_size(READ_BYTES)
-        .max_message_size(Some(MESSAGE_BYTES_MAX))
-        .max_frame_size(Some(MESSAGE_BYTES_MAX))
-}
 
 /// The transport over a WebSocket whose handshake is done.
 pub fn transport<S>(socket: WebSocketStream<S>) -> Transport
@@ -57,8 +54,9 @@ impl<S> Sink for Plain<SplitSink<WebSocketStream<S>, tungstenite::Message>>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    async fn feed(&mut self, message: Bytes) -> io::Result<()> {
-        self.0.feed(tungstenite::Message::Binary(message)).await.map_err(io::Error::other)
+    async fn feed(&mut self, frame: Encoded) -> io::Result<()> {
+        let message = tungstenite::Message::Binary(frame.whole());
+        self.0.feed(message).await.map_err(io::Error::other)
     }
 
     async fn flush(&mut self) -> io::Result<()> {
@@ -89,8 +87,8 @@ where
 
 #[async_trait]
 impl Sink for Accepted<SplitSink<ws::WebSocket, ws::Message>> {
-    async fn feed(&mut self, message: Bytes) -> io::Result<()> {
-        self.0.feed(ws::Message::Binary(message)).await.map_err(io::Error::other)
+    async fn feed(&mut self, frame: Encoded) -> io::Result<()> {
+        self.0.feed(ws::Message::Binary(frame.whole())).await.map_err(io::Error::other)
     }
 
     async fn flush(&mut self) -> io::Result<()> {

@@ -49,6 +49,8 @@ fn command_line(is_platform: bool, arguments: Vec<OsString>) -> ExitCode {
     let _ = rustls::crypto::ring::default_provider().install_default();
     if is_platform {
         limits::raise_open_files();
+    } else {
+        limits::keep_freed_memory();
     }
     let mut builder = if is_platform {
         tokio::runtime::Builder::new_multi_thread()

@@ -251,7 +251,8 @@ async fn accept(shared: Arc<Shared>, key: PortKey, listener: TcpListener, stop: 
         };
         tracing::debug!(%peer, address = %key.own.address, port = key.own.listen_port, "connection");
         let own = Arc::clone(&shared);
-        shared.carry(client, move |client| relay::carry(own, key, client, peer));
+        let wanted = shared.table.load().port(key).and_then(|on| on.whole()?.thread());
+        shared.carry_where(client, wanted, move |client| relay::carry(own, key, client, peer));
     }
 }
 

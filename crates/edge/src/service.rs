@@ -60,6 +60,14 @@ impl Service {
         self.upstreams.len()
     }
 
+    /// The thread that what goes to the backend goes through, if that is only one.
+    pub(crate) fn thread(&self) -> Option<usize> {
+        match &*self.upstreams {
+            [only] => only.seat()?.agent()?.thread,
+            _ => None,
+        }
+    }
+
     /// Lets one more in, or says why not.
     pub(crate) fn admit(&self) -> Result<Admitted, Why> {
         self.admission.admit(&self.handling)

@@ -3,7 +3,8 @@
 //! take work off another.
 //!
 //! Each thread waits on every listener. The kernel wakes them all and the first accepts,
-//! so one may come to have more than its share; it then passes new connections on. Not
+//! so one may come to have more than its share; it then passes new connections on. Those to what
+//! is behind an agent go where its link is: what each thread has in its cache stays there. Not
 //! `SO_REUSEPORT`, where each thread has a queue of its own: what waits in the queue of a
 //! thread that stops is refused, and a takeover must refuse nothing.
 
@@ -46,7 +47,12 @@ pub(crate) fn count() -> usize {
 
 /// The place of this thread. Whoever is none of them shares that of the first.
 pub(crate) fn own() -> usize {
-    OWN.get().unwrap_or_default()
+    here().unwrap_or_default()
+}
+
+/// Which of them this thread is, if it is one.
+pub(crate) fn here() -> Option<usize> {
+    OWN.get()
 }
 
 /// The threads, for who gives them work. Without any it is done where it is given.
@@ -143,22 +149,26 @@ impl Shards {
         shard.map_or_else(Handle::current, |shard| shard.runtime.clone())
     }
 
-    /// Carries a connection that this thread has accepted, here or where there is less.
+    /// Carries a connection that this thread has accepted: where it is wanted, or else here or
+    /// where there is less.
     pub(crate) fn carry<F: Future<Output = ()> + Send + 'static>(
         &self,
         tasks: &TaskTracker,
         stream: TcpStream,
+        wanted: Option<usize>,
         serve: impl FnOnce(TcpStream) -> F + Send + 'static,
     ) {
         let Some(shard) = self.shards.get(own()) else {
             tasks.spawn(serve(stream));
             return;
         };
-        let load = |shard: &Shard| shard.open.load(Ordering::Relaxed);
-        let lightest = self.shards.iter().min_by_key(|shard| load(shard));
-        let lighter = lightest.filter(|lightest| load(lightest) + UNEVEN <= load(shard));
-        let open = Open::count(&lighter.unwrap_or(shard).open);
-        let Some(lighter) = lighter else {
+        let wanted = wanted.and_then(|number| self.shards.get(number));
+        let other = match wanted {
+            Some(wanted) => Some(wanted).filter(|wanted| !std::ptr::eq(*wanted, shard)),
+            None => self.lighter(shard),
+        };
+        let open = Open::count(&other.unwrap_or(shard).open);
+        let Some(other) = other else {
             tasks.spawn(async move {
                 let _open = open;
                 serve(stream).await;
@@ -173,7 +183,14 @@ impl Shards {
                 serve(stream).await;
             }
         };
-        tasks.spawn_on(moved, &lighter.runtime);
+        tasks.spawn_on(moved, &other.runtime);
+    }
+
+    /// One that has much less than this.
+    fn lighter(&self, shard: &Shard) -> Option<&Shard> {
+        let load = |shard: &Shard| shard.open.load(Ordering::Relaxed);
+        let lightest = self.shards.iter().min_by_key(|shard| load(shard))?;
+        (load(lightest) + UNEVEN <= load(shard)).then_some(lightest)
     }
 }
 
@@ -219,6 +236,28 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_connection_is_carried_where_it_is_wanted() {
+        let (shards, _running) = Shards::start(true).unwrap();
+        let tasks = TaskTracker::new();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let last = count() - 1;
+        let carrying = {
+            let (shards, tasks) = (Arc::new(shards), tasks.clone());
+            let (tell, told) = oneshot::channel();
+            let stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+            let own = Arc::clone(&shards);
+            let accepted = async move {
+                own.carry(&tasks, stream, Some(last), |_| async {
+                    drop(tell.send(here()));
+                });
+            };
+            shards.runtime(0).spawn(accepted).await.unwrap();
+            told
+        };
+        assert_eq!(carrying.await.unwrap(), Some(last));
+    }
+
+    #[tokio::test]
     async fn connections_are_carried_by_all_threads_and_end_with_them() {
         let (shards, running) = Shards::start(true).unwrap();
         let shards = Arc::new(shards);
@@ -230,7 +269,7 @@ mod tests {
             let (shards, tasks) = (Arc::clone(&shards), tasks.clone());
             async move {
                 while let Ok((stream, _)) = listener.accept().await {
-                    shards.carry(&tasks, stream, endless);
+                    shards.carry(&tasks, stream, None, endless);
                 }
             }
         };

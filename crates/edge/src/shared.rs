@@ -67,7 +67,17 @@ impl Shared {
         stream: TcpStream,
         serve: impl FnOnce(TcpStream) -> F + Send + 'static,
     ) {
-        self.shards.carry(&self.tasks, stream, serve);
+        self.carry_where(stream, None, serve);
+    }
+
+    /// The same by a thread that is wanted for it.
+    pub(crate) fn carry_where<F: Future<Output = ()> + Send + 'static>(
+        &self,
+        stream: TcpStream,
+        wanted: Option<usize>,
+        serve: impl FnOnce(TcpStream) -> F + Send + 'static,
+    ) {
+        self.shards.carry(&self.tasks, stream, wanted, serve);
     }
 
     /// Has one thread take the datagrams of a socket.

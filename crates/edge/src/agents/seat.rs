@@ -43,6 +43,8 @@ pub(crate) struct Attached {
     /// Its visitors' connections begin with where they come from.
     pub(crate) proxy_protocol: bool,
     pub(crate) session: Session,
+    /// The thread its link is on, of those that carry connections.
+    pub(crate) thread: Option<usize>,
     /// Of its token.
     pub(crate) generation: u64,
     /// What it is known by, as one agent in several sessions.
@@ -174,6 +176,7 @@ impl Seat {
             address: IpAddr::V6(std::net::Ipv6Addr::LOCALHOST),
             proxy_protocol: false,
             session: Session::fresh(),
+            thread: None,
             generation: 0,
             instance: None,
             leave: watch::Sender::new(None),

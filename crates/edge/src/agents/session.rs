@@ -16,6 +16,7 @@ use tokio::time::timeout;
 use super::probe;
 use super::seat::{Attached, Seat};
 use crate::backend::Session;
+use crate::shards;
 use crate::shared::Shared;
 
 /// How long an agent may take to say what it is.
@@ -53,6 +54,7 @@ pub(super) async fn run(shared: Arc<Shared>, transport: Transport, guest: Guest)
         address: guest.from.ip(),
         proxy_protocol: hello.proxy_protocol,
         session: Session::fresh(),
+        thread: shards::here(),
         generation: guest.generation,
         instance: hello.instance,
         leave: watch::Sender::new(None),

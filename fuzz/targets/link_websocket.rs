@@ -10,7 +10,7 @@ fn all_of(bytes: &[u8], from_client: bool, piece: usize) -> Option<Vec<Received>
     for bytes in bytes.chunks(piece) {
         decoder.take(bytes).ok()?;
     }
-    Some(std::iter::from_fn(|| decoder.next()).collect())
+    Some(std::iter::from_fn(|| decoder.received()).collect())
 }
 
 fuzz_target!(|bytes: &[u8]| {

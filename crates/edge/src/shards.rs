@@ -248,7 +248,7 @@ mod tests {
             let own = Arc::clone(&shards);
             let accepted = async move {
                 own.carry(&tasks, stream, Some(last), |_| async {
-                    drop(tell.send(here()));
+                    let _ = tell.send(here());
                 });
             };
             shards.runtime(0).spawn(accepted).await.unwrap();

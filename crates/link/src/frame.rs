@@ -217,12 +217,14 @@ mod tests {
 
     #[test]
     fn what_is_too_large_or_of_no_stream_is_refused() {
-        let long = vec![0; FRAGMENT_BYTES_MAX + 1];
-        let refused = Frame::decode(assemble(LAST, 1, &long));
+        let decoded =
+            |kind, stream, payload| Frame::decode(assemble(kind, stream, payload).whole());
+        let long = Bytes::from(vec![0; FRAGMENT_BYTES_MAX + 1]);
+        let refused = decoded(LAST, 1, long.clone());
         assert_eq!(refused, Err(FrameError::Payload { kind: LAST, bytes: long.len() }));
-        let refused = Frame::decode(assemble(CLOSE, 0, &[]));
+        let refused = decoded(CLOSE, 0, Bytes::new());
         assert_eq!(refused, Err(FrameError::Stream { kind: CLOSE, stream: 0 }));
-        assert_eq!(Frame::decode(assemble(9, 1, &[])), Err(FrameError::Kind { kind: 9 }));
+        assert_eq!(decoded(9, 1, Bytes::new()), Err(FrameError::Kind { kind: 9 }));
         assert_eq!(Frame::decode(Bytes::from_static(&[1])), Err(FrameError::Short { bytes: 1 }));
     }
 

@@ -17,14 +17,14 @@ use super::wrk::{self, Load};
 use crate::output::say;
 
 /// Seconds of each run, after one unmeasured of [`WARM_SECONDS`].
-const SECONDS: u64 = 6;
+const SECONDS: u64 = 4;
 
 const WARM_SECONDS: u64 = 1;
 
 const CONNECTIONS: usize = 64;
 
 /// Turns, all subjects in each; the median counts.
-const TURNS: usize = 3;
+const TURNS: usize = 5;
 
 /// Connections that do nothing, where the machine allows that many.
 const IDLE: u64 = 10_000;

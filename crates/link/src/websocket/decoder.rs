@@ -158,7 +158,7 @@ impl Decoder {
     }
 
     /// The next that is whole.
-    pub fn next(&mut self) -> Option<Received> {
+    pub fn received(&mut self) -> Option<Received> {
         let next = self.whole.pop_front();
         if self.whole.is_empty() {
             self.whole = VecDeque::new();
@@ -283,7 +283,7 @@ mod tests {
     use super::*;
 
     fn all_of(decoder: &mut Decoder) -> Vec<Received> {
-        std::iter::from_fn(|| decoder.next()).collect()
+        std::iter::from_fn(|| decoder.received()).collect()
     }
 
     /// All that comes of bytes, cut in pieces of so many.

@@ -138,7 +138,7 @@ struct Reader<S> {
 impl<S: AsyncRead + AsyncWrite + Send + 'static> Source for Reader<S> {
     async fn next(&mut self) -> io::Result<Option<Bytes>> {
         while !self.is_over {
-            match self.decoder.next() {
+            match self.decoder.received() {
                 Some(Received::Message(message)) => return Ok(Some(message)),
                 Some(Received::Ping(data)) => self.answer(&data).await?,
                 Some(Received::Close) => self.is_over = true,

@@ -23,10 +23,10 @@ const RESERVED_BYTES_MAX: usize = 64 * 1024;
 /// Of less it is not worth a read of its own: what follows may come with it.
 const LONG_BYTES_MIN: usize = 4 * 1024;
 
-const FIN: u8 = 0x80;
+pub(super) const FIN: u8 = 0x80;
 const RESERVED: u8 = 0x70;
 const OPCODE: u8 = 0x0f;
-const MASKED: u8 = 0x80;
+pub(super) const MASKED: u8 = 0x80;
 
 pub(super) const CONTINUATION: u8 = 0x0;
 pub(super) const TEXT: u8 = 0x1;

@@ -2,15 +2,13 @@
 
 use bytes::{BufMut, BytesMut};
 
+use super::decoder::{FIN, MASKED};
 use super::mask::append;
-
-const LAST: u8 = 0x80;
-const MASKED: u8 = 0x80;
 
 /// Appends a frame, whose payload is in two pieces.
 pub(super) fn encode(to: &mut BytesMut, opcode: u8, payload: [&[u8]; 2], mask: Option<[u8; 4]>) {
     let [first, second] = payload;
-    to.put_u8(LAST | opcode);
+    to.put_u8(FIN | opcode);
     let masked = if mask.is_some() { MASKED } else { 0 };
     let length = first.len() + second.len();
     match (u8::try_from(length), u16::try_from(length)) {
